@@ -1,0 +1,2 @@
+"""Real-time semantic segmentation of live video."""
+__version__ = "0.1.0"

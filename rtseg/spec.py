@@ -1,0 +1,204 @@
+"""What a model file says about itself, and the contract of its graph.
+
+A model file is an ONNX graph with one input and one output::
+
+    frames : uint8 (N, H, W, 3), BGR      H and W fixed
+    labels : uint8 (N, H, W), class ids   255 is never predicted
+
+Normalisation, upsampling and argmax are inside the graph. Everything else that a user of the model must
+know is one JSON text under the key ``rtseg`` of the file's metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rtseg.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["VOID", "ModelSpec", "file_sha256", "read_spec", "write_spec"]
+
+VOID = 255
+"""Label of pixels without a class. Never predicted."""
+
+_KEY = "rtseg"
+_FORMAT = 1
+_MAX_BYTES = 1 << 31  # protobuf's own bound: a larger file cannot be parsed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The metadata of a model file.
+
+    Raises:
+        ModelError: classes and palette differ in length, there are none or more than 255, names repeat, a
+            colour is not three values of 0..255, or the size is not positive.
+    """
+
+    name: str
+    """E.g. ``icnet-camvid``."""
+    classes: tuple[str, ...]
+    """Name of class i at place i."""
+    palette: tuple[tuple[int, int, int], ...]
+    """RGB colour of class i at place i, values 0..255."""
+    size: tuple[int, int]
+    """(H, W) of the graph's input, in pixels."""
+    preprocess: tuple[str, ...] = ()
+    """Steps after resizing, in order, e.g. ``clahe:clip=2,tiles=8``; see ``rtseg.preprocess``."""
+    architecture: str = ""
+    """Name that ``create_model`` knows, e.g. ``icnet``; empty for a graph of other origin."""
+    trained_on: str = ""
+    """The training data, in words."""
+    licence: str = ""
+    """What the weights may be used for, in words."""
+    miou: float | None = None
+    """Measured mean IoU, in [0, 1]; None if nobody measured it."""
+    measured_on: str = ""
+    """The data, split and size that ``miou`` was measured on."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further facts (recipe, seed, epochs): kept, shown, never acted on."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.classes) <= VOID:
+            raise ModelError(f"a model has 1 to {VOID} classes, got {len(self.classes)}")
+        if len(self.palette) != len(self.classes):
+            raise ModelError(f"{len(self.classes)} classes but {len(self.palette)} colours")
+        if len(set(self.classes)) != len(self.classes):
+            raise ModelError(f"class names repeat: {', '.join(self.classes)}")
+        for name, colour in zip(self.classes, self.palette, strict=True):
+            if len(colour) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in colour):
+                raise ModelError(f"colour of {name!r} must be three integers of 0..255, got {colour}")
+        if len(self.size) != 2 or not all(isinstance(v, int) and v > 0 for v in self.size):
+            raise ModelError(f"size must be two positive integers (H, W), got {self.size}")
+
+    def class_id(self, name: str) -> int:
+        """The id of a class, by its name in any case.
+
+        Raises:
+            ModelError: there is no such class; the text lists those there are.
+        """
+        lowered = [known.lower() for known in self.classes]
+        if name.strip().lower() not in lowered:
+            raise ModelError(f"{self.name} has no class {name!r}; it has {', '.join(self.classes)}")
+        return lowered.index(name.strip().lower())
+
+    def to_json(self) -> str:
+        """The text that stands in the file's metadata."""
+        return json.dumps({"format": _FORMAT, **asdict(self)}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ModelError: it is not such a text, or a newer rtseg wrote it.
+        """
+        try:
+            facts = json.loads(text)
+            version = facts.pop("format")
+            if version != _FORMAT:
+                raise ModelError(f"metadata of format {version!r}, this rtseg reads {_FORMAT}: update rtseg")
+            known = {entry.name for entry in fields(cls)}
+            facts = {key: value for key, value in facts.items() if key in known}
+            for key in ("classes", "size", "preprocess"):
+                facts[key] = tuple(facts[key])
+            facts["palette"] = tuple(tuple(colour) for colour in facts["palette"])
+            return cls(**facts)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise ModelError(f"metadata cannot be read ({type(error).__name__}: {error})") from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_spec(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Put ``spec`` into the metadata of ``model``, in place of any that stood there."""
+    kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != _KEY]
+    del model.metadata_props[:]
+    for key, value in [*kept, (_KEY, spec.to_json())]:
+        model.metadata_props.add(key=key, value=value)
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """The metadata of the model file at ``path``, after checking the contract of its graph.
+
+    Raises:
+        ModelError: no such file, not ONNX, weights outside the file, another contract, or no metadata.
+    """
+    model = load_graph(path)
+    spec = _spec_of(model, path)
+    _check_contract(model, spec, path)
+    return spec
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Parse an ONNX file without following references to other files.
+
+    Raises:
+        ModelError: no such file, empty, not ONNX, or its weights lie outside it.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not path.is_file():
+        raise ModelError(f"no model file at {path}; give an .onnx file made by `rtseg export`")
+    if not 0 < path.stat().st_size < _MAX_BYTES:
+        raise ModelError(f"{path} is empty or larger than 2 GB: not a model file of rtseg")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, ValueError, OSError) as error:
+        raise ModelError(f"{path} is not an ONNX file or is damaged: export it again with `rtseg export`") from error
+    if not model.graph.node:
+        raise ModelError(f"{path} is not an ONNX file or is damaged: it holds no graph; export it again")
+    # A path in an untrusted file could point anywhere on this machine.
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ModelError(f"{path} keeps weights in another file, which is refused: save it as a single ONNX file")
+    return model
+
+
+def _spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
+    for entry in model.metadata_props:
+        if entry.key == _KEY:
+            try:
+                return ModelSpec.from_json(entry.value)
+            except ModelError as error:
+                raise ModelError(f"{path}: {error}") from error
+    raise ModelError(f"{path} has no rtseg metadata: make a model file with `rtseg export`")
+
+
+def _check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
+    import onnx
+
+    def shape(value: onnx.ValueInfoProto) -> list[int]:
+        return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    outputs = list(model.graph.output)
+    height, width = spec.size
+    for what, values, name, tail in (
+        ("input", inputs, "frames", [height, width, 3]),
+        ("output", outputs, "labels", [height, width]),
+    ):
+        wanted = f"one {what} {name}: uint8 (N, {', '.join(map(str, tail))})"
+        found = "; ".join(
+            f"{v.name}: {onnx.TensorProto.DataType.Name(v.type.tensor_type.elem_type).lower()} {shape(v)}"
+            for v in values
+        )
+        good = (
+            len(values) == 1
+            and values[0].name == name
+            and values[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+            and shape(values[0])[1:] == tail
+        )
+        if not good:
+            raise ModelError(f"{path} has another contract: wanted {wanted}, found {found}")
