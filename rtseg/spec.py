@@ -22,7 +22,7 @@ from rtseg.errors import ModelError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["VOID", "ModelSpec", "file_sha256", "read_spec", "write_spec"]
+__all__ = ["VOID", "ModelFile", "ModelSpec", "file_sha256", "load_model", "write_spec"]
 
 VOID = 255
 """Label of pixels without a class. Never predicted."""
@@ -128,19 +128,28 @@ def write_spec(model: onnx.ModelProto, spec: ModelSpec) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
-def read_spec(path: Path) -> ModelSpec:
-    """The metadata of the model file at ``path``, after checking the contract of its graph.
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelFile:
+    """A model file, read and checked."""
+
+    path: Path
+    spec: ModelSpec
+    graph: onnx.ModelProto
+
+
+def load_model(path: Path) -> ModelFile:
+    """Read the model file at ``path`` and check the contract of its graph.
 
     Raises:
         ModelError: no such file, not ONNX, weights outside the file, another contract, or no metadata.
     """
-    model = load_graph(path)
-    spec = _spec_of(model, path)
-    _check_contract(model, spec, path)
-    return spec
+    graph = _load_graph(path)
+    spec = _spec_of(graph, path)
+    _check_contract(graph, spec, path)
+    return ModelFile(path, spec, graph)
 
 
-def load_graph(path: Path) -> onnx.ModelProto:
+def _load_graph(path: Path) -> onnx.ModelProto:
     """Parse an ONNX file without following references to other files.
 
     Raises:

@@ -1,0 +1,167 @@
+"""What runs a model file: one runtime a file, one contract for all.
+
+A backend is two methods: ``submit`` a batch, ``wait`` for its labels. ``depth`` batches may be in flight.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.errors import BackendUnavailable, OptionError
+from rtseg.spec import ModelFile, ModelSpec, load_model
+
+__all__ = ["BACKENDS", "Backend", "BackendOptions", "Ticket", "open_backend"]
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """How a model is to be run.
+
+    Raises:
+        OptionError: a value is not known.
+    """
+
+    precision: str = "auto"
+    """``auto`` takes the fastest that the device does well; else ``fp32``, ``fp16``, ``bf16`` or ``int8``."""
+    hint: str = "throughput"
+    """``throughput`` keeps several batches in flight (files); ``latency`` gives all to the next one (live)."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    threads: int | None = None
+    """CPU threads to use; all cores unless given."""
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise OptionError(f"--precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.hint not in ("throughput", "latency"):
+            raise OptionError(f"hint must be throughput or latency, got {self.hint!r}")
+        if self.threads is not None and self.threads < 1:
+            raise OptionError(f"threads must be at least 1, got {self.threads}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """A batch in flight. Only the backend that made it can tell what ``handle`` is."""
+
+    handle: Any
+    frames: NDArray[np.uint8]
+    """The batch itself, kept alive until its labels are read."""
+
+
+class Backend(ABC):
+    """One model file, loaded and ready. Not thread-safe: one per thread."""
+
+    name: str
+    """The key in ``BACKENDS``."""
+    spec: ModelSpec
+    precision: str
+    """What the arithmetic is done in, e.g. ``bf16``; never ``auto``."""
+    device: str
+    """Where it runs, in words, e.g. ``CPU``."""
+    version: str
+    """Of the runtime."""
+    depth: int = 1
+    """How many batches may be in flight. ``submit`` more and it waits for the oldest."""
+
+    def submit(self, frames: NDArray[np.uint8]) -> Ticket:
+        """Start labelling a batch.
+
+        Args:
+            frames: uint8 (N, H, W, 3), BGR, of ``spec.size``. Leave it alone until ``wait`` has returned.
+
+        Raises:
+            ValueError: ``frames`` has another dtype or shape, or holds no picture.
+            BackendError: the runtime failed; its own error is the cause.
+        """
+        height, width = self.spec.size
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3) or not len(frames):
+            got = f"{frames.dtype} {frames.shape}"
+            raise ValueError(f"frames must be uint8 (N, {height}, {width}, 3), got {got}")
+        return self._submit(np.ascontiguousarray(frames))
+
+    def wait(self, ticket: Ticket) -> NDArray[np.uint8]:
+        """Class ids, uint8 (N, H, W), valid until ``depth`` further batches are submitted.
+
+        Tickets may be waited for in any order, each once.
+
+        Raises:
+            BackendError: the runtime failed on this batch.
+        """
+        return self._wait(ticket)
+
+    def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """``submit`` and ``wait`` in one."""
+        return self.wait(self.submit(frames))
+
+    @abstractmethod
+    def _submit(self, frames: NDArray[np.uint8]) -> Ticket: ...
+
+    @abstractmethod
+    def _wait(self, ticket: Ticket) -> NDArray[np.uint8]: ...
+
+    def close(self) -> None:  # noqa: B027 - most runtimes free everything with the object
+        """Wait for what is in flight and free the runtime's memory. A second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+BACKENDS: dict[str, tuple[str, str, str | None]] = {
+    "openvino": ("rtseg.backends._openvino", "OpenVinoBackend", None),
+    "onnxruntime": ("rtseg.backends._onnxruntime", "OnnxRuntimeBackend", "onnxruntime"),
+    "torch": ("rtseg.backends._torch", "TorchBackend", "train"),
+}
+"""Name -> (module, class, extra that brings the runtime)."""
+
+
+def open_backend(
+    name: str, model: str | Path, *, size: tuple[int, int] | None = None, **options: Any
+) -> Backend:
+    """Load a model file. A runtime is imported only when it is asked for by name.
+
+    Args:
+        name: a key of ``BACKENDS``, or ``auto``.
+        model: an ``.onnx`` file, or the name of a bundled model.
+        size: (H, W) to run it at, in pixels, where that is not the size of the file.
+        options: fields of ``BackendOptions``.
+
+    Raises:
+        OptionError: ``name`` or an option is not known, or the model cannot take ``size``.
+        ModelError: the file is no model file.
+        BackendUnavailable: the runtime is not installed, or cannot do what is asked on this machine.
+    """
+    from rtseg.weights import find_model
+
+    if name == "auto":
+        name = "openvino"
+    if name not in BACKENDS:
+        raise OptionError(f"unknown backend {name!r}; known are auto, {', '.join(sorted(BACKENDS))}")
+    module, class_name, extra = BACKENDS[name]
+    wanted = BackendOptions(**options)
+    loaded = load_model(find_model(model))
+    if size is not None and size != loaded.spec.size:
+        from rtseg.deploy.resize import at_size
+
+        loaded = at_size(loaded, size)
+    try:
+        factory: Callable[[ModelFile, BackendOptions], Backend] = getattr(import_module(module), class_name)
+    except ImportError as error:
+        remedy = f"pip install 'rtseg[{extra}]'" if extra else "pip install --force-reinstall rtseg"
+        raise BackendUnavailable(f"backend {name!r} needs {error.name or name!r}: {remedy}") from error
+    return factory(loaded, wanted)

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from rtseg.frame import Frame, Labels, Picture
 
-__all__ = ["Sink"]
+if TYPE_CHECKING:
+    from rtseg.sinks._masks import MasksSink
+    from rtseg.sinks._null import NullSink
+    from rtseg.sinks._stats import StatsSink
+    from rtseg.sinks._video import VideoSink
+    from rtseg.sinks._window import WindowSink
+
+__all__ = ["MasksSink", "NullSink", "Sink", "StatsSink", "VideoSink", "WindowSink"]
+
+_PLACES = {
+    "MasksSink": "rtseg.sinks._masks",
+    "NullSink": "rtseg.sinks._null",
+    "StatsSink": "rtseg.sinks._stats",
+    "VideoSink": "rtseg.sinks._video",
+    "WindowSink": "rtseg.sinks._window",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a sink, and what it needs (PyAV, OpenCV), when it is first asked for."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
 
 
 class Sink(ABC):
@@ -14,6 +38,8 @@ class Sink(ABC):
 
     name: str
     """What a message calls it, e.g. ``video out.mp4``."""
+    kind: str
+    """``video``, ``window``, ``masks``, ``stats`` or ``null``: the name of its stage in a report."""
     needs_picture: bool = True
     """Whether ``write`` looks at ``picture``; when no sink does, nothing is drawn."""
     written: int = 0

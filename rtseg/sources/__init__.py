@@ -7,19 +7,21 @@ from another thread crashes the process, so ``stop`` only asks, and the reading 
 from __future__ import annotations
 
 import re
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from glob import has_magic
 from importlib import import_module
 from pathlib import Path
 from threading import Event
-from typing import ClassVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from rtseg.errors import OptionError
+from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
+from rtseg.redact import redact
 
-__all__ = ["Source", "SourceOptions", "open_source"]
+__all__ = ["PICTURE_SUFFIXES", "Source", "SourceOptions", "open_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Source(ABC):
         self._stop = Event()
 
     def stop(self) -> None:
-        """Ask the reading thread to end after the frame in hand. Any thread may call it, any number of times."""
+        """Ask the reading thread to end after the frame in hand. Any thread may call it, more than once."""
         self._stop.set()
 
     @property
@@ -99,50 +101,59 @@ class Source(ABC):
     def _read(self) -> Iterator[Frame]:
         """One pass over the source from its first frame: open, yield, close (in ``finally``).
 
-        Frames come with ``index`` from 0 and ``pts_s`` from 0 at the start of the source. A source that can seek
-        may leave out what is shown before ``options.start_s``. It must look at ``stopped`` at least once
-        a second and raise SourceError when its time-outs pass.
+        ``pts_s`` counts from 0 at the start of the source. A source that can seek may leave out what is shown
+        before ``options.start_s``; ``index`` may begin anywhere. It must look at ``stopped`` at least once a
+        second (while a peer is silent: as often as its time-outs pass) and raise SourceError when they do.
         """
 
     def __iter__(self) -> Iterator[Frame]:
         """Open the source and yield the frames that ``options`` asks for; close it at the end.
 
+        The first frame has index 0. Its ``pts_s`` is its time in the source, so ``start_s`` or a little more.
+
         Raises:
-            SourceError: it cannot be opened, is damaged beyond use, ended or stalled while live, or times out.
+            SourceError: it cannot be opened, is damaged beyond use, ended or stalled while live, times out,
+                or ends before ``options.start_s``.
         """
         wanted = self.options
-        delivered = 0
-        index_offset = 0
-        time_offset = 0.0
+        delivered = index_offset = 0
+        time_offset_s = 0.0
         while not self.stopped:
-            index = end_s = step_s = last_pts_s = -1.0
+            first: Frame | None = None
+            last: Frame | None = None
+            step_s, position = 0.0, 0
             frames = self._read()
-            position = 0
-            for frame in frames:
-                if self.stopped:
-                    break
-                past_s = frame.pts_s - wanted.start_s
-                if wanted.duration_s is not None and past_s >= wanted.duration_s and not self.live:
-                    break
-                if last_pts_s >= 0:
-                    step_s = frame.pts_s - last_pts_s
-                last_pts_s = frame.pts_s
-                index, end_s = frame.index, frame.pts_s
-                if past_s < -1e-6:
-                    continue
-                position += 1
-                if (position - 1) % wanted.stride:
-                    continue
-                yield self._shifted(frame, index_offset, time_offset)
-                delivered += 1
-                if delivered == wanted.max_frames:
-                    self._close(frames)
-                    return
-            self._close(frames)
-            if not wanted.loop or index < 0:
+            try:
+                for frame in frames:
+                    if self.stopped:
+                        return
+                    past_s = frame.pts_s - wanted.start_s
+                    if past_s < -_SAME_S:
+                        continue
+                    if wanted.duration_s is not None and past_s >= wanted.duration_s - _SAME_S:
+                        break
+                    if last is not None:
+                        step_s = frame.pts_s - last.pts_s
+                    first, last = first or frame, frame
+                    if position % wanted.stride == 0:
+                        index = frame.index - first.index + index_offset
+                        yield replace(frame, index=index, pts_s=frame.pts_s + time_offset_s)
+                        delivered += 1
+                        if delivered == wanted.max_frames:
+                            return
+                    position += 1
+            finally:
+                self._close(frames)
+            if first is None or last is None:
+                if wanted.start_s > 0 and not self.stopped:
+                    raise SourceError(
+                        f"{self.name} ends before --start {wanted.start_s:g}: give an earlier start"
+                    )
                 return
-            index_offset += int(index) + 1
-            time_offset += end_s + (step_s if step_s > 0 else 1 / (self.fps or 25.0))
+            if not wanted.loop:
+                return
+            index_offset += last.index - first.index + 1
+            time_offset_s += last.pts_s - first.pts_s + (step_s if step_s > 0 else 1 / (self.fps or 25.0))
 
     @staticmethod
     def _close(frames: Iterator[Frame]) -> None:
@@ -151,28 +162,99 @@ class Source(ABC):
         if close is not None:
             close()
 
-    @staticmethod
-    def _shifted(frame: Frame, index: int, time_s: float) -> Frame:
-        return replace(frame, index=frame.index + index, pts_s=frame.pts_s + time_s) if index else frame
 
+PICTURE_SUFFIXES = frozenset(
+    {
+        ".bmp",
+        ".dib",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
+)
+"""What ends the name of a picture, in lower case."""
 
-_SCHEMES: dict[str, tuple[str, str]] = {
+_Factory = Callable[[str | Path, SourceOptions], Source]
+
+_VIDEO = ("rtseg.sources._video", "VideoSource")
+_IMAGES = ("rtseg.sources._images", "ImagesSource")
+_WORDS = {
     "camera": ("rtseg.sources._camera", "CameraSource"),
     "demo": ("rtseg.sources._synthetic", "StreetSource"),
 }
-_URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp", "rtp")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_SAME_S = 1e-6
+"""Two times closer than this, in seconds, are one: time stamps are fractions that floats only approach."""
 
 
 def open_source(where: str | Path, options: SourceOptions | None = None) -> Source:
     """The source that ``where`` names. Nothing is opened before it is iterated.
 
+    A text is read as ``demo``, ``camera`` or a URL first, then as a path: a file named ``demo`` is
+    ``./demo``, or a ``Path``.
+
     Args:
         where: a video file; an http, https, rtsp, rtmp, srt, tcp, udp or rtp URL; ``camera:0`` or
-            ``camera:/dev/video0``; a folder or a glob of pictures; a single picture; ``demo`` or ``demo:SECONDS``.
+            ``camera:/dev/video0?width=1280&height=720&fps=30``; a folder or a glob of pictures; a single
+            picture; ``demo`` or ``demo:SECONDS``.
         options: which part to read; all of it unless given.
 
     Raises:
         OptionError: ``where`` is empty, or a scheme is not known.
         SourceNotFound: no such file, folder or picture.
+        MissingExtra: the library that reads it cannot be loaded.
     """
-    raise NotImplementedError
+    options = options or SourceOptions()
+    if not str(where).strip():
+        raise OptionError("--source is empty: give a file, a folder, a URL, camera:0 or demo")
+    if isinstance(where, str):
+        word = where.partition(":")[0]
+        if word in _WORDS:
+            return _load(*_WORDS[word])(where, options)
+        url = _URL.match(where)
+        if url and url[1].lower() == "file":
+            where = url2pathname(urlsplit(where).path)
+        elif url and url[1].lower() in _URL_SCHEMES:
+            return _load(*_VIDEO)(where, options)
+        elif url:
+            known = ", ".join(_URL_SCHEMES)
+            raise OptionError(f"{redact(where)}: unknown scheme {url[1]!r}; known are {known}")
+    return _load(*_kind_of_path(where))(where, options)
+
+
+def _kind_of_path(where: str | Path) -> tuple[str, str]:
+    """Module and class for what lies at the path, or the glob, ``where``."""
+    path = Path(where)
+    try:
+        if path.is_dir():
+            return _IMAGES
+        if path.exists():
+            return _IMAGES if path.suffix.lower() in PICTURE_SUFFIXES else _VIDEO
+    except OSError as error:
+        raise SourceError(
+            f"{str(where)[:200]} cannot be looked up ({error.strerror}): check the path"
+        ) from error
+    if has_magic(str(where)):
+        return _IMAGES
+    hint = f"for a camera write camera:{where}" if str(where).isdigit() else "check the path"
+    raise SourceNotFound(f"there is no file or folder {where}: {hint}")
+
+
+def _load(module: str, name: str) -> _Factory:
+    """The class ``name``; what reads files must not cost the demo its start-up time."""
+    try:
+        factory: _Factory = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"this source needs the package {error.name!r}: pip install {error.name}"
+        ) from error
+    return factory

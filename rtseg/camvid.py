@@ -1,0 +1,40 @@
+"""The eleven classes of CamVid and the colours that rtseg paints them in. Constants only.
+
+Source of the classes: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009, in the reduction to
+eleven classes of Badrinarayanan, Kendall, Cipolla, "SegNet", 2017. There, vans and buses are Car, grass and hedges
+are Tree, traffic lights are SignSymbol, and a bicycle with or without its rider is Bicyclist.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CLASSES", "PALETTE"]
+
+CLASSES: tuple[str, ...] = (
+    "Sky",
+    "Building",
+    "Pole",
+    "Road",
+    "Pavement",
+    "Tree",
+    "SignSymbol",
+    "Fence",
+    "Car",
+    "Pedestrian",
+    "Bicyclist",
+)
+"""Names of the classes; the id of a class is its place."""
+
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (70, 130, 180),
+    (70, 70, 70),
+    (153, 153, 153),
+    (128, 64, 128),
+    (244, 35, 232),
+    (107, 142, 35),
+    (220, 220, 0),
+    (190, 153, 153),
+    (0, 0, 142),
+    (220, 20, 60),
+    (119, 11, 32),
+)
+"""RGB of each class, 0..255, after Cityscapes: they stay apart when painted half transparent on a picture."""

@@ -1,0 +1,123 @@
+"""The bounded way from one stage to the next."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from threading import Condition
+from typing import Generic, TypeVar
+
+__all__ = ["Channel", "Ended"]
+
+T = TypeVar("T")
+
+
+class Ended(Exception):  # noqa: N818 - the natural end, not an error
+    """The writer of a channel has ended, or the channel is closed."""
+
+
+class Channel(Generic[T]):
+    """A queue of at most ``capacity`` items with one writer and one reader, which either end may close.
+
+    Full, it lets the writer wait or forgets its oldest item and counts the loss. The error that ended the writer
+    is raised in the reader, after the items that came before it.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        self._capacity = capacity
+        self._items: deque[T] = deque()
+        self._changed = Condition()
+        self._error: BaseException | None = None
+        self._ended = False
+        self._closed = False
+        self.taken_in = 0
+        """Items put so far, with those dropped."""
+        self.dropped = 0
+        """Items forgotten because the reader was too slow."""
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def fill(self, items: Iterable[T], *, drop_oldest: Callable[[], bool] = lambda: False) -> None:
+        """Put all ``items`` and end, with their error if they raise one. The body of a stage's thread.
+
+        ``drop_oldest`` is asked at every item: whether a source is live may not be known before its first frame.
+        """
+        iterator = iter(items)
+        error: BaseException | None = None
+        try:
+            for item in iterator:
+                if not self.put(item, drop_oldest=drop_oldest()):
+                    break
+        except BaseException as raised:  # noqa: BLE001 - not swallowed: the reader raises it
+            error = raised
+        finally:
+            # A generator must clean up on its own thread, now.
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            self.end(error)
+
+    def put(self, item: T, *, drop_oldest: bool = False) -> bool:
+        """Add an item; False where the reader has closed the channel and wants no more."""
+        with self._changed:
+            if drop_oldest:
+                while len(self._items) >= self._capacity:
+                    self._items.popleft()
+                    self.dropped += 1
+            else:
+                self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
+            if self._closed:
+                return False
+            self._items.append(item)
+            self.taken_in += 1
+            self._changed.notify_all()
+            return True
+
+    def end(self, error: BaseException | None = None) -> None:
+        """No more items will come; ``error`` says why, where it is not the natural end."""
+        with self._changed:
+            self._ended = True
+            self._error = error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """The reader wants no more: forget what waits and wake both ends."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def get(self, timeout_s: float | None = None) -> T:
+        """The next item.
+
+        Raises:
+            TimeoutError: none came within ``timeout_s`` seconds.
+            Ended: the writer has ended, or the channel is closed.
+            BaseException: whatever ended the writer.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while not (self._items or self._ended or self._closed):
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"no item within {timeout_s} s")
+                self._changed.wait(left)
+            if self._items:
+                item = self._items.popleft()
+                self._changed.notify_all()
+                return item
+            if self._error is not None and not self._closed:
+                raise self._error
+            raise Ended
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            try:
+                item = self.get()
+            except Ended:
+                return
+            yield item

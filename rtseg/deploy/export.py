@@ -1,0 +1,203 @@
+"""torch -> model file: head and tail are put around a network, and the file must agree with torch before it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from rtseg.backends import open_backend
+from rtseg.errors import CheckpointError, MissingExtra, ModelError
+from rtseg.models._labels import LabelNetwork, fuse_batch_norm
+from rtseg.models._network import Network
+from rtseg.preprocess import resize
+from rtseg.sources._street import Street
+from rtseg.spec import ModelSpec, write_spec
+from rtseg.training.checkpoint import load_checkpoint, network_of
+
+__all__ = ["export_checkpoint", "export_network"]
+
+_OPSET = 18
+_MIN_AGREEMENT = 0.999
+"""Share of pixels on which the file must agree with torch fp32."""
+
+
+def export_checkpoint(checkpoint: Path, output: Path, *, name: str | None = None, size: tuple[int, int] | None = None) -> ModelSpec:
+    """Make a model file of a training checkpoint.
+
+    Args:
+        checkpoint: ``best.pt`` or ``last.pt`` of a run folder.
+        output: the ``.onnx`` file to write.
+        name: what the model is called; the stem of ``output`` unless given.
+        size: (H, W) of its input, in pixels; the size it was evaluated at in training unless given.
+
+    Returns:
+        The metadata that the file holds.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        OptionError: the network cannot take ``size``.
+        ModelError: the file disagrees with torch.
+    """
+    state = load_checkpoint(checkpoint)
+    network = network_of(state, checkpoint)
+    spec = _spec_from(state, checkpoint, name or output.stem, size)
+    network.check_size(*spec.size)
+    export_network(network, spec, output)
+    return spec
+
+
+def _spec_from(state: dict[str, Any], path: Path, name: str, size: tuple[int, int] | None) -> ModelSpec:
+    try:
+        trained_size = tuple(state["size"])
+        size = size or trained_size
+        same = state["scores"] is not None and size == trained_size
+        where = f"{state['validated_on']}, input {size[0]}x{size[1]}"
+        return ModelSpec(
+            name=name,
+            classes=tuple(state["classes"]),
+            palette=tuple(tuple(colour) for colour in state["palette"]),
+            size=size,
+            architecture=state["architecture"],
+            trained_on=state["trained_on"],
+            licence=state["licence"],
+            miou=state["scores"]["miou"] if same else None,
+            measured_on=where if same else "",
+            extra={key: state[key] for key in ("recipe", "epoch", "hours")}
+            | ({"iou": state["scores"]["iou"]} if same else {}),
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} lacks what a model file must say ({error}): train with this rtseg") from error
+
+
+def export_network(network: Network, spec: ModelSpec, output: Path) -> None:
+    """Write ``network`` as a model file with fp16-stored weights; it appears under its name only once proven.
+
+    Raises:
+        ModelError: the file disagrees with torch on more than 0.1 % of the pixels of drawn streets.
+        MissingExtra: the exporter's package is not installed.
+    """
+    fused_network = fuse_batch_norm(network)
+    fused_network.fix_size(*spec.size)
+    fused = LabelNetwork(fused_network).eval()
+    model = _trace(fused, spec.size)
+    _own_biases(model)
+    _store_half(model)
+    _strip(model)
+    write_spec(model, spec)
+    onnx.checker.check_model(model)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    part = output.with_name(f"{output.stem}.part{output.suffix}")
+    part.write_bytes(model.SerializeToString())
+    try:
+        _prove(part, fused, spec.size)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _trace(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
+    example = torch.zeros((2, *size, 3), dtype=torch.uint8)
+    try:
+        with warnings.catch_warnings(), _quiet():
+            warnings.simplefilter("ignore")  # about the exporter's own internals
+            program = torch.onnx.export(
+                network,
+                (example,),
+                input_names=["frames"],
+                output_names=["labels"],
+                dynamic_shapes=({0: torch.export.Dim("N", min=1, max=1024)},),
+                opset_version=_OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    except ModuleNotFoundError as error:
+        raise MissingExtra.of("the ONNX exporter", error.name, "train") from error
+    buffer = io.BytesIO()
+    assert program is not None  # with dynamo=True it always is
+    program.save(buffer)
+    return onnx.load_from_string(buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """The exporter's log lines and prints are about itself, not about the user's model."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):  # noqa: PTH123
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _own_biases(model: onnx.ModelProto) -> None:
+    """Give every convolution a bias under its own name: the exporter merges equal tensors, and weights are found by name."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Conv" or len(node.input) < 3:
+            continue
+        own = node.input[1].removesuffix("weight") + "bias"
+        if node.input[2] != own and node.input[2] in stored:
+            values = numpy_helper.to_array(stored[node.input[2]])
+            model.graph.initializer.append(numpy_helper.from_array(values.copy(), own))
+            node.input[2] = own
+
+
+def _store_half(model: onnx.ModelProto) -> None:
+    """Keep the kernels of convolutions as fp16 and cast them back at load: half the file, and the arithmetic stays fp32."""
+    casts = []
+    for tensor in list(model.graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.ndim != 4 or not _fits_half(values):
+            continue
+        widened = f"{tensor.name}.fp32"
+        for node in model.graph.node:
+            for place, name in enumerate(node.input):
+                if name == tensor.name:
+                    node.input[place] = widened
+        casts.append(helper.make_node("Cast", [tensor.name], [widened], f"{tensor.name}.cast", to=TensorProto.FLOAT))
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    # Shapes and types that the exporter wrote down inside no longer hold for the halved tensors.
+    del model.graph.value_info[:]
+
+
+def _fits_half(values: NDArray[Any]) -> bool:
+    return bool(np.abs(values).max() < np.finfo(np.float16).max)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what the exporter notes about the Python source: half a megabyte, and paths of this machine."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in [*model.graph.input, *model.graph.output, *model.graph.initializer]:
+        del value.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]
+    model.graph.doc_string = model.doc_string = ""
+
+
+def _prove(path: Path, reference: LabelNetwork, size: tuple[int, int]) -> None:
+    frames = np.stack([resize(Street((540, 960), seed=seed).render(3.0 * seed)[0], size) for seed in range(4)])
+    with torch.no_grad():
+        wanted = reference(torch.from_numpy(frames)).numpy()
+    with open_backend("openvino", path, precision="fp32") as backend:
+        got = np.concatenate([backend.infer(frame[None]).copy() for frame in frames])
+    agreement = float((wanted == got).mean())
+    if agreement < _MIN_AGREEMENT:
+        raise ModelError(f"the exported graph agrees with torch on only {agreement:.2%} of pixels: not written")

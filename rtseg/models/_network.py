@@ -1,0 +1,44 @@
+"""What training and export ask of every network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from rtseg.errors import OptionError
+
+__all__ = ["Network"]
+
+
+class Network(nn.Module):
+    """A segmentation network: normalised pictures in, logits out."""
+
+    classes: int
+    multiple: int = 32
+    """Height and width of the input must be multiples of this, in pixels."""
+    stride: int = 4
+    """Of the logits that the evaluation mode returns: they are (H / stride, W / stride)."""
+    auxiliary: tuple[str, ...] = ()
+    """Names of the submodules that only training uses; inference does without their weights."""
+    loss_weights: tuple[float, ...] = (1.0,)
+    """Weight in the training loss of each output that the training mode returns."""
+
+    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits (N, classes, H / s, W / s) for float (N, 3, H, W); in training mode a tuple, finest first."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def fix_size(self, height: int, width: int) -> None:
+        """Before export at one input size: turn whatever depends on it into named buffers. Most networks have none."""
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse an input size that the network cannot take.
+
+        Raises:
+            OptionError: height or width is no positive multiple of ``multiple``; the text names the nearest fit.
+        """
+        step = self.multiple
+        if height < step or width < step or height % step or width % step:
+            near = "x".join(str(max(1, round(v / step)) * step) for v in (height, width))
+            name = type(self).__name__
+            raise OptionError(
+                f"{name} takes sizes in multiples of {step}, got {height}x{width}: try --size {near}"
+            )

@@ -1,0 +1,181 @@
+"""ICNet: three resolutions of one picture, each as deep as its size allows, fused from coarse to fine.
+
+Source: Zhao, Qi, Shen, Shi, Jia, "ICNet for Real-Time Semantic Segmentation on High-Resolution Images",
+ECCV 2018, arXiv 1704.08545; layer widths as in the authors' released ``icnet_cityscapes.prototxt``, whose
+PSPNet50 branch is pruned to half its channels (section 3.4).
+
+    picture 1/4 ── conv3_2 .. conv5_3, pyramid pooling ──► 1/32 ─┐
+    picture 1/2 ── conv1 .. conv3_1 (shared with the 1/4) ──► 1/16 ─┴ CFF ─┐
+    picture 1   ── three strided convolutions ───────────► 1/8 ───────────┴ CFF ── x2 ── classes at 1/4
+
+The 1/4 branch starts from the features of the 1/2 branch, halved, so that the shared layers run once.
+All bilinear resizing is of the ``align_corners=False`` kind.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
+
+from rtseg.models._network import Network
+from rtseg.pyramid import pyramid_matrix
+
+__all__ = ["CascadeFeatureFusion", "ICNet", "PyramidPooling"]
+
+
+def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, relu: bool = True) -> nn.Module:
+    """Convolution, batch norm and, unless told otherwise, ReLU, with padding that keeps the size at stride 1."""
+    padding = dilation * (kernel // 2)
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class Bottleneck(nn.Module):
+    """Residual block 1x1, 3x3, 1x1 of ResNet-50, the stride in the first convolution as in PSPNet."""
+
+    def __init__(self, inputs: int, inner: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv(inputs, inner, 1, stride=stride),
+            _conv(inner, inner, 3, dilation=dilation),
+            _conv(inner, outputs, 1, relu=False),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else _conv(inputs, outputs, 1, stride=stride, relu=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
+        return F.relu(self.body(features) + self.shortcut(features))
+
+
+def _stage(inputs: int, inner: int, outputs: int, blocks: int, *, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    first = Bottleneck(inputs, inner, outputs, stride=stride, dilation=dilation)
+    rest = (Bottleneck(outputs, inner, outputs, dilation=dilation) for _ in range(blocks - 1))
+    return nn.Sequential(first, *rest)
+
+
+class PyramidPooling(nn.Module):
+    """The feature map plus its averages over grids of 1, 2, 3 and 6 bins, resized back and summed.
+
+    Pooling and resizing are linear along each axis, so each level is two small matrix products. That form,
+    unlike adaptive pooling, exports to ONNX for maps that the bins do not divide.
+    Source: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, section 3.2; summed as in ICNet.
+    """
+
+    def __init__(self, bins: tuple[int, ...] = (1, 2, 3, 6)) -> None:
+        super().__init__()
+        self.bins = bins
+
+    def fix_size(self, height: int, width: int) -> None:
+        """Keep the matrices for maps of this size as buffers, so that an exported graph has them under a name."""
+        for bins in self.bins:
+            for axis, length in (("rows", height), ("columns", width)):
+                matrix = torch.from_numpy(pyramid_matrix(axis, length, bins))
+                self.register_buffer(f"{axis}_{bins}", matrix, persistent=False)
+
+    def _matrix(self, axis: str, length: int, bins: int) -> Tensor:
+        fixed: Tensor | None = getattr(self, f"{axis}_{bins}", None)
+        return torch.from_numpy(pyramid_matrix(axis, length, bins)) if fixed is None else fixed
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        height, width = int(features.shape[2]), int(features.shape[3])
+        total = features
+        for bins in self.bins:
+            rows = self._matrix("rows", height, bins).to(features)
+            columns = self._matrix("columns", width, bins).to(features)
+            total = total + rows @ (features @ columns)
+        return total
+
+
+class CascadeFeatureFusion(nn.Module):
+    """Adds a coarse map, doubled in size and seen by a dilated 3x3, to a projected finer one (section 3.3)."""
+
+    def __init__(self, coarse: int, fine: int, outputs: int, classes: int) -> None:
+        super().__init__()
+        self.coarse = _conv(coarse, outputs, 3, dilation=2, relu=False)
+        self.fine = _conv(fine, outputs, 1, relu=False)
+        self.classify = nn.Conv2d(coarse, classes, 1)
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Fuse (N, coarse, H, W) and (N, fine, 2H, 2W) into (N, outputs, 2H, 2W).
+
+        In training mode the second value is the auxiliary prediction (N, classes, 2H, 2W) from the coarse map.
+        """
+        doubled = _double(coarse)
+        fused = F.relu(self.coarse(doubled) + self.fine(fine))
+        return fused, self.classify(doubled) if self.training else None
+
+
+def _double(features: Tensor) -> Tensor:
+    return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class ICNet(Network):
+    """The image cascade network.
+
+    Args:
+        classes: number of classes.
+        width: channels of the first convolution; every other width follows. 32 is the paper's pruned network
+            (6.7 M parameters), 64 the unpruned one.
+    """
+
+    multiple = 32
+    stride = 4
+    auxiliary = ("fuse_low.classify", "fuse_high.classify")
+    loss_weights = (1.0, 0.4, 0.4)
+
+    def __init__(self, classes: int, *, width: int = 32) -> None:
+        super().__init__()
+        self.classes = classes
+        w = width
+        self.stem = nn.Sequential(
+            _conv(3, w, 3, stride=2), _conv(w, w, 3), _conv(w, 2 * w, 3), nn.MaxPool2d(3, stride=2, padding=1)
+        )
+        self.conv2 = _stage(2 * w, w, 4 * w, 3)
+        self.conv3_1 = Bottleneck(4 * w, 2 * w, 8 * w, stride=2)
+        self.conv3_rest = _stage(8 * w, 2 * w, 8 * w, 3)
+        self.conv4 = _stage(8 * w, 4 * w, 16 * w, 6, dilation=2)
+        self.conv5 = _stage(16 * w, 8 * w, 32 * w, 3, dilation=4)
+        self.pyramid = PyramidPooling()
+        self.conv5_4 = _conv(32 * w, 8 * w, 1)
+        self.high = nn.Sequential(
+            _conv(3, w, 3, stride=2), _conv(w, w, 3, stride=2), _conv(w, 2 * w, 3, stride=2)
+        )
+        self.fuse_low = CascadeFeatureFusion(8 * w, 8 * w, 4 * w, classes)
+        self.fuse_high = CascadeFeatureFusion(4 * w, 2 * w, 4 * w, classes)
+        self.classify = nn.Conv2d(4 * w, classes, 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            if isinstance(module, Bottleneck):
+                # A residual block begins as identity: training from scratch starts calmer (Goyal et al. 2017, 5.1).
+                nn.init.zeros_(module.body[2][1].weight)  # type: ignore[index]
+
+    def fix_size(self, height: int, width: int) -> None:
+        """See ``Network.fix_size``."""
+        self.pyramid.fix_size(height // 32, width // 32)
+
+    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits at 1/4 of float (N, 3, H, W); in training mode also those at 1/8 and 1/16."""
+        # Halving by a 2x2 mean is what bilinear resizing by exactly one half computes.
+        half = self.conv3_1(self.conv2(self.stem(F.avg_pool2d(pictures, 2))))
+        quarter = self.conv5(self.conv4(self.conv3_rest(F.avg_pool2d(half, 2))))
+        low = self.conv5_4(self.pyramid(quarter))
+        middle, logits_16 = self.fuse_low(low, half)
+        fine, logits_8 = self.fuse_high(middle, self.high(pictures))
+        logits_4 = self.classify(_double(fine))
+        if logits_8 is None or logits_16 is None:
+            return logits_4
+        return logits_4, logits_8, logits_16

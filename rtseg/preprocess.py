@@ -1,0 +1,123 @@
+"""From the picture of a source to the input of a model: resize, then the steps that the model's metadata names.
+
+Plain functions on arrays, the same in training, evaluation, calibration and streaming.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from rtseg._cv2 import cv2
+from rtseg.errors import ModelError, OptionError
+from rtseg.frame import Labels, Picture
+from rtseg.spec import ModelSpec
+
+__all__ = ["NEUTRAL", "Prepare", "clahe", "resize", "resize_labels", "subtract_background"]
+
+NEUTRAL = 128
+"""Value of a pixel that equals its background."""
+
+
+def resize(image: Picture, size: tuple[int, int]) -> Picture:
+    """Scale to ``size`` = (H, W) without keeping the aspect ratio.
+
+    Area averaging where the picture shrinks to half or less in both directions (bilinear would skip pixels there),
+    else bilinear. An image that has the size already is returned as it is, not copied.
+    """
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
+    out = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(out, dtype=np.uint8)
+
+
+def resize_labels(labels: Labels, size: tuple[int, int]) -> Labels:
+    """Scale class ids to ``size`` = (H, W) by nearest neighbour."""
+    height, width = size
+    if labels.shape == (height, width):
+        return labels
+    # The "exact" kind samples at pixel centres; plain INTER_NEAREST is shifted by up to half a pixel.
+    out = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(out, dtype=np.uint8)
+
+
+def clahe(image: Picture, *, clip: float = 2.0, tiles: int = 8) -> Picture:
+    """Contrast-limited adaptive histogram equalisation of the lightness; colours keep their hue.
+
+    Args:
+        image: BGR, uint8 (H, W, 3).
+        clip: contrast limit, as a multiple of a flat histogram's bin.
+        tiles: grid of tiles x tiles regions.
+
+    Source: Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994.
+    """
+    equalise = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles))
+    lab = cv2.cvtColor(image, cv2.COLOR_BGR2LAB)
+    lightness, a, b = cv2.split(lab)
+    merged = cv2.merge((equalise.apply(lightness), a, b))
+    return np.asarray(cv2.cvtColor(merged, cv2.COLOR_LAB2BGR), dtype=np.uint8)
+
+
+def subtract_background(image: Picture, background: Picture) -> Picture:
+    """``image - background + NEUTRAL``, clipped to 0..255: what differs from the still scene.
+
+    Args:
+        image: BGR, uint8 (H, W, 3).
+        background: of the same shape and dtype.
+    """
+    difference = cv2.subtract(image, background, dtype=cv2.CV_16S)
+    shifted = cv2.add(difference, (NEUTRAL,) * 4, dtype=cv2.CV_8U)
+    return np.asarray(shifted, dtype=np.uint8)
+
+
+class Prepare:
+    """Makes model input of pictures of any size: ``spec.size``, then each step of ``spec.preprocess``.
+
+    Steps are texts: ``clahe`` or ``clahe:clip=2,tiles=8``, and ``background:FILE``.
+
+    Raises:
+        ModelError: a step is not known or its arguments are wrong.
+        OptionError: a background picture cannot be read.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.size = spec.size
+        self._steps = [_parse_step(text, spec.size) for text in spec.preprocess]
+
+    def __call__(self, image: Picture) -> Picture:
+        """uint8 (H, W, 3) BGR of any size -> uint8 (*spec.size, 3) BGR."""
+        out = resize(image, self.size)
+        for step in self._steps:
+            out = step(out)
+        return out
+
+
+def _parse_step(text: str, size: tuple[int, int]) -> Callable[[Picture], Picture]:
+    name, _, argument = text.partition(":")
+    if name == "clahe":
+        return partial(clahe, **_clahe_arguments(text, argument))
+    if name == "background" and argument:
+        background = cv2.imread(argument, cv2.IMREAD_COLOR)
+        if background is None:
+            raise OptionError(f"cannot read the background picture {Path(argument)}; give a PNG or JPEG file")
+        return partial(subtract_background, background=resize(np.asarray(background, dtype=np.uint8), size))
+    raise ModelError(f"unknown preprocessing step {text!r}; known are clahe:clip=2,tiles=8 and background:FILE")
+
+
+def _clahe_arguments(text: str, argument: str) -> dict[str, float]:
+    kinds: dict[str, Callable[[str], float]] = {"clip": float, "tiles": int}
+    arguments: dict[str, float] = {}
+    for pair in filter(None, argument.split(",")):
+        key, _, value = pair.partition("=")
+        try:
+            arguments[key] = kinds[key](value)
+        except (KeyError, ValueError) as error:
+            raise ModelError(f"wrong preprocessing step {text!r}; write clahe:clip=2,tiles=8") from error
+        if not arguments[key] > 0:
+            raise ModelError(f"wrong preprocessing step {text!r}: {key} must be more than 0")
+    return arguments

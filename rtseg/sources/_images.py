@@ -1,0 +1,147 @@
+"""Folders, globs and single files of pictures."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+
+from rtseg._cv2 import cv2
+from rtseg.errors import SourceError, SourceNotFound
+from rtseg.frame import Frame, Picture
+from rtseg.sources import PICTURE_SUFFIXES, Source, SourceOptions
+
+__all__ = ["ImagesSource"]
+
+_FPS = 25.0
+_WORKERS = min(4, max(2, os.cpu_count() or 2))
+_AHEAD = 2 * _WORKERS
+_KINDS = "PNG, JPEG, TIFF, BMP, WebP, PGM"
+
+
+class ImagesSource(Source):
+    """The pictures of a folder or a glob, or one picture, in natural order (``2.png`` before ``10.png``).
+
+    They follow each other at 25 per second. Each comes in its own size, turned as its EXIF tag asks, 16-bit
+    scaled to 8, grey as BGR, without transparency. A few threads decode ahead, no more than eight pictures. A
+    damaged picture is skipped, counted in ``damaged`` and noted in ``damaged_names``.
+    """
+
+    damaged_names: list[str]
+    """File names of the pictures that could not be decoded."""
+
+    def __init__(self, where: str | Path, options: SourceOptions) -> None:
+        """Find the pictures; none is opened yet.
+
+        Args:
+            where: a folder (its subfolders are not searched), a glob, or a picture.
+            options: which part to read.
+
+        Raises:
+            SourceNotFound: no picture lies there.
+        """
+        self._where = where
+        self._paths = _find(where)
+        super().__init__(_name(Path(where)), options)
+        self.damaged_names = []
+        self.fps = _FPS
+        self.frame_count = len(self._paths)
+
+    def _read(self) -> Iterator[Frame]:
+        first = 0 if self.options.start_s <= 0 else int(np.ceil(self.options.start_s * _FPS - 1e-6))
+        seen = 0
+        pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="rtseg-pictures")
+        try:
+            for index, (path, picture) in enumerate(self._decoded(pool, self._paths[first:])):
+                if picture is None:
+                    self.damaged += 1
+                    self.damaged_names.append(path.name)
+                    continue
+                seen += 1
+                yield Frame(picture, index, (first + index) / _FPS, time.monotonic(), path.name)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        if not seen and first < len(self._paths) and not self.stopped:
+            raise SourceError(
+                f"{self._where}: not one picture can be decoded ({', '.join(self.damaged_names[-3:])}): "
+                f"damaged, too large, or none of {_KINDS}"
+            )
+
+    def _decoded(self, pool: ThreadPoolExecutor, paths: list[Path]) -> Iterator[tuple[Path, Picture | None]]:
+        """Each path with its picture, None for a damaged one, in order."""
+        waiting: deque[tuple[Path, Future[Picture | None]]] = deque()
+        for path in paths:
+            if self.stopped:
+                return
+            waiting.append((path, pool.submit(_decode, path)))
+            if len(waiting) == _AHEAD:
+                done, picture = waiting.popleft()
+                yield done, picture.result()
+        while waiting and not self.stopped:
+            done, picture = waiting.popleft()
+            yield done, picture.result()
+
+
+def _find(where: str | Path) -> list[Path]:
+    """The pictures at ``where``, in natural order."""
+    path = Path(where)
+    if path.is_dir():
+        found = list(path.iterdir())
+    else:
+        found = [path] if path.exists() else [Path(match) for match in glob(str(where), recursive=True)]  # noqa: PTH207 (may be absolute)
+    pictures = [
+        p
+        for p in found
+        if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+    ]
+    if not pictures:
+        what = f"the folder {where} holds" if path.is_dir() else f"{where} matches"
+        suffixes = " ".join(sorted(PICTURE_SUFFIXES))
+        raise SourceNotFound(f"{what} no picture: give one with files that end in {suffixes}")
+    return sorted(pictures, key=_natural)
+
+
+def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorting key: numbers by value, letters without case; the plain text decides between equals."""
+    parts = re.split(r"(\d+)", str(path).casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], str(path)
+
+
+def _name(where: Path) -> str:
+    """A folder's name, a picture's stem, or for a glob the last folder that it names."""
+    if where.is_dir():
+        return where.resolve().name or "pictures"
+    if where.exists():
+        return where.stem
+    plain = [part for part in where.parent.resolve().parts if not set(part) & set("*?[/")]
+    return plain[-1] if plain else "pictures"
+
+
+def _decode(path: Path) -> Picture | None:
+    """The picture in ``path``, BGR, uint8 (H, W, 3); None where it is damaged, unreadable or too large."""
+    try:
+        data = path.read_bytes()
+        if not data or _is_cut_jpeg(data):
+            return None
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):
+        return None
+    return None if picture is None else picture.astype(np.uint8, copy=False)
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
+    """Whether ``data`` is a JPEG without an end: OpenCV decodes one silently and fills up with grey."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    at = 2
+    # Segments carry their length; a thumbnail in one of them has an end of its own, so they are leapt over.
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b""):
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(b"\xff\xd9", at) < 0

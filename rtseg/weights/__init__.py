@@ -1,0 +1,35 @@
+"""The models that come with rtseg, and finding a model by name or path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtseg.errors import ModelError
+
+__all__ = ["DEFAULT_MODEL", "bundled_models", "find_model"]
+
+DEFAULT_MODEL = "icnet-camvid"
+
+_FOLDER = Path(__file__).parent
+
+
+def bundled_models() -> dict[str, Path]:
+    """Name -> model file of every bundled model."""
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.onnx"))}
+
+
+def find_model(model: str | Path) -> Path:
+    """The file of a model given by its path or by the name of a bundled one.
+
+    Raises:
+        ModelError: it is neither; the text says what there is.
+    """
+    bundled = bundled_models()
+    if str(model) in bundled:
+        return bundled[str(model)]
+    path = Path(model)
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder: give the .onnx file in it")
+    if not path.is_file():
+        raise ModelError(f"no model {str(model)!r}: give an .onnx file made by `rtseg export`, or {' or '.join(bundled)}")
+    return path
