@@ -32,6 +32,6 @@ class PicturePool:
             self._free = deque()  # what is still out comes back to the old one, and goes with it
         memory = self._free.pop() if self._free else bytearray(size)
         owner = np.frombuffer(memory, np.uint8)
-        # Every view, however it is sliced, keeps `owner` alive: its memory is no array's, so numpy stops there.
+        # Every view, however it is sliced, keeps `owner` alive: its memory is not an array's.
         weakref.finalize(owner, self._free.append, memory).atexit = False
         return owner.reshape(shape)

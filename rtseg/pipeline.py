@@ -286,9 +286,9 @@ class Pipeline:
         return Status(
             fps=(len(self._left_at) - 1) / span_s if span_s > 0 else 0.0,
             latency_ms=1e3 * (self._last_s - frame.captured_s) if frame else 0.0,
-            frames_read=read.taken_in if read else 0,
+            frames_read=read.taken_in if read is not None else 0,
             frames_written=self._written,
-            frames_dropped=read.dropped if read else 0,
+            frames_dropped=read.dropped if read is not None else 0,
             frames_damaged=self._source.damaged,
             queues={name: len(channel) for name, channel, _ in self._running},
             shares=class_shares(labels, classes) if labels is not None else np.zeros(classes),
@@ -303,10 +303,10 @@ class Pipeline:
         latency = self._latency.summary()
         return RunReport(
             ended=ended,
-            frames_read=read.taken_in if read else 0,
+            frames_read=read.taken_in if read is not None else 0,
             frames_segmented=self._segmented,
             frames_written=self._written,
-            frames_dropped=read.dropped if read else 0,
+            frames_dropped=read.dropped if read is not None else 0,
             frames_damaged=self._source.damaged,
             fps=round((self._written - 1) / span_s, 3) if span_s > 0 else 0.0,
             latency_ms={key: latency[f"{key}_ms"] for key in ("p50", "p95", "p99", "max")},

@@ -29,6 +29,7 @@ class MasksSink(Sink):
     must not destroy them. A mask has its name only when it is whole; it is not forced to the disk one by one.
     """
 
+    kind = "masks"
     needs_picture = False
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:

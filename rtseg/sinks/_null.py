@@ -11,6 +11,7 @@ __all__ = ["NullSink"]
 class NullSink(Sink):
     """Counts the frames."""
 
+    kind = "null"
     name = "nowhere"
     needs_picture = False
 

@@ -12,6 +12,7 @@ import av
 import av.error
 import numpy as np
 from av.video.frame import PictureType
+from numpy.typing import NDArray
 
 from rtseg._cv2 import cv2
 from rtseg.frame import Picture
@@ -87,7 +88,7 @@ class Recording:
             OSError: the disk does not take it.
             av.error.FFmpegError: the encoder or the container does not.
         """
-        frame = av.VideoFrame.from_numpy_buffer(self._planes(picture), format="yuv420p")
+        frame = _video_frame(self._i420(picture))
         if self._start_s is None:
             self._start_s = pts_s
         # Containers need times that rise; sources may repeat one.
@@ -127,7 +128,7 @@ class Recording:
             self.file.part.unlink(missing_ok=True)
         return frames
 
-    def _planes(self, picture: Picture) -> Picture:
+    def _i420(self, picture: Picture) -> NDArray[np.uint8]:
         """``picture`` as I420: uint8 (1.5 H, W) with both sides even."""
         height, width = self.size
         if picture.shape[:2] != self.size:
@@ -137,6 +138,23 @@ class Recording:
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         # 0.24 ms for 960x540, where libswscale takes 3.0 ms.
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
+
+
+def _video_frame(i420: NDArray[np.uint8]) -> av.VideoFrame:
+    """The frame of ``i420``, uint8 (1.5 H, W) with both sides even.
+
+    0.03 ms for 960x540. PyAV's own ``from_ndarray`` takes 0.11 ms, and its ``from_numpy_buffer`` (18.1) cuts
+    a height of 34 to 32 and takes the colours from the wrong place.
+    """
+    rows, width = i420.shape
+    frame = av.VideoFrame(width, rows * 2 // 3, "yuv420p")
+    samples, start = i420.reshape(-1), 0
+    for plane in frame.planes:
+        end = start + plane.height * plane.width
+        target = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+        target[: plane.height, : plane.width] = samples[start:end].reshape(plane.height, plane.width)
+        start = end
+    return frame
 
 
 def _encoding(crf: int, preset: str) -> dict[str, str]:

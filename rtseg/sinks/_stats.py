@@ -23,6 +23,7 @@ class StatsSink(Sink):
     line is written at once, so ``tail -f NAME.part.SUFFIX`` follows a run.
     """
 
+    kind = "stats"
     needs_picture = False
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:

@@ -31,6 +31,8 @@ class VideoSink(Sink):
     stays, and plays up to half a second before the end.
     """
 
+    kind = "video"
+
     def __init__(
         self, path: Path, *, fps_hint: float | None = None, crf: int = 23, preset: str = "ultrafast"
     ) -> None:

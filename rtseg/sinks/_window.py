@@ -35,6 +35,8 @@ class WindowSink(Sink):
     All calls must come from one thread; on macOS that must be the main thread.
     """
 
+    kind = "window"
+
     def __init__(self, title: str, *, live: bool, stop: Event | None = None) -> None:
         """Find out whether a window can be shown; it opens with the first frame.
 

@@ -22,6 +22,7 @@ from rtseg.sources._clock import FrameClock
 from rtseg.sources._colour import BgrConverter
 from rtseg.sources._container import LIVE_SCHEMES, open_file, open_url
 from rtseg.sources._decode import StreamDecoder, UrlPackets, file_packets
+from rtseg.sources._seek import seconds, seek
 
 __all__ = ["VideoSource"]
 
@@ -85,15 +86,17 @@ class VideoSource(Source):
     def _pictures(self, container: InputContainer, stream: VideoStream) -> Iterator[Frame]:
         """The frames from ``start_s`` on, with picture and time. What comes before is not converted."""
         convert = BgrConverter()
+        # AVI keeps the times of decoding only; PyAV's pts are those, shuffled.
+        by_dts = container.format.name == "avi"
         start_s = 0.0 if self.live else self.options.start_s
         step_s = 1 / (self.fps or _NOMINAL_FPS)
-        origin_s = None if self.live else _seconds(stream.start_time, stream)
+        origin_s = None if self.live or by_dts else seconds(stream.start_time, stream)
         clock = FrameClock(origin_s, step_s)
         if start_s and origin_s is not None:
-            _seek(container, stream, origin_s + start_s)
+            seek(container, stream, origin_s + start_s, step_s)
         index, time_s, damaged = 0, None, self.damaged
-        for frame in self._decoded(container, stream):
-            time_s = clock(_seconds(frame.pts, stream))
+        for frame in self._decoded(container, stream, can_seek=origin_s is not None):
+            time_s = clock(seconds(frame.dts if by_dts else frame.pts, stream))
             if time_s >= start_s - 1e-6:
                 yield Frame(convert(frame), index, time_s, time.monotonic())
                 index += 1
@@ -101,28 +104,28 @@ class VideoSource(Source):
             return
         if time_s is None:
             raise SourceError(f"{self._shown}: not one frame can be decoded: the video is damaged")
-        length_s = _seconds(stream.duration, stream) or 0.0
+        length_s = seconds(stream.duration, stream) or 0.0
         if self.damaged == damaged and length_s - time_s - step_s > max(0.5, 0.05 * length_s):
             self._count_damaged()  # cut off cleanly: the missing end
 
-    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    def _decoded(
+        self, container: InputContainer, stream: VideoStream, *, can_seek: bool
+    ) -> Iterator[VideoFrame]:
         """All good frames, then the failure (if any) that ended them."""
         decoder = StreamDecoder(stream, self._count_damaged, joined=self.live)
         if self._url:
             yield from self._decoded_url(container, stream, decoder)
             return
-        last_pts: int | None = None
+        last: VideoFrame | None = None
         for packet in file_packets(container, stream, self._count_damaged):
             if self.stopped:
                 return
-            for frame in decoder.decode(packet):
-                last_pts = frame.pts
-                yield frame
-        for frame in decoder.flush():
-            last_pts = frame.pts
-            yield frame
-        if decoder.lost and not self.stopped:
-            yield from self._tail(last_pts)
+            for last in decoder.decode(packet):
+                yield last
+        for last in decoder.flush():
+            yield last
+        if decoder.lost and can_seek and not self.stopped and (last is None or last.pts is not None):
+            yield from self._tail(None if last is None else last.pts)
 
     def _decoded_url(
         self, container: InputContainer, stream: VideoStream, decoder: StreamDecoder
@@ -148,9 +151,9 @@ class VideoSource(Source):
         """
         with self._open() as container:
             stream = self._choose(container, threads="SLICE")
-            after_s = _seconds(after_pts, stream)
+            after_s = seconds(after_pts, stream)
             if after_s is not None:
-                _seek(container, stream, after_s)
+                seek(container, stream, after_s, 1 / (self.fps or _NOMINAL_FPS))
             late = False
 
             def count() -> None:
@@ -171,26 +174,6 @@ class VideoSource(Source):
 
 def _is_after(frame: VideoFrame, pts: int | None) -> bool:
     return pts is None or (frame.pts is not None and frame.pts > pts)
-
-
-def _seek(container: InputContainer, stream: VideoStream, to_s: float) -> None:
-    """Go to a keyframe from which the frame at ``to_s`` (the stream's own time) can be decoded whole.
-
-    Containers look keyframes up by decoding time, which runs ahead of presentation by some frames: hence the
-    margin. A container that cannot seek is read from where it stands.
-    """
-    rate = _frame_rate(stream) or _NOMINAL_FPS
-    margin_s = 0.5 + 8 / rate
-    assert stream.time_base is not None
-    try:
-        container.seek(int((to_s - margin_s) / stream.time_base), stream=stream)
-    except av.FFmpegError:
-        return
-
-
-def _seconds(stamp: int | None, stream: VideoStream) -> float | None:
-    """A time stamp of ``stream`` in seconds."""
-    return None if stamp is None or stream.time_base is None else float(stamp * stream.time_base)
 
 
 def _frame_rate(stream: VideoStream) -> float | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ _POLY_POWER = 0.9
 _WARM_UP = 0.03
 """Share of all steps over which the learning rate rises from near zero."""
 _GRADIENT_NORM = 5.0
+_PLACES = ("data", "val_data", "output", "init")
+"""Options that name places on the machine that trained: no business of whoever uses the model."""
 
 
 @dataclass
@@ -77,6 +80,8 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
         raise DatasetError(f"{len(views)} training pictures are fewer than --batch {options.batch}")
 
     network = create_model(options.model, len(datasets[0].classes))
+    if options.init is not None:
+        _begin_with(network, options.init, datasets[0].classes)
     network.check_size(*options.size)
     network.check_size(*options.crop)
     weights = class_weights(_count_pixels(datasets), options.class_weights).to(device)
@@ -84,7 +89,7 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
     options.output.mkdir(parents=True, exist_ok=True)
     if options.resume:
         _restore(run, options)
-    config = {**asdict(options), "output": str(options.output), "torch": torch.__version__}
+    config = {**_plain(options), "torch": torch.__version__}
     (options.output / "config.json").write_text(json.dumps(config, indent=2))
 
     best: Scores | None = None
@@ -112,6 +117,16 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
     if best is None:
         best = _scores_from(load_checkpoint(options.output / "best.pt"))
     return best
+
+
+def _begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> None:
+    state = load_checkpoint(path)
+    if tuple(state["classes"]) != classes:
+        raise CheckpointError(f"{path} knows other classes ({', '.join(state['classes'])}): train without --init")
+    try:
+        network.load_state_dict(state["network"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} holds {state['architecture']!r}, which does not fit: give its --model") from error
 
 
 def _device(name: str) -> torch.device:
@@ -256,10 +271,14 @@ def _public_state(
         "licence": "; ".join(dict.fromkeys(dataset.licence for dataset in datasets)),
         "validated_on": validation.name,
         "scores": result.to_dict(first.classes) if result else None,
-        "recipe": {key: value for key, value in asdict(options).items() if key not in ("output", "data", "val_data")},
+        "recipe": {key: value for key, value in _plain(options).items() if key not in _PLACES},
         "epoch": run.epoch,
         "hours": run.seconds / 3600,
     }
+
+
+def _plain(options: TrainOptions) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
 
 
 def _full_state(run: _Run, options: TrainOptions, datasets: list[Dataset], validation: Dataset) -> dict[str, Any]:

@@ -25,6 +25,8 @@ class TrainOptions:
     val_data: str | None = None
     """``KIND:PATH`` of the validation set; the first of ``data`` unless given."""
     model: str = "icnet"
+    init: Path | None = None
+    """A checkpoint whose averaged weights the network begins with; fresh ones unless given."""
     size: tuple[int, int] = (384, 640)
     """(H, W) at which the network is evaluated, in pixels."""
     crop: tuple[int, int] = (320, 448)

@@ -211,7 +211,12 @@ class Pen:
         target -= (begin, top)
         # Pixel centres are whole numbers for OpenCV: the texture reaches half a pixel beyond the outer ones.
         corners = np.array(
-            [(left - 0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (left - 0.5, height - 0.5)],
+            [
+                (left - 0.5, -0.5),
+                (width - 0.5, -0.5),
+                (width - 0.5, height - 0.5),
+                (left - 0.5, height - 0.5),
+            ],
             np.float32,
         )
         cv2.warpPerspective(
@@ -223,7 +228,9 @@ class Pen:
             borderMode=cv2.BORDER_TRANSPARENT,
         )
 
-    def _stamp(self, texture: Texture, x: float, z: float, y0: float, height_m: float, width_m: float) -> None:
+    def _stamp(
+        self, texture: Texture, x: float, z: float, y0: float, height_m: float, width_m: float
+    ) -> None:
         u, v = self.camera.point(x, y0, z)
         depth = self.camera.depth(z)
         scale = self.look.focal / depth
@@ -239,7 +246,10 @@ class Pen:
         # Only the part inside the picture is scaled: a near crown is far larger than what is seen of it.
         tall, broad = source.shape[:2]
         matrix = np.array(
-            [[broad / wide, 0, (u0 - begin + 0.5) * broad / wide - 0.5], [0, tall / high, (v0 - top + 0.5) * tall / high - 0.5]]
+            [
+                [broad / wide, 0, (u0 - begin + 0.5) * broad / wide - 0.5],
+                [0, tall / high, (v0 - top + 0.5) * tall / high - 0.5],
+            ]
         )
         size = (u1 - u0, v1 - v0)
         # Nearest pixels: a blend of neighbours would blend their classes as well.
@@ -255,7 +265,13 @@ class Pen:
         return painted
 
 
-def bake(picture: Colours, class_id: int, look: Look, metres: tuple[float, float], mask: NDArray[np.uint8] | None = None) -> Texture:
+def bake(
+    picture: Colours,
+    class_id: int,
+    look: Look,
+    metres: tuple[float, float],
+    mask: NDArray[np.uint8] | None = None,
+) -> Texture:
     """Light, haze and shrink a texture for every depth.
 
     Args:
@@ -271,7 +287,9 @@ def bake(picture: Colours, class_id: int, look: Look, metres: tuple[float, float
         clear = math.exp(-look.haze_per_m * depth)
         shrink = min(1.0, 1.6 * look.focal / depth / (width / metres[1]))
         size = (max(int(width * shrink), 3), max(int(height * shrink), 3))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) * (look.gain * clear) + look.haze * (1 - clear)
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) * (look.gain * clear) + look.haze * (
+            1 - clear
+        )
         level = np.full((size[1], size[0], 4), class_id, np.uint8)
         level[..., :3] = np.clip(small, 0, 255)
         if mask is not None:

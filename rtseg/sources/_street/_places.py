@@ -69,11 +69,24 @@ class House:
         if begin >= long:
             return
         if self.roof is not None:
-            roof = np.array([(x - self.side * 0.3, top, begin), (x - self.side * 0.3, top, long), (ridge_x, ridge, long), (ridge_x, ridge, begin)])
+            roof = np.array(
+                [
+                    (x - self.side * 0.3, top, begin),
+                    (x - self.side * 0.3, top, long),
+                    (ridge_x, ridge, long),
+                    (ridge_x, ridge, begin),
+                ]
+            )
             roof[:, 0] -= x
             pen.solid(roof, (4,), self.roof[None], BUILDING, x, self.near)
         if begin == 0.0:
-            gable = [(0.0, 0.0), (0.0, top), (ridge_x - x, ridge if self.roof is not None else top), (back - x, top), (back - x, 0.0)]
+            gable = [
+                (0.0, 0.0),
+                (0.0, top),
+                (ridge_x - x, ridge if self.roof is not None else top),
+                (back - x, top),
+                (back - x, 0.0),
+            ]
             pen.solid(np.array(gable), (5,), self.wall[None], BUILDING, x, self.near)
         pen.wall(self.front, x, self.near, self.z, 0.0, top)
         if self.roof is not None and depth < _DETAIL_M and begin == 0.0:
@@ -110,7 +123,9 @@ class Tree:
         depth = pen.camera.depth(self.z)
         size = self.height * 0.72
         thick = 0.022 * self.height
-        trunk = np.array([(-thick, 0), (thick, 0), (thick * 0.7, self.height * 0.6), (-thick * 0.7, self.height * 0.6)])
+        trunk = np.array(
+            [(-thick, 0), (thick, 0), (thick * 0.7, self.height * 0.6), (-thick * 0.7, self.height * 0.6)]
+        )
         lit = trunk * (0.4, 1.0) + (thick * 0.5, 0)
         colours = np.array([self.bark, self.bark * 1.3])
         pen.solid(np.concatenate([trunk, lit]), (4, 8), colours, TREE, self.x, self.z)
@@ -134,7 +149,12 @@ class Lamp:
             *box(-0.11, 0, 0.11, 1.2),
             *[(-0.08, 1.2), (0.08, 1.2), (0.05, h), (-0.05, h)],
             *[(0, h - 0.08), (inward * 1.4, h + 0.25), (inward * 1.4, h + 0.35), (0, h + 0.04)],
-            *[(inward * 1.2, h + 0.2), (inward * 2.0, h + 0.26), (inward * 2.0, h + 0.4), (inward * 1.2, h + 0.42)],
+            *[
+                (inward * 1.2, h + 0.2),
+                (inward * 2.0, h + 0.26),
+                (inward * 2.0, h + 0.4),
+                (inward * 1.2, h + 0.42),
+            ],
         ]
         colours = np.array([self.colour * 0.9, self.colour, self.colour, self.colour * 1.2])
         tones = colours
@@ -190,8 +210,14 @@ class Sign:
 
     def _face(self) -> tuple[Points, list[int], Colours]:
         if self.kind == "light":
-            lamps = [np.array(box(-0.2, -0.5, 0.2, 0.55)), *(disc(0.12, 8) + (0, y) for y in (0.33, 0.0, -0.33))]
-            glow = np.array([(50.0, 50, 255), (40, 180, 255), (120, 255, 60)]) * np.where(self.tint > 0, 1.0, 0.25)[:, None]
+            lamps = [
+                np.array(box(-0.2, -0.5, 0.2, 0.55)),
+                *(disc(0.12, 8) + (0, y) for y in (0.33, 0.0, -0.33)),
+            ]
+            glow = (
+                np.array([(50.0, 50, 255), (40, 180, 255), (120, 255, 60)])
+                * np.where(self.tint > 0, 1.0, 0.25)[:, None]
+            )
             return np.concatenate(lamps), [4, 12, 20, 28], np.array([_DARK, *glow])
         if self.kind == "warning":
             outer = np.array([(-0.5, -0.4), (0.5, -0.4), (0.0, 0.5)])
@@ -200,7 +226,15 @@ class Sign:
         if self.kind == "board":
             parts = [np.array(box(-0.55, -0.45, 0.55, 0.45)), np.array(box(-0.5, -0.4, 0.5, 0.4))]
             parts += [np.array(box(-0.4, y, 0.35, y + 0.1)) for y in (-0.25, 0.0, 0.2)]
-            return np.concatenate(parts), [4, 8, 12, 16, 20], np.array([_WHITE, self.tint, _WHITE, _WHITE, _WHITE])
+            return (
+                np.concatenate(parts),
+                [4, 8, 12, 16, 20],
+                np.array([_WHITE, self.tint, _WHITE, _WHITE, _WHITE]),
+            )
         ring, inner = (_RED, _WHITE) if self.kind == "ban" else (_WHITE, _BLUE)
         parts = [disc(0.42), disc(0.32), np.array(box(-0.2, -0.05, 0.2, 0.06))]
-        return np.concatenate(parts), [12, 24, 28], np.array([ring, inner, _DARK if self.kind == "ban" else _WHITE])
+        return (
+            np.concatenate(parts),
+            [12, 24, 28],
+            np.array([ring, inner, _DARK if self.kind == "ban" else _WHITE]),
+        )

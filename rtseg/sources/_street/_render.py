@@ -75,7 +75,9 @@ class Street:
         pen.flush()
         labels = cv2.extractChannel(canvas, 3)
         picture = cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR)
-        return self._through_lens(picture, time_s).astype(np.uint8, copy=False), labels.astype(np.uint8, copy=False)
+        return self._through_lens(picture, time_s).astype(np.uint8, copy=False), labels.astype(
+            np.uint8, copy=False
+        )
 
     def _through_lens(self, picture: Picture, time_s: float) -> NDArray[np.generic]:
         if self._flat:
@@ -91,7 +93,11 @@ class Street:
     def _draw_sky(self, pen: Pen) -> None:
         rows, columns = self.size
         camera, panorama = pen.camera, self._panorama
-        turn = round((panorama.shape[1] - columns) / 2 + camera.heading * self._look.focal - (camera.centre - columns / 2))
+        turn = round(
+            (panorama.shape[1] - columns) / 2
+            + camera.heading * self._look.focal
+            - (camera.centre - columns / 2)
+        )
         turn = min(max(turn, 0), panorama.shape[1] - columns)
         horizon = min(max(math.ceil(camera.horizon), 0), rows)
         skip = len(panorama) - 8 - horizon
@@ -201,7 +207,12 @@ def _project_lines(camera: Camera, edges: NDArray[np.float64], z: NDArray[np.flo
 
 
 def _dashes(
-    camera: Camera, x: float, half: float, begins: NDArray[np.float64], ends: NDArray[np.float64], y: float = 0.0
+    camera: Camera,
+    x: float,
+    half: float,
+    begins: NDArray[np.float64],
+    ends: NDArray[np.float64],
+    y: float = 0.0,
 ) -> Points:
     """Flat bars across or along the road, from ``begins`` to ``ends``: (K, 4, 2) in pixels; none behind the camera."""
     ahead = ends > camera.z + NEAR_M

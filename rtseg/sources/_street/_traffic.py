@@ -60,13 +60,19 @@ def car_colours(rng: np.random.Generator, *, rear: bool, braking: bool = False) 
     bumper = paint * 0.75 if rng.random() < 0.6 else np.full(3, 45.0)
     tyre, hub = np.full(3, 26.0), np.full(3, rng.uniform(70, 170))
     return np.clip(
-        np.array([paint, paint * 0.82, paint * 1.12 + 8, glass, screen, tyre, hub, bumper, lamp, plate]), 0, 255
+        np.array([paint, paint * 0.82, paint * 1.12 + 8, glass, screen, tyre, hub, bumper, lamp, plate]),
+        0,
+        255,
     )
 
 
 def clothes(rng: np.random.Generator) -> Colours:
     """Colours of somebody: coat, trousers, skin, hair, shoes, bag or helmet, bicycle: float64 (7, 3)."""
-    coat = rng.uniform(15, 90) + rng.uniform(-10, 10, 3) if rng.random() < 0.55 else (rng.uniform(30, 190) + rng.normal(0, 40, 3))
+    coat = (
+        rng.uniform(15, 90) + rng.uniform(-10, 10, 3)
+        if rng.random() < 0.55
+        else (rng.uniform(30, 190) + rng.normal(0, 40, 3))
+    )
     trousers = np.array([1.25, 1.0, 0.9]) * rng.uniform(25, 90)
     skin = np.array([130.0, 160.0, 215.0]) * rng.uniform(0.35, 1.0)
     hair = np.array([0.6, 0.8, 1.0]) * rng.uniform(15, 130)
@@ -75,7 +81,9 @@ def clothes(rng: np.random.Generator) -> Colours:
 
 
 @lru_cache(maxsize=64)
-def _template(kind: str, rear: bool, side: int, detail: int) -> tuple[Points, tuple[int, ...], tuple[int, ...]]:
+def _template(
+    kind: str, rear: bool, side: int, detail: int
+) -> tuple[Points, tuple[int, ...], tuple[int, ...]]:
     """Faces of a car from far to near, seen at its rear or front end and at one side (-1 left, 0 none, +1 right).
 
     Returns:
@@ -97,10 +105,18 @@ def _template(kind: str, rear: bool, side: int, detail: int) -> tuple[Points, tu
 
     if side:
         lean = top / half
-        low = [(1.0, 0.24, 0.02), (1.0, hood, 0.0), (1.0, belt, a), (1.0, belt, length - far_a), (1.0, far_hood, length)]
+        low = [
+            (1.0, 0.24, 0.02),
+            (1.0, hood, 0.0),
+            (1.0, belt, a),
+            (1.0, belt, length - far_a),
+            (1.0, far_hood, length),
+        ]
         add_side(_SIDE, [*low, (1.0, 0.24, length)])
         ends = (a, a + run, length - far_a - far_run, length - far_a)
-        add_side(_SIDE, [(1, belt, ends[0]), (lean, roof, ends[1]), (lean, roof, ends[2]), (1, belt, ends[3])])
+        add_side(
+            _SIDE, [(1, belt, ends[0]), (lean, roof, ends[1]), (lean, roof, ends[2]), (1, belt, ends[3])]
+        )
         rise = belt + 0.86 * (roof - belt)
         inner = 1 - 0.86 * (1 - lean)
         back = length * 0.4 if kind == "van" and rear else 0.0
@@ -108,19 +124,34 @@ def _template(kind: str, rear: bool, side: int, detail: int) -> tuple[Points, tu
         if kind == "van" and not rear:
             glass = (glass[0], glass[1], ends[2] - length * 0.5, ends[3] - length * 0.5)
         add_side(
-            _GLASS, [(1, belt + 0.04, glass[0]), (inner, rise, glass[1]), (inner, rise, glass[2]), (1, belt + 0.04, glass[3])]
+            _GLASS,
+            [
+                (1, belt + 0.04, glass[0]),
+                (inner, rise, glass[1]),
+                (inner, rise, glass[2]),
+                (1, belt + 0.04, glass[3]),
+            ],
         )
         if detail == 2:
             posts = (0.5,) if kind != "bus" else (0.2, 0.4, 0.6, 0.8)
             for part in posts:
                 z = glass[0] + part * (glass[3] - glass[0])
                 add_side(_SIDE, [(1, belt, z), (inner, rise, z), (inner, rise, z + 0.1), (1, belt, z + 0.1)])
-            add_side(_BUMPER, [(1.0, 0.24, 0.05), (1.0, 0.36, 0.05), (1.0, 0.36, length), (1.0, 0.24, length)])
+            add_side(
+                _BUMPER, [(1.0, 0.24, 0.05), (1.0, 0.36, 0.05), (1.0, 0.36, length), (1.0, 0.24, length)]
+            )
         for z in (0.78, length - 0.82) if kind != "bus" else (2.4, length - 2.2):
             radius = 0.31 if kind != "bus" else 0.48
-            for size, colour in ((radius, _TYRE), (radius * 0.6, _HUB))[: detail]:
+            for size, colour in ((radius, _TYRE), (radius * 0.6, _HUB))[:detail]:
                 ring = disc(size, 14 if detail == 2 else 8)
-                faces.append((np.column_stack([np.full(len(ring), side * half), ring[:, 1] + radius, ring[:, 0] + z]), colour))
+                faces.append(
+                    (
+                        np.column_stack(
+                            [np.full(len(ring), side * half), ring[:, 1] + radius, ring[:, 0] + z]
+                        ),
+                        colour,
+                    )
+                )
     for x in (-half * 0.78, half * 0.78) if detail else ():
         add(_TYRE, (x - 0.12, 0, 0.3), (x + 0.12, 0, 0.3), (x + 0.12, 0.4, 0.3), (x - 0.12, 0.4, 0.3))
     far_end = length - far_a - far_run
@@ -133,9 +164,15 @@ def _template(kind: str, rear: bool, side: int, detail: int) -> tuple[Points, tu
         add(_SCREEN, (-x0, y0, z0), (x0, y0, z0), (x1, y1, z1), (-x1, y1, z1))
     else:
         for s in (-1, 1):
-            add(_SCREEN, (s * 0.12, y0, z0), (s * x0 * 0.8, y0, z0), (s * x1 * 0.8, y1 * 0.95, z1), (s * 0.12, y1 * 0.95, z1))
+            add(
+                _SCREEN,
+                (s * 0.12, y0, z0),
+                (s * x0 * 0.8, y0, z0),
+                (s * x1 * 0.8, y1 * 0.95, z1),
+                (s * 0.12, y1 * 0.95, z1),
+            )
     if hood < belt:
-        add(_TOP if a > 0.1 else _PAINT, (-half, hood, 0), (half, hood, 0), (half * 0.96, belt, a), (-half * 0.96, belt, a))
+        add(_TOP if a > 0.1 else _PAINT, (-half, hood, 0), (half, hood, 0), (half, belt, a), (-half, belt, a))
     add(_PAINT, (-half, 0.24, 0), (half, 0.24, 0), (half, hood, 0), (-half, hood, 0))
     if detail:
         add(_BUMPER, (-half, 0.24, 0), (half, 0.24, 0), (half, 0.46, 0), (-half, 0.46, 0))
@@ -144,7 +181,13 @@ def _template(kind: str, rear: bool, side: int, detail: int) -> tuple[Points, tu
         add(_LAMP, (x0, hood - 0.26, 0), (x1, hood - 0.26, 0), (x1, hood - 0.06, 0), (x0, hood - 0.06, 0))
     if detail == 2:
         if not rear:
-            add(_TYRE, (-half * 0.5, hood - 0.22, 0), (half * 0.5, hood - 0.22, 0), (half * 0.5, hood - 0.1, 0), (-half * 0.5, hood - 0.1, 0))
+            add(
+                _TYRE,
+                (-half * 0.5, hood - 0.22, 0),
+                (half * 0.5, hood - 0.22, 0),
+                (half * 0.5, hood - 0.1, 0),
+                (-half * 0.5, hood - 0.1, 0),
+            )
         add(_PLATE, (-0.26, 0.48, 0), (0.26, 0.48, 0), (0.26, 0.6, 0), (-0.26, 0.6, 0))
     sizes = np.cumsum([len(points) for points, _ in faces])
     return np.concatenate([points for points, _ in faces]), tuple(sizes.tolist()), tuple(c for _, c in faces)
@@ -289,8 +332,18 @@ class Cyclist:
         for s, lift in ((-1, push), (1, -push)):
             foot = 0.3 + lift
             knee = 0.72 + 0.6 * lift
-            shin = [(s * 0.09 - 0.05, foot), (s * 0.09 + 0.05, foot), (s * 0.15 + 0.06, knee), (s * 0.15 - 0.06, knee)]
-            thigh = [(s * 0.15 - 0.07, knee), (s * 0.15 + 0.07, knee), (s * 0.1 + 0.08, 1.0), (s * 0.1 - 0.08, 1.0)]
+            shin = [
+                (s * 0.09 - 0.05, foot),
+                (s * 0.09 + 0.05, foot),
+                (s * 0.15 + 0.06, knee),
+                (s * 0.15 - 0.06, knee),
+            ]
+            thigh = [
+                (s * 0.15 - 0.07, knee),
+                (s * 0.15 + 0.07, knee),
+                (s * 0.1 + 0.08, 1.0),
+                (s * 0.1 - 0.08, 1.0),
+            ]
             parts += [(np.array(shin), _TROUSERS), (np.array(thigh), _TROUSERS)]
             parts.append((np.array(box(s * 0.09 - 0.06, foot - 0.06, s * 0.09 + 0.06, foot)), _SHOE))
         parts.append((np.array(box(-0.3, 1.0, 0.3, 1.04)), _FRAME))
@@ -300,7 +353,9 @@ class Cyclist:
             arm = [(s * 0.18, 1.42), (s * 0.26, 1.42), (s * 0.32, 1.04), (s * 0.25, 1.02)]
             parts.append((np.array(arm), _COAT))
         parts.append((disc(0.11, 10) * (0.85, 1.15) + (0, 1.63), _SKIN))
-        parts.append((np.array([(-0.11, 1.66), (0.11, 1.66), (0.08, 1.76), (0.0, 1.79), (-0.08, 1.76)]), _BAG))
+        parts.append(
+            (np.array([(-0.11, 1.66), (0.11, 1.66), (0.08, 1.76), (0.0, 1.79), (-0.08, 1.76)]), _BAG)
+        )
         ends = np.cumsum([len(points) for points, _ in parts]).tolist()
         points = np.concatenate([points for points, _ in parts])
         pen.solid(points, ends, self.colours[[place for _, place in parts]], BICYCLIST, self.x, self.z)

@@ -1,0 +1,103 @@
+"""``rtseg stream``: segment a source and show or keep the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from rtseg.cli._options import parse_size
+
+__all__ = ["stream"]
+
+_WHAT = "What to segment"
+_RESULT = "Where the result goes"
+_LOOK = "How it is drawn"
+
+
+def stream(
+    source: str = typer.Option(
+        "demo",
+        "--source",
+        "-s",
+        help="A video file or URL, camera:0, a folder or glob of pictures, demo or demo:SECONDS.",
+        rich_help_panel=_WHAT,
+    ),
+    model: str = typer.Option(
+        "icnet-camvid", "--model", "-m", help="A model file, or the name of a bundled one.", rich_help_panel=_WHAT
+    ),
+    backend: str = typer.Option("auto", help="auto, openvino, onnxruntime or torch.", rich_help_panel=_WHAT),
+    precision: str = typer.Option("auto", help="auto, fp32 or bf16.", rich_help_panel=_WHAT),
+    device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_WHAT),
+    size: str = typer.Option(
+        "", help="Input size of the model, HEIGHTxWIDTH in multiples of 32; its own unless given.", rich_help_panel=_WHAT
+    ),
+    start: float = typer.Option(0.0, help="Skip so many seconds.", rich_help_panel=_WHAT),
+    duration: float | None = typer.Option(None, help="Stop after so many seconds of the source.", rich_help_panel=_WHAT),
+    max_frames: int | None = typer.Option(None, help="Stop after so many frames.", rich_help_panel=_WHAT),
+    stride: int = typer.Option(1, help="Take every n-th frame.", rich_help_panel=_WHAT),
+    loop: bool = typer.Option(False, "--loop", help="Begin again at the end.", rich_help_panel=_WHAT),
+    drop: str = typer.Option(
+        "auto",
+        help="auto: live sources drop frames they cannot wait with. always: play files at their own pace and drop. "
+        "never: keep every frame.",
+        rich_help_panel=_WHAT,
+    ),
+    playlists: bool = typer.Option(
+        False, "--playlists", help="Allow .m3u8 and .mpd, which may name other files and hosts.", rich_help_panel=_WHAT
+    ),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="Video file (.mp4, .mkv, .mov), or null to keep nothing.", rich_help_panel=_RESULT
+    ),
+    show: bool | None = typer.Option(
+        None, "--show/--no-show", help="A window; on by default where a display answers.", rich_help_panel=_RESULT
+    ),
+    masks: Path | None = typer.Option(None, help="Folder for class-id PNGs with a palette.", rich_help_panel=_RESULT),
+    stats: Path | None = typer.Option(None, help="JSON-lines file of class shares.", rich_help_panel=_RESULT),
+    report: Path | None = typer.Option(None, help="JSON file about the run.", rich_help_panel=_RESULT),
+    view: str = typer.Option("overlay", help="overlay, mask, side or picture.", rich_help_panel=_LOOK),
+    alpha: float = typer.Option(0.5, help="Weight of the colours, 0 to 1.", rich_help_panel=_LOOK),
+    legend: bool = typer.Option(False, "--legend/--no-legend", help="Names and live percentages.", rich_help_panel=_LOOK),
+    contours: bool = typer.Option(
+        False, "--contours/--no-contours", help="Lines between classes.", rich_help_panel=_LOOK
+    ),
+    hide: list[str] = typer.Option([], help="A class that is not drawn; may be repeated.", rich_help_panel=_LOOK),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RESULT),
+) -> None:
+    """Segment a video, a camera or pictures, and show the result or write it.
+
+    Without a display and without any output it writes <source name>-rtseg.mp4 into the working folder. Ctrl-C ends
+    a run in good order.
+    """
+    from rtseg.live import run_to_the_end
+    from rtseg.sources import SourceOptions
+    from rtseg.stream import StreamOptions
+
+    options = StreamOptions(
+        source=source,
+        model=model,
+        backend=backend,
+        precision=precision,
+        device=device,
+        size=parse_size(size) if size else None,
+        part=SourceOptions(
+            start_s=start,
+            duration_s=duration,
+            stride=stride,
+            max_frames=max_frames,
+            loop=loop,
+            allow_playlists=playlists,
+        ),
+        output=output,
+        show=show,
+        masks=masks,
+        stats=stats,
+        report=report,
+        view=view,
+        alpha=alpha,
+        contours=contours,
+        legend=legend,
+        hide=tuple(hide),
+        drop=drop,
+    )
+    raise typer.Exit(run_to_the_end(options, quiet=quiet))

@@ -1,0 +1,24 @@
+"""Writing small files so that no one ever reads half of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtseg.errors import SinkError
+
+__all__ = ["write_text"]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` beside ``path``, then rename.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise SinkError(f"cannot write {path}: {error.strerror}; give another place") from error

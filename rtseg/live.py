@@ -1,0 +1,146 @@
+"""A run as seen from a terminal: a panel or lines while it goes on, signals, and a summary."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.bar import Bar
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rtseg.pipeline import RunReport, Status
+from rtseg.spec import ModelSpec
+from rtseg.stream import StreamOptions, StreamRun
+
+__all__ = ["panel", "run_to_the_end"]
+
+_LINE_EVERY_S = 5.0
+_BAR_WIDTH = 24
+
+
+def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
+    """Run and tell of it; returns the exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
+
+    Raises:
+        RtsegError: the run could not begin, or an error ended it.
+    """
+    console = Console(quiet=quiet)
+    with _Signals() as signals:
+        run = StreamRun(options)
+        signals.call(run.stop)
+        backend = run.backend
+        console.print(
+            f"{run.source.name}: {run.spec.name} at {run.spec.size[0]}x{run.spec.size[1]} on {backend.name} "
+            f"({backend.precision}, {backend.device}) -> {', '.join(run.outputs)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        with _observer(console, run) as observe:
+            report = run.run(observe)
+    console.print(_summary(report, run), highlight=False, soft_wrap=True)
+    return 128 + signals.received if signals.received else 0
+
+
+class _Signals:
+    """SIGINT and SIGTERM ask the run to end; a second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._stop: Callable[[], None] | None = None
+        self._before: dict[int, object] = {}
+
+    def call(self, stop: Callable[[], None]) -> None:
+        """Call ``stop`` at the first signal, or now where one has come already."""
+        self._stop = stop
+        if self.received:
+            stop()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            os._exit(128 + number)
+        self.received = number
+        if self._stop is not None:
+            self._stop()
+
+    def __enter__(self) -> _Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _observer(console: Console, run: StreamRun) -> Iterator[Callable[[Status], None]]:
+    """A panel on a terminal, else a line now and then."""
+    if not console.is_terminal or console.quiet:
+        yield _Lines(console, run.spec)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield lambda status: live.update(panel(status, run.spec, run.source.frame_count), refresh=True)
+
+
+class _Lines:
+    def __init__(self, console: Console, spec: ModelSpec) -> None:
+        self._console = console
+        self._spec = spec
+        self._next_s = time.monotonic() + _LINE_EVERY_S
+
+    def __call__(self, status: Status) -> None:
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _LINE_EVERY_S
+        largest = sorted(zip(status.shares, self._spec.classes, strict=True), reverse=True)[:3]
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for share, name in largest if share > 0)
+        self._console.print(
+            f"{status.wall_s:.0f} s: {status.frames_written} frames, {status.fps:.1f} fps, "
+            f"latency {status.latency_ms:.0f} ms, {status.frames_dropped} dropped; {shares}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def panel(status: Status, spec: ModelSpec, frame_count: int | None = None) -> Panel:
+    """What the terminal shows while a run goes on."""
+    figures = Table.grid(padding=(0, 2))
+    total = f" of about {frame_count}" if frame_count else ""
+    queues = "  ".join(f"{name} {waiting}" for name, waiting in status.queues.items())
+    for name, value in (
+        ("speed", f"{status.fps:.1f} fps"),
+        ("latency", f"{status.latency_ms:.0f} ms"),
+        ("frames", f"{status.frames_written}{total}, at {status.pts_s:.1f} s"),
+        ("queues", queues),
+        ("dropped", f"{status.frames_dropped}"),
+        ("damaged", f"{status.frames_damaged}"),
+    ):
+        figures.add_row(Text(name, style="dim"), value)
+    classes = Table.grid(padding=(0, 1))
+    for name, colour, share in zip(spec.classes, spec.palette, status.shares, strict=True):
+        red, green, blue = colour
+        bar = Bar(1.0, 0.0, float(share), width=_BAR_WIDTH, color=f"rgb({red},{green},{blue})")
+        classes.add_row(name, bar, f"{100 * share:5.1f} %")
+    return Panel(Group(figures, Text(), classes), title=f"rtseg {spec.name}", subtitle="Ctrl-C ends", expand=False)
+
+
+def _summary(report: RunReport, run: StreamRun) -> str:
+    lost = "".join(
+        f", {count} {what}"
+        for count, what in ((report.frames_dropped, "dropped"), (report.frames_damaged, "damaged and skipped"))
+        if count
+    )
+    first = (
+        f"{report.ended}: {report.frames_written} frames{lost} in {report.wall_s:.1f} s, {report.fps:.1f} fps, "
+        f"latency p50 {report.latency_ms['p50']:.0f} ms, p95 {report.latency_ms['p95']:.0f} ms"
+    )
+    kept = [name for name in run.outputs if name not in ("null", "window")]
+    return "\n".join([first, *(f"wrote {name}" for name in kept if report.frames_written)])

@@ -1,0 +1,215 @@
+"""One run from options to report: what ``rtseg stream`` does, for programs too."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import rtseg
+from rtseg.backends import Backend, open_backend
+from rtseg.display import display_answers
+from rtseg.errors import OptionError, RtsegError, SinkError
+from rtseg.files import write_text
+from rtseg.overlay import Overlay, OverlayOptions
+from rtseg.pipeline import Pipeline, RunReport, Status
+from rtseg.redact import redact
+from rtseg.sinks import Sink
+from rtseg.sources import Source, SourceOptions, open_source
+from rtseg.spec import ModelSpec, file_sha256
+from rtseg.weights import DEFAULT_MODEL, find_model
+
+__all__ = ["StreamOptions", "StreamRun"]
+
+NOTHING = Path("null")
+"""As ``--output``: the results are counted and dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What to segment, with what, and where to send the result."""
+
+    source: str = "demo"
+    model: str = DEFAULT_MODEL
+    backend: str = "auto"
+    precision: str = "auto"
+    device: str = "auto"
+    size: tuple[int, int] | None = None
+    """(H, W) of the model's input, in pixels; the model's own unless given."""
+    part: SourceOptions = field(default_factory=SourceOptions)
+    output: Path | None = None
+    """A video file, or ``null``. Without any result wanted, ``<source name>-rtseg.mp4`` in the working folder."""
+    show: bool | None = None
+    """A window; None opens one where a display answers and no other result is wanted."""
+    masks: Path | None = None
+    """A folder for class-id PNGs."""
+    stats: Path | None = None
+    """A JSON-lines file of class shares."""
+    report: Path | None = None
+    """A JSON file about the run."""
+    view: str = "overlay"
+    alpha: float = 0.5
+    contours: bool = False
+    legend: bool = False
+    hide: tuple[str, ...] = ()
+    """Names of classes that are not drawn."""
+    drop: str = "auto"
+
+
+class StreamRun:
+    """A run, opened and ready: ``source``, ``spec`` and ``outputs`` can be shown before ``run`` is called.
+
+    Everything that can be checked before the first frame is checked here, the cheapest first.
+
+    Raises:
+        RtsegError: an option, the model, the backend or an output cannot be used.
+    """
+
+    def __init__(self, options: StreamOptions) -> None:
+        self.options = options
+        self.source: Source = open_source(options.source, options.part)
+        model = find_model(options.model)
+        if options.report is not None:
+            _check_report(options.report)
+        self._stop = Event()
+        hint = "latency" if self.source.live else "throughput"
+        with ExitStack() as opened:
+            self.backend: Backend = opened.enter_context(
+                open_backend(
+                    options.backend,
+                    model,
+                    size=options.size,
+                    precision=options.precision,
+                    device=options.device,
+                    hint=hint,
+                )
+            )
+            self.spec: ModelSpec = self.backend.spec
+            overlay = Overlay(self.spec, _overlay_options(options, self.spec))
+            self.sinks = _open_sinks(options, self.source, self.spec, self._stop)
+            self._pipeline = Pipeline(self.source, self.backend, self.sinks, overlay, drop=options.drop)
+            self._opened = opened.pop_all()
+        self._model_sha256 = file_sha256(model)
+        self.result: RunReport | None = None
+
+    @property
+    def outputs(self) -> list[str]:
+        """What the results go to, in words."""
+        return [sink.name for sink in self.sinks]
+
+    def stop(self) -> None:
+        """Let the frames in hand come out, then end. Safe in a signal handler."""
+        self._stop.set()
+        self._pipeline.stop()
+
+    def run(self, observe: Callable[[Status], None] | None = None) -> RunReport:
+        """Send every frame through, close everything, and write the report, also where an error ends the run.
+
+        Raises:
+            RtsegError: of the source, the backend, or a sink. What came before it is written.
+        """
+        error: RtsegError | None = None
+        ended = ""
+        with self._opened:
+            try:
+                with self._pipeline:
+                    ended = self._pipeline.run(observe)
+            except RtsegError as raised:
+                error, ended = raised, f"error: {raised}"
+            error = self._close_sinks() or error if error is None else self._keep_first(error)
+        if error is not None and not ended.startswith("error"):
+            ended = f"error: {error}"
+        self.result = self._pipeline.report(ended)
+        if self.options.report is not None:
+            write_text(self.options.report, json.dumps(self.report(), indent=2) + "\n")
+        if error is not None:
+            raise error
+        return self.result
+
+    def _keep_first(self, error: RtsegError) -> RtsegError:
+        self._close_sinks()
+        return error
+
+    def _close_sinks(self) -> RtsegError | None:
+        """Close all, whatever happens to one of them; the first error."""
+        first: RtsegError | None = None
+        for sink in self.sinks:
+            try:
+                sink.close()
+            except SinkError as error:
+                first = first or error
+        return first
+
+    def report(self) -> dict[str, Any]:
+        """The run in figures, as ``--report`` writes them; call it after ``run``."""
+        assert self.result is not None, "report() is for after run()"
+        facts = asdict(self.result)
+        return {
+            "source": redact(self.options.source),
+            "model": self.spec.name,
+            "model_sha256": self._model_sha256,
+            "size": list(self.spec.size),
+            "backend": self.backend.name,
+            "precision": self.backend.precision,
+            "device": self.backend.device,
+            "outputs": self.outputs,
+            **facts,
+            "versions": _versions() | {self.backend.name: self.backend.version},
+        }
+
+
+def _overlay_options(options: StreamOptions, spec: ModelSpec) -> OverlayOptions:
+    hidden = frozenset(spec.class_id(name) for name in options.hide)
+    return OverlayOptions(options.view, options.alpha, options.contours, options.legend, hidden)
+
+
+def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: Event) -> list[Sink]:
+    """The sinks that the options ask for, or the one that a user would want without asking."""
+    from rtseg.sinks._masks import MasksSink
+    from rtseg.sinks._null import NullSink
+    from rtseg.sinks._stats import StatsSink
+    from rtseg.sinks._video import VideoSink
+    from rtseg.sinks._window import WindowSink
+
+    kept = options.output is not None or options.masks is not None or options.stats is not None
+    show = options.show if options.show is not None else not kept and display_answers()
+    output = options.output
+    if not kept and not show:
+        output = Path(f"{source.name}-rtseg.mp4")
+    sinks: list[Sink] = []
+    if output is not None:
+        _refuse_own_source(output, options.source)
+        sinks.append(NullSink() if output == NOTHING else VideoSink(output))
+    if options.masks is not None:
+        sinks.append(MasksSink(options.masks, spec))
+    if options.stats is not None:
+        sinks.append(StatsSink(options.stats, spec))
+    if show:
+        sinks.append(WindowSink(f"rtseg - {source.name}", live=source.live, stop=stop))
+    return sinks
+
+
+def _refuse_own_source(output: Path, source: str) -> None:
+    if output.exists() and Path(source).exists() and output.samefile(source):
+        raise OptionError(f"--output {output} is the source itself: give another name")
+
+
+def _check_report(path: Path) -> None:
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise OptionError(f"cannot write the report {path}: give a file name in a folder that exists")
+
+
+def _versions() -> dict[str, str]:
+    found = {"rtseg": rtseg.__version__, "python": platform.python_version()}
+    for package in ("numpy", "opencv-python", "opencv-python-headless", "av", "onnx"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtseg.errors import SinkError
+from rtseg.frame import Frame
+from rtseg.sinks import MasksSink
+from rtseg.spec import VOID, ModelSpec
+
+
+def test_the_pixel_is_the_class_and_the_palette_gives_its_colour(
+    tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    labels[0, :9] = VOID
+    MasksSink(tmp_path, spec).write(frame, labels, None)
+    with image.open(tmp_path / "000007.png") as mask:
+        assert mask.mode == "P"
+        assert (np.asarray(mask) == labels).all()
+        palette = np.array(mask.getpalette()).reshape(-1, 3)
+        assert palette[:3].tolist() == [list(colour) for colour in spec.palette]
+        assert palette[VOID].min() > 180
+    with image.open(tmp_path / "000007.png") as mask:
+        mask.verify()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 1), (541, 961)])
+def test_opencv_reads_it_as_the_colours_in_any_size(
+    tmp_path: Path, spec: ModelSpec, size: tuple[int, int]
+) -> None:
+    labels = np.random.default_rng(0).integers(0, 3, size, dtype=np.uint8)
+    frame = Frame(np.zeros((*size, 3), np.uint8), 0, 0.0, 0.0)
+    MasksSink(tmp_path, spec).write(frame, labels, None)
+    found = cv2.imread(str(tmp_path / "000000.png"), cv2.IMREAD_COLOR)
+    assert (found[..., ::-1] == np.array(spec.palette)[labels]).all()
+
+
+def test_pictures_of_one_stem_do_not_overwrite_each_other(
+    tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
+) -> None:
+    sink = MasksSink(tmp_path / "new" / "masks", spec)
+    for index, name in enumerate(["a.jpg", "b.jpg", "a.png", "a.jpg", "deep/a.jpg", "../a.jpg"]):
+        sink.write(replace(frame, index=index, name=name), labels, None)
+    sink.close()
+    found = sorted(entry.name for entry in sink.folder.iterdir())
+    assert found == sorted(
+        ["a.png", "b.png", "a.png.png", "a.jpg.png", "a.jpg.000004.png", "a.jpg.000005.png"]
+    )
+    assert sink.written == 6
+
+
+def test_a_second_run_replaces_the_masks_of_the_first(
+    tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
+) -> None:
+    for value in (0, 1):
+        MasksSink(tmp_path, spec).write(frame, np.full_like(labels, value), None)
+    assert (cv2.imread(str(tmp_path / "000007.png"))[0, 0, ::-1] == spec.palette[1]).all()
+
+
+def test_a_picture_that_is_no_mask_is_never_overwritten(
+    tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), frame.image)
+    before = (tmp_path / "a.png").read_bytes()
+    with pytest.raises(SinkError, match="no mask of rtseg: choose another folder"):
+        MasksSink(tmp_path, spec).write(replace(frame, name="a.png"), labels, None)
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_the_folder_is_made_with_the_first_frame_only(tmp_path: Path, spec: ModelSpec) -> None:
+    MasksSink(tmp_path / "masks", spec).close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_a_folder_is_refused_at_once(tmp_path: Path, spec: ModelSpec) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "masks"):
+        with pytest.raises(SinkError, match="is a file: choose another folder"):
+            MasksSink(folder, spec)
+    with pytest.raises(SinkError, match="cannot be written"):
+        MasksSink(Path("/proc/masks"), spec)
+
+
+def test_a_write_that_fails_is_one_sentence_and_leaves_no_half_mask(
+    tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
+) -> None:
+    sink = MasksSink(tmp_path, spec)
+    sink.write(frame, labels, None)
+    (tmp_path / "000008.png").mkdir()
+    with pytest.raises(SinkError, match=r"masks .* ended, .*; 1 masks are there") as caught:
+        sink.write(replace(frame, index=8), labels, None)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert not list(tmp_path.glob("*.part*"))

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from rtseg.errors import OptionError, SinkError
+from rtseg.frame import Frame
+from rtseg.sinks import VideoSink
+
+LABELS = np.zeros((48, 64), np.uint8)
+
+
+def picture(grey: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    return np.full((*size, 3), grey, np.uint8)
+
+
+def record(path: Path, times: list[float], size: tuple[int, int] = (48, 64)) -> None:
+    sink = VideoSink(path)
+    for index, pts_s in enumerate(times):
+        image = picture(index % 200, size)
+        sink.write(Frame(image, index, pts_s, 0.0), LABELS, image)
+    sink.close()
+    assert sink.written == len(times)
+
+
+def read(path: Path) -> list[av.VideoFrame]:
+    with av.open(path) as container:
+        return list(container.decode(video=0))
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("rate", [(25, 1), (30000, 1001)])
+def test_a_steady_rate_keeps_every_time_exactly(tmp_path: Path, suffix: str, rate: tuple[int, int]) -> None:
+    times = [index * rate[1] / rate[0] for index in range(60)]
+    record(tmp_path / f"out{suffix}", times)
+    ticks = [frame.pts * frame.time_base * rate[0] / rate[1] for frame in read(tmp_path / f"out{suffix}")]
+    assert ticks == list(range(60))
+
+
+@pytest.mark.parametrize(("suffix", "exact_s"), [(".mp4", 1e-5), (".mov", 1e-5), (".mkv", 5.1e-4)])
+def test_uneven_times_are_kept_and_count_from_the_first_frame(
+    tmp_path: Path, suffix: str, exact_s: float
+) -> None:
+    times = [100.0, 100.04, 100.05, 100.3, 103.0, 103.001, 110.7]
+    record(tmp_path / f"out{suffix}", times)
+    found = [frame.time for frame in read(tmp_path / f"out{suffix}")]
+    assert np.abs(np.array(found) - (np.array(times) - 100.0)).max() <= 2 * exact_s
+
+
+def test_times_that_do_not_rise_are_one_tick_apart(tmp_path: Path) -> None:
+    record(tmp_path / "out.mp4", [0.0, 1.0, 1.0, 1.0, 0.5, 2.0])
+    assert [frame.pts for frame in read(tmp_path / "out.mp4")] == [0, 90000, 90001, 90002, 90003, 180000]
+
+
+def test_a_picture_that_stands_for_itself_comes_at_least_every_second(tmp_path: Path) -> None:
+    record(tmp_path / "out.mp4", [index * 0.3 for index in range(30)])
+    keys = [frame.time for frame in read(tmp_path / "out.mp4") if frame.key_frame]
+    assert max(np.diff(keys)) <= 1.3
+
+
+def test_flat_colours_come_back_and_are_tagged(tmp_path: Path) -> None:
+    colours = [
+        (0, 0, 255),
+        (0, 255, 0),
+        (255, 0, 0),
+        (128, 64, 128),
+        (60, 40, 222),
+        (20, 20, 20),
+        (250, 250, 250),
+    ]
+    image = np.repeat(np.array([colours], np.uint8), 64, axis=1).repeat(96, axis=0)
+    sink = VideoSink(tmp_path / "out.mp4")
+    sink.write(Frame(image, 0, 0.0, 0.0), LABELS, image)
+    sink.close()
+    (frame,) = read(tmp_path / "out.mp4")
+    assert (frame.colorspace, frame.color_range) == (6, 1), "BT.601, limited range"
+    found = frame.to_ndarray(format="bgr24")[48, 32::64].astype(int)
+    assert np.abs(found - colours).max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("size", "even"), [((47, 64), (48, 64)), ((48, 63), (48, 64)), ((33, 45), (34, 46)), ((54, 62), (54, 62))]
+)
+def test_odd_sizes_are_padded_with_their_own_border(
+    tmp_path: Path, size: tuple[int, int], even: tuple[int, int]
+) -> None:
+    image = np.full((*size, 3), (40, 40, 200), np.uint8)
+    image[:, -8:] = (200, 40, 40)
+    sink = VideoSink(tmp_path / "out.mp4", crf=1)
+    sink.write(Frame(image, 0, 0.0, 0.0), LABELS, image)
+    sink.close()
+    (frame,) = read(tmp_path / "out.mp4")
+    assert (frame.height, frame.width) == even
+    found = frame.to_ndarray(format="bgr24").astype(int)
+    assert np.abs(found[:, : size[1] - 10] - (40, 40, 200)).max() <= 6
+    assert np.abs(found[:, size[1] - 6 :] - (200, 40, 40)).max() <= 6
+
+
+def test_a_frame_of_another_size_is_scaled_to_the_first_and_counted(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4")
+    for index, size in enumerate([(48, 64), (96, 128), (48, 64)]):
+        sink.write(Frame(picture(90, size), index, index / 25, 0.0), LABELS, picture(90, size))
+    sink.close()
+    assert sink.rescaled == 1
+    assert {(frame.height, frame.width) for frame in read(tmp_path / "out.mp4")} == {(48, 64)}
+
+
+def test_the_closed_file_is_an_ordinary_mp4_that_knows_its_length(tmp_path: Path) -> None:
+    record(tmp_path / "out.mp4", [index / 25 for index in range(75)])
+    boxes, place, data = [], 0, (tmp_path / "out.mp4").read_bytes()
+    while place < len(data):
+        boxes.append(data[place + 4 : place + 8])
+        size = int.from_bytes(data[place : place + 4], "big")
+        place += int.from_bytes(data[place + 8 : place + 16], "big") if size == 1 else size
+    assert b"moof" not in boxes
+    assert boxes.count(b"moov") == 1
+    with av.open(tmp_path / "out.mp4") as container:
+        assert container.duration == 3_000_000
+        assert container.streams.video[0].frames == 75
+
+
+def test_the_final_name_appears_at_close_and_replaces_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    path.write_text("old")
+    sink = VideoSink(path)
+    sink.write(Frame(picture(), 0, 0.0, 0.0), LABELS, picture())
+    assert path.read_text() == "old"
+    assert (tmp_path / "out.part.mp4").exists()
+    sink.close()
+    sink.close()
+    assert len(read(path)) == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_run_without_frames_leaves_no_file(tmp_path: Path) -> None:
+    VideoSink(tmp_path / "out.mp4").close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_suffixes_are_refused_with_those_there_are(tmp_path: Path) -> None:
+    for name in ("out.avi", "out.webm", "out"):
+        with pytest.raises(OptionError, match=r"end its name in \.mp4, \.mov, \.mkv"):
+            VideoSink(tmp_path / name)
+
+
+def test_wrong_encoder_options_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="crf"):
+        VideoSink(tmp_path / "out.mp4", crf=52)
+    with pytest.raises(OptionError, match="unknown preset 'zap'"):
+        VideoSink(tmp_path / "out.mp4", preset="zap")
+
+
+def test_places_that_cannot_be_written_are_refused_before_the_first_frame(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.mp4").mkdir()
+    cases = {
+        tmp_path / "missing" / "out.mp4": "there is no folder",
+        tmp_path / "file" / "out.mp4": "there is no folder",
+        tmp_path / "folder.mp4": "is a folder",
+        Path("/proc/out.mp4"): "cannot be written",
+    }
+    for path, text in cases.items():
+        with pytest.raises(SinkError, match=text) as caught:
+            VideoSink(path)
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.mp4"]
+
+
+def test_a_size_that_the_encoder_refuses_is_one_sentence_and_leaves_no_file(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4")
+    image = picture(0, (2, 20_000))
+    with pytest.raises(SinkError, match=r"video .*out\.mp4 ended, .*; no frame is kept") as caught:
+        sink.write(Frame(image, 0, 0.0, 0.0), LABELS, image)
+    assert isinstance(caught.value.__cause__, av.error.FFmpegError)
+    sink.close()
+    assert not list(tmp_path.iterdir())
+
+
+NOISE = """
+import os, resource, sys
+from pathlib import Path
+import numpy as np
+from rtseg.errors import SinkError
+from rtseg.frame import Frame
+from rtseg.sinks import VideoSink
+image = np.zeros((120, 160, 3), np.uint8)
+random = np.random.default_rng(0)
+def noisy():
+    return random.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+path = Path(sys.argv[1])
+sink = VideoSink(path)
+def write(count):
+    for index in range(sink.written, sink.written + count):
+        sink.write(Frame(image, index, index / 30, 0.0), image[..., 0], noisy())
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_killed_process_leaves_a_file_that_plays_to_its_last_second(tmp_path: Path, suffix: str) -> None:
+    done = run(NOISE + "write(100); os.kill(os.getpid(), 9)", tmp_path / f"out{suffix}")
+    assert done.returncode == -9
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"out.part{suffix}"]
+    frames = read(tmp_path / f"out.part{suffix}")
+    assert 70 <= len(frames) <= 100
+    assert [round(frame.time * 30) for frame in frames] == list(range(len(frames)))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_full_disk_ends_the_recording_and_keeps_what_plays(tmp_path: Path, suffix: str) -> None:
+    script = """
+limit(400_000)
+try:
+    write(1000)
+except SinkError as error:
+    print(error)
+sink.close()
+try:
+    write(1)
+except SinkError as error:
+    print(error)
+"""
+    done = run(NOISE + script, tmp_path / f"out{suffix}")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    part = tmp_path / f"out.part{suffix}"
+    assert first == second
+    frames = read(part)
+    assert len(frames) > 5
+    assert "the disk is full" in first
+    assert f"{len(frames)} frames are kept in {part}" in first
+    assert [entry.name for entry in tmp_path.iterdir()] == [part.name]
+
+
+def test_a_disk_that_fills_up_at_the_close_keeps_every_frame_under_the_part_name(tmp_path: Path) -> None:
+    script = """
+write(60)
+limit(os.path.getsize(path.with_name("out.part.mp4")) + 100)
+try:
+    sink.close()
+except SinkError as error:
+    print(error)
+sink.close()
+"""
+    done = run(NOISE + script, tmp_path / "out.mp4")
+    assert done.returncode == 0, done.stderr
+    frames = read(tmp_path / "out.part.mp4")
+    assert len(frames) >= 45
+    assert f"{len(frames)} frames are kept" in done.stdout
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_disk_full_from_the_start_leaves_no_file(tmp_path: Path) -> None:
+    script = """
+limit(10)
+try:
+    write(100)
+except SinkError as error:
+    print(error)
+sink.close()
+"""
+    done = run(NOISE + script, tmp_path / "out.mp4")
+    assert "no frame is kept" in done.stdout, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_really_full_file_system_is_told_as_such(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    try:
+        script = NOISE + "\ntry:\n    write(1000)\nexcept SinkError as error:\n    print(error)\nsink.close()"
+        done = run(script, disk / "out.mp4")
+        assert "the disk is full (No space left on device)" in done.stdout, done.stderr
+        assert f"{len(read(disk / 'out.part.mp4'))} frames are kept" in done.stdout
+        assert [entry.name for entry in disk.iterdir()] == ["out.part.mp4"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_folder_that_vanishes_before_the_close_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    sink = VideoSink(folder / "out.mp4")
+    sink.write(Frame(picture(), 0, 0.0, 0.0), LABELS, picture())
+    (folder / "out.part.mp4").unlink()
+    folder.rmdir()
+    with pytest.raises(SinkError, match="No such file or directory"):
+        sink.close()
+    sink.close()
+
+
+def test_the_picture_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs the drawn picture"):
+        VideoSink(tmp_path / "out.mp4").write(Frame(picture(), 0, 0.0, 0.0), LABELS, None)

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from xvfb import Screen, needs_xdotool, needs_xvfb, xvfb
+
+from rtseg.errors import SinkError
+from rtseg.sinks import WindowSink
+
+TITLE = "rtseg test"
+SHOW = """
+import sys, time
+import numpy as np
+from rtseg.errors import SinkClosed
+from rtseg.frame import Frame
+from rtseg.sinks import WindowSink
+live, count, fps = sys.argv[1] == "live", int(sys.argv[2]), float(sys.argv[3])
+image = np.full((360, 480, 3), (30, 160, 220), np.uint8)
+sink = WindowSink("rtseg test", live=live)
+start = None
+try:
+    for index in range(count):
+        sink.write(Frame(image, index, 5 + index / fps, 0.0), image[..., 0], image)
+        start = start or time.monotonic()
+        print("shown", index, flush=True)
+        if live:
+            time.sleep(1 / fps)
+    print("ended", round(time.monotonic() - start, 2), flush=True)
+except SinkClosed as closed:
+    print("closed", closed, flush=True)
+sink.close()
+sink.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    with xvfb(tmp_path_factory.mktemp("screen")) as running:
+        yield running
+
+
+def start(screen: Screen, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SHOW, *map(str, arguments)],
+        env=screen.environment | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def wait_until(what: Callable[[], bool], limit_s: float = 10.0) -> None:
+    end = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def shown(output: str) -> int:
+    return output.count("shown")
+
+
+@needs_xvfb
+def test_a_file_is_shown_at_its_own_speed(screen: Screen) -> None:
+    output, _ = start(screen, "file", 31, 20).communicate(timeout=30)
+    assert shown(output) == 31
+    assert 1.45 <= float(output.split()[-1]) <= 2.5
+
+
+@needs_xvfb
+@pytest.mark.parametrize("platform", ["", "wayland", "offscreen"])
+def test_a_live_source_is_shown_at_once_whatever_qt_is_told(screen: Screen, platform: str) -> None:
+    viewer = start(screen, "live", 40, 40, QT_QPA_PLATFORM=platform)
+    wait_until(lambda: (screen.pixels() == (30, 160, 220)).all(axis=2).mean() > 0.4)
+    output, _ = viewer.communicate(timeout=30)
+    assert shown(output) == 40
+    assert viewer.returncode == 0
+
+
+@needs_xvfb
+@needs_xdotool
+@pytest.mark.parametrize("key", ["q", "Escape"])
+@pytest.mark.parametrize("kind", ["file", "live"])
+def test_q_and_escape_end_the_run(screen: Screen, kind: str, key: str) -> None:
+    viewer = start(screen, kind, 1000, 30)
+    wait_until(lambda: bool(screen.windows(TITLE)))
+    screen.press(TITLE, key)
+    output, _ = viewer.communicate(timeout=30)
+    assert output.splitlines()[-1] == f"closed window {TITLE}: quit by the viewer"
+    assert shown(output) < 1000
+
+
+@needs_xvfb
+@needs_xdotool
+@pytest.mark.parametrize("kind", ["file", "live"])
+def test_the_close_button_ends_the_run(screen: Screen, kind: str) -> None:
+    viewer = start(screen, kind, 1000, 30)
+    wait_until(lambda: bool(screen.windows(TITLE)))
+    screen.click_close_button(TITLE)
+    output, _ = viewer.communicate(timeout=30)
+    assert output.splitlines()[-1] == f"closed window {TITLE}: closed by the viewer"
+
+
+@needs_xvfb
+@needs_xdotool
+def test_space_holds_a_file_and_space_goes_on(screen: Screen) -> None:
+    viewer = start(screen, "file", 45, 30)
+    assert viewer.stdout is not None
+    viewer.stdout.readline()
+    wait_until(lambda: bool(screen.windows(TITLE)))
+    screen.press(TITLE, "space")
+    time.sleep(1.5)
+    screen.press(TITLE, "space")
+    output, _ = viewer.communicate(timeout=30)
+    assert 2.5 <= float(output.split()[-1]) <= 5.0
+
+
+@needs_xvfb
+@needs_xdotool
+def test_space_does_not_hold_a_live_run(screen: Screen) -> None:
+    viewer = start(screen, "live", 60, 30)
+    wait_until(lambda: bool(screen.windows(TITLE)))
+    screen.press(TITLE, "space")
+    output, _ = viewer.communicate(timeout=30)
+    assert shown(output) == 60
+
+
+def test_without_a_display_it_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(SinkError, match=r"there is no display \(DISPLAY is not set\): go on with --no-show"):
+        WindowSink(TITLE, live=True)
+    monkeypatch.setenv("DISPLAY", ":54321")
+    with pytest.raises(SinkError, match="the display :54321 does not answer"):
+        WindowSink(TITLE, live=True)
