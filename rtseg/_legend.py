@@ -100,9 +100,7 @@ class Legend:
                 self._met.add(index)
         return sorted(self._met)
 
-    def _draw_panel(
-        self, picture: Picture, shares: NDArray[np.float64], listed: list[int], layout: _Layout
-    ) -> None:
+    def _draw_panel(self, picture: Picture, shares: NDArray[np.float64], listed: list[int], layout: _Layout) -> None:
         margin, pad = layout.row // 2, layout.pad
         height = len(listed) * layout.row + 2 * pad
         panel = picture[margin : margin + height, margin : margin + layout.width]

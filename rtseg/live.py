@@ -135,7 +135,10 @@ def panel(status: Status, spec: ModelSpec, frame_count: int | None = None) -> Pa
 def _summary(report: RunReport, run: StreamRun) -> str:
     lost = "".join(
         f", {count} {what}"
-        for count, what in ((report.frames_dropped, "dropped"), (report.frames_damaged, "damaged and skipped"))
+        for count, what in (
+            (report.frames_dropped, "dropped"),
+            (report.frames_damaged, "damaged and skipped"),
+        )
         if count
     )
     first = (

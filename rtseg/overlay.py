@@ -59,9 +59,7 @@ class Overlay:
         self._classes = classes = len(spec.classes)
         strange = [hidden for hidden in sorted(self.options.hidden) if not 0 <= hidden < classes]
         if strange:
-            raise OptionError(
-                f"class {strange[0]} cannot be hidden: {spec.name} has the classes 0..{classes - 1}"
-            )
+            raise OptionError(f"class {strange[0]} cannot be hidden: {spec.name} has the classes 0..{classes - 1}")
         shown = [index for index in range(classes) if index not in self.options.hidden]
         self._lut = _colour_table(spec, shown)
         self._plain = _plain_table(shown)

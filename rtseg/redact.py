@@ -21,9 +21,7 @@ _SCHEME = r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://)"
 # The user part ends at the last @ before the path: it may itself hold dots, %40, @, or be empty.
 _USER_PART = re.compile(_SCHEME + r"[^\s/?#'\"<>]*@", re.IGNORECASE)
 # "user:pa/ss@host": a password with a raw slash. What stands behind the colon is then no port number.
-_ODD_USER_PART = re.compile(
-    _SCHEME + r"[^\s/?#@'\"<>\[\]]*:(?!\d*(?:[/?#\s'\"<>,;)]|$))[^\s'\"<>]*@", re.IGNORECASE
-)
+_ODD_USER_PART = re.compile(_SCHEME + r"[^\s/?#@'\"<>\[\]]*:(?!\d*(?:[/?#\s'\"<>,;)]|$))[^\s'\"<>]*@", re.IGNORECASE)
 _QUERY = re.compile(rf"(?P<key>(?:^|[?&;\s])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
 
 

@@ -72,9 +72,7 @@ def test_a_display_that_is_not_there_does_not_answer(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("answer", "good"), [(b"\1" + bytes(7), True), (b"\0" + bytes(7), False)])
-def test_a_display_answers_only_if_it_lets_us_in(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes, good: bool
-) -> None:
+def test_a_display_answers_only_if_it_lets_us_in(monkeypatch: pytest.MonkeyPatch, answer: bytes, good: bool) -> None:
     with server(answer) as display:
         monkeypatch.setenv("DISPLAY", display)
         assert display_answers() == good

@@ -37,9 +37,7 @@ def test_the_overlay_mixes_picture_and_class_colour_by_alpha(image: np.ndarray, 
         assert np.abs(draw(image, labels, alpha=alpha) - wanted).max() <= 0.51
 
 
-def test_the_mask_is_the_palette_alone_and_black_where_there_is_no_class(
-    image: np.ndarray, labels: np.ndarray
-) -> None:
+def test_the_mask_is_the_palette_alone_and_black_where_there_is_no_class(image: np.ndarray, labels: np.ndarray) -> None:
     labels[0, 0] = VOID
     labels[0, 1] = 77  # an id that the model does not have
     mask = draw(image, labels, view="mask")
@@ -68,9 +66,7 @@ def test_hidden_classes_and_void_leave_the_picture_plain(image: np.ndarray, labe
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_the_picture_and_the_labels_are_never_written_to(
-    image: np.ndarray, labels: np.ndarray, view: str
-) -> None:
+def test_the_picture_and_the_labels_are_never_written_to(image: np.ndarray, labels: np.ndarray, view: str) -> None:
     labels[0, 0] = VOID
     image.flags.writeable = labels.flags.writeable = False
     before = image.copy()
@@ -94,9 +90,7 @@ def test_a_drawn_picture_stays_as_it_is_while_later_ones_are_drawn(
     assert (part == copy[10:20, ::-1]).all()
 
 
-def test_the_memory_of_a_picture_that_nobody_keeps_is_used_again(
-    image: np.ndarray, labels: np.ndarray
-) -> None:
+def test_the_memory_of_a_picture_that_nobody_keeps_is_used_again(image: np.ndarray, labels: np.ndarray) -> None:
     overlay = Overlay(SPEC)
     places = {overlay.draw(image, labels).ctypes.data for _ in range(5)}
     assert len(places) == 1
@@ -112,9 +106,7 @@ def test_contours_are_white_lines_along_the_borders_alone(image: np.ndarray, lab
     assert not changed[32:38, 24:36].any()
 
 
-def test_contours_on_the_bare_picture_have_the_colours_of_both_sides(
-    image: np.ndarray, labels: np.ndarray
-) -> None:
+def test_contours_on_the_bare_picture_have_the_colours_of_both_sides(image: np.ndarray, labels: np.ndarray) -> None:
     drawn = draw(image, labels, view="picture", contours=True)
     column = drawn[20:28, 5].tolist()
     assert BGR[SKY].tolist() in column
@@ -141,9 +133,7 @@ def test_the_legend_shows_the_colour_of_every_class_in_any_size(size: tuple[int,
     assert drawn.max() > 200, "the text is bright"
 
 
-def test_the_legend_does_not_move_when_a_class_leaves_the_picture(
-    image: np.ndarray, labels: np.ndarray
-) -> None:
+def test_the_legend_does_not_move_when_a_class_leaves_the_picture(image: np.ndarray, labels: np.ndarray) -> None:
     image, labels = (np.kron(a, np.ones((5, 5, *[1] * (a.ndim - 2)), np.uint8)) for a in (image, labels))
     overlay = Overlay(SPEC, OverlayOptions(view="picture", legend=True))
     without = np.where(labels == CAR, ROAD, labels).astype(np.uint8)

@@ -130,9 +130,7 @@ BACKENDS: dict[str, tuple[str, str, str | None]] = {
 """Name -> (module, class, extra that brings the runtime)."""
 
 
-def open_backend(
-    name: str, model: str | Path, *, size: tuple[int, int] | None = None, **options: Any
-) -> Backend:
+def open_backend(name: str, model: str | Path, *, size: tuple[int, int] | None = None, **options: Any) -> Backend:
     """Load a model file. A runtime is imported only when it is asked for by name.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -43,7 +42,9 @@ class OnnxRuntimeBackend(Backend):
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
         try:
-            self._session = ort.InferenceSession(model.graph.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                model.graph.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+            )
         except _FAILURES as error:
             raise ModelError(f"ONNX Runtime cannot load {model.path}: {str(error).splitlines()[0]}") from error
 

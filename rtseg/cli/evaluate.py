@@ -40,7 +40,11 @@ def evaluate(
     with Evaluation(model, data, split, backend=backend, precision=precision, device=device, size=wanted) as evaluation:
         places = range(len(evaluation.dataset))
         facts = evaluation.run(track(places, "evaluating", console=console, disable=not console.is_terminal))
-    table = Table("class", "IoU %", title=f"{facts['model']} on {facts['data']}, {facts['backend']} {facts['precision']}")
+    table = Table(
+        "class",
+        "IoU %",
+        title=f"{facts['model']} on {facts['data']}, {facts['backend']} {facts['precision']}",
+    )
     for name, iou in facts["iou"].items():
         table.add_row(name, f"{100 * iou:.2f}" if iou is not None else "-")
     table.add_section()

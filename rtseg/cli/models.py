@@ -18,7 +18,14 @@ def models() -> None:
     for name, path in bundled_models().items():
         spec = load_model(path).spec
         miou = f"{100 * spec.miou:.1f}" if spec.miou is not None else "-"
-        table.add_row(name, f"{spec.size[0]}x{spec.size[1]}", ", ".join(spec.classes), miou, spec.trained_on, spec.licence)
+        table.add_row(
+            name,
+            f"{spec.size[0]}x{spec.size[1]}",
+            ", ".join(spec.classes),
+            miou,
+            spec.trained_on,
+            spec.licence,
+        )
     console = Console()
     console.print(table)
     console.print(f"networks for `rtseg train --model`: {', '.join(sorted(MODELS))}")

@@ -24,16 +24,24 @@ def stream(
         rich_help_panel=_WHAT,
     ),
     model: str = typer.Option(
-        "icnet-camvid", "--model", "-m", help="A model file, or the name of a bundled one.", rich_help_panel=_WHAT
+        "icnet-camvid",
+        "--model",
+        "-m",
+        help="A model file, or the name of a bundled one.",
+        rich_help_panel=_WHAT,
     ),
     backend: str = typer.Option("auto", help="auto, openvino, onnxruntime or torch.", rich_help_panel=_WHAT),
     precision: str = typer.Option("auto", help="auto, fp32 or bf16.", rich_help_panel=_WHAT),
     device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_WHAT),
     size: str = typer.Option(
-        "", help="Input size of the model, HEIGHTxWIDTH in multiples of 32; its own unless given.", rich_help_panel=_WHAT
+        "",
+        help="Input size of the model, HEIGHTxWIDTH in multiples of 32; its own unless given.",
+        rich_help_panel=_WHAT,
     ),
     start: float = typer.Option(0.0, help="Skip so many seconds.", rich_help_panel=_WHAT),
-    duration: float | None = typer.Option(None, help="Stop after so many seconds of the source.", rich_help_panel=_WHAT),
+    duration: float | None = typer.Option(
+        None, help="Stop after so many seconds of the source.", rich_help_panel=_WHAT
+    ),
     max_frames: int | None = typer.Option(None, help="Stop after so many frames.", rich_help_panel=_WHAT),
     stride: int = typer.Option(1, help="Take every n-th frame.", rich_help_panel=_WHAT),
     loop: bool = typer.Option(False, "--loop", help="Begin again at the end.", rich_help_panel=_WHAT),
@@ -44,20 +52,32 @@ def stream(
         rich_help_panel=_WHAT,
     ),
     playlists: bool = typer.Option(
-        False, "--playlists", help="Allow .m3u8 and .mpd, which may name other files and hosts.", rich_help_panel=_WHAT
+        False,
+        "--playlists",
+        help="Allow .m3u8 and .mpd, which may name other files and hosts.",
+        rich_help_panel=_WHAT,
     ),
     output: Path | None = typer.Option(
-        None, "--output", "-o", help="Video file (.mp4, .mkv, .mov), or null to keep nothing.", rich_help_panel=_RESULT
+        None,
+        "--output",
+        "-o",
+        help="Video file (.mp4, .mkv, .mov), or null to keep nothing.",
+        rich_help_panel=_RESULT,
     ),
     show: bool | None = typer.Option(
-        None, "--show/--no-show", help="A window; on by default where a display answers.", rich_help_panel=_RESULT
+        None,
+        "--show/--no-show",
+        help="A window; on by default where a display answers.",
+        rich_help_panel=_RESULT,
     ),
     masks: Path | None = typer.Option(None, help="Folder for class-id PNGs with a palette.", rich_help_panel=_RESULT),
     stats: Path | None = typer.Option(None, help="JSON-lines file of class shares.", rich_help_panel=_RESULT),
     report: Path | None = typer.Option(None, help="JSON file about the run.", rich_help_panel=_RESULT),
     view: str = typer.Option("overlay", help="overlay, mask, side or picture.", rich_help_panel=_LOOK),
     alpha: float = typer.Option(0.5, help="Weight of the colours, 0 to 1.", rich_help_panel=_LOOK),
-    legend: bool = typer.Option(False, "--legend/--no-legend", help="Names and live percentages.", rich_help_panel=_LOOK),
+    legend: bool = typer.Option(
+        False, "--legend/--no-legend", help="Names and live percentages.", rich_help_panel=_LOOK
+    ),
     contours: bool = typer.Option(
         False, "--contours/--no-contours", help="Lines between classes.", rich_help_panel=_LOOK
     ),

@@ -13,7 +13,10 @@ __all__ = ["train"]
 
 def train(
     data: list[str] = typer.Option(
-        ..., "--data", "-d", help="KIND:PATH, e.g. camvid:FOLDER or synthetic:street,frames=40; may be repeated."
+        ...,
+        "--data",
+        "-d",
+        help="KIND:PATH, e.g. camvid:FOLDER or synthetic:street,frames=40; may be repeated.",
     ),
     output: Path = typer.Option(..., "--output", "-o", help="Run folder: config, metrics, best.pt and last.pt."),
     val_data: str = typer.Option("", help="KIND:PATH to validate on; the first --data unless given."),

@@ -32,7 +32,9 @@ _MIN_AGREEMENT = 0.9995
 """Share of pixels on which the file must agree with torch fp32."""
 
 
-def export_checkpoint(checkpoint: Path, output: Path, *, name: str | None = None, size: tuple[int, int] | None = None) -> ModelSpec:
+def export_checkpoint(
+    checkpoint: Path, output: Path, *, name: str | None = None, size: tuple[int, int] | None = None
+) -> ModelSpec:
     """Make a model file of a training checkpoint.
 
     Args:

@@ -39,6 +39,4 @@ class Network(nn.Module):
         if height < step or width < step or height % step or width % step:
             near = "x".join(str(max(1, round(v / step)) * step) for v in (height, width))
             name = type(self).__name__
-            raise OptionError(
-                f"{name} takes sizes in multiples of {step}, got {height}x{width}: try --size {near}"
-            )
+            raise OptionError(f"{name} takes sizes in multiples of {step}, got {height}x{width}: try --size {near}")

@@ -24,7 +24,9 @@ from rtseg.pyramid import pyramid_matrix
 __all__ = ["CascadeFeatureFusion", "ICNet", "PyramidPooling"]
 
 
-def _conv(inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, relu: bool = True) -> nn.Module:
+def _conv(
+    inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, relu: bool = True
+) -> nn.Module:
     """Convolution, batch norm and, unless told otherwise, ReLU, with padding that keeps the size at stride 1."""
     padding = dilation * (kernel // 2)
     layers: list[nn.Module] = [
@@ -145,9 +147,7 @@ class ICNet(Network):
         self.conv5 = _stage(16 * w, 8 * w, 32 * w, 3, dilation=4)
         self.pyramid = PyramidPooling()
         self.conv5_4 = _conv(32 * w, 8 * w, 1)
-        self.high = nn.Sequential(
-            _conv(3, w, 3, stride=2), _conv(w, w, 3, stride=2), _conv(w, 2 * w, 3, stride=2)
-        )
+        self.high = nn.Sequential(_conv(3, w, 3, stride=2), _conv(w, w, 3, stride=2), _conv(w, 2 * w, 3, stride=2))
         self.fuse_low = CascadeFeatureFusion(8 * w, 8 * w, 4 * w, classes)
         self.fuse_high = CascadeFeatureFusion(4 * w, 2 * w, 4 * w, classes)
         self.classify = nn.Conv2d(4 * w, classes, 1)

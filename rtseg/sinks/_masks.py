@@ -81,9 +81,7 @@ class MasksSink(Sink):
             return
         with path.open("rb") as file:
             if MARK not in file.read(HEAD):
-                raise SinkError(
-                    f"{path} is there already and no mask of rtseg: choose another folder for the masks"
-                )
+                raise SinkError(f"{path} is there already and no mask of rtseg: choose another folder for the masks")
 
     def _check(self) -> None:
         place = next(there for there in (self.folder, *self.folder.absolute().parents) if there.exists())
@@ -92,9 +90,7 @@ class MasksSink(Sink):
         try:
             tempfile.TemporaryFile(dir=place).close()
         except OSError as error:
-            raise SinkError(
-                f"{self.name} cannot be written, {reason(error)}: choose another folder"
-            ) from error
+            raise SinkError(f"{self.name} cannot be written, {reason(error)}: choose another folder") from error
 
 
 def _palette(spec: ModelSpec) -> NDArray[np.uint8]:

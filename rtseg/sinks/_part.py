@@ -46,9 +46,7 @@ def check_writable(path: Path, what: str) -> None:
     if path.is_dir():
         raise SinkError(f"{what} is a folder: give a file name in it")
     if not path.parent.is_dir():
-        raise SinkError(
-            f"{what} cannot be written, there is no folder {path.parent}: make it or choose another"
-        )
+        raise SinkError(f"{what} cannot be written, there is no folder {path.parent}: make it or choose another")
     part = part_path(path)
     existed = part.exists()
     try:

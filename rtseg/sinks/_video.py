@@ -33,9 +33,7 @@ class VideoSink(Sink):
 
     kind = "video"
 
-    def __init__(
-        self, path: Path, *, fps_hint: float | None = None, crf: int = 23, preset: str = "ultrafast"
-    ) -> None:
+    def __init__(self, path: Path, *, fps_hint: float | None = None, crf: int = 23, preset: str = "ultrafast") -> None:
         """Check all that can be checked before the first frame; no file is made yet.
 
         Args:
@@ -79,9 +77,7 @@ class VideoSink(Sink):
         try:
             if self._recording is None:
                 size = (picture.shape[0], picture.shape[1])
-                self._recording = Recording(
-                    self.path, size, rate=self._rate, crf=self._crf, preset=self._preset
-                )
+                self._recording = Recording(self.path, size, rate=self._rate, crf=self._crf, preset=self._preset)
             self._recording.add(picture, frame.pts_s)
         except (av.error.FFmpegError, OSError) as error:
             raise self._fail(error) from error

@@ -144,11 +144,5 @@ def _check_windows_possible() -> None:
         )
     if not display_answers():
         display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        found = (
-            f"the display {display} does not answer"
-            if display
-            else "there is no display (DISPLAY is not set)"
-        )
-        raise SinkError(
-            f"no window can be shown, {found}: go on with --no-show, or write a video with --output"
-        )
+        found = f"the display {display} does not answer" if display else "there is no display (DISPLAY is not set)"
+        raise SinkError(f"no window can be shown, {found}: go on with --no-show, or write a video with --output")

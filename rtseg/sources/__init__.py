@@ -146,9 +146,7 @@ class Source(ABC):
                 self._close(frames)
             if first is None or last is None:
                 if wanted.start_s > 0 and not self.stopped:
-                    raise SourceError(
-                        f"{self.name} ends before --start {wanted.start_s:g}: give an earlier start"
-                    )
+                    raise SourceError(f"{self.name} ends before --start {wanted.start_s:g}: give an earlier start")
                 return
             if not wanted.loop:
                 return
@@ -240,9 +238,7 @@ def _kind_of_path(where: str | Path) -> tuple[str, str]:
         if path.exists():
             return _IMAGES if path.suffix.lower() in PICTURE_SUFFIXES else _VIDEO
     except OSError as error:
-        raise SourceError(
-            f"{str(where)[:200]} cannot be looked up ({error.strerror}): check the path"
-        ) from error
+        raise SourceError(f"{str(where)[:200]} cannot be looked up ({error.strerror}): check the path") from error
     if has_magic(str(where)):
         return _IMAGES
     hint = f"for a camera write camera:{where}" if str(where).isdigit() else "check the path"
@@ -254,7 +250,5 @@ def _load(module: str, name: str) -> _Factory:
     try:
         factory: _Factory = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"this source needs the package {error.name!r}: pip install {error.name}"
-        ) from error
+        raise MissingExtra(f"this source needs the package {error.name!r}: pip install {error.name}") from error
     return factory

@@ -87,9 +87,7 @@ class CameraSource(Source):
         capture = self._open_capture(self._device)
         try:
             if not capture.isOpened():
-                raise SourceError(
-                    f"camera {self._device} cannot be opened: is another program using it? {_found()}"
-                )
+                raise SourceError(f"camera {self._device} cannot be opened: is another program using it? {_found()}")
             for prop, value in self._wishes:
                 capture.set(prop, value)
             rate = capture.get(cv2.CAP_PROP_FPS)

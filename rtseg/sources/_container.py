@@ -114,9 +114,7 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
         settings |= _LIVE_PROBING
     asked_s = time.monotonic()
     try:
-        return av.open(
-            url, container_options=settings, timeout=(options.open_timeout_s, options.read_timeout_s)
-        )
+        return av.open(url, container_options=settings, timeout=(options.open_timeout_s, options.read_timeout_s))
     except av.FFmpegError as error:
         late = time.monotonic() - asked_s >= 0.95 * options.open_timeout_s
         failure = _failure(error, shown, options.open_timeout_s if late else None)

@@ -163,11 +163,7 @@ class UrlPackets:
 
     def _stalled(self) -> SourceError:
         waited_s = min(max(self._waited_s, self._timeout_s), self._patience_s)
-        return SourceError(
-            f"{self._shown}: no frame for {waited_s:g} s: check the camera or server and the network"
-        )
+        return SourceError(f"{self._shown}: no frame for {waited_s:g} s: check the camera or server and the network")
 
     def _gone(self, why: str) -> SourceError:
-        return SourceError(
-            f"{self._shown} is disconnected ({why}): check the camera or server and start again"
-        )
+        return SourceError(f"{self._shown} is disconnected ({why}): check the camera or server and start again")

@@ -96,11 +96,7 @@ def _find(where: str | Path) -> list[Path]:
         found = list(path.iterdir())
     else:
         found = [path] if path.exists() else [Path(match) for match in glob(str(where), recursive=True)]  # noqa: PTH207 (may be absolute)
-    pictures = [
-        p
-        for p in found
-        if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+    pictures = [p for p in found if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".") and p.is_file()]
     if not pictures:
         what = f"the folder {where} holds" if path.is_dir() else f"{where} matches"
         suffixes = " ".join(sorted(PICTURE_SUFFIXES))

@@ -17,9 +17,7 @@ __all__ = ["FPS", "Street", "StreetSource"]
 FPS = 25.0
 """Frames of a second of the street."""
 
-_WHERE = re.compile(
-    r"demo(?::(?P<seconds>[^@]*))?(?:@(?P<width>\d{1,5})[x×](?P<height>\d{1,5}))?", re.IGNORECASE
-)
+_WHERE = re.compile(r"demo(?::(?P<seconds>[^@]*))?(?:@(?P<width>\d{1,5})[x×](?P<height>\d{1,5}))?", re.IGNORECASE)
 _SIDES = (64, 8192)
 """Least and greatest width and height, in pixels."""
 
@@ -73,16 +71,12 @@ def _parse(where: str) -> tuple[float | None, tuple[int, int]]:
         try:
             seconds = float(match["seconds"])
         except ValueError as error:
-            raise OptionError(
-                f"{match['seconds']!r} in {where!r} is not a number of seconds: {hint}"
-            ) from error
+            raise OptionError(f"{match['seconds']!r} in {where!r} is not a number of seconds: {hint}") from error
         if not 0 < seconds < math.inf:
             raise OptionError(f"the seconds in {where!r} must be a number above 0: {hint}")
     size = (540, 960)
     if match["width"] is not None:
         size = (int(match["height"]), int(match["width"]))
         if not (_SIDES[0] <= min(size) and max(size) <= _SIDES[1]):
-            raise OptionError(
-                f"width and height in {where!r} must lie within {_SIDES[0]}..{_SIDES[1]}: {hint}"
-            )
+            raise OptionError(f"width and height in {where!r} must lie within {_SIDES[0]}..{_SIDES[1]}: {hint}")
     return seconds, size

@@ -104,13 +104,11 @@ class VideoSource(Source):
             return
         if time_s is None:
             raise SourceError(f"{self._shown}: not one frame can be decoded: the video is damaged")
-        length_s = seconds(stream.duration, stream) or 0.0
+        length_s = _length_s(container, stream)
         if self.damaged == damaged and length_s - time_s - step_s > max(0.5, 0.05 * length_s):
             self._count_damaged()  # cut off cleanly: the missing end
 
-    def _decoded(
-        self, container: InputContainer, stream: VideoStream, *, can_seek: bool
-    ) -> Iterator[VideoFrame]:
+    def _decoded(self, container: InputContainer, stream: VideoStream, *, can_seek: bool) -> Iterator[VideoFrame]:
         """All good frames, then the failure (if any) that ended them."""
         decoder = StreamDecoder(stream, self._count_damaged, joined=self.live)
         if self._url:
@@ -174,6 +172,15 @@ class VideoSource(Source):
 
 def _is_after(frame: VideoFrame, pts: int | None) -> bool:
     return pts is None or (frame.pts is not None and frame.pts > pts)
+
+
+def _length_s(container: InputContainer, stream: VideoStream) -> float:
+    """How long the container says that ``stream`` is, in seconds; 0 where it says nothing."""
+    length_s = seconds(stream.duration, stream)
+    if length_s is None and len(container.streams) == 1:
+        # With sound beside it the length of the whole may be that of the sound.
+        length_s = (container.duration or 0) / av.time_base
+    return length_s or 0.0
 
 
 def _frame_rate(stream: VideoStream) -> float | None:

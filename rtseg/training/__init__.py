@@ -1,0 +1,1 @@
+"""Training: random views, losses, the loop, checkpoints and metrics."""

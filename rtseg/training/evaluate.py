@@ -12,9 +12,7 @@ from rtseg.training.metrics import Confusion, Scores, scores
 __all__ = ["evaluate"]
 
 
-def evaluate(
-    label: Callable[[Picture], Labels], dataset: Dataset, places: Iterable[int] | None = None
-) -> Scores:
+def evaluate(label: Callable[[Picture], Labels], dataset: Dataset, places: Iterable[int] | None = None) -> Scores:
     """Scores over a data set, every picture judged at the size of its truth.
 
     Args:

@@ -14,7 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
@@ -28,8 +35,8 @@ from rtseg.models._network import Network
 from rtseg.preprocess import resize
 from rtseg.training.augment import RandomViews
 from rtseg.training.checkpoint import load_checkpoint, save_checkpoint
-from rtseg.training.losses import class_weights, multi_resolution_loss
 from rtseg.training.evaluate import evaluate
+from rtseg.training.losses import class_weights, multi_resolution_loss
 from rtseg.training.metrics import Scores
 from rtseg.training.options import TrainOptions
 
@@ -126,7 +133,9 @@ def _begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> None:
     try:
         network.load_state_dict(state["network"])
     except RuntimeError as error:
-        raise CheckpointError(f"{path} holds {state['architecture']!r}, which does not fit: give its --model") from error
+        raise CheckpointError(
+            f"{path} holds {state['architecture']!r}, which does not fit: give its --model"
+        ) from error
 
 
 def _device(name: str) -> torch.device:
@@ -222,7 +231,11 @@ def normalise(pictures: Tensor) -> Tensor:
 
 
 def _train_one_epoch(
-    run: _Run, batches: Iterable[tuple[Tensor, Tensor]], weights: Tensor, options: TrainOptions, device: torch.device
+    run: _Run,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    weights: Tensor,
+    options: TrainOptions,
+    device: torch.device,
 ) -> float:
     run.network.train()
     losses: list[float] = []
@@ -241,9 +254,7 @@ def _train_one_epoch(
     return float(np.mean(losses))
 
 
-def _evaluate(
-    network: Network, dataset: Dataset, size: tuple[int, int], device: torch.device, amp: str
-) -> Scores:
+def _evaluate(network: Network, dataset: Dataset, size: tuple[int, int], device: torch.device, amp: str) -> Scores:
     """Scores of the averaged weights through the head and tail that the model file will have."""
     labels_of = LabelNetwork(network)
 

@@ -42,7 +42,8 @@ class Confusion:
     def add(self, predicted: Labels, truth: Labels) -> None:
         """Count one picture; both uint8 (H, W)."""
         self._matrix.update(
-            torch.from_numpy(np.ascontiguousarray(predicted)).long(), torch.from_numpy(np.ascontiguousarray(truth)).long()
+            torch.from_numpy(np.ascontiguousarray(predicted)).long(),
+            torch.from_numpy(np.ascontiguousarray(truth)).long(),
         )
 
     def matrix(self) -> NDArray[np.int64]:

@@ -31,5 +31,7 @@ def find_model(model: str | Path) -> Path:
     if path.is_dir():
         raise ModelError(f"{path} is a folder: give the .onnx file in it")
     if not path.is_file():
-        raise ModelError(f"no model {str(model)!r}: give an .onnx file made by `rtseg export`, or {' or '.join(bundled)}")
+        raise ModelError(
+            f"no model {str(model)!r}: give an .onnx file made by `rtseg export`, or {' or '.join(bundled)}"
+        )
     return path

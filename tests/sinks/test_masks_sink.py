@@ -30,9 +30,7 @@ def test_the_pixel_is_the_class_and_the_palette_gives_its_colour(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 1), (541, 961)])
-def test_opencv_reads_it_as_the_colours_in_any_size(
-    tmp_path: Path, spec: ModelSpec, size: tuple[int, int]
-) -> None:
+def test_opencv_reads_it_as_the_colours_in_any_size(tmp_path: Path, spec: ModelSpec, size: tuple[int, int]) -> None:
     labels = np.random.default_rng(0).integers(0, 3, size, dtype=np.uint8)
     frame = Frame(np.zeros((*size, 3), np.uint8), 0, 0.0, 0.0)
     MasksSink(tmp_path, spec).write(frame, labels, None)
@@ -48,9 +46,7 @@ def test_pictures_of_one_stem_do_not_overwrite_each_other(
         sink.write(replace(frame, index=index, name=name), labels, None)
     sink.close()
     found = sorted(entry.name for entry in sink.folder.iterdir())
-    assert found == sorted(
-        ["a.png", "b.png", "a.png.png", "a.jpg.png", "a.jpg.000004.png", "a.jpg.000005.png"]
-    )
+    assert found == sorted(["a.png", "b.png", "a.png.png", "a.jpg.png", "a.jpg.000004.png", "a.jpg.000005.png"])
     assert sink.written == 6
 
 

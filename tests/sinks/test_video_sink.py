@@ -48,9 +48,7 @@ def test_a_steady_rate_keeps_every_time_exactly(tmp_path: Path, suffix: str, rat
 
 
 @pytest.mark.parametrize(("suffix", "exact_s"), [(".mp4", 1e-5), (".mov", 1e-5), (".mkv", 5.1e-4)])
-def test_uneven_times_are_kept_and_count_from_the_first_frame(
-    tmp_path: Path, suffix: str, exact_s: float
-) -> None:
+def test_uneven_times_are_kept_and_count_from_the_first_frame(tmp_path: Path, suffix: str, exact_s: float) -> None:
     times = [100.0, 100.04, 100.05, 100.3, 103.0, 103.001, 110.7]
     record(tmp_path / f"out{suffix}", times)
     found = [frame.time for frame in read(tmp_path / f"out{suffix}")]

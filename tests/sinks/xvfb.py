@@ -29,9 +29,7 @@ class Screen:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {
-            key: value for key, value in os.environ.items() if key not in ("XAUTHORITY", "QT_QPA_PLATFORM")
-        }
+        kept = {key: value for key, value in os.environ.items() if key not in ("XAUTHORITY", "QT_QPA_PLATFORM")}
         return {**kept, "DISPLAY": self.display}
 
     def pixels(self) -> np.ndarray:

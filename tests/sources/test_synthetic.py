@@ -93,9 +93,7 @@ class TestStreet:
     def test_classes_are_mixed_about_as_on_real_streets(self) -> None:
         counts = np.zeros(len(CLASSES))
         for seed, part in itertools.product(range(12), range(4)):
-            counts += np.bincount(
-                Street(SMALL, seed=seed).render(9.0 * part)[1].ravel(), minlength=len(CLASSES)
-            )
+            counts += np.bincount(Street(SMALL, seed=seed).render(9.0 * part)[1].ravel(), minlength=len(CLASSES))
         share = counts / counts.sum()
         for class_id, least, most in (
             (SKY, 0.05, 0.35),

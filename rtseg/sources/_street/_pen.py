@@ -101,9 +101,7 @@ class Pen:
         fixed = _fixed(np.clip(seen, -_REACH, _REACH))
         cv2.fillPoly(self.canvas, list(fixed), self.ink(colour, class_id), shift=_SHIFT)
 
-    def solid(
-        self, points: Points, ends: Sequence[int], colours: Colours, class_id: int, x: float, z: float
-    ) -> None:
+    def solid(self, points: Points, ends: Sequence[int], colours: Colours, class_id: int, x: float, z: float) -> None:
         """Put convex faces on the list: a thing at ``x``, ``z`` and in line with the road there.
 
         Args:
@@ -228,9 +226,7 @@ class Pen:
             borderMode=cv2.BORDER_TRANSPARENT,
         )
 
-    def _stamp(
-        self, texture: Texture, x: float, z: float, y0: float, height_m: float, width_m: float
-    ) -> None:
+    def _stamp(self, texture: Texture, x: float, z: float, y0: float, height_m: float, width_m: float) -> None:
         u, v = self.camera.point(x, y0, z)
         depth = self.camera.depth(z)
         scale = self.look.focal / depth
@@ -287,9 +283,7 @@ def bake(
         clear = math.exp(-look.haze_per_m * depth)
         shrink = min(1.0, 1.6 * look.focal / depth / (width / metres[1]))
         size = (max(int(width * shrink), 3), max(int(height * shrink), 3))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) * (look.gain * clear) + look.haze * (
-            1 - clear
-        )
+        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) * (look.gain * clear) + look.haze * (1 - clear)
         level = np.full((size[1], size[0], 4), class_id, np.uint8)
         level[..., :3] = np.clip(small, 0, 255)
         if mask is not None:

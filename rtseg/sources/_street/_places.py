@@ -123,9 +123,7 @@ class Tree:
         depth = pen.camera.depth(self.z)
         size = self.height * 0.72
         thick = 0.022 * self.height
-        trunk = np.array(
-            [(-thick, 0), (thick, 0), (thick * 0.7, self.height * 0.6), (-thick * 0.7, self.height * 0.6)]
-        )
+        trunk = np.array([(-thick, 0), (thick, 0), (thick * 0.7, self.height * 0.6), (-thick * 0.7, self.height * 0.6)])
         lit = trunk * (0.4, 1.0) + (thick * 0.5, 0)
         colours = np.array([self.bark, self.bark * 1.3])
         pen.solid(np.concatenate([trunk, lit]), (4, 8), colours, TREE, self.x, self.z)

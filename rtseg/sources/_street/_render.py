@@ -14,7 +14,7 @@ from rtseg.sources._street import _textures
 from rtseg.sources._street._classes import PAVEMENT, ROAD, TREE
 from rtseg.sources._street._look import Colours, Look
 from rtseg.sources._street._pen import NEAR_M, Camera, Canvas, Pen, Points
-from rtseg.sources._street._scene import KERB_M, STRETCH_M, Scene
+from rtseg.sources._street._scene import KERB_M, Scene
 from rtseg.sources._street._traffic import Car
 
 __all__ = ["Street"]
@@ -75,9 +75,7 @@ class Street:
         pen.flush()
         labels = cv2.extractChannel(canvas, 3)
         picture = cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR)
-        return self._through_lens(picture, time_s).astype(np.uint8, copy=False), labels.astype(
-            np.uint8, copy=False
-        )
+        return self._through_lens(picture, time_s).astype(np.uint8, copy=False), labels.astype(np.uint8, copy=False)
 
     def _through_lens(self, picture: Picture, time_s: float) -> NDArray[np.generic]:
         if self._flat:
@@ -94,9 +92,7 @@ class Street:
         rows, columns = self.size
         camera, panorama = pen.camera, self._panorama
         turn = round(
-            (panorama.shape[1] - columns) / 2
-            + camera.heading * self._look.focal
-            - (camera.centre - columns / 2)
+            (panorama.shape[1] - columns) / 2 + camera.heading * self._look.focal - (camera.centre - columns / 2)
         )
         turn = min(max(turn, 0), panorama.shape[1] - columns)
         horizon = min(max(math.ceil(camera.horizon), 0), rows)

@@ -82,9 +82,7 @@ class Scene:
         things += self._ahead(z, time_s)
         # A thing is cut off at the near plane: what has its far end behind that is out of sight.
         seen = [
-            thing
-            for thing in things
-            if z + NEAR_M - (11.0 if isinstance(thing, Car) else 0.0) < thing.z < z + FAR_M
+            thing for thing in things if z + NEAR_M - (11.0 if isinstance(thing, Car) else 0.0) < thing.z < z + FAR_M
         ]
         seen.sort(key=lambda thing: -thing.z)
         return seen
@@ -129,15 +127,13 @@ class Scene:
                 height = front.metres[0] * rng.uniform(0.9, 1.15)
                 roof = None
                 if rng.random() < 0.5:
-                    roof = np.array(
-                        [(62.0, 60, 66), (55, 75, 120), (80, 82, 85)][rng.integers(3)]
-                    ) * look.sunlight(side)
+                    roof = np.array([(62.0, 60, 66), (55, 75, 120), (80, 82, 85)][rng.integers(3)]) * look.sunlight(
+                        side
+                    )
                 stretch.things.append(House(side, x, near, far, height, front, wall * 0.8, roof))
             else:
                 for _ in range(rng.integers(2, 5)):
-                    self._tree(
-                        rng, stretch, x + side * rng.uniform(1.5, 9.0), rng.uniform(near + 1, far - 1), 1.2
-                    )
+                    self._tree(rng, stretch, x + side * rng.uniform(1.5, 9.0), rng.uniform(near + 1, far - 1), 1.2)
             if not built or look.setback_m[side > 0] > 0:
                 self._border(rng, stretch, look.edge_m(side) + 0.1 * side, near, far)
 
@@ -149,9 +145,7 @@ class Scene:
         for piece in range(count):
             stretch.things.append(Wall(x, near + piece * step, near + (piece + 1) * step, texture))
 
-    def _tree(
-        self, rng: np.random.Generator, stretch: Stretch, x: float, z: float, scale: float = 1.0
-    ) -> None:
+    def _tree(self, rng: np.random.Generator, stretch: Stretch, x: float, z: float, scale: float = 1.0) -> None:
         bark = np.array([0.85, 0.95, 1.0]) * rng.uniform(45, 85)
         height = rng.uniform(5.0, 9.5) * scale
         stretch.things.append(Tree(x, z, height, self._crowns[rng.integers(3)], bark))
@@ -163,9 +157,7 @@ class Scene:
         if (number + (side > 0)) % 2 == 0:
             stretch.things.append(Lamp(side, at_kerb, z + 3.0, *self._lamp))
         if rng.random() < 0.35:
-            kind = str(
-                rng.choice(["ban", "warning", "order", "board", "light"], p=[0.22, 0.18, 0.22, 0.18, 0.2])
-            )
+            kind = str(rng.choice(["ban", "warning", "order", "board", "light"], p=[0.22, 0.18, 0.22, 0.18, 0.2]))
             tint = np.array([(160.0, 70, 20), (60, 110, 20), (20, 190, 230), (60, 60, 60)][rng.integers(4)])
             if kind == "light":
                 tint = np.eye(3)[rng.integers(3)]
@@ -174,9 +166,7 @@ class Scene:
             self._tree(rng, stretch, look.kerb_m(side) + side * 0.8, z + rng.uniform(11, 16))
         if rng.random() < 0.18:
             for place in range(int(rng.integers(2, 6))):
-                stretch.things.append(
-                    Post(look.kerb_m(side) + side * 0.3, z + 16.5 + 1.5 * place, 1.0, self._post)
-                )
+                stretch.things.append(Post(look.kerb_m(side) + side * 0.3, z + 16.5 + 1.5 * place, 1.0, self._post))
 
     def _people(self, rng: np.random.Generator, stretch: Stretch, number: int, side: int) -> None:
         look = self.look
@@ -241,9 +231,7 @@ def _flat(x0: float, z0: float, x1: float, z1: float) -> Colours:
     return np.array([(x0, 0.0, z0), (x1, 0.0, z0), (x1, 0.0, z1), (x0, 0.0, z1)])
 
 
-def _walk(
-    rng: np.random.Generator, x: float, z: float, pace: float, met_s: float
-) -> Callable[[float], Thing]:
+def _walk(rng: np.random.Generator, x: float, z: float, pace: float, met_s: float) -> Callable[[float], Thing]:
     colours, tall, phase = clothes(rng), float(rng.uniform(1.2, 1.9)), rng.uniform(0, 6)
 
     def at(time_s: float) -> Thing:
@@ -278,9 +266,7 @@ def _drive(
     return at
 
 
-def _ride(
-    rng: np.random.Generator, x: float, z: float, pace: float, met_s: float
-) -> Callable[[float], Thing]:
+def _ride(rng: np.random.Generator, x: float, z: float, pace: float, met_s: float) -> Callable[[float], Thing]:
     colours = clothes(rng)
 
     def at(time_s: float) -> Thing:

@@ -75,11 +75,7 @@ def fence(rng: np.random.Generator, look: Look) -> Texture:
     """A fence of railings or boards, solid in its class as it is in CamVid."""
     high, wide = round(rng.uniform(1.0, 1.9) * _PX_PER_M), 12 * _PX_PER_M
     boards = rng.random() < 0.5
-    bar = (
-        np.array([70.0, 105.0, 140.0]) * rng.uniform(0.6, 1.3)
-        if boards
-        else np.full(3, rng.choice([40.0, 60, 150]))
-    )
+    bar = np.array([70.0, 105.0, 140.0]) * rng.uniform(0.6, 1.3) if boards else np.full(3, rng.choice([40.0, 60, 150]))
     picture = np.empty((high, wide, 3))
     # Between railings one sees the plants behind.
     picture[:] = bar * 0.6 if boards else np.array([45.0, 85.0, 75.0])
@@ -169,9 +165,7 @@ def grain(rng: np.random.Generator, strength: float) -> Canvas:
         small = rng.normal(0, 1, (max(size // cell, 4), max(size // cell, 4))).astype(np.float32)
         # Wrapped before it is enlarged, so that the tile has no seam.
         pad = np.pad(small, 2, mode="wrap")
-        whole = cv2.resize(
-            pad, None, fx=size / len(small), fy=size / len(small), interpolation=cv2.INTER_LINEAR
-        )
+        whole = cv2.resize(pad, None, fx=size / len(small), fy=size / len(small), interpolation=cv2.INTER_LINEAR)
         edge = (len(whole) - size) // 2
         tile += weight * whole[edge : edge + size, edge : edge + size]
     canvas = np.full((size, size, 4), 128, np.uint8)
@@ -210,9 +204,7 @@ def _window(
     x, y, w, h = box
     _box(picture, x - 3, y - 3, w + 6, h + 8, frame * 0.85)
     _box(picture, x - 2, y - 2, w + 4, h + 4, frame)
-    glass = np.array([1.08, 1.0, 0.92]) * (
-        rng.uniform(35, 75) if rng.random() < 0.8 else rng.uniform(120, 190)
-    )
+    glass = np.array([1.08, 1.0, 0.92]) * (rng.uniform(35, 75) if rng.random() < 0.8 else rng.uniform(120, 190))
     _box(picture, x, y, w, h, glass)
     _box(picture, x, y, w, h * rng.uniform(0.2, 0.6), glass * 1.35 + 8)
     if rng.random() < 0.3:  # a curtain
@@ -265,26 +257,19 @@ def _doors(rng: np.random.Generator, picture: Colours, top: int, bay_px: int, fr
             _box(picture, x + bay_px * 0.28, top + h * 0.22, bay_px * 0.44, h, frame)
             _box(picture, x + bay_px * 0.33, top + h * 0.27, bay_px * 0.34, h, rng.uniform(20, 130, 3))
         else:
-            _window(
-                rng, picture, (x + bay_px * 0.2, top + h * 0.25, bay_px * 0.6, h * 0.48), frame, panes=True
-            )
+            _window(rng, picture, (x + bay_px * 0.2, top + h * 0.25, bay_px * 0.6, h * 0.48), frame, panes=True)
 
 
 def _twigs(rng: np.random.Generator, look: Look, size: int) -> Colours:
     twig = np.array([66.0, 74.0, 84.0]) * rng.uniform(0.6, 1.2)
     # Between the twigs one sees finer twigs before the sky, which has its own light already.
-    behind = (
-        0.5 * twig
-        + 0.5 * np.array([215.0, 212.0, 208.0]) * min(1.0, float(look.gain.mean()) + 0.2) / look.gain
-    )
+    behind = 0.5 * twig + 0.5 * np.array([215.0, 212.0, 208.0]) * min(1.0, float(look.gain.mean()) + 0.2) / look.gain
     picture = np.clip(behind + _speckle(rng, size, size, 3, 28.0), 0, 255).astype(np.uint8).repeat(1, axis=2)
     for width, count, reach in ((1, 500, 18), (2, 110, 34), (3, 30, 60)):
         start = rng.uniform(0, size, (count, 2))
         away = start - (size / 2, size * 1.05)
         angle = np.arctan2(away[:, 1], away[:, 0]) + rng.normal(0, 0.55, count)
-        end = start + (reach * rng.uniform(0.5, 1.2, count))[:, None] * np.stack(
-            [np.cos(angle), np.sin(angle)], 1
-        )
+        end = start + (reach * rng.uniform(0.5, 1.2, count))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
         for a, b in zip(start.astype(int).tolist(), end.astype(int).tolist(), strict=True):
             cv2.line(picture, a, b, (twig * rng.uniform(0.7, 1.3)).tolist(), width)
     return picture.astype(np.float64)
@@ -306,12 +291,8 @@ def _skyline(rng: np.random.Generator, look: Look, canvas: Canvas) -> None:
             ink = (*colour.tolist(), TREE)
             for _ in range(5):
                 middle = (round(x + rng.uniform(0, w)), round(base - h * rng.uniform(0.2, 0.6)))
-                cv2.ellipse(
-                    canvas, middle, (max(round(w * 0.3), 1), max(round(h * 0.45), 1)), 0, 0, 360, ink, -1
-                )
+                cv2.ellipse(canvas, middle, (max(round(w * 0.3), 1), max(round(h * 0.45), 1)), 0, 0, 360, ink, -1)
             cv2.rectangle(canvas, (round(x), round(base - h * 0.3)), (round(x + w), rows), ink, -1)
         else:
-            cv2.rectangle(
-                canvas, (round(x), round(base - h)), (round(x + w), rows), (*colour.tolist(), BUILDING), -1
-            )
+            cv2.rectangle(canvas, (round(x), round(base - h)), (round(x + w), rows), (*colour.tolist(), BUILDING), -1)
         x += w * rng.uniform(0.6, 1.0)

@@ -81,9 +81,7 @@ def clothes(rng: np.random.Generator) -> Colours:
 
 
 @lru_cache(maxsize=64)
-def _template(
-    kind: str, rear: bool, side: int, detail: int
-) -> tuple[Points, tuple[int, ...], tuple[int, ...]]:
+def _template(kind: str, rear: bool, side: int, detail: int) -> tuple[Points, tuple[int, ...], tuple[int, ...]]:
     """Faces of a car from far to near, seen at its rear or front end and at one side (-1 left, 0 none, +1 right).
 
     Returns:
@@ -114,9 +112,7 @@ def _template(
         ]
         add_side(_SIDE, [*low, (1.0, 0.24, length)])
         ends = (a, a + run, length - far_a - far_run, length - far_a)
-        add_side(
-            _SIDE, [(1, belt, ends[0]), (lean, roof, ends[1]), (lean, roof, ends[2]), (1, belt, ends[3])]
-        )
+        add_side(_SIDE, [(1, belt, ends[0]), (lean, roof, ends[1]), (lean, roof, ends[2]), (1, belt, ends[3])])
         rise = belt + 0.86 * (roof - belt)
         inner = 1 - 0.86 * (1 - lean)
         back = length * 0.4 if kind == "van" and rear else 0.0
@@ -137,18 +133,14 @@ def _template(
             for part in posts:
                 z = glass[0] + part * (glass[3] - glass[0])
                 add_side(_SIDE, [(1, belt, z), (inner, rise, z), (inner, rise, z + 0.1), (1, belt, z + 0.1)])
-            add_side(
-                _BUMPER, [(1.0, 0.24, 0.05), (1.0, 0.36, 0.05), (1.0, 0.36, length), (1.0, 0.24, length)]
-            )
+            add_side(_BUMPER, [(1.0, 0.24, 0.05), (1.0, 0.36, 0.05), (1.0, 0.36, length), (1.0, 0.24, length)])
         for z in (0.78, length - 0.82) if kind != "bus" else (2.4, length - 2.2):
             radius = 0.31 if kind != "bus" else 0.48
             for size, colour in ((radius, _TYRE), (radius * 0.6, _HUB))[:detail]:
                 ring = disc(size, 14 if detail == 2 else 8)
                 faces.append(
                     (
-                        np.column_stack(
-                            [np.full(len(ring), side * half), ring[:, 1] + radius, ring[:, 0] + z]
-                        ),
+                        np.column_stack([np.full(len(ring), side * half), ring[:, 1] + radius, ring[:, 0] + z]),
                         colour,
                     )
                 )
@@ -353,9 +345,7 @@ class Cyclist:
             arm = [(s * 0.18, 1.42), (s * 0.26, 1.42), (s * 0.32, 1.04), (s * 0.25, 1.02)]
             parts.append((np.array(arm), _COAT))
         parts.append((disc(0.11, 10) * (0.85, 1.15) + (0, 1.63), _SKIN))
-        parts.append(
-            (np.array([(-0.11, 1.66), (0.11, 1.66), (0.08, 1.76), (0.0, 1.79), (-0.08, 1.76)]), _BAG)
-        )
+        parts.append((np.array([(-0.11, 1.66), (0.11, 1.66), (0.08, 1.76), (0.0, 1.79), (-0.08, 1.76)]), _BAG))
         ends = np.cumsum([len(points) for points, _ in parts]).tolist()
         points = np.concatenate([points for points, _ in parts])
         pen.solid(points, ends, self.colours[[place for _, place in parts]], BICYCLIST, self.x, self.z)
