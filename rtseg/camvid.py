@@ -1,8 +1,8 @@
 """The eleven classes of CamVid and the colours that rtseg paints them in. Constants only.
 
-Source of the classes: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009, in the reduction to
-eleven classes of Badrinarayanan, Kendall, Cipolla, "SegNet", 2017. There, vans and buses are Car, grass and hedges
-are Tree, traffic lights are SignSymbol, and a bicycle with or without its rider is Bicyclist.
+Source of the classes: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009, reduced to eleven
+as by Badrinarayanan, Kendall, Cipolla, "SegNet", 2017. There, vans and buses are Car, grass and hedges are
+Tree, traffic lights are SignSymbol, and a bicycle with or without its rider is Bicyclist.
 """
 
 from __future__ import annotations

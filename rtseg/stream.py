@@ -115,26 +115,21 @@ class StreamRun:
             RtsegError: of the source, the backend, or a sink. What came before it is written.
         """
         error: RtsegError | None = None
-        ended = ""
         with self._opened:
             try:
                 with self._pipeline:
                     ended = self._pipeline.run(observe)
             except RtsegError as raised:
-                error, ended = raised, f"error: {raised}"
-            error = self._close_sinks() or error if error is None else self._keep_first(error)
-        if error is not None and not ended.startswith("error"):
-            ended = f"error: {error}"
-        self.result = self._pipeline.report(ended)
+                error = raised
+            finally:  # whatever ended the run: what was written becomes a whole file
+                closing_error = self._close_sinks()
+        error = error or closing_error
+        self.result = self._pipeline.report(f"error: {error}" if error is not None else ended)
         if self.options.report is not None:
             write_text(self.options.report, json.dumps(self.report(), indent=2) + "\n")
         if error is not None:
             raise error
         return self.result
-
-    def _keep_first(self, error: RtsegError) -> RtsegError:
-        self._close_sinks()
-        return error
 
     def _close_sinks(self) -> RtsegError | None:
         """Close all, whatever happens to one of them; the first error."""

@@ -17,13 +17,13 @@ __all__ = ["FPS", "Street", "StreetSource"]
 FPS = 25.0
 """Frames of a second of the street."""
 
-_WHERE = re.compile(r"demo(?::(?P<seconds>[^@]*))?(?:@(?P<width>\d{1,5})[x×](?P<height>\d{1,5}))?", re.IGNORECASE)
+_WHERE = re.compile(r"demo(?::(?P<seconds>[^@]+)?(?:@(?P<width>\d{1,5})x(?P<height>\d{1,5}))?(?<!:))?", re.IGNORECASE)
 _SIDES = (64, 8192)
 """Least and greatest width and height, in pixels."""
 
 
 class StreetSource(Source):
-    """A drive along a synthetic street: ``demo``, ``demo:SECONDS``, ``demo@WxH`` or ``demo:SECONDS@WxH``.
+    """A drive along a synthetic street: ``demo``, ``demo:SECONDS``, ``demo:@WxH`` or ``demo:SECONDS@WxH``.
 
     Without SECONDS it never ends. It is no live source: it waits for whoever reads it.
 
@@ -42,7 +42,7 @@ class StreetSource(Source):
         """What is shown; it also gives the truth of every picture."""
 
     def labels_at(self, pts_s: float) -> Labels:
-        """The true class of every pixel of the frame shown at ``pts_s``: uint8 (H, W), as in ``rtseg.camvid``.
+        """The true class of every pixel of the frame at ``pts_s``: uint8 (H, W), as in ``rtseg.camvid``.
 
         Args:
             pts_s: as it stands in the frame. When the source loops, counted from the start of the pass.

@@ -194,8 +194,10 @@ def _frame_rate(stream: VideoStream) -> float | None:
 def _url_name(url: str) -> str:
     """Host and last part of the path (or the port): short, without password, fit for a file name."""
     parts = urlsplit(url)
-    # Not parts.hostname: it fails on a half-written IPv6 address.
-    host, _, port = parts.netloc.rpartition("@")[2].partition(":")
+    # Not parts.hostname, which fails on a half-written IPv6 address; brackets and colons go below.
+    place = parts.netloc.rpartition("@")[2]
+    port = place.rpartition(":")[2] if re.search(r":\d+$", place) else ""
+    host = place.removesuffix(f":{port}").strip("[]")
     last = parts.path.rstrip("/").rpartition("/")[2] or port
     name = "-".join(filter(None, (host or parts.scheme, last)))
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:80] or parts.scheme

@@ -64,7 +64,7 @@ class Screen:
 def xvfb(folder: Path, *arguments: str) -> Iterator[Screen]:
     command = ["Xvfb", "-displayfd", "1", "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-fbdir", str(folder)]
     with subprocess.Popen(
-        [*command, "-nolisten", "tcp", *arguments],
+        [*command, "-noreset", "-nolisten", "tcp", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

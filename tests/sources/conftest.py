@@ -21,6 +21,13 @@ def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np
     return np.full((height, width, 3), 40 + 7 * number % 200, np.uint8)
 
 
+def noise(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Pictures that tell a wrongly decoded frame from a right one."""
+    random = np.random.default_rng(seed)
+    blocks = random.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8)
+    return [np.kron(block, np.ones((8, 8, 1), np.uint8)) for block in blocks]
+
+
 def write_clip(
     path: Path,
     stamps: Sequence[int] = range(10),
@@ -79,12 +86,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(int(way))
             return
         data = (self.server.folder / name).read_bytes()
-        start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
-        self.send_response(206 if start and way == "good" else 200)
+        start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0]) if way == "good" else 0
+        self.send_response(206 if start else 200)
         if way != "live":
             self.send_header("Content-Length", str(len(data) - start))
+        if way == "good":
             self.send_header("Accept-Ranges", "bytes")
-        if start and way == "good":
+        if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         if way == "stalls":

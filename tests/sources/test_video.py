@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from conftest import noise, write_clip
 from numpy.typing import NDArray
 
 from rtseg.errors import SourceError, SourceNotFound
@@ -52,13 +53,6 @@ def read(where: str | Path, **options: object) -> list[Frame]:
 
 def levels(frames: list[Frame]) -> list[int]:
     return [int(frame.image.mean()) for frame in frames]
-
-
-def noise(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """Pictures that tell a wrongly decoded frame from a right one."""
-    random = np.random.default_rng(seed)
-    blocks = random.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8)
-    return [np.kron(block, np.ones((8, 8, 1), np.uint8)) for block in blocks]
 
 
 class TestOddFiles:
@@ -169,8 +163,6 @@ class TestDamage:
             read(path)
 
     def test_frames_keep_their_own_size_when_it_changes_on_the_way(self, tmp_path: Path) -> None:
-        from conftest import write_clip
-
         small = write_clip(tmp_path / "small.h264", range(4))
         large = write_clip(tmp_path / "large.h264", range(4), size=(96, 64))
         both = tmp_path / "both.h264"
@@ -196,8 +188,6 @@ class TestTurning:
         turn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
         tmp_path: Path,
     ) -> None:
-        from conftest import write_clip
-
         picture = np.zeros((48, 64, 3), np.uint8)
         picture[:24, :32] = 200
         picture[:24, 32:] = 100
@@ -288,4 +278,4 @@ class TestEnding:
 
 def _open_files() -> list[Path]:
     links = list(Path("/proc/self/fd").iterdir())
-    return [Path(os.readlink(link)) for link in links if link.is_symlink()]
+    return [link.readlink() for link in links if link.is_symlink()]

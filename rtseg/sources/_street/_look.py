@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FAR_M", "LEVELS_M", "Colours", "Look"]
+__all__ = ["FAR_M", "LEVELS_M", "Colours", "Length", "Look"]
 
 FAR_M = 170.0
 """Nothing that stands farther away than this, in metres, is drawn."""
@@ -17,7 +17,8 @@ FAR_M = 170.0
 LEVELS_M = (14.0, 28.0, 48.0, 75.0, 110.0, 150.0)
 """Depths, in metres, for which textures are prepared: lit, hazed and shrunk."""
 
-_Z = TypeVar("_Z", float, NDArray[np.float64])
+Length = TypeVar("Length", float, NDArray[np.float64])
+"""One length or many, in metres."""
 
 Colours = NDArray[np.float64]
 """BGR, float64 (3,) or (N, 3), 0..255 before light and haze."""
@@ -52,7 +53,7 @@ class Look:
     sun: int
     """The side that the sun stands on: -1, +1, or 0 under clouds."""
     shade: float
-    """How much of the road lies in the shade of the houses when the sun shines, 0..1."""
+    """How far the shade of the houses reaches from the kerb when the sun shines, as a part of the road."""
     gain: Colours
     """Strength and tint of the light: a factor for each of B, G, R."""
     haze: Colours
@@ -112,7 +113,8 @@ class Look:
             parking=(parking[0], parking[1]),
             bends=(_bend(rng, 31.0), _bend(rng, 67.0)),
             sun=int(rng.choice([-1, 1])) if clear else 0,
-            shade=rng.uniform(0.1, 0.75),
+            # Not to the middle line, where the edge of the shade would be taken for it.
+            shade=float(rng.choice([rng.uniform(0.08, 0.4), rng.uniform(0.58, 0.8)])),
             gain=gain,
             haze=haze,
             haze_per_m=rng.uniform(0.0006, 0.0025) if clear else rng.uniform(0.001, 0.006),
@@ -128,7 +130,7 @@ class Look:
         )
 
     def tone(self, colours: Colours, depth_m: float) -> list[list[float]]:
-        """Colours (N, 3) as the camera sees them at ``depth_m``: N lists of B, G, R, not yet cut off at 255."""
+        """Colours (N, 3) as the camera sees them at ``depth_m``: N lists of B, G, R, not cut off at 255."""
         clear = math.exp(-self.haze_per_m * depth_m)
         return (colours * (self.gain * clear) + self.haze * (1 - clear)).tolist()  # type: ignore[no-any-return]
 
@@ -138,15 +140,32 @@ class Look:
             return 0.9
         return 0.68 if side == self.sun else 1.12
 
-    def bend_m(self, z: _Z) -> _Z:
+    def shade_m(self) -> tuple[float, float]:
+        """The part of the road in the shade of the houses, from x to x; empty under clouds."""
+        kerb = self.kerb_m(self.sun or -1)
+        reach = kerb - self.sun * self.shade * sum(self.road_m)
+        return min(kerb, reach), max(kerb, reach)
+
+    def light_at(self, x: float) -> float:
+        """Factor for the light on the road at ``x``."""
+        begin, end = self.shade_m()
+        return 0.5 if begin < x < end else 1.0
+
+    def pavement_light(self, side: int) -> float:
+        """Factor for the light on the pavement at ``side``."""
+        return 0.5 if side == self.sun else 1.0
+
+    def bend_m(self, z: Length) -> Length:
         """Where the middle line runs, in metres to the right, at ``z``."""
         (a, rate_a, phase_a), (b, rate_b, phase_b) = self.bends
-        return a * np.sin(rate_a * z + phase_a) + b * np.sin(rate_b * z + phase_b)  # type: ignore[return-value]
+        bend: Length = a * np.sin(rate_a * z + phase_a) + b * np.sin(rate_b * z + phase_b)
+        return bend
 
-    def slope(self, z: _Z) -> _Z:
+    def slope(self, z: Length) -> Length:
         """Derivative of ``bend_m``."""
         (a, rate_a, phase_a), (b, rate_b, phase_b) = self.bends
-        return a * rate_a * np.cos(rate_a * z + phase_a) + b * rate_b * np.cos(rate_b * z + phase_b)  # type: ignore[return-value]
+        slope: Length = a * rate_a * np.cos(rate_a * z + phase_a) + b * rate_b * np.cos(rate_b * z + phase_b)
+        return slope
 
     def kerb_m(self, side: int) -> float:
         """x of the kerb at ``side`` (-1 left, +1 right)."""

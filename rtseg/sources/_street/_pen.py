@@ -1,23 +1,24 @@
 """The camera, and the pen that draws into picture and labels at once.
 
-The canvas has four channels: B, G, R and the class. A primitive therefore cannot mark other pixels with its class than
-it paints: the labels are exact by construction. Nothing is anti-aliased here, as that would blend the classes.
+The canvas has four channels: B, G, R and the class. So a primitive cannot mark other pixels with its class
+than it paints: labels are exact by construction. Nothing is anti-aliased: that would blend classes.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.camvid import PALETTE
-from rtseg.sources._street._look import LEVELS_M, Colours, Look
+from rtseg.frame import Labels, Picture
+from rtseg.sources._street._look import LEVELS_M, Colours, Length, Look
 
-__all__ = ["NEAR_M", "Camera", "Canvas", "Pen", "Points", "Texture", "bake"]
+__all__ = ["NEAR_M", "Camera", "Canvas", "Pen", "Points", "Texture"]
 
 NEAR_M = 1.0
 """What is nearer to the camera than this, in metres, is cut off; all of it lies outside the picture."""
@@ -25,7 +26,7 @@ NEAR_M = 1.0
 _SHIFT = 4
 """Vertices are given to OpenCV in sixteenths of a pixel, so that slow things glide."""
 _REACH = 12000.0
-"""The ground is cut off this many pixels away, where OpenCV's fixed-point numbers are safe; things are smaller."""
+"""The ground is cut off this many pixels away, where OpenCV's fixed-point numbers are safe."""
 
 Points = NDArray[np.float64]
 """Positions, float64 (N, 3) as x, y, z in metres or (N, 2) as u, v in pixels."""
@@ -34,28 +35,66 @@ Canvas = NDArray[np.uint8]
 """uint8 (H, W, 4): B, G, R, class."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Texture:
-    """A picture to be put on a wall or stamped, prepared for each depth of ``LEVELS_M``."""
+    """A picture to be put on a wall or stamped; lit, hazed and shrunk for a depth when first seen there."""
 
-    levels: tuple[Canvas, ...]
-    """uint8 (h, w, 4) each: B, G, R and the class, the same in all of it; in a stamp 0 where nothing is."""
-    metres: tuple[float, float] = (1.0, 1.0)
-    """Natural height and width."""
+    def __init__(
+        self,
+        picture: Picture,
+        class_id: int,
+        look: Look,
+        px_per_m: float,
+        *,
+        light: float = 1.0,
+        mask: Labels | None = None,
+    ) -> None:
+        """Prepare nothing yet.
 
-    def level(self, depth_m: float) -> int:
-        """Which of the levels fits ``depth_m``."""
-        for place, limit in enumerate(LEVELS_M[1:]):
-            if depth_m < limit:
-                return place
-        return len(LEVELS_M) - 1
+        Args:
+            picture: BGR, uint8 (h, w, 3), before light and haze.
+            class_id: of all its pixels.
+            look: the light and the haze.
+            px_per_m: resolution.
+            light: a factor for the light on it.
+            mask: uint8 (h, w), 255 where it covers; None covers all.
+        """
+        height, width = picture.shape[:2]
+        self.metres = (height / px_per_m, width / px_per_m)
+        """Natural height and width."""
+        self._look = look
+        self._class_id = class_id
+        self._px_per_m = px_per_m
+        self._light = light
+        self._whole = cv2.merge([picture, np.full((height, width), 255, np.uint8) if mask is None else mask])
+        self._levels: dict[int, Canvas] = {}
+
+    def at(self, depth_m: float) -> Canvas:
+        """As seen from ``depth_m``: uint8 (h, w, 4), B, G, R and the class, which is 0 where nothing is."""
+        place = bisect(LEVELS_M, depth_m, 1) - 1
+        # Two threads may both prepare a level: they prepare the same.
+        if place not in self._levels:
+            self._levels[place] = self._prepared(LEVELS_M[place])
+        return self._levels[place]
+
+    def _prepared(self, depth_m: float) -> Canvas:
+        look = self._look
+        height, width = self._whole.shape[:2]
+        shrink = min(1.0, 1.6 * look.focal / depth_m / self._px_per_m)
+        size = (max(int(width * shrink), 3), max(int(height * shrink), 3))
+        small = cv2.resize(self._whole, size, interpolation=cv2.INTER_AREA) if shrink < 1 else self._whole
+        clear = math.exp(-look.haze_per_m * depth_m)
+        table = np.zeros((1, 256, 4), np.uint8)
+        seen = np.arange(256.0)[:, None] * (look.gain * self._light * clear) + look.haze * (1 - clear)
+        table[0, :, :3] = np.clip(seen, 0, 255)
+        table[0, 128:, 3] = self._class_id
+        return np.asarray(cv2.LUT(small, table), np.uint8)
 
 
 class Camera:
     """A pinhole camera on the road at one moment, looking along it."""
 
     def __init__(self, look: Look, time_s: float) -> None:
-        height, width = look.size
+        width = look.size[1]
         self.look = look
         self.z = look.speed * time_s
         self.x = look.side * 1.6 + 0.06 * math.sin(0.9 * time_s) + 0.1 * math.sin(0.23 * time_s)
@@ -69,7 +108,7 @@ class Camera:
         """Distance along the road, not less than ``NEAR_M``."""
         return max(z - self.z, NEAR_M)
 
-    def aside(self, z: float) -> float:
+    def aside(self, z: Length) -> Length:
         """Where the road's middle line is at ``z``, in metres to the right of the camera's axis."""
         return self.look.bend_m(z) - self.bend - self.heading * (z - self.z) - self.x
 
@@ -105,7 +144,7 @@ class Pen:
         """Put convex faces on the list: a thing at ``x``, ``z`` and in line with the road there.
 
         Args:
-            points: vertices (N, 3) from that place, in metres; or (N, 2) of a flat thing that faces the camera.
+            points: vertices (N, 3) from that place, in metres; (N, 2) if it is flat and faces the camera.
             ends: face i ends before vertex ``ends[i]``. Later faces lie on earlier ones.
             colours: of each face, before light and haze: float64 (F, 3).
             class_id: of all faces.
@@ -138,7 +177,7 @@ class Pen:
             points, ends = next(solids)[:2]
             begin = first
             for end in ends:
-                cv2.fillConvexPoly(self.canvas, fixed[begin : first + end], inks[face], shift=_SHIFT)
+                cv2.fillConvexPoly(self.canvas, fixed[begin : first + end], inks[face], cv2.LINE_8, _SHIFT)
                 begin = first + end
                 face += 1
             first += len(points)
@@ -156,7 +195,7 @@ class Pen:
             begin += count
         places = np.array([solid[4:] for solid in self._solids])
         x, z = places[:, 0], places[:, 1]
-        aside = x + look.bend_m(z) - camera.bend - camera.heading * (z - camera.z) - camera.x
+        aside = x + camera.aside(z)
         turn = look.slope(z) - camera.heading
         origin = np.repeat(np.column_stack([aside, turn, z - camera.z]), counts, axis=0)
         scale = look.focal / np.maximum(points[:, 2] + origin[:, 2], NEAR_M)
@@ -186,7 +225,7 @@ class Pen:
         if depth1 <= NEAR_M:
             return
         aside0, aside1 = x + camera.aside(z0), x + camera.aside(z1)
-        source = self._painted(texture.levels[texture.level(max(depth0, NEAR_M))])
+        source = self._painted(texture.at(depth0))
         height, width = source.shape[:2]
         left = 0.0
         if depth0 < NEAR_M:
@@ -237,8 +276,7 @@ class Pen:
         v0, v1 = max(top, 0), min(top + high, rows)
         if u1 <= u0 or v1 <= v0:
             return
-        level = texture.level(depth)
-        source = self._painted(texture.levels[level])
+        source = self._painted(texture.at(depth))
         # Only the part inside the picture is scaled: a near crown is far larger than what is seen of it.
         tall, broad = source.shape[:2]
         matrix = np.array(
@@ -259,37 +297,6 @@ class Pen:
         painted = source.copy()
         painted[..., :3] = self.ink((0, 0, 0), int(source[..., 3].max()))[:3]
         return painted
-
-
-def bake(
-    picture: Colours,
-    class_id: int,
-    look: Look,
-    metres: tuple[float, float],
-    mask: NDArray[np.uint8] | None = None,
-) -> Texture:
-    """Light, haze and shrink a texture for every depth.
-
-    Args:
-        picture: BGR, float (h, w, 3), 0..255.
-        class_id: of all its pixels.
-        look: the light and the haze.
-        metres: its natural height and width.
-        mask: uint8 (h, w), 255 where it covers; None covers all.
-    """
-    height, width = picture.shape[:2]
-    levels = []
-    for depth in LEVELS_M:
-        clear = math.exp(-look.haze_per_m * depth)
-        shrink = min(1.0, 1.6 * look.focal / depth / (width / metres[1]))
-        size = (max(int(width * shrink), 3), max(int(height * shrink), 3))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) * (look.gain * clear) + look.haze * (1 - clear)
-        level = np.full((size[1], size[0], 4), class_id, np.uint8)
-        level[..., :3] = np.clip(small, 0, 255)
-        if mask is not None:
-            level[cv2.resize(mask, size, interpolation=cv2.INTER_AREA) < 128, 3] = 0
-        levels.append(level)
-    return Texture(tuple(levels), metres)
 
 
 def _fixed(seen: NDArray[np.floating]) -> NDArray[np.int32]:

@@ -6,6 +6,7 @@ Every thing has a place ``z`` that orders it from far to near, and draws itself 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -59,39 +60,33 @@ class House:
     """Colour of a pitched roof; None is flat."""
 
     def draw(self, pen: Pen) -> None:
-        """Roof, end wall, front."""
-        camera = pen.camera
-        depth = camera.depth(self.near)
-        x, top, long = self.x, self.height, self.z - self.near
-        ridge_x, ridge = x + self.side * 4.0, top + 2.6
-        back = x + self.side * 8.0
-        begin = max(0.0, camera.z + NEAR_M - self.near)
-        if begin >= long:
-            return
+        """Roof, end wall, front, chimney."""
+        hidden = pen.camera.z + NEAR_M - self.near
+        whole, pitched = hidden <= 0, self.roof is not None
+        roof, gable, chimney = _shell(self.side, self.height, self.z - self.near, pitched)
         if self.roof is not None:
-            roof = np.array(
-                [
-                    (x - self.side * 0.3, top, begin),
-                    (x - self.side * 0.3, top, long),
-                    (ridge_x, ridge, long),
-                    (ridge_x, ridge, begin),
-                ]
-            )
-            roof[:, 0] -= x
-            pen.solid(roof, (4,), self.roof[None], BUILDING, x, self.near)
-        if begin == 0.0:
-            gable = [
-                (0.0, 0.0),
-                (0.0, top),
-                (ridge_x - x, ridge if self.roof is not None else top),
-                (back - x, top),
-                (back - x, 0.0),
-            ]
-            pen.solid(np.array(gable), (5,), self.wall[None], BUILDING, x, self.near)
-        pen.wall(self.front, x, self.near, self.z, 0.0, top)
-        if self.roof is not None and depth < _DETAIL_M and begin == 0.0:
-            stack = np.array(box(ridge_x - x - 0.5, ridge - 0.6, ridge_x - x + 0.5, ridge + 1.1))
-            pen.solid(stack, (4,), self.wall[None] * 0.8, BUILDING, x, self.near)
+            pen.solid(roof, (4,), self.roof[None], BUILDING, self.x, self.near)
+        if whole:
+            pen.solid(gable, (5,), self.wall[None], BUILDING, self.x, self.near)
+        pen.wall(self.front, self.x, self.near, self.z, 0.0, self.height)
+        if pitched and whole and -hidden < _DETAIL_M:
+            pen.solid(chimney, (4,), self.wall[None] * 0.8, BUILDING, self.x, self.near)
+
+
+@lru_cache(maxsize=512)
+def _shell(side: int, height: float, length: float, pitched: bool) -> tuple[Points, Points, Points]:
+    """Slope of the roof (4, 3), end wall (5, 2), chimney (4, 2), from the near corner of the front."""
+    ridge = height + (2.6 if pitched else 0.0)
+    eaves = -0.3 * side
+    roof = [
+        (eaves, height, 0.0),
+        (eaves, height, length),
+        (4.0 * side, ridge, length),
+        (4.0 * side, ridge, 0.0),
+    ]
+    gable = [(0.0, 0.0), (0.0, height), (4.0 * side, ridge), (8.0 * side, height), (8.0 * side, 0.0)]
+    chimney = box(4.0 * side - 0.5, ridge - 0.6, 4.0 * side + 0.5, ridge + 1.1)
+    return np.array(roof), np.array(gable), np.array(chimney)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +115,6 @@ class Tree:
 
     def draw(self, pen: Pen) -> None:
         """Trunk, then crown."""
-        depth = pen.camera.depth(self.z)
         size = self.height * 0.72
         thick = 0.022 * self.height
         trunk = np.array([(-thick, 0), (thick, 0), (thick * 0.7, self.height * 0.6), (-thick * 0.7, self.height * 0.6)])
@@ -204,13 +198,13 @@ class Sign:
         points, ends, colours = self._face()
         if depth > _DETAIL_M:
             ends = ends[:2]
-        pen.solid(points + (0, self.height), ends, colours, SIGN, self.x, self.z)
+        pen.solid(points + np.array((0.0, self.height)), ends, colours, SIGN, self.x, self.z)
 
     def _face(self) -> tuple[Points, list[int], Colours]:
         if self.kind == "light":
             lamps = [
                 np.array(box(-0.2, -0.5, 0.2, 0.55)),
-                *(disc(0.12, 8) + (0, y) for y in (0.33, 0.0, -0.33)),
+                *(disc(0.12, 8) + np.array((0.0, y)) for y in (0.33, 0.0, -0.33)),
             ]
             glow = (
                 np.array([(50.0, 50, 255), (40, 180, 255), (120, 255, 60)])
@@ -230,9 +224,9 @@ class Sign:
                 np.array([_WHITE, self.tint, _WHITE, _WHITE, _WHITE]),
             )
         ring, inner = (_RED, _WHITE) if self.kind == "ban" else (_WHITE, _BLUE)
-        parts = [disc(0.42), disc(0.32), np.array(box(-0.2, -0.05, 0.2, 0.06))]
+        parts = [disc(0.38, 20), disc(0.29, 20), np.array(box(-0.2, -0.05, 0.2, 0.06))]
         return (
             np.concatenate(parts),
-            [12, 24, 28],
+            [20, 40, 44],
             np.array([ring, inner, _DARK if self.kind == "ban" else _WHITE]),
         )

@@ -20,13 +20,15 @@ from rtseg.sources._street._traffic import Car
 __all__ = ["Street"]
 
 _LEAST = 64
+_GRAIN_PX = _textures.GRAIN_PX
 _DASH_M, _GAP_M = 2.0, 4.0
 
 
 class Street:
     """A street as seen by a camera behind a windscreen, driving on for ever.
 
-    A picture depends on size, seed and time alone: times can be asked for in any order, by any number of streets.
+    A picture depends on size, seed and time alone: times can be asked for in any order,
+    by any number of streets and threads.
 
     Raises:
         ValueError: a side of ``size`` is less than 64 pixels.
@@ -45,8 +47,10 @@ class Street:
         self._strips = _strips(self._look)
         self._grain = _Grain(rng, self._look)
         rows, columns = self.size
-        noise = rng.normal(128, self._look.noise, (rows + 64, columns + 64, 3))
-        self._noise = np.clip(noise + 0.5, 0, 255).astype(np.uint8)
+        noise = _textures.noise(rng, rows + 64, columns + 64, self._look.noise)
+        # In two parts, as bytes have no sign and cv2.addWeighted is several times as slow as add and subtract.
+        self._brighter = cv2.subtract(noise, np.full_like(noise, 128))
+        self._darker = cv2.subtract(np.full_like(noise, 128), noise)
 
     def render(self, time_s: float) -> tuple[Picture, Labels]:
         """The street at ``time_s``.
@@ -55,7 +59,7 @@ class Street:
             time_s: seconds since the camera set out.
 
         Returns:
-            A BGR picture, uint8 (H, W, 3), and the class id of every pixel, uint8 (H, W), as in ``rtseg.camvid``.
+            BGR picture, uint8 (H, W, 3), and class id of every pixel, uint8 (H, W), as in ``rtseg.camvid``.
         """
         camera = Camera(self._look, time_s)
         canvas = np.empty((*self.size, 4), np.uint8)
@@ -73,20 +77,19 @@ class Street:
         for thing in things:
             thing.draw(pen)
         pen.flush()
-        labels = cv2.extractChannel(canvas, 3)
-        picture = cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR)
-        return self._through_lens(picture, time_s).astype(np.uint8, copy=False), labels.astype(np.uint8, copy=False)
+        labels = np.asarray(cv2.extractChannel(canvas, 3), np.uint8)
+        picture = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8)
+        return picture if self._flat else self._through_lens(picture, time_s), labels
 
-    def _through_lens(self, picture: Picture, time_s: float) -> NDArray[np.generic]:
-        if self._flat:
-            return picture
+    def _through_lens(self, picture: Picture, time_s: float) -> Picture:
         soft = cv2.GaussianBlur(picture, (3, 3), 0)
         # Another part of the noise for each moment; the constants only have to be odd and large.
         moment = round(time_s * 1000)
         row, column = (moment * 40503 >> 3) % 64, (moment * 60493 >> 5) % 64
         rows, columns = self.size
-        noise = self._noise[row : row + rows, column : column + columns]
-        return cv2.addWeighted(soft, 1.0, noise, 1.0, -128.0, dst=soft)
+        here = (slice(row, row + rows), slice(column, column + columns))
+        cv2.add(soft, self._brighter[here], dst=soft)
+        return np.asarray(cv2.subtract(soft, self._darker[here], dst=soft), np.uint8)
 
     def _draw_sky(self, pen: Pen) -> None:
         rows, columns = self.size
@@ -130,21 +133,22 @@ class Street:
         look, camera = self._look, pen.camera
         for z, stretch in self._scene.marks(camera.z):
             for mark in stretch.marks:
-                pen.solid(mark.points, (len(mark.points),), mark.colour[None], ROAD, 0.0, z)
+                tint = mark.colour * look.light_at(float(mark.points[:, 0].mean()))
+                pen.solid(mark.points, (len(mark.points),), tint[None], ROAD, 0.0, z)
         step = _DASH_M + _GAP_M
         first = math.floor(camera.z / step) * step
-        paint = np.full((1, 3), 200.0)
+        paint = np.full((1, 3), 205.0 * (0.4 + 0.6 * look.light_at(0.0)))
         for near, far in ((0, 4), (4, 10), (10, 18)):
-            starts = first + step * np.arange(near, far)
+            starts = first + step * np.arange(float(near), float(far))
             dashes = _dashes(camera, 0.0, 0.11, starts, starts + _DASH_M)
             if len(dashes):
                 pen.polygons(dashes, look.tone(paint, near * step + 10)[0], ROAD)
-        joints = math.floor(camera.z / 0.9) * 0.9 + 0.9 * np.arange(1, 26)
+        joints = math.floor(camera.z / 0.9) * 0.9 + 0.9 * np.arange(1.0, 26.0)
         for side in (-1, 1):
             middle = (look.kerb_m(side) + look.edge_m(side)) / 2
             half = abs(look.edge_m(side) - look.kerb_m(side)) / 2 - 0.2
             lines = _dashes(camera, middle, half, joints, joints + 0.035, KERB_M)
-            pen.polygons(lines, look.tone(look.pavement[None] * 0.84, 10.0)[0], PAVEMENT)
+            pen.polygons(lines, look.tone(look.pavement[None] * (0.84 * look.pavement_light(side)), 10.0)[0], PAVEMENT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,10 +166,9 @@ class _Strip:
 def _strips(look: Look) -> list[_Strip]:
     """What the ground consists of; later strips lie on earlier ones."""
     strips: list[_Strip] = []
-    shade = 0.5 if look.sun else 1.0
     ground = PAVEMENT if look.yard else TREE
     for side in (-1, 1):
-        dim = shade if side == look.sun else 1.0
+        dim = look.pavement_light(side)
         kerb, edge = look.kerb_m(side), look.edge_m(side)
         paving = look.pavement * dim
         strips += [
@@ -179,11 +182,10 @@ def _strips(look: Look) -> list[_Strip]:
     for track in (-2.5, -0.85, 0.85, 2.5):  # where the wheels of all cars run
         strips.append(_Strip((track - 0.3, 0.0), (track + 0.3, 0.0), look.road * 0.95, ROAD, fine=True))
     if look.sun:
-        kerb = look.kerb_m(look.sun)
-        reach = kerb - look.sun * look.shade * (right - left)
-        strips.append(_Strip((kerb, 0.0), (reach, 0.0), look.road * shade, ROAD))
+        begin, end = look.shade_m()
+        strips.append(_Strip((begin, 0.0), (end, 0.0), look.road * look.light_at((begin + end) / 2), ROAD))
     for side in (-1, 1):
-        dim = shade if side == look.sun else 1.0
+        dim = look.pavement_light(side)
         kerb = look.kerb_m(side)
         strips.append(_Strip((kerb, 0.0), (kerb - side * 0.35, 0.0), look.road * dim * 0.85, ROAD, fine=True))
         if not look.parking[side > 0]:
@@ -194,7 +196,7 @@ def _strips(look: Look) -> list[_Strip]:
 
 def _project_lines(camera: Camera, edges: NDArray[np.float64], z: NDArray[np.float64]) -> Points:
     """Lines along the road, each given by (x, y), at all ``z``: (lines, len(z), 2) in pixels."""
-    aside = np.array([camera.aside(value) for value in z.tolist()])
+    aside = camera.aside(z)
     scale = camera.look.focal / np.maximum(z - camera.z, NEAR_M)
     seen = np.empty((len(edges), len(z), 2))
     seen[..., 0] = camera.centre + scale * (edges[:, :1] + aside)
@@ -210,7 +212,7 @@ def _dashes(
     ends: NDArray[np.float64],
     y: float = 0.0,
 ) -> Points:
-    """Flat bars across or along the road, from ``begins`` to ``ends``: (K, 4, 2) in pixels; none behind the camera."""
+    """Flat bars on the ground from ``begins`` to ``ends``: (K, 4, 2) in pixels; none behind the camera."""
     ahead = ends > camera.z + NEAR_M
     z = np.concatenate([begins[ahead], ends[ahead]])
     sides = _project_lines(camera, np.array([(x - half, y), (x + half, y)]), z)
@@ -223,33 +225,53 @@ class _Grain:
 
     def __init__(self, rng: np.random.Generator, look: Look) -> None:
         self._look = look
-        strength = float(rng.uniform(3.0, 6.5)) * float(look.gain.mean())
+        strength = float(rng.uniform(4.5, 10.0)) * float(look.gain.mean())
+        grain = _textures.grain(rng)
         rows, columns = look.size
-        self._bands: list[tuple[int, int, NDArray[np.int16], NDArray[np.uint8]]] = []
         unit = look.focal * look.eye_m
+        self._bands: list[_Band] = []
         for near, far, part in ((NEAR_M, 9.0, 1.0), (9.0, 18.0, 0.55), (18.0, 40.0, 0.28)):
-            tile = _textures.grain(rng, strength * part)
             top, bottom = round(unit / far), min(round(unit / near), rows)
             if bottom <= top:
                 continue
             depth = unit / (np.arange(top, bottom) + 0.5)
             across = (np.arange(columns) - columns / 2)[None] * depth[:, None] / look.focal
-            size = len(tile)
-            places = np.empty((bottom - top, columns, 2), np.int16)
-            places[..., 0] = np.floor(across * _textures.GRAIN_PX_PER_M) % size
-            places[..., 1] = np.floor(depth * _textures.GRAIN_PX_PER_M)[:, None] % size
-            self._bands.append((top, bottom, places, np.tile(tile, (2, 2, 1))))
+            right = np.floor(across * _textures.GRAIN_PX_PER_M).astype(np.int64) % _GRAIN_PX
+            ahead = np.floor(depth * _textures.GRAIN_PX_PER_M).astype(np.int64) % _GRAIN_PX
+            level = round(3 * strength * part)
+            grey = np.clip(level + grain * (strength * part), 0, 255).astype(np.uint8)
+            pixels = cv2.merge([grey, grey, grey, np.zeros_like(grey)]).view(np.uint32).ravel()
+            base = np.zeros((bottom - top, columns, 4), np.uint8)
+            base[..., :3] = level
+            # Twice and a line more: every shift of the tile is then a slice of this.
+            tile = np.concatenate([pixels, pixels, pixels[:_GRAIN_PX]])
+            self._bands.append(_Band(top, bottom, ahead[:, None] * _GRAIN_PX + right, tile, base))
 
     def add(self, canvas: Canvas, camera: Camera) -> None:
         """Add it to the ground below the horizon; the class stays, as its grain is 0."""
         horizon = round(camera.horizon)
-        for top, bottom, places, tile in self._bands:
-            size = len(tile) // 2
-            down = math.floor(camera.z * _textures.GRAIN_PX_PER_M) % size
-            right = math.floor((camera.x + self._look.bend_m(camera.z)) * _textures.GRAIN_PX_PER_M) % size
-            rows = canvas[max(horizon + top, 0) : horizon + bottom]
+        down = math.floor(camera.z * _textures.GRAIN_PX_PER_M) % _GRAIN_PX
+        right = math.floor((camera.x + self._look.bend_m(camera.z)) * _textures.GRAIN_PX_PER_M) % _GRAIN_PX
+        for band in self._bands:
+            rows = canvas[max(horizon + band.top, 0) : max(horizon + band.bottom, 0)]
             if not len(rows):
                 continue
-            part = tile[down : down + size, right : right + size]
-            added = cv2.remap(part, places[: len(rows)], None, cv2.INTER_NEAREST)
-            cv2.addWeighted(rows, 1.0, added, 1.0, -128.0, dst=rows)
+            grain = band.tile[down * _GRAIN_PX + right :].take(band.places[: len(rows)])
+            # The mean of the grain is taken off first: bytes have no sign.
+            cv2.subtract(rows, band.level[: len(rows)], dst=rows)
+            cv2.add(rows, grain.view(np.uint8).reshape(rows.shape), dst=rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Band:
+    """Rows of the picture with grain of one strength: it fades with depth, where it would only flicker."""
+
+    top: int
+    """First row, from the horizon."""
+    bottom: int
+    places: NDArray[np.int64]
+    """Which pixel of the tile each pixel shows, (rows, W)."""
+    tile: NDArray[np.uint32]
+    """Pixels of four bytes, flat."""
+    level: Canvas
+    """The mean of the grain, (rows, W, 4)."""

@@ -18,13 +18,18 @@ from rtseg.sources._street._places import box, disc
 
 __all__ = ["Car", "Cyclist", "Person", "car_colours", "clothes"]
 
-_DETAIL_M = (38.0, 80.0)
-"""Up to the first depth a car or person has all details, beyond the second it has only its outline."""
+_Faces = tuple[Points, tuple[int, ...], tuple[int, ...]]
+"""Vertices of faces from far to near; the end of each face in them; its place in the colours."""
+
+_CAR_DETAIL_M = (38.0, 80.0)
+"""Up to the first depth a car has all details, beyond the second only its outline."""
+_PERSON_DETAIL_M = (28.0, 60.0)
+"""The same for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    """Measures of a car, in metres. ``front`` and ``rear`` are (bonnet length, its height, run of the screen)."""
+    """Measures of a car in metres; front and rear are length and height of the bonnet, run of the screen."""
 
     width: float
     length: float
@@ -59,33 +64,28 @@ def car_colours(rng: np.random.Generator, *, rear: bool, braking: bool = False) 
     plate = np.array([70.0, 190.0, 225.0]) if rear else np.full(3, 225.0)
     bumper = paint * 0.75 if rng.random() < 0.6 else np.full(3, 45.0)
     tyre, hub = np.full(3, 26.0), np.full(3, rng.uniform(70, 170))
-    return np.clip(
-        np.array([paint, paint * 0.82, paint * 1.12 + 8, glass, screen, tyre, hub, bumper, lamp, plate]),
-        0,
-        255,
-    )
+    side, top = paint * 0.82, paint * 1.12 + 8
+    colours = np.array([paint, side, top, glass, screen, tyre, hub, bumper, lamp, plate])
+    return np.asarray(np.clip(colours, 0, 255))
 
 
 def clothes(rng: np.random.Generator) -> Colours:
     """Colours of somebody: coat, trousers, skin, hair, shoes, bag or helmet, bicycle: float64 (7, 3)."""
-    coat = (
-        rng.uniform(15, 90) + rng.uniform(-10, 10, 3)
-        if rng.random() < 0.55
-        else (rng.uniform(30, 190) + rng.normal(0, 40, 3))
-    )
+    dark = rng.random() < 0.55
+    grey = rng.uniform(15, 90) if dark else rng.uniform(30, 190)
+    coat = grey + rng.normal(0, 6 if dark else 40, 3)
     trousers = np.array([1.25, 1.0, 0.9]) * rng.uniform(25, 90)
     skin = np.array([130.0, 160.0, 215.0]) * rng.uniform(0.35, 1.0)
     hair = np.array([0.6, 0.8, 1.0]) * rng.uniform(15, 130)
     shoe, bag, frame = np.full(3, rng.uniform(15, 70)), rng.uniform(15, 200, 3), rng.uniform(15, 80, 3)
-    return np.clip(np.array([coat, trousers, skin, hair, shoe, bag, frame]), 5, 250)
+    return np.asarray(np.clip([coat, trousers, skin, hair, shoe, bag, frame], 5, 250))
 
 
 @lru_cache(maxsize=64)
-def _template(kind: str, rear: bool, side: int, detail: int) -> tuple[Points, tuple[int, ...], tuple[int, ...]]:
-    """Faces of a car from far to near, seen at its rear or front end and at one side (-1 left, 0 none, +1 right).
+def _template(kind: str, rear: bool, side: int, detail: int) -> _Faces:
+    """Faces of a car from far to near, seen at its rear or front and at a side (-1 left, 0 none, +1 right).
 
-    Returns:
-        Vertices (N, 3) with z = 0 at the near end, the end of each face in them, and its place in the colours.
+    Vertices are (N, 3), with z = 0 at the near end.
     """
     body = _BODIES[kind]
     near, far = (body.rear, body.front) if rear else (body.front, body.rear)
@@ -181,13 +181,17 @@ def _template(kind: str, rear: bool, side: int, detail: int) -> tuple[Points, tu
                 (-half * 0.5, hood - 0.1, 0),
             )
         add(_PLATE, (-0.26, 0.48, 0), (0.26, 0.48, 0), (0.26, 0.6, 0), (-0.26, 0.6, 0))
-    sizes = np.cumsum([len(points) for points, _ in faces])
-    return np.concatenate([points for points, _ in faces]), tuple(sizes.tolist()), tuple(c for _, c in faces)
+    return _joined(faces)
 
 
-def _detail(depth_m: float) -> int:
+def _joined(faces: list[tuple[Points, int]]) -> _Faces:
+    ends = np.cumsum([len(points) for points, _ in faces]).tolist()
+    return np.concatenate([points for points, _ in faces]), tuple(ends), tuple(place for _, place in faces)
+
+
+def _detail(depth_m: float, limits_m: tuple[float, float]) -> int:
     """2 is all, 1 without what is smaller than a pixel or two, 0 the outline."""
-    return sum(depth_m < limit for limit in _DETAIL_M)
+    return sum(depth_m < limit for limit in limits_m)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,13 +215,12 @@ class Car:
         depth = camera.depth(self.z)
         middle = self.x + camera.aside(self.z)
         side = -1 if middle > body.width / 2 else 1 if middle < -body.width / 2 else 0
-        points, ends, places = _template(self.kind, self.rear, side, _detail(depth))
+        points, ends, places = _template(self.kind, self.rear, side, _detail(depth, _CAR_DETAIL_M))
         pen.solid(points, ends, self.colours[list(places)], CAR, self.x, self.z)
 
     def shadow(self, pen: Pen, dark: Colours) -> None:
         """The shadow on the road: the class stays Road."""
         body = _BODIES[self.kind]
-        depth = pen.camera.depth(self.z)
         half, length = body.width / 2 + 0.08, body.length
         left, right = -half, half
         if pen.look.sun < 0:
@@ -251,7 +254,7 @@ class Person:
         """Legs, body, arms, head."""
         depth = pen.camera.depth(self.z)
         swing = math.sin(self.stride)
-        points, ends, places = _walker(self.across, round(swing, 2), depth < _DETAIL_M[0])
+        points, ends, places = _walker(self.across, round(swing, 1), _detail(depth, _PERSON_DETAIL_M))
         place = points * self.tall + (0.0, self.foot)
         pen.solid(place, ends, self.colours[list(places)], PEDESTRIAN, self.x, self.z)
 
@@ -260,15 +263,21 @@ _COAT, _TROUSERS, _SKIN, _HAIR, _SHOE, _BAG, _FRAME = range(7)
 
 
 @lru_cache(maxsize=512)
-def _walker(across: bool, swing: float, detailed: bool) -> tuple[Points, tuple[int, ...], tuple[int, ...]]:
+def _walker(across: bool, swing: float, detail: int) -> _Faces:
     """Somebody of height 1 in mid stride, -1 <= swing <= 1: points (N, 2), ends and colours of the parts."""
     parts: list[tuple[Points, int]] = []
+    if detail == 0:
+        coat = [(-0.11, 0.44), (0.11, 0.44), (0.14, 0.78), (0.06, 0.85), (-0.06, 0.85), (-0.14, 0.78)]
+        parts.append((np.array(box(-0.08, 0.0, 0.08, 0.46)), _TROUSERS))
+        parts.append((np.array(coat), _COAT))
+        parts.append((np.array(box(-0.05, 0.85, 0.05, 0.99)), _HAIR))
+        return _joined(parts)
 
     def leg(hip: float, foot: float, lift: float) -> None:
         knee = (hip + foot) / 2 + 0.02 * (abs(swing) if across else 0)
         shape = [(hip - 0.045, 0.48), (hip + 0.045, 0.48), (knee + 0.04, 0.26), (foot + 0.03, 0.03 + lift)]
         parts.append((np.array([*shape, (foot - 0.03, 0.03 + lift), (knee - 0.035, 0.26)]), _TROUSERS))
-        if not detailed:
+        if detail < 2:
             return
         toe = 0.05 if across else 0.0
         parts.append((np.array(box(foot - 0.035, lift, foot + 0.035 + toe, lift + 0.035)), _SHOE))
@@ -276,8 +285,8 @@ def _walker(across: bool, swing: float, detailed: bool) -> tuple[Points, tuple[i
     def arm(shoulder: float, hand: float) -> None:
         shape = [(shoulder - 0.03, 0.8), (shoulder + 0.03, 0.8), (hand + 0.025, 0.46), (hand - 0.025, 0.46)]
         parts.append((np.array(shape), _COAT))
-        if detailed:
-            parts.append((disc(0.022, 6) + (hand, 0.45), _SKIN))
+        if detail == 2:
+            parts.append((disc(0.022, 6) + np.array((hand, 0.45)), _SKIN))
 
     if across:
         leg(0.0, 0.15 * swing, 0.03 * max(0.0, swing))
@@ -294,15 +303,14 @@ def _walker(across: bool, swing: float, detailed: bool) -> tuple[Points, tuple[i
     else:
         arm(-0.135, -0.15)
         arm(0.135, 0.15)
-        if detailed:
+        if detail == 2:
             parts.append((np.array(box(0.13, 0.3, 0.21, 0.44)), _BAG))
             parts.append((np.array(box(-0.025, 0.82, 0.025, 0.88)), _SKIN))
     parts.append((disc(0.058, 10) * (0.85, 1.15) + (0, 0.925), _SKIN))
     hair = [(-0.055, 0.925), (0.055, 0.925), (0.05, 0.97), (0.0, 1.0), (-0.05, 0.97)]
-    if detailed:
+    if detail == 2:
         parts.append((np.array(hair), _HAIR))
-    sizes = np.cumsum([len(points) for points, _ in parts])
-    return np.concatenate([points for points, _ in parts]), tuple(sizes.tolist()), tuple(c for _, c in parts)
+    return _joined(parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -346,6 +354,5 @@ class Cyclist:
             parts.append((np.array(arm), _COAT))
         parts.append((disc(0.11, 10) * (0.85, 1.15) + (0, 1.63), _SKIN))
         parts.append((np.array([(-0.11, 1.66), (0.11, 1.66), (0.08, 1.76), (0.0, 1.79), (-0.08, 1.76)]), _BAG))
-        ends = np.cumsum([len(points) for points, _ in parts]).tolist()
-        points = np.concatenate([points for points, _ in parts])
-        pen.solid(points, ends, self.colours[[place for _, place in parts]], BICYCLIST, self.x, self.z)
+        points, ends, places = _joined(parts)
+        pen.solid(points, ends, self.colours[list(places)], BICYCLIST, self.x, self.z)

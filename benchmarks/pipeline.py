@@ -1,0 +1,244 @@
+"""How much of the machine the pipeline turns into frames.
+
+    python benchmarks/pipeline.py CLIP [--rounds 5] [--frames 200]
+
+In turn, in one run, on one clip:
+
+- bare: the backend alone on frames that lie ready in memory, all cores, several requests in flight
+- null: rtseg end to end (decode, prepare, infer, labels at the clip's size), nothing kept
+- encoded: rtseg end to end with overlay and H.264 file
+- tutorial: the way of most tutorials: one frame at a time, PIL, eager torch fp32, a numpy palette; nothing encoded
+
+The limit of an end-to-end row is cores / (sum of the CPU seconds that a frame costs in each stage alone), each stage
+measured by itself in the same run: a pipeline without any loss, whatever its threads do, cannot be faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from _common import cores, save, spread, versions
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from rtseg import Overlay, SourceOptions, StreamOptions, StreamRun, open_backend, open_source
+from rtseg.backends import Backend
+from rtseg.frame import Frame, Labels
+from rtseg.preprocess import Prepare, resize_labels
+from rtseg.sinks._video import VideoSink
+
+ROWS = ("bare", "null", "encoded", "tutorial")
+
+
+def main() -> None:
+    """Measure, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--model", default="icnet-camvid")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--tutorial-frames", type=int, default=30, help="it is slow: fewer are enough")
+    options = parser.parse_args()
+
+    part = SourceOptions(max_frames=options.frames, loop=True)
+    frames = list(open_source(options.clip, part))
+    fps: dict[str, list[float]] = {row: [] for row in ROWS}
+    costs: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder, open_backend(options.backend, options.model) as backend:
+        out = Path(folder) / "out.mp4"
+        tutorial = Tutorial(options.model)
+        runs: dict[str, Callable[[], float]] = {
+            "bare": lambda: bare(backend, frames),
+            "null": lambda: end_to_end(options, part, Path("null")),
+            "encoded": lambda: end_to_end(options, part, out),
+            "tutorial": lambda: tutorial(options.clip, options.tutorial_frames),
+        }
+        for run in runs.values():  # warm up: page cache, allocators, compiled kernels
+            run()
+        for round_ in range(options.rounds):
+            for row, run in runs.items():
+                fps[row].append(run())
+            for stage, seconds in stage_costs(options.clip, part, backend, frames, out).items():
+                costs.setdefault(stage, []).append(seconds)
+            print(f"round {round_ + 1}: " + ", ".join(f"{row} {fps[row][-1]:.1f} fps" for row in ROWS))
+        facts = summarise(fps, costs) | {
+            "clip": options.clip.name,
+            "frame_size": list(frames[0].image.shape[:2]),
+            "frames": options.frames,
+            "model": backend.spec.name,
+            "model_size": list(backend.spec.size),
+            "backend": backend.name,
+            "precision": backend.precision,
+            "method": __doc__,
+            "versions": versions("torch"),
+        }
+    show(facts)
+    print(f"wrote {save('pipeline', facts)}")
+
+
+def rate(left_at: list[float]) -> float:
+    """(n - 1) / (last - first)."""
+    return (len(left_at) - 1) / (left_at[-1] - left_at[0])
+
+
+def bare(backend: Backend, frames: list[Frame]) -> float:
+    """Frames per second of the backend alone, ``depth`` batches in flight."""
+    prepare = Prepare(backend.spec)
+    batches = [prepare(frame.image)[None] for frame in frames]
+    return rate([time.perf_counter() for _ in labelled(backend, batches)])
+
+
+def labelled(backend: Backend, batches: list[NDArray[np.uint8]]) -> Iterator[Labels]:
+    """Labels of each batch, in order, with ``depth`` in flight."""
+    in_flight = deque()  # type: ignore[var-annotated]
+    for batch in batches:
+        in_flight.append(backend.submit(batch))
+        if len(in_flight) >= backend.depth:
+            yield backend.wait(in_flight.popleft())[0]
+    while in_flight:
+        yield backend.wait(in_flight.popleft())[0]
+
+
+def end_to_end(options: argparse.Namespace, part: SourceOptions, output: Path) -> float:
+    """Frames per second of rtseg, as ``rtseg stream`` runs it."""
+    run = StreamRun(
+        StreamOptions(
+            source=str(options.clip),
+            model=options.model,
+            backend=options.backend,
+            part=part,
+            output=output,
+            show=False,
+        )
+    )
+    return run.run().fps
+
+
+class Tutorial:
+    """One frame at a time: cv2.VideoCapture, PIL, torchvision, eager torch fp32, numpy palette, PIL blend."""
+
+    def __init__(self, model: str) -> None:
+        import torch
+        from torchvision import transforms
+
+        from rtseg.backends._torch import _build
+        from rtseg.models._labels import MEAN, STD
+        from rtseg.spec import load_model
+        from rtseg.weights import find_model
+
+        loaded = load_model(find_model(model))
+        self.network = _build(loaded).network.to(memory_format=torch.contiguous_format)
+        height, width = loaded.spec.size
+        self.transform = transforms.Compose(
+            [transforms.Resize((height, width)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+        )
+        self.palette = np.array(loaded.spec.palette, dtype=np.uint8)
+
+    def __call__(self, clip: Path, count: int) -> float:
+        """Frames per second over ``count`` frames."""
+        import torch
+        from PIL import Image
+
+        capture = cv2.VideoCapture(str(clip))
+        left_at = []
+        for _ in range(count):
+            good, bgr = capture.read()
+            if not good:
+                break
+            picture = Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+            with torch.no_grad():
+                logits = self.network(self.transform(picture)[None])
+                logits = torch.nn.functional.interpolate(logits, size=bgr.shape[:2], mode="bilinear")
+            labels = logits.argmax(1)[0].numpy()
+            np.asarray(Image.blend(picture, Image.fromarray(self.palette[labels]), 0.5))
+            left_at.append(time.perf_counter())
+        capture.release()
+        return rate(left_at)
+
+
+def stage_costs(
+    clip: Path, part: SourceOptions, backend: Backend, frames: list[Frame], out: Path
+) -> dict[str, float]:
+    """CPU seconds that one frame costs in each stage alone, all threads of the process counted."""
+    costs: dict[str, float] = {}
+    count = len(frames)
+
+    @contextmanager
+    def counted(stage: str) -> Iterator[None]:
+        begun = time.process_time()
+        yield
+        costs[stage] = (time.process_time() - begun) / count
+
+    with counted("decode"):
+        for _ in open_source(clip, part):
+            pass
+    prepare = Prepare(backend.spec)
+    with counted("prepare"):
+        batches = [prepare(frame.image)[None] for frame in frames]
+    with counted("infer"):
+        small = [labels.copy() for labels in labelled(backend, batches)]
+    with counted("labels"):
+        labels = [resize_labels(one, frame.image.shape[:2]) for one, frame in zip(small, frames, strict=True)]
+    overlay = Overlay(backend.spec)
+    with counted("overlay"):
+        for frame, one in zip(frames, labels, strict=True):
+            overlay.draw(frame.image, one)
+    pictures = [overlay.draw(frame.image, one) for frame, one in zip(frames[:50], labels, strict=False)]
+    sink = VideoSink(out)
+    with counted("encode"):
+        for place, frame in enumerate(frames):
+            sink.write(frame, labels[place], pictures[place % len(pictures)])
+        sink.close()
+    return costs
+
+
+def summarise(fps: dict[str, list[float]], costs: dict[str, list[float]]) -> dict[str, object]:
+    """Medians, the two limits, and the ratios that the project aims at."""
+    cost = {stage: float(np.median(values)) for stage, values in costs.items()}
+    null_s = cost["decode"] + cost["prepare"] + cost["infer"] + cost["labels"]
+    encoded_s = null_s + cost["overlay"] + cost["encode"]
+    middle = {row: float(np.median(values)) for row, values in fps.items()}
+    limits = {"null": cores() / null_s, "encoded": cores() / encoded_s}
+    return {
+        "fps": {row: spread(values) for row, values in fps.items()},
+        "cpu_ms_per_frame": {stage: 1e3 * seconds for stage, seconds in cost.items()},
+        "limit_fps": limits,
+        "share_of_limit": {row: middle[row] / limits[row] for row in limits},
+        "times_the_tutorial": {row: middle[row] / middle["tutorial"] for row in ("null", "encoded")},
+    }
+
+
+def show(facts: dict[str, object]) -> None:
+    """Print the tables."""
+    table = Table("row", "fps (median)", "quartiles", "limit fps", "share of limit", "x tutorial")
+    for row in ROWS:
+        figures = facts["fps"][row]  # type: ignore[index]
+        limit = facts["limit_fps"].get(row)  # type: ignore[attr-defined]
+        share = facts["share_of_limit"].get(row)  # type: ignore[attr-defined]
+        times = facts["times_the_tutorial"].get(row)  # type: ignore[attr-defined]
+        table.add_row(
+            row,
+            f"{figures['median']:.1f}",
+            f"{figures['q1']:.1f} - {figures['q3']:.1f}",
+            f"{limit:.1f}" if limit else "",
+            f"{share:.3f}" if share else "",
+            f"{times:.1f}" if times else "",
+        )
+    console = Console()
+    console.print(table)
+    costs = ", ".join(f"{stage} {ms:.2f}" for stage, ms in facts["cpu_ms_per_frame"].items())  # type: ignore[attr-defined]
+    console.print(f"CPU ms a frame, each stage alone: {costs}")
+
+
+if __name__ == "__main__":
+    main()
