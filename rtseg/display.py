@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-__all__ = ["choose_qt_platform", "display_answers"]
+__all__ = ["asks_a_server", "choose_qt_platform", "connect_display", "display_answers"]
 
 _COOKIE: Final = b"MIT-MAGIC-COOKIE-1"
 
@@ -28,12 +28,31 @@ def display_answers(timeout_s: float = 1.0) -> bool:
     Args:
         timeout_s: how long to wait for each answer, in seconds.
     """
-    if sys.platform in ("darwin", "win32"):
+    if not asks_a_server():
         return True
+    connection = connect_display(timeout_s)
+    if connection is None:
+        return False
+    connection.close()
+    return True
+
+
+def asks_a_server() -> bool:
+    """Whether windows of this system are shown by a server that must be asked."""
+    return sys.platform not in ("darwin", "win32")
+
+
+def connect_display(timeout_s: float = 1.0) -> socket.socket | None:
+    """The connection that shows that a display answers, or None.
+
+    Whoever opens a window at once keeps it until then: an X server (Xvfb) that loses its last client starts
+    anew, refuses connections while it does, and Qt would abort.
+    """
     display = os.environ.get("DISPLAY", "")
-    if display and _x_answers(display, timeout_s):
-        return True
-    return "wayland" in _qt_platforms(otherwise={"wayland"}) and _wayland_answers(timeout_s)
+    connection = _x_connection(display, timeout_s) if display else None
+    if connection is None and "wayland" in _qt_platforms(otherwise={"wayland"}):
+        connection = _wayland_connection(timeout_s)
+    return connection
 
 
 def choose_qt_platform() -> None:
@@ -59,17 +78,21 @@ def _qt_platforms(*, otherwise: set[str]) -> set[str]:
     return otherwise
 
 
-def _x_answers(display: str, timeout_s: float) -> bool:
+def _x_connection(display: str, timeout_s: float) -> socket.socket | None:
     match = re.fullmatch(r"(?:\w+/)?(.*?):(\d+)(?:\.\d+)?", display)
     if match is None:
-        return False
+        return None
     host, number = match[1].strip("[]"), int(match[2])
     addresses: list[str | tuple[str, int]] = [(host, 6000 + number)]
     if host in ("", "unix"):
         path = f"/tmp/.X11-unix/X{number}"  # Linux servers listen under the abstract name, too
         addresses = [f"\0{path}", path]
-    cookies = [*_x_cookies(number), b""]
-    return any(_x_lets_in(address, cookie, timeout_s) for address in addresses for cookie in cookies)
+    for address in addresses:
+        for cookie in (*_x_cookies(number), b""):
+            connection = _x_greet(address, cookie, timeout_s)
+            if connection is not None:
+                return connection
+    return None
 
 
 def _x_cookies(number: int) -> list[bytes]:
@@ -93,29 +116,34 @@ def _x_cookies(number: int) -> list[bytes]:
     return cookies
 
 
-def _x_lets_in(address: str | tuple[str, int], cookie: bytes, timeout_s: float) -> bool:
-    """Whether an X server takes us, by the connection setup of the X11 protocol (chapter 8)."""
+def _x_greet(address: str | tuple[str, int], cookie: bytes, timeout_s: float) -> socket.socket | None:
+    """The connection, if an X server lets us in, by the connection setup of the X11 protocol (chapter 8)."""
     name = _COOKIE if cookie else b""
     hello = struct.pack("<BxHHHHxx", ord("l"), 11, 0, len(name), len(cookie))
     hello += name + bytes(-len(name) % 4) + cookie + bytes(-len(cookie) % 4)
     try:
-        with _connect(address, timeout_s) as connection:
-            connection.sendall(hello)
-            return connection.recv(1) == b"\1"
+        connection = _connect(address, timeout_s)
     except OSError:
-        return False
+        return None
+    try:
+        connection.sendall(hello)
+        if connection.recv(1) == b"\1":
+            return connection
+    except OSError:
+        pass  # the answer is the same: not let in
+    connection.close()
+    return None
 
 
-def _wayland_answers(timeout_s: float) -> bool:
+def _wayland_connection(timeout_s: float) -> socket.socket | None:
     name = os.environ.get("WAYLAND_DISPLAY", "")
     folder = os.environ.get("XDG_RUNTIME_DIR", "")
     if not name or not (folder or name.startswith("/")):
-        return False
+        return None
     try:
-        with _connect(str(Path(folder, name)), timeout_s):
-            return True
+        return _connect(str(Path(folder, name)), timeout_s)
     except OSError:
-        return False
+        return None
 
 
 def _connect(address: str | tuple[str, int], timeout_s: float) -> socket.socket:

@@ -22,7 +22,7 @@ _SCHEME = r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://)"
 _USER_PART = re.compile(_SCHEME + r"[^\s/?#'\"<>]*@", re.IGNORECASE)
 # "user:pa/ss@host": a password with a raw slash. What stands behind the colon is then no port number.
 _ODD_USER_PART = re.compile(_SCHEME + r"[^\s/?#@'\"<>\[\]]*:(?!\d*(?:[/?#\s'\"<>,;)]|$))[^\s'\"<>]*@", re.IGNORECASE)
-_QUERY = re.compile(rf"(?P<key>(?:^|[?&;\s])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
+_QUERY = re.compile(rf"(?P<key>(?:^|[/?&;\s])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
 
 
 def redact(text: object, *secrets: str) -> str:

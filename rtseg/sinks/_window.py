@@ -9,7 +9,7 @@ import time
 from threading import Event
 
 from rtseg._cv2 import cv2
-from rtseg.display import choose_qt_platform, display_answers
+from rtseg.display import asks_a_server, choose_qt_platform, connect_display
 from rtseg.errors import SinkClosed, SinkError
 from rtseg.frame import Frame, Labels, Picture
 from rtseg.sinks import Sink
@@ -55,7 +55,10 @@ class WindowSink(Sink):
         self._open = False
         self._paused = False
         self._start_s: float | None = None
-        _check_windows_possible()
+        _check_opencv()
+        self._display = connect_display() if asks_a_server() else None
+        if self._display is None and asks_a_server():
+            raise SinkError(_no_display())
 
     def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
         """Show ``picture`` when its time has come; see ``Sink``.
@@ -78,6 +81,7 @@ class WindowSink(Sink):
 
     def close(self) -> None:
         """Close the window; see ``Sink``."""
+        self._let_display_go()
         if not self._open:
             return
         self._open = False
@@ -91,6 +95,12 @@ class WindowSink(Sink):
         cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(self.title, *_window_size(picture.shape[1], picture.shape[0]))
         self._open = True
+        self._let_display_go()
+
+    def _let_display_go(self) -> None:
+        if self._display is not None:
+            self._display.close()
+            self._display = None
 
     def _wait_for(self, pts_s: float) -> None:
         """Return when a frame of ``pts_s`` is due, counted from the first frame shown."""
@@ -136,13 +146,15 @@ def _window_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _check_windows_possible() -> None:
+def _check_opencv() -> None:
     if re.search(r"^\s*GUI:\s*NONE\s*$", cv2.getBuildInformation(), re.MULTILINE):
         raise SinkError(
             "this OpenCV shows no windows: pip uninstall opencv-python-headless, "
             "pip install --force-reinstall opencv-python; or go on with --no-show"
         )
-    if not display_answers():
-        display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        found = f"the display {display} does not answer" if display else "there is no display (DISPLAY is not set)"
-        raise SinkError(f"no window can be shown, {found}: go on with --no-show, or write a video with --output")
+
+
+def _no_display() -> str:
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    found = f"the display {display} does not answer" if display else "there is no display (DISPLAY is not set)"
+    return f"no window can be shown, {found}: go on with --no-show, or write a video with --output"

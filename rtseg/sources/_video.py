@@ -193,7 +193,8 @@ def _frame_rate(stream: VideoStream) -> float | None:
 
 def _url_name(url: str) -> str:
     """Host and last part of the path (or the port): short, without password, fit for a file name."""
-    parts = urlsplit(url)
+    # Some cameras want the password in the path.
+    parts = urlsplit(redact(url))
     # Not parts.hostname, which fails on a half-written IPv6 address; brackets and colons go below.
     place = parts.netloc.rpartition("@")[2]
     port = place.rpartition(":")[2] if re.search(r":\d+$", place) else ""

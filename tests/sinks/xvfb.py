@@ -54,6 +54,13 @@ class Screen:
             command = ["xdotool", "key", "--window", str(window), key]
             subprocess.run(command, env=self.environment, capture_output=True, check=False)
 
+    def map_again(self, title: str) -> None:
+        """Hide and show the window: without a window manager Qt misses its first Expose in 1 of 7 starts."""
+        for window in self.windows(title):
+            for action in ("windowunmap", "windowmap"):
+                command = ["xdotool", action, str(window)]
+                subprocess.run(command, env=self.environment, capture_output=True, check=False)
+
     def click_close_button(self, title: str) -> None:
         """Ask the window to close, as the button of its frame does: there is no frame here."""
         for window in self.windows(title):

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtseg.errors import OptionError, SourceError, SourceNotFound
+from rtseg.frame import Frame
+from rtseg.sources import Source, SourceOptions, open_source
+
+
+@pytest.mark.parametrize(
+    ("where", "kind"),
+    [
+        ("camera:0", "CameraSource"),
+        ("rtsp://h/a", "VideoSource"),
+        ("RTSPS://h/a", "VideoSource"),
+        ("https://h/a.png", "VideoSource"),
+        ("udp://@:5004", "VideoSource"),
+    ],
+)
+def test_the_scheme_decides_and_nothing_is_opened(where: str, kind: str) -> None:
+    assert type(open_source(where)).__name__ == kind
+
+
+def test_for_a_path_its_kind_decides(tmp_path: Path) -> None:
+    (tmp_path / "a.PNG").touch()
+    (tmp_path / "b.mp4").touch()
+    (tmp_path / "noname").touch()
+    kinds = [type(open_source(tmp_path / name)).__name__ for name in ("", "a.PNG", "*.PNG", "b.mp4", "noname")]
+    assert kinds == ["ImagesSource"] * 3 + ["VideoSource"] * 2
+
+
+def test_a_file_url_is_a_path(tmp_path: Path) -> None:
+    (tmp_path / "a b.mp4").touch()
+    assert open_source((tmp_path / "a b.mp4").as_uri()).name == "a b"
+
+
+def test_a_path_object_is_always_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo").touch()
+    assert type(open_source(Path("demo"))).__name__ == "VideoSource"
+    assert type(open_source("./demo")).__name__ == "VideoSource"
+
+
+@pytest.mark.parametrize("where", ["", "  "])
+def test_an_empty_source_is_an_option_error(where: str) -> None:
+    with pytest.raises(OptionError, match="--source is empty"):
+        open_source(where)
+
+
+def test_an_unknown_scheme_is_an_option_error_without_the_password() -> None:
+    with pytest.raises(OptionError, match=r"gopher.*known are http") as caught:
+        open_source("gopher://me:word@host/a")
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["no/such.mp4", "concat:a.mp4|b.mp4", "subfile,,:a.mp4", "x" * 5000])
+def test_what_is_not_there_is_an_error_at_once(where: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        open_source(where)
+    assert len(str(caught.value)) < 300 or "no file" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bare_number_is_told_how_to_be_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SourceNotFound, match="camera:0"):
+        open_source("0")
+
+
+class Counter(Source):
+    """Ten black frames, a tenth of a second apart."""
+
+    closed = 0
+
+    def __init__(self, options: SourceOptions, fail_at: int | None = None) -> None:
+        super().__init__("counter", options)
+        self.fail_at = fail_at
+
+    def _read(self) -> Iterator[Frame]:
+        try:
+            for index in range(10):
+                if index == self.fail_at:
+                    raise SourceError("broken")
+                yield Frame(np.zeros((2, 2, 3), np.uint8), index, index / 10, 0.0)
+        finally:
+            self.closed += 1
+
+
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [
+        ({}, [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        ({"start_s": 0.7}, [0.7, 0.8, 0.9]),
+        ({"start_s": 0.65, "duration_s": 0.2}, [0.7, 0.8]),
+        ({"duration_s": 0.3}, [0.0, 0.1, 0.2]),
+        ({"stride": 4}, [0.0, 0.4, 0.8]),
+        ({"max_frames": 2}, [0.0, 0.1]),
+        ({"start_s": 0.8, "loop": True, "max_frames": 5}, [0.8, 0.9, 1.0, 1.1, 1.2]),
+        ({"duration_s": 0.2, "loop": True, "max_frames": 5}, [0.0, 0.1, 0.2, 0.3, 0.4]),
+        ({"stride": 3, "loop": True, "max_frames": 6}, [0.0, 0.3, 0.6, 0.9, 1.0, 1.3]),
+    ],
+)
+def test_options_choose_the_frames(options: dict[str, float], times: list[float]) -> None:
+    source = Counter(SourceOptions(**options))  # type: ignore[arg-type]
+    frames = list(source)
+    assert [frame.pts_s for frame in frames] == pytest.approx(times)
+    assert frames[0].index == 0
+    indices = [frame.index for frame in frames]
+    assert indices == sorted(set(indices))
+
+
+def test_a_source_is_closed_whatever_ends_it() -> None:
+    early, stopped, failing = Counter(SourceOptions()), Counter(SourceOptions()), Counter(SourceOptions(), 3)
+    frames = iter(early)
+    next(frames)
+    frames.close()  # type: ignore[attr-defined]
+    for _ in stopped:
+        stopped.stop()
+    with pytest.raises(SourceError, match="broken"):
+        list(failing)
+    assert (early.closed, stopped.closed, failing.closed) == (1, 1, 1)
+
+
+def test_a_start_behind_the_end_is_an_error_also_in_a_loop() -> None:
+    with pytest.raises(SourceError, match="ends before --start 5"):
+        list(Counter(SourceOptions(start_s=5, loop=True)))
+
+
+def test_the_sources_load_no_library_before_they_are_asked_for_one() -> None:
+    code = "import sys, rtseg.sources; print(sorted({'cv2', 'av'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_opencv_without_libgl_becomes_a_sentence_with_both_ways_out(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
+    )
+    (tmp_path / "a.png").touch()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from rtseg.errors import MissingExtra\nfrom rtseg.sources import open_source\n"
+        f"try:\n    open_source({str(tmp_path / 'a.png')!r})\nexcept MissingExtra as error:\n    print(error)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "libGL.so.1" in result.stdout
+    assert "apt-get install libgl1 libglib2.0-0" in result.stdout
+    assert "opencv-python-headless" in result.stdout
+    assert result.stdout.count("\n") == 1
+
+
+def test_the_bounds_of_opencv_are_set_before_it_is_loaded() -> None:
+    code = "import os; from rtseg._cv2 import cv2; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert int(result.stdout) == 2**27
