@@ -26,7 +26,7 @@ LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp",
 
 PLAYLIST_HINT = (
     "a playlist, which may name any file or host to be read: "
-    "give the stream itself, or allow it with SourceOptions(allow_playlists=True)"
+    "give the stream itself, or allow it with --playlists (SourceOptions.allow_playlists)"
 )
 
 # Demuxers that read what they are given and nothing else. Not among them: hls, dash, concat, sdp, image2.
@@ -67,7 +67,7 @@ def open_file(path: Path, options: SourceOptions) -> InputContainer:
     try:
         # "file:" and the whole path: else "take:2.mp4" would be read as a protocol. No time-out: a disk has
         # none, and asking the clock would take the interpreter's lock for every block.
-        return av.open(f"file:{path.absolute()}", container_options=settings)
+        return av.open(f"file:{path.absolute()}", container_options=settings, metadata_errors="replace")
     except av.FFmpegError as error:
         if head[4:8] in _MP4_BOXES:
             raise SourceError(
@@ -114,7 +114,12 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
         settings |= _LIVE_PROBING
     asked_s = time.monotonic()
     try:
-        return av.open(url, container_options=settings, timeout=(options.open_timeout_s, options.read_timeout_s))
+        return av.open(
+            url,
+            container_options=settings,
+            metadata_errors="replace",
+            timeout=(options.open_timeout_s, options.read_timeout_s),
+        )
     except av.FFmpegError as error:
         late = time.monotonic() - asked_s >= 0.95 * options.open_timeout_s
         failure = _failure(error, shown, options.open_timeout_s if late else None)

@@ -96,10 +96,16 @@ class VideoSource(Source):
             seek(container, stream, origin_s + start_s, step_s)
         index, time_s, damaged = 0, None, self.damaged
         for frame in self._decoded(container, stream, can_seek=origin_s is not None):
-            time_s = clock(seconds(frame.dts if by_dts else frame.pts, stream))
-            if time_s >= start_s - 1e-6:
-                yield Frame(convert(frame), index, time_s, time.monotonic())
+            at_s = clock(seconds(frame.dts if by_dts else frame.pts, stream))
+            if at_s >= start_s - 1e-6:
+                try:
+                    picture = convert(frame)
+                except av.FFmpegError:
+                    self._count_damaged()
+                    continue
+                yield Frame(picture, index, at_s, time.monotonic())
                 index += 1
+            time_s = at_s
         if self.stopped:
             return
         if time_s is None:

@@ -202,6 +202,18 @@ class TestWhatIsOpened:
     def test_a_name_is_a_name_whatever_it_looks_like(self, name: str, make_clip: MakeClip) -> None:
         assert len(read(make_clip(name))) == 10
 
+    def test_a_title_in_an_old_code_page_does_no_harm(self, make_clip: MakeClip) -> None:
+        path = make_clip("a.mp4")
+        data = path.read_bytes()
+        assert data.count(b"VideoHandler") == 1  # the stream's handler name, which is metadata
+        path.write_bytes(data.replace(b"VideoHandler", b"caf\xe9Handler\xff"))
+        assert len(read(path)) == 10
+
+    def test_a_file_name_that_is_no_text_is_read(self, make_clip: MakeClip) -> None:
+        path = make_clip("a.mp4")
+        odd = path.rename(os.fsdecode(os.fsencode(path.parent) + b"/b\xff.mp4"))
+        assert len(read(odd)) == 10
+
     def test_a_playlist_does_not_read_other_files_unless_it_is_allowed(
         self, make_clip: MakeClip, tmp_path: Path
     ) -> None:
