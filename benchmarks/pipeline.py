@@ -16,12 +16,14 @@ measured by itself in the same run: a pipeline without any loss, whatever its th
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -35,6 +37,10 @@ from rtseg.backends import Backend
 from rtseg.frame import Frame, Labels
 from rtseg.preprocess import Prepare, resize_labels
 from rtseg.sinks._video import VideoSink
+from rtseg.spec import ModelFile
+
+if TYPE_CHECKING:
+    from torch import nn
 
 ROWS = ("bare", "null", "encoded", "tutorial")
 
@@ -128,16 +134,14 @@ class Tutorial:
     """One frame at a time: cv2.VideoCapture, PIL, torchvision, eager torch fp32, numpy palette, PIL blend."""
 
     def __init__(self, model: str) -> None:
-        import torch
         from torchvision import transforms
 
-        from rtseg.backends._torch import _build
         from rtseg.models._labels import MEAN, STD
         from rtseg.spec import load_model
         from rtseg.weights import find_model
 
         loaded = load_model(find_model(model))
-        self.network = _build(loaded).network.to(memory_format=torch.contiguous_format)
+        self.network = as_trained(loaded)
         height, width = loaded.spec.size
         self.transform = transforms.Compose(
             [transforms.Resize((height, width)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
@@ -164,6 +168,35 @@ class Tutorial:
             left_at.append(time.perf_counter())
         capture.release()
         return rate(left_at)
+
+
+def as_trained(model: ModelFile) -> nn.Module:
+    """The network with its batch norms, as a checkpoint holds it and a tutorial runs it.
+
+    The model file keeps them folded into the convolutions: here each one gets the folded shift and scale 1, which is the
+    same arithmetic, and labels.
+    """
+    import torch
+    from torch import nn
+
+    from rtseg.backends._torch import _build
+    from rtseg.models import create_model
+
+    folded = _build(model).network.state_dict()
+    network = create_model(model.spec.architecture, len(model.spec.classes)).eval()
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if name in folded:
+                tensor.copy_(folded[name])
+        for block in network.modules():
+            layers = list(block.named_children()) if isinstance(block, nn.Sequential) else []
+            for (_, convolution), (_, norm) in itertools.pairwise(layers):
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    path = next(name for name, module in network.named_modules() if module is convolution)
+                    norm.weight.fill_(1)
+                    norm.bias.copy_(folded[f"{path}.bias"])
+                    norm.running_var.fill_(1 - norm.eps)
+    return network
 
 
 def stage_costs(

@@ -13,7 +13,7 @@ __all__ = ["Channel", "Ended"]
 T = TypeVar("T")
 
 
-class Ended(Exception):  # noqa: N818 - the natural end, not an error
+class Ended(Exception):
     """The writer of a channel has ended, or the channel is closed."""
 
 
@@ -46,20 +46,23 @@ class Channel(Generic[T]):
 
         ``drop_oldest`` is asked at every item: whether a source is live may not be known before its first frame.
         """
-        iterator = iter(items)
         error: BaseException | None = None
         try:
-            for item in iterator:
-                if not self.put(item, drop_oldest=drop_oldest()):
-                    break
+            self._put_all(iter(items), drop_oldest)
         except BaseException as raised:  # noqa: BLE001 - not swallowed: the reader raises it
             error = raised
+        self.end(error)
+
+    def _put_all(self, items: Iterator[T], drop_oldest: Callable[[], bool]) -> None:
+        try:
+            for item in items:
+                if not self.put(item, drop_oldest=drop_oldest()):
+                    break
         finally:
             # A generator must clean up on its own thread, now.
-            close = getattr(iterator, "close", None)
+            close = getattr(items, "close", None)
             if close is not None:
                 close()
-            self.end(error)
 
     def put(self, item: T, *, drop_oldest: bool = False) -> bool:
         """Add an item; False where the reader has closed the channel and wants no more."""

@@ -47,8 +47,11 @@ class Evaluation:
             BackendError: the runtime failed.
         """
         prepare = Prepare(self._backend.spec)
+        judged = 0
 
         def label(picture: Picture) -> Labels:
+            nonlocal judged
+            judged += 1
             return self._backend.infer(prepare(picture)[None])[0].copy()
 
         result = evaluate(label, self.dataset, places)
@@ -58,7 +61,7 @@ class Evaluation:
             "model_sha256": self._sha256,
             "size": list(spec.size),
             "data": self.dataset.name,
-            "pictures": len(self.dataset),
+            "pictures": judged,
             "backend": self._backend.name,
             "precision": self._backend.precision,
             "device": self._backend.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from rtseg.errors import SinkError
@@ -20,5 +21,6 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what the path does not allow to write, it may not allow to remove
+            part.unlink(missing_ok=True)
         raise SinkError(f"cannot write {path}: {error.strerror}; give another place") from error

@@ -37,8 +37,9 @@ T = TypeVar("T")
 DROP = ("auto", "always", "never")
 
 _CAPACITY = 3
-"""Of a channel: enough to even out stages of unequal pace, little enough that nothing grows old in it."""
+"""Of a channel: enough to even out stages of unequal pace, little enough to stay in the caches."""
 _LIVE_CAPACITY = 1
+"""Of a channel where the newest counts: a frame that waits grows old."""
 _TICK_S = 0.25
 """Longest time between two looks of the observer."""
 _GRACE_S = 1.0
@@ -177,7 +178,7 @@ class Pipeline:
         return "stopped" if self._stop.is_set() else "end of source"
 
     def _stages(self) -> Channel[_Result]:
-        frames = self._stage("read", self._read(), capacity=None, drop_oldest=self._drops)
+        frames = self._stage("read", self._read(), drop_oldest=self._drops)
         prepared = self._stage("prepare", self._prepare(frames))
         labelled = self._stage("infer", self._infer(prepared))
         return self._stage("render", self._render(labelled))
@@ -190,13 +191,10 @@ class Pipeline:
         name: str,
         items: Iterable[T],
         *,
-        capacity: int | None = _CAPACITY,
         drop_oldest: Callable[[], bool] = lambda: False,
     ) -> Channel[T]:
         """Run ``items`` on a thread of its own; read them, in order, from the channel."""
-        if capacity is None:
-            capacity = _LIVE_CAPACITY if self._drops() else _CAPACITY
-        channel: Channel[T] = Channel(capacity)
+        channel: Channel[T] = Channel(_LIVE_CAPACITY if self._drops() else _CAPACITY)
         thread = Thread(
             target=channel.fill,
             args=(items,),
@@ -245,13 +243,24 @@ class Pipeline:
             self._segmented += 1
             return frame, labels
 
-        for frame, batch in prepared:
-            begun_s = time.perf_counter()
-            in_flight.append((frame, self._backend.submit(batch), begun_s))
+        error: Exception | None = None
+        batches = iter(prepared)
+        while True:
+            try:
+                frame, batch = next(batches)
+                begun_s = time.perf_counter()
+                in_flight.append((frame, self._backend.submit(batch), begun_s))
+            except StopIteration:
+                break
+            except Exception as raised:  # noqa: BLE001 - raised below, after the frames that are in flight
+                error = raised
+                break
             if len(in_flight) >= self._backend.depth:
                 yield oldest()
         while in_flight:
             yield oldest()
+        if error is not None:
+            raise error
 
     def _render(self, labelled: Iterable[tuple[Frame, Labels]]) -> Iterator[_Result]:
         durations = self._durations["render"]
@@ -264,10 +273,22 @@ class Pipeline:
             yield _Result(frame, labels, picture)
 
     def _write(self, result: _Result) -> None:
+        closed: SinkClosed | None = None
         for sink in self._sinks:
             begun_s = time.perf_counter()
-            sink.write(result.frame, result.labels, result.picture)
+            try:
+                sink.write(result.frame, result.labels, result.picture)
+            except SinkClosed as error:
+                closed = error  # the frame in hand still goes to the other sinks
+                continue
             self._durations[sink.kind].add(time.perf_counter() - begun_s)
+        if closed is None or len(self._sinks) > 1:
+            self._count(result)
+        if closed is not None:
+            raise closed
+
+    def _count(self, result: _Result) -> None:
+        """One more frame has left through the last sink."""
         now = time.monotonic()
         self._first_s = self._first_s or now
         self._last_s = now

@@ -111,6 +111,7 @@ def _parse_step(text: str, size: tuple[int, int]) -> Callable[[Picture], Picture
 
 def _clahe_arguments(text: str, argument: str) -> dict[str, float]:
     kinds: dict[str, Callable[[str], float]] = {"clip": float, "tiles": int}
+    most = {"clip": 256, "tiles": 64}  # a clip of 256 limits nothing more, and each tile has a histogram of its own
     arguments: dict[str, float] = {}
     for pair in filter(None, argument.split(",")):
         key, _, value = pair.partition("=")
@@ -118,6 +119,6 @@ def _clahe_arguments(text: str, argument: str) -> dict[str, float]:
             arguments[key] = kinds[key](value)
         except (KeyError, ValueError) as error:
             raise ModelError(f"wrong preprocessing step {text!r}; write clahe:clip=2,tiles=8") from error
-        if not arguments[key] > 0:
-            raise ModelError(f"wrong preprocessing step {text!r}: {key} must be more than 0")
+        if not 0 < arguments[key] <= most[key]:
+            raise ModelError(f"wrong preprocessing step {text!r}: {key} must be more than 0, at most {most[key]}")
     return arguments

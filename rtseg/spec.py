@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,8 @@ class ModelSpec:
     """The metadata of a model file.
 
     Raises:
-        ModelError: classes and palette differ in length, there are none or more than 255, names repeat, a
-            colour is not three values of 0..255, or the size is not positive.
+        ModelError: classes and palette differ in length, there are none or more than 255, names repeat or are no
+            texts, a colour is not three values of 0..255, or the size is not positive.
     """
 
     name: str
@@ -52,7 +53,7 @@ class ModelSpec:
     preprocess: tuple[str, ...] = ()
     """Steps after resizing, in order, e.g. ``clahe:clip=2,tiles=8``; see ``rtseg.preprocess``."""
     architecture: str = ""
-    """Name that ``create_model`` knows, e.g. ``icnet``; empty for a graph of other origin."""
+    """What ``create_model`` builds it from, e.g. ``icnet`` or ``icnet:width=64``; empty for a graph of other origin."""
     trained_on: str = ""
     """The training data, in words."""
     licence: str = ""
@@ -65,6 +66,11 @@ class ModelSpec:
     """Further facts (recipe, seed, epochs): kept, shown, never acted on."""
 
     def __post_init__(self) -> None:
+        texts = (self.name, self.architecture, self.trained_on, self.licence, self.measured_on)
+        if not all(isinstance(text, str) for text in (*texts, *self.classes, *self.preprocess)):
+            raise ModelError("names, classes, steps and remarks of a model must be texts")
+        if self.miou is not None and not isinstance(self.miou, int | float):
+            raise ModelError(f"miou must be a number in [0, 1], got {self.miou!r}")
         if not 1 <= len(self.classes) <= VOID:
             raise ModelError(f"a model has 1 to {VOID} classes, got {len(self.classes)}")
         if len(self.palette) != len(self.classes):
@@ -110,7 +116,7 @@ class ModelSpec:
                 facts[key] = tuple(facts[key])
             facts["palette"] = tuple(tuple(colour) for colour in facts["palette"])
             return cls(**facts)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ModelError(f"metadata cannot be read ({type(error).__name__}: {error})") from error
 
 
@@ -163,15 +169,34 @@ def _load_graph(path: Path) -> onnx.ModelProto:
     if not 0 < path.stat().st_size < _MAX_BYTES:
         raise ModelError(f"{path} is empty or larger than 2 GB: not a model file of rtseg")
     try:
-        model = onnx.load(str(path), load_external_data=False)
+        # The format is said, else onnx goes by the suffix: a .json or .txt would be read as another one.
+        model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
         raise ModelError(f"{path} is not an ONNX file or is damaged: export it again with `rtseg export`") from error
     if not model.graph.node:
         raise ModelError(f"{path} is not an ONNX file or is damaged: it holds no graph; export it again")
     # A path in an untrusted file could point anywhere on this machine.
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
         raise ModelError(f"{path} keeps weights in another file, which is refused: save it as a single ONNX file")
     return model
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """All tensors of a model: weights, and constants in nodes, of every subgraph and function."""
+    graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            nodes.extend(graph.node)
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            continue
+        for attribute in nodes.pop().attribute:
+            graphs.extend((attribute.g, *attribute.graphs))
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
 
 
 def _spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
@@ -190,6 +215,11 @@ def _check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None
     def shape(value: onnx.ValueInfoProto) -> list[int]:
         return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
+    def kind(value: onnx.ValueInfoProto) -> str:
+        number = value.type.tensor_type.elem_type
+        kinds = onnx.TensorProto.DataType
+        return kinds.Name(number).lower() if number in kinds.values() else f"type {number}"
+
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     outputs = list(model.graph.output)
@@ -199,10 +229,7 @@ def _check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None
         ("output", outputs, "labels", [height, width]),
     ):
         wanted = f"one {what} {name}: uint8 (N, {', '.join(map(str, tail))})"
-        found = "; ".join(
-            f"{v.name}: {onnx.TensorProto.DataType.Name(v.type.tensor_type.elem_type).lower()} {shape(v)}"
-            for v in values
-        )
+        found = "; ".join(f"{v.name}: {kind(v)} {shape(v)}" for v in values) or "none"
         good = (
             len(values) == 1
             and values[0].name == name

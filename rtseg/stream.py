@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from rtseg.overlay import Overlay, OverlayOptions
 from rtseg.pipeline import Pipeline, RunReport, Status
 from rtseg.redact import redact
 from rtseg.sinks import Sink
+from rtseg.sinks._part import check_writable
 from rtseg.sources import Source, SourceOptions, open_source
 from rtseg.spec import ModelSpec, file_sha256
 from rtseg.weights import DEFAULT_MODEL, find_model
@@ -75,8 +77,9 @@ class StreamRun:
         self.options = options
         self.source: Source = open_source(options.source, options.part)
         model = find_model(options.model)
+        _refuse_clashes(options, model)
         if options.report is not None:
-            _check_report(options.report)
+            check_writable(options.report, f"report {options.report}")
         self._stop = Event()
         hint = "latency" if self.source.live else "throughput"
         with ExitStack() as opened:
@@ -179,7 +182,6 @@ def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: E
         output = Path(f"{source.name}-rtseg.mp4")
     sinks: list[Sink] = []
     if output is not None:
-        _refuse_own_source(output, options.source)
         sinks.append(NullSink() if output == NOTHING else VideoSink(output))
     if options.masks is not None:
         sinks.append(MasksSink(options.masks, spec))
@@ -190,14 +192,26 @@ def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: E
     return sinks
 
 
-def _refuse_own_source(output: Path, source: str) -> None:
-    if output.exists() and Path(source).exists() and output.samefile(source):
-        raise OptionError(f"--output {output} is the source itself: give another name")
+def _refuse_clashes(options: StreamOptions, model: Path) -> None:
+    """No result may take the place of the source, of the model or of another result.
+
+    Raises:
+        OptionError: one would.
+    """
+    taken: dict[str, str | Path] = {"the source": options.source, "the model": model}
+    for option, path in (("--output", options.output), ("--stats", options.stats), ("--report", options.report)):
+        if path is None or path == NOTHING:
+            continue
+        for what, other in taken.items():
+            if _same_file(path, other):
+                raise OptionError(f"{option} {path} is {what} itself: give another name")
+        taken[option] = path
 
 
-def _check_report(path: Path) -> None:
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise OptionError(f"cannot write the report {path}: give a file name in a folder that exists")
+def _same_file(one: str | Path, other: str | Path) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)  # noqa: PTH110, PTH121
 
 
 def _versions() -> dict[str, str]:

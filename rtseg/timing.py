@@ -32,7 +32,7 @@ class Durations:
         self._buckets[min(place, _BUCKETS - 1)] += 1
 
     def percentile_s(self, percent: float) -> float:
-        """The duration, in seconds, that ``percent`` of 0..100 of those counted do not exceed; 0 if none was counted."""
+        """The duration, in seconds, that ``percent`` (0..100) of those counted do not exceed; 0 if none was counted."""
         if not self.count:
             return 0.0
         rank = max(1, math.ceil(percent / 100 * self.count))

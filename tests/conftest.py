@@ -1,10 +1,31 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from threading import enumerate as living_threads
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from rtseg.camvid import CLASSES, PALETTE
+from rtseg.spec import ModelSpec
+from rtseg.weights import DEFAULT_MODEL, bundled_models
+
+if TYPE_CHECKING:
+    from rtseg.models.icnet import ICNet
+
+# Networks this small are slower on two threads than on one, and many times slower on a busy machine, where the
+# threads wait for each other. Read by torch when it is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+Pictures = NDArray[np.uint8]
 
 SHARED = Path(__file__).parents[2] / "shared"
+TINY = (64, 96)
+"""(H, W) of the models that the tests make."""
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +34,70 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"needs the shared test data in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Path:
+    """The model that comes with rtseg."""
+    models = bundled_models()
+    assert DEFAULT_MODEL in models, f"{DEFAULT_MODEL} is not in rtseg/weights"
+    return models[DEFAULT_MODEL]
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> ModelSpec:
+    """What the metadata of ``icnet_file`` say."""
+    return ModelSpec("tiny", CLASSES, PALETTE, TINY, architecture="icnet", miou=0.25, measured_on="nothing")
+
+
+@pytest.fixture(scope="session")
+def icnet() -> ICNet:
+    """An ICNet with fresh weights, always the same, in evaluation mode. Not to be changed."""
+    import torch
+
+    from rtseg.models.icnet import ICNet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        network = ICNet(len(CLASSES))
+        network.train()
+        with torch.no_grad():  # batch norm learns what its inputs look like, else the deep layers are all but silent
+            for _ in range(3):
+                network(torch.randn(4, 3, *TINY))
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def icnet_file(icnet: ICNet, tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of ``icnet`` at 64x96."""
+    from rtseg.deploy.export import export_network
+
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    export_network(icnet, tiny_spec, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_frames() -> Pictures:
+    """Three pictures of streets, uint8 (3, 384, 640, 3) BGR: of CamVid's validation set, else drawn ones."""
+    from rtseg.preprocess import resize
+
+    folder = SHARED / "data" / "camvid"
+    if folder.is_dir():
+        from rtseg.datasets import open_dataset
+
+        dataset = open_dataset(f"camvid:{folder}", "val")
+        pictures = [dataset.load(index)[0] for index in (0, 45, 90)]
+    else:
+        from rtseg.sources._street import Street
+
+        pictures = [Street((360, 600), seed=seed).render(20.0)[0] for seed in (7, 8, 9)]
+    return np.stack([resize(picture, (384, 640)) for picture in pictures])
+
+
+@pytest.fixture
+def no_thread_left() -> Iterator[None]:
+    """Fails a test that leaves a thread of rtseg behind."""
+    yield
+    left = [thread.name for thread in living_threads() if thread.name.startswith("rtseg")]
+    assert not left

@@ -22,6 +22,7 @@ from rtseg.spec import ModelFile, ModelSpec, load_model
 __all__ = ["BACKENDS", "Backend", "BackendOptions", "Ticket", "open_backend"]
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class BackendOptions:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise OptionError(f"--precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.device not in DEVICES:
+            raise OptionError(f"--device must be one of {', '.join(DEVICES)}, got {self.device!r}")
         if self.hint not in ("throughput", "latency"):
             raise OptionError(f"hint must be throughput or latency, got {self.hint!r}")
         if self.threads is not None and self.threads < 1:
@@ -88,7 +91,8 @@ class Backend(ABC):
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3) or not len(frames):
             got = f"{frames.dtype} {frames.shape}"
             raise ValueError(f"frames must be uint8 (N, {height}, {width}, 3), got {got}")
-        return self._submit(np.ascontiguousarray(frames))
+        # Runtimes that read the picture where it lies want it in one piece, and refuse memory that is read-only.
+        return self._submit(np.require(frames, requirements=("C", "W")))
 
     def wait(self, ticket: Ticket) -> NDArray[np.uint8]:
         """Class ids, uint8 (N, H, W), valid until ``depth`` further batches are submitted.

@@ -30,6 +30,8 @@ class OpenVinoBackend(Backend):
     name = "openvino"
 
     def __init__(self, model: ModelFile, options: BackendOptions) -> None:
+        if options.device == "cuda":
+            raise BackendUnavailable("the openvino backend runs on the CPU: use --device cpu, or --backend torch")
         self.spec = model.spec
         self.version = ov.__version__.split("-")[0]
         self.device = _DEVICE
@@ -51,7 +53,8 @@ class OpenVinoBackend(Backend):
         # One more than runs at a time: the next is ready when one ends, so that no core waits for Python.
         self.depth = optimal + 1 if options.hint == "throughput" else 1
         self._free: deque[ov.InferRequest] = deque()
-        self._lent: deque[list[ov.InferRequest]] = deque()
+        self._lent: deque[Ticket] = deque()
+        """Batches whose labels are still promised. Their frames are kept, too: the runtime reads them in place."""
 
     def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
         while len(self._lent) >= self.depth:
@@ -61,10 +64,15 @@ class OpenVinoBackend(Backend):
             # shared_memory: the runtime reads the caller's picture where it lies.
             request.set_input_tensor(ov.Tensor(frame[None], shared_memory=True))
             request.start_async()
-        self._lent.append(requests)
-        return Ticket(requests, frames)
+        ticket = Ticket(requests, frames)
+        self._lent.append(ticket)
+        return ticket
 
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
+        if not any(ticket is lent for lent in self._lent):
+            raise BackendError(
+                f"the labels of this batch are gone: wait for them before {self.depth} more batches, and before close"
+            )
         try:
             for request in ticket.handle:
                 request.wait()
@@ -78,8 +86,7 @@ class OpenVinoBackend(Backend):
 
     def _reclaim(self) -> None:
         """Take back the requests of the oldest batch: its labels are no longer promised."""
-        requests = self._lent.popleft()
-        for request in requests:
+        for request in self._lent.popleft().handle:
             # A failure belongs to whoever holds the ticket: it is raised where the labels are asked for.
             with contextlib.suppress(RuntimeError):
                 request.wait()

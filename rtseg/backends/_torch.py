@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rtseg.backends import Backend, BackendOptions, Ticket
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
-from rtseg.models import MODELS, create_model
+from rtseg.models import create_model, is_known
 from rtseg.models._labels import LabelNetwork, fuse_batch_norm
 from rtseg.spec import ModelFile
 
@@ -36,7 +36,7 @@ class TorchBackend(Backend):
         self.precision = "fp32" if options.precision == "auto" else options.precision
         if self.precision not in ("fp32", "bf16"):
             raise BackendUnavailable(f"the torch backend computes in fp32 or bf16, not in {self.precision}")
-        if self.spec.architecture not in MODELS:
+        if not is_known(self.spec.architecture):
             raise BackendUnavailable(
                 f"{model.path} names no network that rtseg can build in torch ({self.spec.architecture!r}): "
                 "use --backend openvino or onnxruntime"
@@ -74,15 +74,15 @@ def _build(model: ModelFile) -> LabelNetwork:
     network = fuse_batch_norm(create_model(spec.architecture, len(spec.classes)))
     stored = {tensor.name.removeprefix(_PREFIX): tensor for tensor in model.graph.graph.initializer}
     weights: dict[str, Tensor] = {}
-    for name, blank in network.state_dict().items():
-        if name in stored:
-            weights[name] = torch.from_numpy(numpy_helper.to_array(stored[name]).astype(np.float32))
-        elif name.endswith(".bias"):  # the exporter leaves out a bias that is zero
-            weights[name] = torch.zeros_like(blank)
     try:
+        for name, blank in network.state_dict().items():
+            if name in stored:
+                weights[name] = torch.from_numpy(numpy_helper.to_array(stored[name]).astype(np.float32))
+            elif name.endswith(".bias"):  # the exporter leaves out a bias that is zero
+                weights[name] = torch.zeros_like(blank)
         network.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise ModelError(
             f"the weights in {model.path} do not fit the network {spec.architecture!r} of this rtseg"
         ) from error
-    return LabelNetwork(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return LabelNetwork(network).to(memory_format=torch.channels_last)

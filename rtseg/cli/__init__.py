@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
 import rtseg
-from rtseg.cli import evaluate, export, models, stream, train
+from rtseg.cli import data, evaluate, export, label, models, stream, train
 from rtseg.errors import RtsegError
 
 __all__ = ["main"]
 
+_USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
+"""The base of what typer raises of a wrong command line. Where its class lives differs between versions."""
+
 app = typer.Typer(
     name="rtseg",
     help="Segment live video in real time: a frame goes in, a class for every pixel comes out.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -25,6 +28,8 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("models")(models.models)
+app.command("label")(label.label)
+app.add_typer(data.data, name="data")
 
 
 def _version(wanted: bool) -> None:
@@ -42,11 +47,21 @@ def _root(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    wanted = list(sys.argv[1:] if argv is None else argv)
     try:
-        app(args=None if argv is None else list(argv))
+        code = app(args=wanted or ["--help"], prog_name="rtseg", standalone_mode=False)
     except RtsegError as error:
-        print(f"rtseg: {error}", file=sys.stderr)
-        return 2
-    except SystemExit as ending:
-        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
-    return 0
+        return _complain(str(error))
+    except _USAGE_ERROR as error:
+        where = error.ctx.command_path if error.ctx is not None else "rtseg"
+        return _complain(f"{error.format_message().rstrip('.')}: see `{where} --help`")
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about something that the user named
+        return _complain(f"{error.strerror}: {error.filename}")
+    return code if isinstance(code, int) else 0
+
+
+def _complain(text: str) -> int:
+    print(f"rtseg: {' '.join(text.split())}", file=sys.stderr)
+    return 2

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
 __all__ = ["models"]
+
+_SIZE = (384, 640)
+_CLASSES = 11
+"""Those of CamVid; their number hardly changes the cost."""
 
 
 def models() -> None:
@@ -10,7 +19,6 @@ def models() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from rtseg.models import MODELS
     from rtseg.spec import load_model
     from rtseg.weights import bundled_models
 
@@ -28,4 +36,34 @@ def models() -> None:
         )
     console = Console()
     console.print(table)
-    console.print(f"networks for `rtseg train --model`: {', '.join(sorted(MODELS))}")
+    _list_networks(console)
+
+
+def _list_networks(console: Console) -> None:
+    from rich.table import Table
+
+    from rtseg.errors import MissingExtra
+    from rtseg.models import MODELS
+
+    try:
+        from rtseg.models._cost import cost_of
+
+        costs = {name: cost_of(name, _CLASSES, _SIZE) for name in MODELS}
+    except (ModuleNotFoundError, MissingExtra):
+        console.print(f"networks for `rtseg train --model`: {', '.join(MODELS)}")
+        console.print(
+            "(their parameters and GFLOPs are shown once torch is there: pip install 'rtseg[train]')", markup=False
+        )
+        return
+    table = Table("network for `rtseg train --model`")
+    table.add_column("parameters, M", justify="right")
+    table.add_column(f"GFLOPs at {_SIZE[0]}x{_SIZE[1]}", justify="right")
+    for name, cost in costs.items():
+        table.add_row(name, f"{cost.parameters / 1e6:.1f}", f"{cost.flops / 1e9:.1f}")
+    console.print(table)
+    console.print(
+        f"counted for {_CLASSES} classes, one picture, the auxiliary heads of training left out; "
+        "2 FLOPs a multiply-add. Options go behind a colon, e.g. icnet:width=64 or fcn-resnet18:step=8,channels=1",
+        markup=False,
+        highlight=False,
+    )

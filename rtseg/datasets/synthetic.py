@@ -6,6 +6,7 @@ import numpy as np
 
 from rtseg.camvid import CLASSES, PALETTE
 from rtseg.datasets import Dataset
+from rtseg.datasets._arguments import parse_arguments
 from rtseg.errors import OptionError
 from rtseg.frame import Labels, Picture
 
@@ -20,7 +21,7 @@ class SyntheticStreet(Dataset):
     """``street`` or ``street,frames=40``: so many frames, each of a street of its own.
 
     Raises:
-        OptionError: another scene, a malformed count, or an unknown split.
+        OptionError: an option is unknown, a malformed count, or an unknown split.
     """
 
     classes = CLASSES
@@ -28,13 +29,10 @@ class SyntheticStreet(Dataset):
     licence = "synthetic street: drawn by rtseg, no restriction"
 
     def __init__(self, argument: str, split: str) -> None:
-        scene, _, count = argument.partition(",")
-        key, _, value = count.partition("=")
-        if scene != "street" or (count and (key != "frames" or not value.isdigit() or int(value) < 1)):
-            raise OptionError(f"--data synthetic: wants street or street,frames=40; got {argument!r}")
+        arguments = parse_arguments("synthetic", argument, places=["street"], options=["frames"])
         if split not in _SEEDS:
             raise OptionError(f"the synthetic street has the splits {', '.join(_SEEDS)}; got {split!r}")
-        self._frames = int(value) if count else 40
+        self._frames = arguments.whole("frames", 40, least=1)
         self._first_seed = _SEEDS[split]
         self.name = f"synthetic street {split} ({self._frames} frames)"
 

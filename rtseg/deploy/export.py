@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from copy import deepcopy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.backends import open_backend
-from rtseg.errors import CheckpointError, MissingExtra, ModelError
+from rtseg.errors import CheckpointError, MissingExtra, ModelError, SinkError
 from rtseg.models._labels import LabelNetwork, fuse_batch_norm
 from rtseg.models._network import Network
 from rtseg.preprocess import resize
@@ -50,6 +52,7 @@ def export_checkpoint(
         CheckpointError: the checkpoint cannot be used.
         OptionError: the network cannot take ``size``.
         ModelError: the file disagrees with torch.
+        SinkError: the file cannot be written.
     """
     state = load_checkpoint(checkpoint)
     network = network_of(state, checkpoint)
@@ -87,29 +90,70 @@ def export_network(network: Network, spec: ModelSpec, output: Path) -> None:
 
     Raises:
         ModelError: the file disagrees with torch on more than 0.05 % of the pixels of drawn streets.
+        SinkError: the file cannot be written.
         MissingExtra: the exporter's package is not installed.
     """
+    part = output.with_name(f"{output.stem}.part{output.suffix}")
+    with _writing(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if output.is_dir():
+            raise SinkError(f"{output} is a folder: give a file name in it")
+        part.touch()  # what cannot be written is told now, not after the work
+    try:
+        _make(network, spec, part)
+        with _writing(output):
+            part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, SinkError):
+            raise
+        raise SinkError(f"cannot write {output}: {error.strerror}; give another place") from error
+
+
+def _make(network: Network, spec: ModelSpec, part: Path) -> None:
+    """Write the model file under the name ``part``, and prove it."""
     fused_network = fuse_batch_norm(network)
     _round_kernels(fused_network)
     fused_network.fix_size(*spec.size)
     fused = LabelNetwork(fused_network).eval()
     model = _trace(fused, spec.size)
-    _own_biases(model)
     _store_half(model)
     _strip(model)
     write_spec(model, spec)
     onnx.checker.check_model(model)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f"{output.stem}.part{output.suffix}")
-    part.write_bytes(model.SerializeToString())
-    try:
-        _prove(part, fused, spec.size)
-        part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
+    with _writing(part):
+        part.write_bytes(model.SerializeToString())
+    _prove(part, fused, spec.size)
 
 
 def _trace(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
+    """The graph of ``network``, every parameter and buffer in it under its own name.
+
+    The exporter merges tensors that are equal and drops biases of zeros, which would lose names and, with them, the
+    way back to torch and to other sizes. So it sees stand-ins that are all different; the values follow afterwards.
+    """
+    stand_in = deepcopy(network)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in chain(stand_in.parameters(), stand_in.buffers()):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator))
+    model = _export(stand_in, size)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for name, tensor in chain(network.named_parameters(), network.named_buffers()):
+        if name not in stored:
+            raise ModelError(f"the exporter left {name} out of the graph: not written")
+        stored[name].CopyFrom(numpy_helper.from_array(tensor.detach().numpy(), name))
+    return model
+
+
+def _export(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
     example = torch.zeros((2, *size, 3), dtype=torch.uint8)
     try:
         with warnings.catch_warnings(), _quiet():
@@ -126,14 +170,13 @@ def _trace(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
             )
     except ModuleNotFoundError as error:
         raise MissingExtra.of("the ONNX exporter", error.name, "train") from error
-    buffer = io.BytesIO()
     assert program is not None  # with dynamo=True it always is
-    program.save(buffer)
-    return onnx.load_from_string(buffer.getvalue())
+    model: onnx.ModelProto = program.model_proto
+    return model
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """The exporter's log lines and prints are about itself, not about the user's model."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -149,26 +192,15 @@ def _quiet() -> Any:
 def _round_kernels(network: Network) -> None:
     """Round to fp16 before tracing: storing loses nothing then, and torch and the file hold the same numbers."""
     for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            module.weight.copy_(module.weight.half().float())
-
-
-def _own_biases(model: onnx.ModelProto) -> None:
-    """Give every convolution a bias under its own name: the exporter merges equal tensors, and weights are found by name."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type != "Conv" or len(node.input) < 3:
-            continue
-        own = node.input[1].removesuffix("weight") + "bias"
-        if node.input[2] != own and node.input[2] in stored:
-            values = numpy_helper.to_array(stored[node.input[2]])
-            model.graph.initializer.append(numpy_helper.from_array(values.copy(), own))
-            node.input[2] = own
+        if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            rounded = module.weight.half().float()
+            if rounded.isfinite().all():
+                module.weight.copy_(rounded)
 
 
 def _store_half(model: onnx.ModelProto) -> None:
-    """Keep the kernels of convolutions as fp16 and cast them back at load: half the file, and the arithmetic stays fp32."""
-    kernels = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    """Keep the kernels of convolutions as fp16, cast back at load: half the file, and the arithmetic stays fp32."""
+    kernels = {node.input[1] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
     casts = []
     for tensor in list(model.graph.initializer):
         values = numpy_helper.to_array(tensor)

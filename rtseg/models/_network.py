@@ -10,9 +10,16 @@ __all__ = ["Network"]
 
 
 class Network(nn.Module):
-    """A segmentation network: normalised pictures in, logits out."""
+    """A segmentation network: normalised pictures in, logits out.
 
-    classes: int
+    Args:
+        classes: number of classes.
+        channels: of the pictures, 1 to 4; see ``rtseg.models._labels.normalise`` for what they hold.
+
+    Raises:
+        OptionError: ``channels`` is out of range.
+    """
+
     multiple: int = 32
     """Height and width of the input must be multiples of this, in pixels."""
     stride: int = 4
@@ -21,10 +28,31 @@ class Network(nn.Module):
     """Names of the submodules that only training uses; inference does without their weights."""
     loss_weights: tuple[float, ...] = (1.0,)
     """Weight in the training loss of each output that the training mode returns."""
+    architecture: str = ""
+    """The text from which ``create_model`` makes this network again; it sets it."""
+
+    def __init__(self, classes: int, channels: int = 3) -> None:
+        super().__init__()
+        if channels not in (1, 2, 3, 4):
+            raise OptionError(f"a network takes pictures of 1 to 4 channels, got {channels}")
+        self.classes = classes
+        self.channels = channels
 
     def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits (N, classes, H / s, W / s) for float (N, 3, H, W); in training mode a tuple, finest first."""
+        """Logits (N, classes, H / s, W / s) for float (N, channels, H, W); in training mode a tuple.
+
+        The first of the tuple is the main prediction, with ``s = stride``; the others have strides of their own.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def load_published(self) -> None:
+        """Begin with the weights that torchvision publishes.
+
+        Raises:
+            OptionError: there are none for this network.
+            CheckpointError: they cannot be fetched.
+        """
+        raise OptionError(f"nobody publishes weights for {self.architecture.partition(':')[0]!r}: leave out pretrained")
 
     def fix_size(self, height: int, width: int) -> None:
         """Before export at one input size: turn whatever depends on it into named buffers. Most networks have none."""

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 
+from rtseg.errors import OptionError
 from rtseg.models._network import Network
 from rtseg.pyramid import pyramid_matrix
 
-__all__ = ["CascadeFeatureFusion", "ICNet", "PyramidPooling"]
+__all__ = ["Cascade", "CascadeFeatureFusion", "ICNet", "PyramidPooling"]
 
 
 def _conv(
@@ -119,38 +120,100 @@ def _double(features: Tensor) -> Tensor:
     return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-class ICNet(Network):
-    """The image cascade network.
+class Cascade(Network):
+    """What every ICNet is, whatever its trunk: subclasses give ``shared`` and ``deep``, then call ``add_fusion``.
 
     Args:
         classes: number of classes.
-        width: channels of the first convolution; every other width follows. 32 is the paper's pruned network
-            (6.7 M parameters), 64 the unpruned one.
+        channels: of the pictures.
+        loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
+
+    Raises:
+        OptionError: the weights are not three.
     """
 
     multiple = 32
     stride = 4
     auxiliary = ("fuse_low.classify", "fuse_high.classify")
-    loss_weights = (1.0, 0.4, 0.4)
 
-    def __init__(self, classes: int, *, width: int = 32) -> None:
-        super().__init__()
-        self.classes = classes
+    def __init__(self, classes: int, channels: int, loss_weights: tuple[float, ...]) -> None:
+        super().__init__(classes, channels)
+        if len(loss_weights) != 3:
+            raise OptionError(f"ICNet has three predictions: write loss_weights=1/0.4/0.4, got {len(loss_weights)}")
+        self.loss_weights = loss_weights
+
+    def add_fusion(self, deep: int, shared: int, width: int, *, pyramid: bool) -> None:
+        """Everything behind the trunk, for ``deep`` and ``shared`` channels of its two outputs."""
+        w = width
+        self.pyramid = PyramidPooling() if pyramid else nn.Identity()
+        self.conv5_4 = _conv(deep, 8 * w, 1)
+        self.high = nn.Sequential(
+            _conv(self.channels, w, 3, stride=2), _conv(w, w, 3, stride=2), _conv(w, 2 * w, 3, stride=2)
+        )
+        self.fuse_low = CascadeFeatureFusion(8 * w, shared, 4 * w, self.classes)
+        self.fuse_high = CascadeFeatureFusion(4 * w, 2 * w, 4 * w, self.classes)
+        self.classify = nn.Conv2d(4 * w, self.classes, 1)
+
+    def shared(self, pictures: Tensor) -> Tensor:
+        """Features at 1/8 of its input, which is the half picture: the part that both lower branches use."""
+        raise NotImplementedError(f"{type(self).__name__} has no shared part")
+
+    def deep(self, features: Tensor) -> Tensor:
+        """The rest of the trunk; keeps the size."""
+        raise NotImplementedError(f"{type(self).__name__} has no deep part")
+
+    def fix_size(self, height: int, width: int) -> None:
+        """See ``Network.fix_size``."""
+        if isinstance(self.pyramid, PyramidPooling):
+            self.pyramid.fix_size(height // 32, width // 32)
+
+    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits at 1/4 of float (N, channels, H, W); in training mode also those at 1/8 and 1/16."""
+        # Halving by a 2x2 mean is what bilinear resizing by exactly one half computes.
+        half = self.shared(F.avg_pool2d(pictures, 2))
+        low = self.conv5_4(self.pyramid(self.deep(F.avg_pool2d(half, 2))))
+        middle, logits_16 = self.fuse_low(low, half)
+        fine, logits_8 = self.fuse_high(middle, self.high(pictures))
+        logits_4: Tensor = self.classify(_double(fine))
+        if logits_8 is None or logits_16 is None:
+            return logits_4
+        return logits_4, logits_8, logits_16
+
+
+class ICNet(Cascade):
+    """The image cascade network on its authors' pruned trunk.
+
+    Args:
+        classes: number of classes.
+        width: channels of the first convolution; every other width follows. 32 is the paper's pruned network
+            (6.7 M parameters), 64 the unpruned one.
+        pyramid: whether the coarse branch ends in pyramid pooling.
+        loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
+        channels: of the pictures.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        width: int = 32,
+        pyramid: bool = True,
+        loss_weights: tuple[float, ...] = (1.0, 0.4, 0.4),
+        channels: int = 3,
+    ) -> None:
+        super().__init__(classes, channels, loss_weights)
+        if width < 1:
+            raise OptionError(f"width of ICNet must be at least 1, got {width}")
         w = width
         self.stem = nn.Sequential(
-            _conv(3, w, 3, stride=2), _conv(w, w, 3), _conv(w, 2 * w, 3), nn.MaxPool2d(3, stride=2, padding=1)
+            _conv(channels, w, 3, stride=2), _conv(w, w, 3), _conv(w, 2 * w, 3), nn.MaxPool2d(3, stride=2, padding=1)
         )
         self.conv2 = _stage(2 * w, w, 4 * w, 3)
         self.conv3_1 = Bottleneck(4 * w, 2 * w, 8 * w, stride=2)
         self.conv3_rest = _stage(8 * w, 2 * w, 8 * w, 3)
         self.conv4 = _stage(8 * w, 4 * w, 16 * w, 6, dilation=2)
         self.conv5 = _stage(16 * w, 8 * w, 32 * w, 3, dilation=4)
-        self.pyramid = PyramidPooling()
-        self.conv5_4 = _conv(32 * w, 8 * w, 1)
-        self.high = nn.Sequential(_conv(3, w, 3, stride=2), _conv(w, w, 3, stride=2), _conv(w, 2 * w, 3, stride=2))
-        self.fuse_low = CascadeFeatureFusion(8 * w, 8 * w, 4 * w, classes)
-        self.fuse_high = CascadeFeatureFusion(4 * w, 2 * w, 4 * w, classes)
-        self.classify = nn.Conv2d(4 * w, classes, 1)
+        self.add_fusion(32 * w, 8 * w, w, pyramid=pyramid)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -163,19 +226,12 @@ class ICNet(Network):
                 # A residual block begins as identity: training from scratch starts calmer (Goyal et al. 2017, 5.1).
                 nn.init.zeros_(module.body[2][1].weight)  # type: ignore[index]
 
-    def fix_size(self, height: int, width: int) -> None:
-        """See ``Network.fix_size``."""
-        self.pyramid.fix_size(height // 32, width // 32)
+    def shared(self, pictures: Tensor) -> Tensor:
+        """See ``Cascade.shared``."""
+        features: Tensor = self.conv3_1(self.conv2(self.stem(pictures)))
+        return features
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits at 1/4 of float (N, 3, H, W); in training mode also those at 1/8 and 1/16."""
-        # Halving by a 2x2 mean is what bilinear resizing by exactly one half computes.
-        half = self.conv3_1(self.conv2(self.stem(F.avg_pool2d(pictures, 2))))
-        quarter = self.conv5(self.conv4(self.conv3_rest(F.avg_pool2d(half, 2))))
-        low = self.conv5_4(self.pyramid(quarter))
-        middle, logits_16 = self.fuse_low(low, half)
-        fine, logits_8 = self.fuse_high(middle, self.high(pictures))
-        logits_4 = self.classify(_double(fine))
-        if logits_8 is None or logits_16 is None:
-            return logits_4
-        return logits_4, logits_8, logits_16
+    def deep(self, features: Tensor) -> Tensor:
+        """See ``Cascade.deep``."""
+        deep: Tensor = self.conv5(self.conv4(self.conv3_rest(features)))
+        return deep

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rtseg._cv2 import cv2
 from rtseg.errors import SourceError, SourceNotFound
 from rtseg.frame import Frame, Picture
+from rtseg.pictures import decode_picture, natural_order
 from rtseg.sources import PICTURE_SUFFIXES, Source, SourceOptions
 
 __all__ = ["ImagesSource"]
@@ -101,13 +100,7 @@ def _find(where: str | Path) -> list[Path]:
         what = f"the folder {where} holds" if path.is_dir() else f"{where} matches"
         suffixes = " ".join(sorted(PICTURE_SUFFIXES))
         raise SourceNotFound(f"{what} no picture: give one with files that end in {suffixes}")
-    return sorted(pictures, key=_natural)
-
-
-def _natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorting key: numbers by value, letters without case; the plain text decides between equals."""
-    parts = re.split(r"(\d+)", str(path).casefold())
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], str(path)
+    return sorted(pictures, key=natural_order)
 
 
 def _name(where: Path) -> str:
@@ -123,21 +116,6 @@ def _name(where: Path) -> str:
 def _decode(path: Path) -> Picture | None:
     """The picture in ``path``, BGR, uint8 (H, W, 3); None where it is damaged, unreadable or too large."""
     try:
-        data = path.read_bytes()
-        if not data or _is_cut_jpeg(data):
-            return None
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error):
+        return decode_picture(path.read_bytes())
+    except OSError:
         return None
-    return None if picture is None else picture.astype(np.uint8, copy=False)
-
-
-def _is_cut_jpeg(data: bytes) -> bool:
-    """Whether ``data`` is a JPEG without an end: OpenCV decodes one silently and fills up with grey."""
-    if not data.startswith(b"\xff\xd8"):
-        return False
-    at = 2
-    # Segments carry their length; a thumbnail in one of them has an end of its own, so they are leapt over.
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b""):
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data.find(b"\xff\xd9", at) < 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from rtseg.datasets import Dataset
+from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import resize_labels
 from rtseg.training.metrics import Confusion, Scores, scores
@@ -22,11 +23,14 @@ def evaluate(label: Callable[[Picture], Labels], dataset: Dataset, places: Itera
         places: which pictures; all unless given (a progress bar wraps them).
 
     Raises:
-        DatasetError: a file of the data set cannot be used.
+        DatasetError: a file of the data set cannot be used, or no pixel of it is labelled.
     """
     confusion = Confusion(len(dataset.classes))
     for place in range(len(dataset)) if places is None else places:
         picture, truth = dataset.load(place)
         height, width = truth.shape
         confusion.add(resize_labels(label(picture), (height, width)), truth)
-    return scores(confusion.matrix())
+    matrix = confusion.matrix()
+    if not matrix.any():
+        raise DatasetError(f"no pixel of {dataset.name} is labelled: every label is void")
+    return scores(matrix)

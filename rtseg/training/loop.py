@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,14 +27,14 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.errors import CheckpointError, DatasetError
+from rtseg.errors import BackendUnavailable, CheckpointError, DatasetError, SinkError
 from rtseg.frame import Labels, Picture
 from rtseg.models import create_model
-from rtseg.models._labels import MEAN, STD, LabelNetwork
+from rtseg.models._labels import LabelNetwork, normalise
 from rtseg.models._network import Network
 from rtseg.preprocess import resize
 from rtseg.training.augment import RandomViews
-from rtseg.training.checkpoint import load_checkpoint, save_checkpoint
+from rtseg.training.checkpoint import begin_with, load_checkpoint, save_checkpoint
 from rtseg.training.evaluate import evaluate
 from rtseg.training.losses import class_weights, multi_resolution_loss
 from rtseg.training.metrics import Scores
@@ -46,6 +46,7 @@ _POLY_POWER = 0.9
 _WARM_UP = 0.03
 """Share of all steps over which the learning rate rises from near zero."""
 _GRADIENT_NORM = 5.0
+_Tensors = tuple[Tensor, ...] | list[Tensor]
 _PLACES = ("data", "val_data", "output", "init")
 """Options that name places on the machine that trained: no business of whoever uses the model."""
 
@@ -75,6 +76,8 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
     Raises:
         OptionError, DatasetError: options or data cannot be used.
         CheckpointError: ``--resume`` finds no run of the same network and classes.
+        BackendUnavailable: ``--device cuda`` where there is none.
+        SinkError: the run folder cannot be written.
     """
     console = console or Console()
     torch.manual_seed(options.seed)
@@ -88,16 +91,16 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
 
     network = create_model(options.model, len(datasets[0].classes))
     if options.init is not None:
-        _begin_with(network, options.init, datasets[0].classes)
+        remark = begin_with(network, options.init, datasets[0].classes)
+        if remark:
+            console.print(remark, highlight=False)
     network.check_size(*options.size)
     network.check_size(*options.crop)
     weights = class_weights(_count_pixels(datasets), options.class_weights).to(device)
-    run = _new_run(network.to(device, memory_format=torch.channels_last), options, len(views) // options.batch)
-    options.output.mkdir(parents=True, exist_ok=True)
+    run = _new_run(network.to(device).to(memory_format=torch.channels_last), options, len(views) // options.batch)
     if options.resume:
         _restore(run, options)
-    config = {**_plain(options), "torch": torch.__version__}
-    (options.output / "config.json").write_text(json.dumps(config, indent=2))
+    _open_folder(options)
 
     best: Scores | None = None
     with _progress(console) as progress:
@@ -111,7 +114,7 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
             run.seconds += time.monotonic() - started
             line: dict[str, Any] = {"epoch": run.epoch, "loss": loss, "lr": run.schedule.get_last_lr()[0]}
             if run.epoch % options.eval_every == 0 or run.epoch == options.epochs:
-                result = _evaluate(run.average.module, validation, options.size, device, options.amp)
+                result = _evaluate(cast(Network, run.average.module), validation, options.size, device, options.amp)
                 line |= {"val_miou": result.miou, "val_pixel_accuracy": result.pixel_accuracy}
                 if result.miou > run.best_miou:
                     run.best_miou, best = result.miou, result
@@ -126,19 +129,21 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
     return best
 
 
-def _begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> None:
-    state = load_checkpoint(path)
-    if tuple(state["classes"]) != classes:
-        raise CheckpointError(f"{path} knows other classes ({', '.join(state['classes'])}): train without --init")
+def _open_folder(options: TrainOptions) -> None:
+    """Make the run folder, write its ``config.json``, and begin ``metrics.jsonl`` anew unless the run goes on."""
+    config = {**_plain(options), "torch": torch.__version__}
     try:
-        network.load_state_dict(state["network"])
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} holds {state['architecture']!r}, which does not fit: give its --model"
-        ) from error
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "config.json").write_text(json.dumps(config, indent=2))
+        if not options.resume:
+            (options.output / "metrics.jsonl").write_text("")
+    except OSError as error:
+        raise SinkError(f"cannot write into {options.output}: {error.strerror}; give another --output") from error
 
 
 def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable("torch finds no usable CUDA device: use --device cpu")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -185,11 +190,11 @@ def _optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=options.lr)
 
 
-def _ema_update(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+def _ema_update(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
     """Exponential moving average that trusts the first steps little: decay min(d, (1 + n) / (10 + n))."""
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def update(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
         if not averaged[0].is_floating_point():  # batch norm's counters
             torch._foreach_copy_(averaged, current)
             return
@@ -223,13 +228,6 @@ def _autocast(device: torch.device, amp: str) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16) if amp == "bf16" else nullcontext()
 
 
-def normalise(pictures: Tensor) -> Tensor:
-    """uint8 (N, 3, H, W) RGB -> float of mean 0 and deviation 1 over ImageNet, channels last in memory."""
-    mean = torch.tensor(MEAN, device=pictures.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(STD, device=pictures.device).view(1, 3, 1, 1) * 255
-    return ((pictures.float() - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
 def _train_one_epoch(
     run: _Run,
     batches: Iterable[tuple[Tensor, Tensor]],
@@ -241,11 +239,11 @@ def _train_one_epoch(
     losses: list[float] = []
     for pictures, labels in batches:
         with _autocast(device, options.amp):
-            outputs = run.network(normalise(pictures.to(device)))
+            outputs = run.network(normalise(pictures.to(device), run.network.channels))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         loss = multi_resolution_loss(outputs, labels.to(device), run.network.loss_weights, weights)
         run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(run.network.parameters(), _GRADIENT_NORM)
         run.optimizer.step()
         run.schedule.step()
@@ -256,7 +254,7 @@ def _train_one_epoch(
 
 def _evaluate(network: Network, dataset: Dataset, size: tuple[int, int], device: torch.device, amp: str) -> Scores:
     """Scores of the averaged weights through the head and tail that the model file will have."""
-    labels_of = LabelNetwork(network)
+    labels_of = LabelNetwork(network).to(device)
 
     @torch.no_grad()
     def label(picture: Picture) -> Labels:
@@ -274,7 +272,7 @@ def _public_state(
     first = datasets[0]
     return {
         "network": run.average.module.state_dict(),
-        "architecture": options.model,
+        "architecture": run.network.architecture,
         "classes": list(first.classes),
         "palette": [list(colour) for colour in first.palette],
         "size": list(options.size),
@@ -306,15 +304,15 @@ def _full_state(run: _Run, options: TrainOptions, datasets: list[Dataset], valid
 def _restore(run: _Run, options: TrainOptions) -> None:
     path = options.output / "last.pt"
     state = load_checkpoint(path)
-    if state["architecture"] != options.model:
-        raise CheckpointError(f"{path} is a run of {state['architecture']!r}, not of {options.model!r}")
+    if state["architecture"] != run.network.architecture:
+        raise CheckpointError(f"{path} is a run of {state['architecture']!r}, not of {run.network.architecture!r}")
     try:
         run.network.load_state_dict(state["raw_network"])
         run.average.module.load_state_dict(state["network"])
         run.average.n_averaged.fill_(state["averaged"])
         run.optimizer.load_state_dict(state["optimizer"])
         run.schedule.load_state_dict(state["schedule"])
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit this run: use the options in config.json beside it") from error
     run.epoch, run.best_miou, run.seconds = state["epoch"], state["best_miou"], state["seconds"]
 

@@ -53,7 +53,8 @@ def multi_resolution_loss(
 
     Args:
         outputs: logits (N, C, h_i, w_i), finest first.
-        labels: int64 (N, H, W); 255 is left out. Made smaller by nearest neighbour to each h_i x w_i.
+        labels: int64 (N, H, W); 255 is left out, and where that is all the loss is 0. Made smaller by nearest
+            neighbour to each h_i x w_i.
         weights: one for each output.
         classes: weight of each class, float (C,).
 
@@ -62,5 +63,8 @@ def multi_resolution_loss(
     total = torch.zeros((), device=labels.device)
     for logits, weight in zip(outputs, weights, strict=True):
         small = F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
-        total = total + weight * F.cross_entropy(logits.float(), small, classes, ignore_index=VOID)
+        # The weighted mean by hand: over a batch without a labelled pixel, torch's own is 0 / 0.
+        summed = F.cross_entropy(logits.float(), small, classes, ignore_index=VOID, reduction="sum")
+        weighed = classes[small[small != VOID]].sum()
+        total = total + weight * summed / weighed.clamp_min(torch.finfo(torch.float32).tiny)
     return total

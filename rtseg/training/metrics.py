@@ -37,10 +37,20 @@ class Confusion:
     """Counts (truth, prediction) pairs of pixels; void in the truth is left out."""
 
     def __init__(self, classes: int) -> None:
+        self._classes = classes
         self._matrix = MulticlassConfusionMatrix(classes, ignore_index=VOID, validate_args=False)
 
     def add(self, predicted: Labels, truth: Labels) -> None:
-        """Count one picture; both uint8 (H, W)."""
+        """Count one picture; both uint8 (H, W).
+
+        Raises:
+            ValueError: the shapes differ, or a class id is not below the number of classes (255 in ``truth`` is void).
+        """
+        if predicted.shape != truth.shape:
+            raise ValueError(f"labels {predicted.shape} and truth {truth.shape} must have one shape")
+        for what, ids in (("labels", predicted), ("truth", truth[truth != VOID])):
+            if ids.size and ids.max() >= self._classes:
+                raise ValueError(f"{what} hold id {ids.max()}, there are {self._classes} classes")
         self._matrix.update(
             torch.from_numpy(np.ascontiguousarray(predicted)).long(),
             torch.from_numpy(np.ascontiguousarray(truth)).long(),
@@ -48,6 +58,8 @@ class Confusion:
 
     def matrix(self) -> NDArray[np.int64]:
         """Pixel counts, int64 (C, C): rows are truth, columns are prediction."""
+        if not self._matrix.update_called:
+            return np.zeros((self._classes, self._classes), dtype=np.int64)
         return np.asarray(self._matrix.compute().numpy(), dtype=np.int64)
 
 

@@ -28,9 +28,13 @@ def find_model(model: str | Path) -> Path:
     if str(model) in bundled:
         return bundled[str(model)]
     path = Path(model)
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise ModelError(f"{str(path)[:200]} cannot be looked up ({error.strerror}): check the path") from error
+    if is_folder:
         raise ModelError(f"{path} is a folder: give the .onnx file in it")
-    if not path.is_file():
+    if not is_file:
         raise ModelError(
             f"no model {str(model)!r}: give an .onnx file made by `rtseg export`, or {' or '.join(bundled)}"
         )

@@ -1,0 +1,181 @@
+"""Fully convolutional networks: classifiers that answer for every pixel.
+
+Source: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015,
+arXiv 1411.4038; the longer version by Shelhamer, Long, Darrell, PAMI 2017, arXiv 1605.06211.
+
+    FCNVGG       VGG ── pool3 ── pool4 ── pool5 ── fc6 ── fc7 ── classes ──► x32 (32s)
+                          │        └───────────── classes ── + ── x2 ─────► x16 (16s)
+                          └────────────────────── classes ── + ── x2 ─────► x8  (8s)
+    FCNResNet18  ResNet-18 ── classes ──► x32, or x8 with the last two stages dilated
+    FCNDilated   torchvision's FCN: ResNet with the last two stages dilated ── 3x3 ── classes at 1/8
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from rtseg.errors import OptionError
+from rtseg.models._network import Network
+from rtseg.models._published import fetch, load_into, prefixed
+from rtseg.models._torchvision import TorchvisionNetwork
+from rtseg.models._trunk import adapt_input, dilate, resnet, resnet_stem
+
+__all__ = ["FCNVGG", "BilinearUpsampling", "FCNDilated", "FCNResNet18"]
+
+_VGG = {11: "A", 13: "B", 16: "D", 19: "E"}
+"""Depth -> column of table 1 in Simonyan and Zisserman, ICLR 2015, arXiv 1409.1556."""
+_PUBLISHED_HIDDEN = 4096
+
+
+class BilinearUpsampling(nn.ConvTranspose2d):
+    """Transposed convolution that makes a map ``factor`` times larger and begins as bilinear interpolation.
+
+    Each class has a kernel of its own: (2f, 2f) at stride f and padding f / 2, with the values
+    (1 - |y - c| / f) (1 - |x - c| / f), c = f - 1/2 (PAMI version, section 4.3).
+    """
+
+    def __init__(self, classes: int, factor: int) -> None:
+        super().__init__(classes, classes, 2 * factor, factor, factor // 2, groups=classes, bias=False)
+        line = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
+        with torch.no_grad():
+            self.weight.copy_((line[:, None] * line).expand_as(self.weight))
+
+
+class FCNVGG(Network):
+    """FCN-32s, 16s and 8s on VGG. Returns logits of the input's own size.
+
+    Args:
+        classes: number of classes.
+        step: 32, 16 or 8: the finest features that are used are those at 1/step.
+        depth: layers of the VGG: 11, 13, 16 or 19.
+        hidden: channels of fc6 and fc7. 4096 is the paper's (118 M of its parameters stand there), and the number for
+            which published weights of the two exist; other numbers begin them anew.
+        norm: VGG with batch norm, which trains from scratch where the plain one hardly does.
+        channels: of the pictures.
+    """
+
+    multiple = 32
+    stride = 1
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        step: int = 32,
+        depth: int = 16,
+        hidden: int = 512,
+        norm: bool = False,
+        channels: int = 3,
+    ) -> None:
+        super().__init__(classes, channels)
+        if hidden < 1:
+            raise OptionError(f"hidden of FCN must be at least 1, got {hidden}")
+        self.published = f"vgg{depth}" + "_bn" * norm
+        self.hidden = hidden
+        self.features = make_layers(cfgs[_VGG[depth]], batch_norm=norm)
+        adapt_input(self.features, channels)
+        self.head = nn.Sequential(
+            nn.Conv2d(512, hidden, 7, padding=3),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Dropout(),
+            nn.Conv2d(hidden, classes, 1),
+        )
+        for part in (*self.features.modules(), *self.head.modules()):
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+                nn.init.zeros_(cast(Tensor, part.bias))
+        # Finest last; they begin at zero, so that the network begins as the coarser one (section 4.2).
+        self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in {32: (), 16: (512,), 8: (512, 256)}[step])
+        for parameter in self.skips.parameters():
+            nn.init.zeros_(parameter)
+        self.doublings = nn.ModuleList(BilinearUpsampling(classes, 2) for _ in self.skips)
+        self.enlarge = BilinearUpsampling(classes, step)
+
+    def load_published(self) -> None:
+        """See ``Network.load_published``: ImageNet's, for VGG's features, and for fc6 and fc7 of 4096 channels."""
+        weights = fetch(self.published)
+        load_into(self.features, prefixed(weights, "features."))
+        if self.hidden == _PUBLISHED_HIDDEN:
+            kernels = {
+                name: value.view(_PUBLISHED_HIDDEN, -1, *((7, 7) if name == "0.weight" else (1, 1)))
+                if name.endswith("weight")
+                else value
+                for name, value in prefixed(weights, "classifier.").items()
+            }
+            for name in ("0", "3"):
+                load_into(self.head.get_submodule(name), prefixed(kernels, f"{name}."))
+
+    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits (N, classes, H, W) of float (N, channels, H, W)."""
+        pools: list[Tensor] = []
+        features = pictures
+        for layer in self.features:
+            features = layer(features)
+            if isinstance(layer, nn.MaxPool2d):
+                pools.append(features)
+        logits = self.head(features)
+        for pool, skip, double in zip(reversed(pools[:-1]), self.skips, self.doublings, strict=False):
+            logits = double(logits) + skip(pool)
+        logits = self.enlarge(logits)
+        return (logits,) if self.training else logits
+
+
+class FCNResNet18(Network):
+    """ResNet-18, a 1x1 convolution to classes and one transposed convolution. Returns logits of the input's own size.
+
+    Args:
+        classes: number of classes.
+        step: 32, or 8: the last two stages are dilated instead of strided, for small things.
+        channels: of the pictures.
+    """
+
+    multiple = 32
+    stride = 1
+
+    def __init__(self, classes: int, *, step: int = 32, channels: int = 3) -> None:
+        super().__init__(classes, channels)
+        if step not in (8, 32):
+            raise OptionError(f"step of fcn-resnet18 must be 8 or 32, got {step}")
+        self.trunk = resnet(18, channels)
+        if step == 8:
+            dilate(self.trunk.get_submodule("layer3"), 2)
+            dilate(self.trunk.get_submodule("layer4"), 4)
+        self.classify = nn.Conv2d(512, classes, 1)
+        nn.init.xavier_uniform_(self.classify.weight)
+        nn.init.zeros_(cast(Tensor, self.classify.bias))
+        self.enlarge = BilinearUpsampling(classes, step)
+
+    def load_published(self) -> None:
+        """See ``Network.load_published``: ImageNet's, for the trunk."""
+        load_into(self.trunk, fetch("resnet18"))
+
+    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits (N, classes, H, W) of float (N, channels, H, W)."""
+        features = resnet_stem(self.trunk, pictures)
+        for stage in ("layer1", "layer2", "layer3", "layer4"):
+            features = self.trunk.get_submodule(stage)(features)
+        logits = self.enlarge(self.classify(features))
+        return (logits,) if self.training else logits
+
+
+class FCNDilated(TorchvisionNetwork):
+    """torchvision's FCN: a ResNet at 1/8, a 3x3 head on its last stage and, in training, one on the stage before.
+
+    Args:
+        classes: number of classes.
+        backbone: ``resnet50`` or ``resnet101``.
+        channels: of the pictures.
+    """
+
+    multiple = 8
+    stride = 8
+
+    def __init__(self, classes: int, *, backbone: str = "resnet50", channels: int = 3) -> None:
+        super().__init__(f"fcn_{backbone}", classes, channels)

@@ -1,0 +1,221 @@
+"""From labelled pictures to a video of labels, by the commands alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from doubles import blue_graph, wide_spec
+
+from rtseg.camvid import CLASSES
+from rtseg.cli import main
+from rtseg.spec import load_model, write_spec
+from rtseg.training.checkpoint import load_checkpoint
+
+DATA = "synthetic:street,frames=4"
+TRAIN = ["train", "--data", DATA, "--size", "64x96", "--crop", "64x96", "--batch", "2", "--workers", "0"]
+CPU = ["--device", "cpu", "--amp", "none"]
+TIMEOUT_S = 120
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two epochs."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert main([*TRAIN, *CPU, "--epochs", "2", "--eval-every", "1", "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Path) -> Path:
+    """The model file of its best checkpoint."""
+    path = trained.parent / "street.onnx"
+    assert main(["export", str(trained / "best.pt"), "--output", str(path)]) == 0
+    return path
+
+
+def one_line(said: str) -> str:
+    """``said`` if it is one line for a user."""
+    assert said.startswith("rtseg: ")
+    assert said.count("\n") == 1
+    return said
+
+
+class TestTheWholeRoad:
+    def test_training_leaves_both_checkpoints(self, trained: Path) -> None:
+        assert {path.name for path in trained.iterdir()} == {"config.json", "metrics.jsonl", "best.pt", "last.pt"}
+
+    def test_the_model_file_says_what_the_checkpoint_says(self, trained: Path, exported: Path) -> None:
+        state, spec = load_checkpoint(trained / "best.pt"), load_model(exported).spec
+        assert (spec.name, spec.architecture, spec.size) == ("street", "icnet", (64, 96))
+        assert spec.classes == CLASSES
+        assert (spec.trained_on, spec.licence) == (state["trained_on"], state["licence"])
+        assert (spec.miou, spec.extra["iou"]) == (state["scores"]["miou"], state["scores"]["iou"])
+        assert spec.measured_on == "synthetic street val (4 frames), input 64x96"
+        assert spec.extra["recipe"]["seed"] == 0
+        assert spec.extra["epoch"] == state["epoch"]
+
+    def test_nothing_but_the_model_file_is_left_by_the_export(self, exported: Path) -> None:
+        assert {path.name for path in exported.parent.iterdir() if path.is_file()} == {"street.onnx"}
+
+    @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
+    def test_every_backend_scores_what_training_measured(
+        self, trained: Path, exported: Path, tmp_path: Path, backend: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        figures = tmp_path / "figures.json"
+        options = ["--backend", backend, "--precision", "fp32", "--split", "val", "--output", str(figures)]
+        assert main(["eval", "--model", str(exported), "--data", DATA, *options]) == 0
+        facts: dict[str, Any] = json.loads(figures.read_text())
+        assert facts["miou"] == pytest.approx(load_checkpoint(trained / "best.pt")["scores"]["miou"], abs=0.001)
+        assert (facts["backend"], facts["precision"], facts["pictures"]) == (backend, "fp32", 4)
+        assert (facts["data"], facts["size"]) == ("synthetic street val (4 frames)", [64, 96])
+        assert set(facts["iou"]) == set(CLASSES)
+        assert 0 < facts["pixel_accuracy"] <= 1
+        said = capsys.readouterr().out
+        assert f"{100 * facts['miou']:.2f}" in said
+        assert "pixel accuracy" in said
+
+    def test_the_model_file_runs_on_a_video(self, exported: Path, tmp_path: Path) -> None:
+        report = tmp_path / "run.json"
+        options = ["--source", "demo:0.2@96x64", "--output", "null", "--report", str(report), "--quiet"]
+        assert main(["stream", "--model", str(exported), *options]) == 0
+        assert json.loads(report.read_text())["frames_written"] == 5
+
+    def test_the_name_and_the_size_of_a_model_can_be_chosen_and_then_nothing_was_measured(
+        self, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "a.onnx"
+        command = ["export", str(trained / "last.pt"), "-o", str(path), "--name", "mine", "--size", "64x64"]
+        assert main(command) == 0
+        spec = load_model(path).spec
+        assert (spec.name, spec.size, spec.miou, spec.measured_on) == ("mine", (64, 64), None, "")
+        assert f"wrote {path} (" in capsys.readouterr().out
+
+
+class TestInterrupting:
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+    def test_ctrl_c_ends_training_with_130_and_a_checkpoint_to_go_on_from(self, tmp_path: Path) -> None:
+        folder = tmp_path / "run"
+        code = "import sys; from rtseg.cli import main; sys.exit(main(sys.argv[1:]))"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *TRAIN, *CPU, "--epochs", "9999", "--output", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        metrics = folder / "metrics.jsonl"
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (metrics.exists() and metrics.read_text()):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "no epoch ended"
+            Event().wait(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        assert (process.returncode, err) == (130, "")
+        assert "--resume" in out
+        assert load_checkpoint(folder / "last.pt")["epoch"] >= 1
+
+
+class TestBadInput:
+    @pytest.fixture
+    def wrong(self, tmp_path: Path) -> Path:
+        """Files that are not what they should be."""
+        place = tmp_path / "wrong"
+        place.mkdir()
+        for name in ("text.pt", "text.onnx"):
+            (place / name).write_text("This is no such file.\n" * 50)
+        (place / "empty.pt").touch()
+        model = blue_graph()
+        write_spec(model, wide_spec((4, 6)))
+        (place / "wide.onnx").write_bytes(model.SerializeToString())
+        return place
+
+    @pytest.mark.parametrize(
+        ("command", "told"),
+        [
+            ("train --output RUN --data camvid:WRONG", "no WRONG/train.txt"),
+            ("train --output RUN --data nothing", "--data wants KIND:PATH"),
+            ("train --output RUN --data synthetic:street,frames=1", "fewer than --batch 8"),
+            ("train --output RUN --data synthetic:street --model lenet", "unknown network 'lenet'"),
+            ("train --output RUN --data synthetic:street --size 64", "--size wants HEIGHTxWIDTH"),
+            ("train --output RUN --data synthetic:street --crop 60x96", "multiples of 32"),
+            ("train --output RUN --data synthetic:street --epochs 0", "--epochs must be more than 0"),
+            ("train --output RUN --data synthetic:street --epochs two", "--epochs"),
+            ("train --output RUN --data synthetic:street --lr nan", "--lr must be more than 0"),
+            ("train --output RUN --data synthetic:street --device tpu", "--device must be one of"),
+            ("train --output RUN --data synthetic:street --init WRONG/text.pt", "text.pt is damaged"),
+            ("train --output RUN --data synthetic:street,frames=8 --resume", "no checkpoint at RUN/last.pt"),
+            ("train --output WRONG/text.pt --data synthetic:street,frames=8", "cannot write into WRONG/text.pt"),
+            ("train --output RUN", "Missing option '--data'"),
+            ("export WRONG/none.pt --output RUN.onnx", "no checkpoint at WRONG/none.pt"),
+            ("export WRONG/text.pt --output RUN.onnx", "text.pt is damaged"),
+            ("export WRONG/empty.pt --output RUN.onnx", "empty.pt is damaged"),
+            ("export WRONG --output RUN.onnx", "no checkpoint at WRONG"),
+            ("export BEST --output RUN.txt", "--output must end in .onnx"),
+            ("export BEST --output RUN.onnx --size 100x100", "try --size 96x96"),
+            ("export BEST --output WRONG/text.pt/a.onnx", "cannot write WRONG/text.pt/a.onnx"),
+            ("export BEST --output /proc/a.onnx", "cannot write /proc/a.onnx"),
+            ("eval --data camvid:WRONG", "no WRONG/val.txt"),
+            ("eval --data nothing", "--data wants KIND:PATH"),
+            ("eval --data synthetic:street --split dev", "splits train, val, test; got 'dev'"),
+            ("eval --data synthetic:street --model none", "no model 'none'"),
+            ("eval --data synthetic:street --model WRONG/text.onnx", "is not an ONNX file"),
+            ("eval --data synthetic:street --model WRONG/wide.onnx", "evaluate on data with the same classes"),
+            ("eval --data synthetic:street --backend caffe", "unknown backend 'caffe'"),
+            ("eval --data synthetic:street --size 9x9", "multiples of 32"),
+            ("eval --data synthetic:street,frames=1 --model MODEL --output RUN/a.json", "cannot write RUN/a.json"),
+            ("eval", "Missing option '--data'"),
+        ],
+    )
+    def test_it_is_one_line_and_code_2_and_nothing_is_left_behind(
+        self, icnet_file: Path, best: Path, wrong: Path, capfd: pytest.CaptureFixture[str], command: str, told: str
+    ) -> None:
+        places = {"WRONG": wrong, "RUN": wrong.parent / "run", "BEST": best, "MODEL": icnet_file}
+
+        def filled(text: str) -> str:
+            for word, place in places.items():
+                text = text.replace(word, str(place))
+            return text
+
+        before = sorted(wrong.parent.rglob("*"))
+        capfd.readouterr()
+        assert main(filled(command).split()) == 2
+        assert filled(told) in one_line(capfd.readouterr().err)
+        assert sorted(wrong.parent.rglob("*")) == before
+
+    @pytest.fixture
+    def best(self, trained: Path) -> Path:
+        return trained / "best.pt"
+
+
+class TestModels:
+    def test_it_lists_the_bundled_models_and_the_networks(
+        self, bundled: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        assert main(["models"]) == 0
+        said = capsys.readouterr().out
+        assert bundled.stem in said
+        assert "384x640" in said
+        assert "icnet" in said.splitlines()[-1]
+
+    def test_the_version_is_that_of_the_package(self, capsys: pytest.CaptureFixture[str]) -> None:
+        import rtseg
+
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out == f"rtseg {rtseg.__version__}\n"
+
+    @pytest.mark.parametrize("arguments", [[], ["--help"]])
+    def test_help_names_every_command(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(arguments) == 0
+        said = capsys.readouterr().out
+        assert all(command in said for command in ("stream", "train", "eval", "export", "models"))

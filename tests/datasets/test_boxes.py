@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made import Save
+
+from rtseg._cv2 import cv2
+from rtseg.datasets import open_dataset
+from rtseg.datasets.boxes import FILE, Box, Drawn, read_boxes, write_boxes
+from rtseg.datasets.labelling import BoxWindow, Select, label_folder, write_masks
+from rtseg.errors import DatasetError, OptionError, SinkError
+from rtseg.frame import Picture
+
+HEAD = "picture,x,y,width,height,picture_width,picture_height\n"
+
+
+class Hand:
+    """Draws what it is told to, and stops at the end; opened as a window is."""
+
+    def __init__(self, *drawings: list[Box] | None) -> None:
+        self.drawings = list(drawings)
+        self.titles: list[str] = []
+        self.opened = 0
+
+    def __call__(self, picture: Picture, title: str) -> list[Box] | None:
+        self.titles.append(title)
+        return self.drawings.pop(0) if self.drawings else None
+
+    @contextmanager
+    def open(self) -> Iterator[Select]:
+        self.opened += 1
+        yield self
+
+
+@pytest.fixture
+def folder(tmp_path: Path, save: Save) -> Path:
+    """Three pictures of 3x4 pixels."""
+    for name in ("a10.png", "a2.png", "b.jpg"):
+        save(f"pictures/{name}")
+    return tmp_path / "pictures"
+
+
+class TestLabelling:
+    def test_boxes_are_kept_in_natural_order_of_the_pictures(self, folder: Path) -> None:
+        hand = Hand([Box(0, 0, 2, 1), Box(3, 2, 1, 1)], [], [Box(1, 1, 1, 1)])
+        done = label_folder(folder, hand.open)
+        assert (done.pictures, done.labelled, done.boxes, done.damaged) == (3, 3, 3, ())
+        assert hand.titles == ["a2.png, 1 of 3", "a10.png, 2 of 3", "b.jpg, 3 of 3"]
+        assert (folder / FILE).read_text() == (
+            f"{HEAD}a2.png,0,0,2,1,4,3\na2.png,3,2,1,1,4,3\na10.png,,,,,4,3\nb.jpg,1,1,1,1,4,3\n"
+        )
+
+    def test_it_goes_on_where_it_was_stopped(self, folder: Path) -> None:
+        done = label_folder(folder, Hand([Box(0, 0, 1, 1)], None).open)
+        assert (done.labelled, done.boxes) == (1, 1)
+        hand = Hand([Box(0, 0, 1, 1)], [])
+        assert label_folder(folder, hand.open).labelled == 3
+        assert hand.titles == ["a10.png, 2 of 3", "b.jpg, 3 of 3"]
+
+    def test_every_picture_is_on_the_disk_before_the_next_is_shown(self, folder: Path) -> None:
+        seen: list[int] = []
+
+        class Watching(Hand):
+            def __call__(self, picture: Picture, title: str) -> list[Box] | None:
+                seen.append(len(read_boxes(folder / FILE)))
+                return super().__call__(picture, title)
+
+        label_folder(folder, Watching([], [], []).open)
+        assert seen == [0, 1, 2]
+
+    def test_no_window_is_opened_when_nothing_is_left(self, folder: Path) -> None:
+        label_folder(folder, Hand([], [], []).open)
+        hand = Hand()
+        assert label_folder(folder, hand.open).labelled == 3
+        assert hand.opened == 0
+
+    def test_a_damaged_picture_is_passed_over_and_named(self, folder: Path) -> None:
+        (folder / "a10.png").write_bytes(b"no picture")
+        done = label_folder(folder, Hand([], []).open)
+        assert (done.labelled, done.damaged) == (2, ("a10.png",))
+
+    def test_a_picture_that_went_away_keeps_its_boxes(self, folder: Path) -> None:
+        label_folder(folder, Hand([], [Box(0, 0, 1, 1)], []).open)
+        (folder / "a10.png").unlink()
+        done = label_folder(folder, Hand().open)
+        assert (done.pictures, done.labelled) == (2, 2)
+        assert "a10.png" in read_boxes(folder / FILE)
+
+    def test_a_folder_without_pictures_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match="holds no pictures: nothing to label"):
+            label_folder(tmp_path, Hand().open)
+
+    def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(self, folder: Path) -> None:
+        (folder / f"{FILE}.part").mkdir()
+        hand = Hand([])
+        with pytest.raises(SinkError, match=f"cannot write .*{FILE}"):
+            label_folder(folder, hand.open)
+        assert hand.opened == 0
+
+    def test_without_a_display_the_way_out_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rtseg.datasets.labelling.asks_a_server", lambda: True)
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(SinkError, match=r"no display answers: .*--from boxes.csv --output MASKS` needs none"):
+            BoxWindow()
+
+
+class TestWindow:
+    """What ``cv2.selectROIs`` gives, on a window that is not there."""
+
+    @pytest.fixture
+    def keys(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        keys: list[int] = []
+        monkeypatch.setattr("rtseg.datasets.labelling.asks_a_server", lambda: False)
+        for name in ("namedWindow", "destroyWindow", "setWindowTitle", "imshow"):
+            monkeypatch.setattr(cv2, name, lambda *_: None)
+        monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+        monkeypatch.setattr(cv2, "waitKey", lambda _: keys.pop(0) if keys else -1)
+        return keys
+
+    def draw(
+        self, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], rois: list[list[int]]
+    ) -> tuple[list[Box] | None, tuple[int, int]]:
+        """The boxes, and the (H, W) that was shown."""
+        shown: list[tuple[int, int]] = []
+
+        def select(_: str, picture: Picture, **options: bool) -> np.ndarray:
+            shown.append((picture.shape[0], picture.shape[1]))
+            return np.array(rois, np.int32).reshape(-1, 4)
+
+        monkeypatch.setattr(cv2, "selectROIs", select)
+        with BoxWindow() as window:
+            return window(np.zeros((*size, 3), np.uint8), "a.png"), shown[-1]
+
+    def test_a_small_picture_is_shown_as_it_is(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
+        keys += [-1, 13]
+        boxes, shown = self.draw(monkeypatch, (60, 80), [[1, 2, 30, 40], [79, 59, 1, 1], [5, 5, 0, 0]])
+        assert boxes == [Box(1, 2, 30, 40), Box(79, 59, 1, 1)]
+        assert shown == (60, 80)
+
+    def test_a_large_picture_is_scaled_and_its_boxes_back(
+        self, monkeypatch: pytest.MonkeyPatch, keys: list[int]
+    ) -> None:
+        keys += [32]
+        boxes, shown = self.draw(monkeypatch, (1440, 2560), [[10, 20, 100, 50], [0, 0, 1280, 720], [1279, 719, 1, 1]])
+        assert boxes == [Box(20, 40, 200, 100), Box(0, 0, 2560, 1440), Box(2558, 1438, 2, 2)]
+        assert shown == (720, 1280)
+
+    def test_r_begins_again_and_q_stops(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
+        keys += [ord("r"), ord("q")]
+        assert self.draw(monkeypatch, (60, 80), [[1, 2, 3, 4]])[0] is None
+        assert not keys
+
+    def test_a_closed_window_stops(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
+        monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: -1.0)
+        assert self.draw(monkeypatch, (60, 80), [])[0] is None
+
+
+class TestFile:
+    def test_what_is_written_is_read(self, tmp_path: Path) -> None:
+        drawn = {
+            'a, "b".jpg': Drawn((Box(1, 2, 3, 4), Box(0, 0, 1, 1)), (9, 8)),
+            "ü.png": Drawn((), (5, 6)),
+            "c": Drawn((Box(0, 0, 1, 1),), None),
+        }
+        write_boxes(tmp_path / FILE, drawn)
+        assert read_boxes(tmp_path / FILE) == drawn
+
+    def test_the_size_of_the_picture_may_be_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / FILE).write_text("\ufeffpicture,x,y,width,height\na.png,1,2,3,4\na.png,5,6,7,8\n", encoding="utf-8")
+        assert read_boxes(tmp_path / FILE) == {"a.png": Drawn((Box(1, 2, 3, 4), Box(5, 6, 7, 8)), None)}
+
+    def test_a_name_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(SinkError, match="the name of a picture is not UTF-8, rename it"):
+            write_boxes(tmp_path / FILE, {os.fsdecode(b"\xff.png"): Drawn((), None)})
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("", "must begin with the line picture,x,y,width,height"),
+            ("name,x,y,w,h\n", "must begin with the line picture,x,y,width,height"),
+            (f"{HEAD}a.png,1,2,3\n", "line 2: '' is no whole number of pixels"),
+            (f"{HEAD}a.png,1,2,3,4,5,6\n,1,2,3,4,5,6\n", "line 3: there is no name of a picture"),
+            (f"{HEAD}a.png,1,2,x,4,5,6\n", "line 2: 'x' is no whole number of pixels"),
+            (f"{HEAD}a.png,1.5,2,3,4,5,6\n", "line 2: '1.5' is no whole number of pixels"),
+            (f"{HEAD}a.png,1,2,0,4,5,6\n", "line 2: a box wants .* got 0x4 at 1,2"),
+            (f"{HEAD}a.png,-1,2,3,4,5,6\n", "line 2: a box wants .* got 3x4 at -1,2"),
+            (f"{HEAD}a.png,1,2,3,4,5,6\na.png,1,2,3,4,5,7\n", "line 3: a.png has two sizes"),
+            (f'{HEAD}"a.png,1,2,3,4,5,6\n', "line 2: unexpected end of data"),
+        ],
+    )
+    def test_a_wrong_file_is_refused_with_its_line(self, tmp_path: Path, text: str, told: str) -> None:
+        path = tmp_path / FILE
+        path.write_text(text)
+        with pytest.raises(DatasetError, match=told) as caught:
+            read_boxes(path)
+        assert str(caught.value).startswith(str(path))
+
+    def test_a_file_that_is_missing_or_no_text_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / FILE
+        with pytest.raises(DatasetError, match=r"cannot read .*boxes.csv \(No such file"):
+            read_boxes(path)
+        path.write_bytes(b"\xff\xfe\xff")
+        with pytest.raises(DatasetError, match=r"cannot read .*boxes.csv \(it is not UTF-8\)"):
+            read_boxes(path)
+
+
+class TestData:
+    def test_boxes_become_masks_of_background_and_object(self, folder: Path) -> None:
+        label_folder(folder, Hand([Box(0, 0, 2, 1), Box(1, 0, 3, 2)], []).open)
+        dataset = open_dataset(f"boxes:{folder},val=a10.png", "train")
+        assert dataset.classes == ("background", "object")
+        picture, labels = dataset.load(0)
+        assert (picture.shape, labels.dtype) == ((3, 4, 3), np.uint8)
+        assert labels.tolist() == [[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]]
+        assert not open_dataset(f"boxes:{folder},val=a10.png", "val").load(0)[1].any()
+        assert dataset.name == "boxes of pictures train (1 pictures, 2 of 3 labelled)"
+
+    def test_the_object_can_have_a_name(self, folder: Path) -> None:
+        write_boxes(folder / FILE, {"b.jpg": Drawn((), None)})
+        assert open_dataset(f"boxes:{folder},object=car,val=0", "train").classes == ("background", "car")
+        with pytest.raises(OptionError, match="object must be another name than 'background'"):
+            open_dataset(f"boxes:{folder},object=background,val=0", "train")
+
+    def test_a_fifth_is_for_validation(self, folder: Path) -> None:
+        label_folder(folder, Hand([], [], []).open)
+        assert [len(open_dataset(f"boxes:{folder}", split)) for split in ("train", "val")] == [2, 1]
+
+    def test_a_listed_picture_that_is_not_there_is_named(self, folder: Path) -> None:
+        write_boxes(folder / FILE, {"c.png": Drawn((), None), "b.jpg": Drawn((), None)})
+        with pytest.raises(DatasetError, match=r"boxes.csv names c.png, which is not there"):
+            open_dataset(f"boxes:{folder},val=0", "train")
+
+    def test_a_file_without_pictures_points_to_label(self, folder: Path) -> None:
+        write_boxes(folder / FILE, {})
+        with pytest.raises(DatasetError, match="names no picture: draw boxes with `rtseg label"):
+            open_dataset(f"boxes:{folder}", "train")
+        (folder / FILE).unlink()
+        with pytest.raises(DatasetError, match="`rtseg label` writes it"):
+            open_dataset(f"boxes:{folder}", "train")
+
+    @pytest.mark.parametrize(
+        ("drawn", "told"),
+        [
+            (Drawn((Box(2, 0, 3, 1),), None), r"b.jpg is 3x4, and a box of it is 3x1 at 2,0: it reaches over the edge"),
+            (Drawn((), (6, 8)), r"b.jpg is 3x4, and was 6x8 when it was labelled"),
+        ],
+    )
+    def test_boxes_that_do_not_fit_the_picture_are_refused(self, folder: Path, drawn: Drawn, told: str) -> None:
+        write_boxes(folder / FILE, {"b.jpg": drawn})
+        with pytest.raises(DatasetError, match=told):
+            open_dataset(f"boxes:{folder},val=0", "train").load(0)
+
+
+class TestMasks:
+    def test_they_are_palette_pngs_that_pairs_reads(self, folder: Path, tmp_path: Path) -> None:
+        label_folder(folder, Hand([Box(0, 0, 2, 1)], [Box(3, 2, 1, 1)], []).open)
+        masks = tmp_path / "masks"
+        assert write_masks(folder, folder / FILE, masks) == 3
+        assert sorted(path.name for path in masks.iterdir()) == ["a10.png", "a2.png", "b.png"]
+        pairs = open_dataset(f"pairs:{folder},{masks},classes=background+object,val=0", "train")
+        boxes = open_dataset(f"boxes:{folder},val=0", "train")
+        for place in range(3):
+            np.testing.assert_array_equal(pairs.load(place)[1], boxes.load(place)[1])
+
+    def test_the_boxes_may_lie_elsewhere_and_come_from_another_tool(self, folder: Path, tmp_path: Path) -> None:
+        listing = tmp_path / "other.csv"
+        listing.write_text("x,y,width,height,picture,score\n0,0,4,3,b.jpg,0.9\n")
+        assert write_masks(folder, listing, tmp_path / "masks") == 1
+
+    def test_a_picture_in_the_place_of_a_mask_is_never_overwritten(self, folder: Path) -> None:
+        write_boxes(folder / FILE, {"a2.png": Drawn((), None)})
+        before = (folder / "a2.png").read_bytes()
+        with pytest.raises(SinkError, match="no mask of rtseg: choose another folder"):
+            write_masks(folder, folder / FILE, folder)
+        assert (folder / "a2.png").read_bytes() == before
+
+    def test_an_empty_list_is_refused(self, folder: Path, tmp_path: Path) -> None:
+        write_boxes(folder / FILE, {})
+        with pytest.raises(DatasetError, match="there is no mask to write"):
+            write_masks(folder, folder / FILE, tmp_path / "masks")

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rtseg.camvid import CLASSES, PALETTE
+from rtseg.datasets import open_dataset
+from rtseg.errors import DatasetError, OptionError
+from rtseg.spec import VOID
+
+LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
+"""Every class, and void, which CamVid stores as 11."""
+
+
+def folder(
+    root: Path,
+    listing: str | None = "train/a.png trainannot/a.png\n",
+    *,
+    picture: NDArray[np.uint8] | None = None,
+    labels: NDArray[np.generic] = LABELS,
+) -> Path:
+    """A CamVid of one picture."""
+    if picture is None:
+        picture = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    for name, image in (("train", picture), ("trainannot", labels)):
+        (root / name).mkdir(parents=True)
+        assert cv2.imwrite(str(root / name / "a.png"), image)
+    if listing is not None:
+        (root / "train.txt").write_text(listing)
+    return root
+
+
+def test_a_picture_comes_in_bgr_with_its_labels_and_void_is_255(tmp_path: Path) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    got, labels = open_dataset(f"camvid:{folder(tmp_path, picture=picture)}", "train").load(0)
+    np.testing.assert_array_equal(got, picture)
+    assert (labels.dtype, labels.shape) == (np.uint8, (3, 4))
+    np.testing.assert_array_equal(labels.ravel(), [*range(11), VOID])
+
+
+def test_it_says_what_a_card_must_say(tmp_path: Path) -> None:
+    dataset = open_dataset(f"camvid:{folder(tmp_path)}", "train")
+    assert len(dataset) == 1
+    assert dataset.name == "CamVid train (1 pictures)"
+    assert (dataset.classes, dataset.palette) == (CLASSES, PALETTE)
+    assert "non-commercial" in dataset.licence
+
+
+def test_the_lists_of_the_tutorial_with_the_folders_of_another_machine_are_understood(tmp_path: Path) -> None:
+    listing = "/SegNet/CamVid/train/a.png /SegNet/CamVid/trainannot/a.png\n\n"
+    assert open_dataset(f"camvid:{folder(tmp_path, listing)}", "train").load(0)[0].shape == (3, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("listing", "told"),
+    [
+        (None, "wants the folder that holds train.txt and val.txt"),
+        ("", "must name a picture and its labels on every line"),
+        ("train/a.png\n", "must name a picture and its labels on every line"),
+        ("train/a.png trainannot/a.png more\n", "must name a picture and its labels on every line"),
+    ],
+)
+def test_a_list_that_is_missing_or_malformed_is_named(tmp_path: Path, listing: str | None, told: str) -> None:
+    with pytest.raises(DatasetError, match=told) as caught:
+        open_dataset(f"camvid:{folder(tmp_path, listing)}", "train")
+    assert "train.txt" in str(caught.value)
+
+
+def test_a_list_that_is_no_text_is_a_dataset_error(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00 \x80\x81\n")
+    with pytest.raises(DatasetError, match="cannot read"):
+        open_dataset(f"camvid:{tmp_path}", "train").load(0)
+
+
+@pytest.mark.parametrize("name", ["train", "trainannot"])
+@pytest.mark.parametrize("content", [None, b"", b"no picture"])
+def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
+    path = folder(tmp_path) / name / "a.png"
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(DatasetError, match=f"cannot read {path}: fetch CamVid again"):
+        open_dataset(f"camvid:{tmp_path}", "train").load(0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (np.zeros((3, 5), np.uint8), r"is \(3, 5\), its picture \(3, 4\): they must be alike"),
+        (np.zeros((3, 4, 3), np.uint8), r"is \(3, 4, 3\), its picture \(3, 4\)"),
+        (np.full((3, 4), 12, np.uint8), "holds ids above 11: not CamVid's 11 classes and void"),
+        (np.full((3, 4), 256, np.uint16), "is uint16: CamVid's labels are 8-bit class ids"),
+    ],
+    ids=["another size", "in colour", "of other classes", "of 16 bits"],
+)
+def test_labels_that_are_none_of_camvids_are_refused(tmp_path: Path, labels: NDArray[np.generic], told: str) -> None:
+    dataset = open_dataset(f"camvid:{folder(tmp_path, labels=labels)}", "train")
+    with pytest.raises(DatasetError, match=told):
+        dataset.load(0)
+
+
+@pytest.mark.parametrize("text", ["camvid", "camvid:", "nothing:at/all", "", ":"])
+def test_a_text_that_names_no_data_is_refused_with_the_kinds_there_are(text: str) -> None:
+    with pytest.raises(OptionError, match=r"--data wants KIND:PATH with KIND one of .*camvid.*synthetic"):
+        open_dataset(text, "train")
+
+
+def test_the_real_thing_has_367_pictures_to_train_on_and_101_to_validate(shared: Path) -> None:
+    root = shared / "data" / "camvid"
+    lengths = {split: len(open_dataset(f"camvid:{root}", split)) for split in ("train", "val")}
+    assert lengths == {"train": 367, "val": 101}
+    picture, labels = open_dataset(f"camvid:{root}", "val").load(50)
+    assert picture.shape[:2] == labels.shape == (360, 480)
+    road = labels == CLASSES.index("Road")
+    sky = labels == CLASSES.index("Sky")
+    assert np.argwhere(road)[:, 0].mean() > np.argwhere(sky)[:, 0].mean(), "the road lies below the sky"

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rtseg.camvid import CLASSES, PALETTE
+from rtseg.datasets import Dataset, open_dataset
+from rtseg.errors import OptionError
+from rtseg.sources._street import Street
+
+
+def same(one: Dataset, other: Dataset, place: int, epochs: tuple[int, int] = (0, 0)) -> bool:
+    first, second = one.load(place, epochs[0]), other.load(place, epochs[1])
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def street(split: str = "train", frames: int = 3) -> Dataset:
+    return open_dataset(f"synthetic:street,frames={frames}", split)
+
+
+def test_a_picture_has_a_class_of_camvid_for_every_pixel() -> None:
+    dataset = street()
+    picture, labels = dataset.load(0)
+    assert (picture.dtype, picture.shape) == (np.uint8, (360, 600, 3))
+    assert (labels.dtype, labels.shape) == (np.uint8, (360, 600))
+    assert labels.max() < len(CLASSES)
+    assert len(np.unique(labels)) > 4
+    assert (dataset.classes, dataset.palette) == (CLASSES, PALETTE)
+
+
+def test_it_says_what_a_card_must_say() -> None:
+    dataset = street(frames=3)
+    assert len(dataset) == 3
+    assert dataset.name == "synthetic street train (3 frames)"
+    assert "no restriction" in dataset.licence
+
+
+def test_the_same_place_of_the_same_epoch_is_the_same_picture_in_every_process() -> None:
+    assert same(street(), street(), 1)
+    assert same(street(), street(), 1, (4, 4))
+
+
+def test_every_place_every_epoch_and_every_split_shows_another_street() -> None:
+    train = street()
+    assert not np.array_equal(train.load(0)[0], train.load(1)[0])
+    assert not same(train, train, 0, (0, 1))
+    assert not same(train, street("val"), 0)
+    assert not same(street("val"), street("test"), 0)
+
+
+def test_the_frames_of_two_epochs_do_not_overlap() -> None:
+    train = street(frames=3)
+    first = [train.load(place)[0] for place in range(3)]
+    second = [train.load(place, 1)[0] for place in range(3)]
+    assert not any(np.array_equal(a, b) for a in first for b in second)
+
+
+def test_the_street_of_the_demo_is_in_no_split() -> None:
+    demo = Street((360, 600), seed=0).render(1.0)[0]
+    assert not any(np.array_equal(street(split).load(0)[0], demo) for split in ("train", "val", "test"))
+
+
+def test_without_a_number_there_are_forty_frames() -> None:
+    assert len(open_dataset("synthetic:street", "val")) == 40
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["town", "street,frames=0", "street,frames=-1", "street,frames=many", "street,frames=", "street,frames=²"],
+)
+def test_a_malformed_text_is_refused(argument: str) -> None:
+    with pytest.raises(OptionError, match="--data"):
+        open_dataset(f"synthetic:{argument}", "train")
+
+
+def test_an_unknown_split_is_refused_with_those_there_are() -> None:
+    with pytest.raises(OptionError, match="splits train, val, test; got 'dev'"):
+        street("dev")

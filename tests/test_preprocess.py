@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtseg.errors import ModelError, OptionError
+from rtseg.preprocess import NEUTRAL, Prepare, clahe, resize, resize_labels, subtract_background
+from rtseg.sources._street import Street
+from rtseg.spec import ModelSpec
+
+SPEC = ModelSpec("a", ("x",), ((1, 2, 3),), (24, 32))
+
+
+def prepare(*steps: str) -> Prepare:
+    return Prepare(replace(SPEC, preprocess=steps))
+
+
+@pytest.fixture(scope="module")
+def street() -> np.ndarray:
+    return Street((120, 160)).render(2.0)[0]
+
+
+class TestResize:
+    def test_a_picture_of_the_right_size_is_returned_itself(self, street: np.ndarray) -> None:
+        assert resize(street, (120, 160)) is street
+
+    @pytest.mark.parametrize("size", [(24, 32), (60, 80), (120, 100), (240, 320), (30, 300)])
+    def test_the_result_has_the_size_and_the_mean_colour(self, street: np.ndarray, size: tuple[int, int]) -> None:
+        out = resize(street, size)
+        assert (out.dtype, out.shape) == (np.uint8, (*size, 3))
+        np.testing.assert_allclose(out.mean((0, 1)), street.mean((0, 1)), atol=3)
+
+    def test_shrinking_to_half_and_less_averages_every_pixel(self) -> None:
+        image = np.zeros((40, 60, 3), np.uint8)
+        image[::4, ::4] = 240  # one pixel in sixteen
+        assert (resize(image, (10, 15)) == 15).all()
+
+    def test_growing_is_bilinear_about_pixel_centres(self) -> None:
+        image = np.repeat(np.array([0, 100], np.uint8).reshape(1, 2, 1), 3, axis=2)
+        np.testing.assert_array_equal(resize(image, (1, 4))[0, :, 0], [0, 25, 75, 100])
+
+    def test_the_picture_of_a_source_is_not_written_to(self, street: np.ndarray) -> None:
+        before = street.copy()
+        prepare("clahe")(street)
+        np.testing.assert_array_equal(street, before)
+
+
+class TestResizeLabels:
+    def test_labels_of_the_right_size_are_returned_themselves(self) -> None:
+        labels = np.zeros((4, 6), np.uint8)
+        assert resize_labels(labels, (4, 6)) is labels
+
+    def test_labels_are_never_mixed_and_stay_where_they_are(self) -> None:
+        labels = np.array([[0, 9], [200, 255]], np.uint8)
+        np.testing.assert_array_equal(resize_labels(labels, (6, 8)), labels.repeat(3, 0).repeat(4, 1))
+
+    def test_shrinking_takes_the_label_at_the_centre(self) -> None:
+        labels = np.arange(9, dtype=np.uint8).reshape(1, 9)
+        np.testing.assert_array_equal(resize_labels(labels, (1, 3)), [[1, 4, 7]])
+
+    def test_a_size_that_does_not_divide_shifts_nothing(self) -> None:
+        labels = np.arange(10, dtype=np.uint8).reshape(1, 10)
+        centres = ((np.arange(7) + 0.5) * 10 / 7).astype(int)
+        np.testing.assert_array_equal(resize_labels(labels, (1, 7)), labels[:, centres])
+
+
+class TestClahe:
+    def test_contrast_grows_where_there_is_little(self) -> None:
+        rng = np.random.default_rng(0)
+        dull = rng.integers(100, 110, (64, 64, 1), dtype=np.uint8).repeat(3, 2)
+        assert clahe(dull).std() > 2 * dull.std()
+
+    def test_grey_stays_grey(self) -> None:
+        grey = np.random.default_rng(0).integers(0, 255, (64, 64, 1), dtype=np.uint8).repeat(3, 2)
+        out = clahe(grey).astype(int)
+        assert np.ptp(out, axis=2).max() <= 2
+
+    def test_hue_stays_and_a_higher_limit_changes_more(self, street: np.ndarray) -> None:
+        def change(clip: float) -> float:
+            return float(np.abs(clahe(street, clip=clip).astype(int) - street).mean())
+
+        assert 0 < change(1.0) < change(8.0)
+        a_and_b = [cv2.cvtColor(image, cv2.COLOR_BGR2LAB)[..., 1:].astype(int) for image in (street, clahe(street))]
+        assert np.median(np.abs(a_and_b[0] - a_and_b[1])) <= 1
+
+    def test_more_tiles_look_at_smaller_regions(self, street: np.ndarray) -> None:
+        assert (clahe(street, tiles=2) != clahe(street, tiles=8)).any()
+
+
+class TestSubtractBackground:
+    def test_what_is_like_the_background_is_neutral(self, street: np.ndarray) -> None:
+        assert (subtract_background(street, street) == NEUTRAL).all()
+
+    def test_differences_are_kept_with_their_sign_in_every_channel_and_clipped(self) -> None:
+        image = np.array([[[10, 200, 0], [255, 0, 130]]], np.uint8)
+        background = np.array([[[20, 100, 255], [0, 255, 130]]], np.uint8)
+        np.testing.assert_array_equal(subtract_background(image, background), [[[118, 228, 0], [255, 0, 128]]])
+
+
+class TestPrepare:
+    def test_without_steps_it_only_resizes(self, street: np.ndarray) -> None:
+        np.testing.assert_array_equal(prepare()(street), resize(street, (24, 32)))
+
+    def test_steps_come_after_the_resizing_and_in_their_order(self, street: np.ndarray, tmp_path: Path) -> None:
+        background = tmp_path / "still, scene.png"
+        cv2.imwrite(str(background), np.full((48, 64, 3), 60, np.uint8))
+        small = resize(street, (24, 32))
+        still = np.full((24, 32, 3), 60, np.uint8)
+        first = prepare("clahe:clip=4,tiles=2", f"background:{background}")(street)
+        np.testing.assert_array_equal(first, subtract_background(clahe(small, clip=4, tiles=2), still))
+        second = prepare(f"background:{background}", "clahe:clip=4,tiles=2")(street)
+        np.testing.assert_array_equal(second, clahe(subtract_background(small, still), clip=4, tiles=2))
+        assert (first != second).any()
+
+    @pytest.mark.parametrize(
+        ("step", "arguments"),
+        [
+            ("clahe", {}),
+            ("clahe:clip=3", {"clip": 3}),
+            ("clahe:tiles=4", {"tiles": 4}),
+            ("clahe:tiles=4,clip=1.5", {"tiles": 4, "clip": 1.5}),
+        ],
+    )
+    def test_clahe_takes_its_arguments_in_any_order_and_number(
+        self, street: np.ndarray, step: str, arguments: dict[str, float]
+    ) -> None:
+        np.testing.assert_array_equal(prepare(step)(street), clahe(resize(street, (24, 32)), **arguments))
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            "clahe:clip",
+            "clahe:clip=",
+            "clahe:clip=much",
+            "clahe:clip=0",
+            "clahe:clip=-1",
+            "clahe:clip=nan",
+            "clahe:clip=inf",
+            "clahe:tiles=2.5",
+            "clahe:tiles=0",
+            "clahe:tiles=99999",
+            "clahe:limit=3",
+            "clahe:clip=2;tiles=8",
+        ],
+    )
+    def test_a_malformed_clahe_step_is_refused_with_its_text(self, step: str) -> None:
+        with pytest.raises(ModelError) as caught:
+            prepare(step)
+        assert f"wrong preprocessing step {step!r}" in str(caught.value)
+
+    @pytest.mark.parametrize("step", ["", "blur", "CLAHE", "background", "background:", "clahe clip=2"])
+    def test_an_unknown_step_is_refused_with_those_known(self, step: str) -> None:
+        with pytest.raises(ModelError, match="known are clahe:clip=2,tiles=8 and background:FILE"):
+            prepare(step)
+
+    @pytest.mark.parametrize("content", [None, b"", b"no picture"])
+    def test_a_background_that_cannot_be_read_is_named(self, tmp_path: Path, content: bytes | None) -> None:
+        path = tmp_path / "still.png"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(OptionError, match=r"cannot read the background picture .*still\.png"):
+            prepare(f"background:{path}")

@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from rtseg.datasets import open_dataset
+from rtseg.errors import BackendUnavailable, CheckpointError, DatasetError, OptionError, SinkError
+from rtseg.models._labels import LabelNetwork
+from rtseg.models.icnet import ICNet
+from rtseg.preprocess import resize
+from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint
+from rtseg.training.evaluate import evaluate
+from rtseg.training.loop import train
+from rtseg.training.losses import multi_resolution_loss
+from rtseg.training.metrics import Scores
+from rtseg.training.options import TrainOptions
+
+DATA = "synthetic:street,frames=4"
+SIZE = (64, 96)
+
+
+def options(output: Path, **changes: Any) -> TrainOptions:
+    """Two epochs of two steps each, in fp32 on the CPU: the same on every run."""
+    facts: dict[str, Any] = {
+        "data": (DATA,),
+        "output": output,
+        "size": SIZE,
+        "crop": SIZE,
+        "epochs": 2,
+        "batch": 2,
+        "amp": "none",
+        "eval_every": 1,
+        "workers": 0,
+        "device": "cpu",
+    }
+    return TrainOptions(**(facts | changes))
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+class Interrupting(Console):
+    """Ctrl-C at the end of an epoch."""
+
+    def __init__(self, epoch: str) -> None:
+        super().__init__(file=io.StringIO())
+        self.epoch = epoch
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        if any(str(each).startswith(f"epoch {self.epoch}") for each in objects):
+            raise KeyboardInterrupt
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scores, str]:
+    """The folder of a run of two epochs, its scores, and what it said."""
+    folder = tmp_path_factory.mktemp("run") / "made" / "by train"
+    console = quiet()
+    scores = train(options(folder), console)
+    assert isinstance(console.file, io.StringIO)
+    return folder, scores, console.file.getvalue()
+
+
+class TestRun:
+    def test_the_folder_has_config_metrics_and_both_checkpoints_and_nothing_else(
+        self, finished: tuple[Path, Scores, str]
+    ) -> None:
+        assert {path.name for path in finished[0].iterdir()} == {"config.json", "metrics.jsonl", "best.pt", "last.pt"}
+
+    def test_the_config_is_what_was_asked_for(self, finished: tuple[Path, Scores, str]) -> None:
+        config = json.loads((finished[0] / "config.json").read_text())
+        assert (config["data"], config["epochs"], config["crop"]) == ([DATA], 2, list(SIZE))
+        assert config["torch"] == torch.__version__
+
+    def test_every_epoch_has_a_line_of_metrics(self, finished: tuple[Path, Scores, str]) -> None:
+        lines = metrics(finished[0])
+        assert [line["epoch"] for line in lines] == [1, 2]
+        for line in lines:
+            assert np.isfinite(line["loss"])
+            assert line["loss"] > 0
+            assert 0 <= line["val_miou"] <= 1
+
+    def test_every_epoch_is_told_with_what_is_left(self, finished: tuple[Path, Scores, str]) -> None:
+        said = finished[2]
+        assert "epoch 1/2  loss" in said
+        assert "epoch 2/2  loss" in said
+        assert "val mIoU" in said
+        assert "ETA" in said
+
+    def test_the_best_checkpoint_scores_what_the_run_says_it_does(self, finished: tuple[Path, Scores, str]) -> None:
+        folder, scores, _ = finished
+        state = load_checkpoint(folder / "best.pt")
+        labels_of = LabelNetwork(network_of(state, folder / "best.pt"))
+
+        def label(picture: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                return labels_of(torch.from_numpy(resize(picture, SIZE)[None]))[0].numpy()
+
+        again = evaluate(label, open_dataset(DATA, "val"))
+        assert again == scores
+        assert state["scores"]["miou"] == scores.miou == max(line["val_miou"] for line in metrics(folder))
+
+    def test_the_best_checkpoint_says_how_it_was_made_but_not_where(self, finished: tuple[Path, Scores, str]) -> None:
+        state = load_checkpoint(finished[0] / "best.pt")
+        assert state["architecture"] == "icnet"
+        assert state["size"] == list(SIZE)
+        assert state["trained_on"] == "synthetic street train (4 frames)"
+        assert state["validated_on"] == "synthetic street val (4 frames)"
+        assert state["recipe"]["seed"] == 0
+        assert state["recipe"]["batch"] == 2
+        assert not {"data", "output", "init", "val_data"} & set(state["recipe"])
+        assert str(finished[0]) not in str({key: value for key, value in state.items() if key != "network"})
+
+    def test_the_averaged_weights_are_not_the_raw_ones(self, finished: tuple[Path, Scores, str]) -> None:
+        state = load_checkpoint(finished[0] / "last.pt")
+        assert not torch.equal(state["network"]["classify.weight"], state["raw_network"]["classify.weight"])
+
+    def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+        self, finished: tuple[Path, Scores, str], tmp_path: Path
+    ) -> None:
+        first = load_checkpoint(finished[0] / "last.pt")["raw_network"]
+        train(options(tmp_path / "again"), quiet())
+        again = load_checkpoint(tmp_path / "again" / "last.pt")["raw_network"]
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        train(options(tmp_path / "other", seed=1, epochs=1), quiet())
+        other = load_checkpoint(tmp_path / "other" / "last.pt")["raw_network"]
+        assert not torch.equal(first["stem.0.0.weight"], other["stem.0.0.weight"])
+
+    def test_bf16_and_sgd_train_too_and_the_last_epoch_is_always_validated(self, tmp_path: Path) -> None:
+        scores = train(options(tmp_path, amp="bf16", optimizer="sgd", lr=0.01, epochs=1, eval_every=9), quiet())
+        assert 0 <= scores.miou <= 1
+        assert "val_miou" in metrics(tmp_path)[0]
+
+
+class TestResume:
+    def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(
+        self, finished: tuple[Path, Scores, str], tmp_path: Path
+    ) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            train(options(tmp_path), Interrupting("1/2"))
+        assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 1
+        scores = train(options(tmp_path, resume=True), quiet())
+        whole, resumed = (load_checkpoint(folder / "last.pt") for folder in (finished[0], tmp_path))
+        assert resumed["epoch"] == whole["epoch"] == 2
+        for part in ("network", "raw_network"):
+            assert whole[part].keys() == resumed[part].keys()
+            different = [name for name in whole[part] if not torch.equal(whole[part][name], resumed[part][name])]
+            assert not different
+        assert resumed["averaged"] == whole["averaged"]
+        assert resumed["best_miou"] == whole["best_miou"]
+        assert str(resumed["schedule"]) == str(whole["schedule"])
+        assert scores == finished[1]
+
+    def test_the_lines_of_metrics_go_on_in_the_same_file(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            train(options(tmp_path, epochs=3), Interrupting("2/3"))
+        train(options(tmp_path, epochs=3, resume=True), quiet())
+        assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2, 3]
+
+    def test_a_finished_run_has_nothing_left_to_do(self, finished: tuple[Path, Scores, str]) -> None:
+        before = (finished[0] / "last.pt").read_bytes()
+        assert train(options(finished[0], resume=True), quiet()) == finished[1]
+        assert (finished[0] / "last.pt").read_bytes() == before
+
+    def test_a_new_run_in_the_folder_of_an_old_one_begins_its_metrics_anew(self, tmp_path: Path) -> None:
+        for _ in range(2):
+            train(options(tmp_path, epochs=1), quiet())
+        assert [line["epoch"] for line in metrics(tmp_path)] == [1]
+
+    def test_where_no_run_is_there_is_nothing_to_resume_and_nothing_is_made(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match=r"no checkpoint at .*last\.pt"):
+            train(options(tmp_path / "none", resume=True), quiet())
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_run_with_another_optimizer_cannot_be_gone_on_with(
+        self, finished: tuple[Path, Scores, str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "last.pt").write_bytes((finished[0] / "last.pt").read_bytes())
+        state = load_checkpoint(tmp_path / "last.pt")
+        state["optimizer"]["param_groups"] = state["optimizer"]["param_groups"][:1]
+        save_checkpoint(tmp_path / "last.pt", state)
+        with pytest.raises(CheckpointError, match=r"does not fit this run: use the options in config\.json"):
+            train(options(tmp_path, resume=True), quiet())
+
+
+class TestInit:
+    def test_training_begins_with_the_averaged_weights_of_the_checkpoint(
+        self, finished: tuple[Path, Scores, str], tmp_path: Path
+    ) -> None:
+        path = finished[0] / "last.pt"
+        train(options(tmp_path, init=path, epochs=1, lr=1e-30, seed=9), quiet())
+        begun = load_checkpoint(path)["network"]
+        kept = load_checkpoint(tmp_path / "last.pt")["raw_network"]
+        kernels = [name for name in begun if begun[name].ndim == 4]
+        assert len(kernels) > 50
+        assert all(torch.equal(begun[name], kept[name]) for name in kernels)
+
+    def test_a_missing_checkpoint_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(CheckpointError, match="no checkpoint at"):
+            train(options(tmp_path / "run", init=tmp_path / "none.pt"), quiet())
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("changes", "error", "told"),
+        [
+            ({"batch": 5}, DatasetError, "4 training pictures are fewer than --batch 5"),
+            ({"data": ("camvid:/nowhere",)}, DatasetError, "no /nowhere/train.txt"),
+            ({"data": ("pictures:/nowhere",)}, OptionError, "--data wants KIND:PATH"),
+            ({"val_data": "camvid:/nowhere"}, DatasetError, "no /nowhere/val.txt"),
+            ({"model": "lenet"}, OptionError, "unknown network 'lenet'"),
+            ({"crop": (60, 96)}, OptionError, "got 60x96: try --size 64x96"),
+            ({"size": (64, 90)}, OptionError, "got 64x90: try --size 64x96"),
+        ],
+    )
+    def test_what_cannot_be_trained_is_told_and_nothing_is_made(
+        self, tmp_path: Path, changes: dict[str, Any], error: type[Exception], told: str
+    ) -> None:
+        with pytest.raises(error, match=told):
+            train(options(tmp_path / "run", **changes), quiet())
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+    def test_a_gpu_that_is_not_there_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(BackendUnavailable, match="use --device cpu"):
+            train(options(tmp_path / "run", device="cuda"), quiet())
+
+    def test_an_output_that_is_a_file_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "run").touch()
+        with pytest.raises(SinkError, match=r"cannot write into .*run: File exists; give another --output"):
+            train(options(tmp_path / "run"), quiet())
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"optimizer": "adam"}, "--optimizer must be one of adamw, sgd, got 'adam'"),
+            ({"amp": "fp16"}, "--amp must be one of bf16, none"),
+            ({"class_weights": "best"}, "--class-weights must be one of none, enet, median"),
+            ({"device": "tpu"}, "--device must be one of auto, cpu, cuda"),
+            ({"epochs": 0}, "--epochs must be more than 0, got 0"),
+            ({"lr": 0.0}, "--lr must be more than 0"),
+            ({"lr": float("nan")}, "--lr must be more than 0, got nan"),
+            ({"eval_every": 0}, "--eval-every must be more than 0"),
+            ({"batch": 1}, r"--batch must be at least 2 \(batch norm needs company\), got 1"),
+            ({"ema": 1.0}, r"--ema must be in \[0, 1\), got 1.0"),
+            ({"workers": -1}, "--workers must not be negative"),
+            ({"data": ()}, "training needs --data KIND:PATH"),
+        ],
+    )
+    def test_an_option_out_of_range_is_named_with_its_value(
+        self, tmp_path: Path, changes: dict[str, Any], told: str
+    ) -> None:
+        with pytest.raises(OptionError, match=told):
+            replace(options(tmp_path), **changes)
+
+
+def test_the_loss_falls_when_one_batch_is_shown_again_and_again() -> None:
+    torch.manual_seed(0)
+    network = ICNet(3).train()
+    labels = torch.arange(3).repeat_interleave(32).expand(4, 64, 96).clone()
+    pictures = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float() + 0.1 * torch.randn(4, 3, 64, 96)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(8):
+        loss = multi_resolution_loss(network(pictures), labels, network.loss_weights, torch.ones(3))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]

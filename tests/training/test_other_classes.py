@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from rtseg.backends import open_backend
+from rtseg.deploy.export import export_checkpoint
+from rtseg.errors import CheckpointError
+from rtseg.models import create_model
+from rtseg.training.checkpoint import begin_with, network_of, save_checkpoint, unwrapped
+from rtseg.training.loop import train
+from rtseg.training.options import TrainOptions
+
+OLD = ("a", "b", "c")
+HEADS = {
+    "icnet:width=4": [
+        "classify.bias",
+        "classify.weight",
+        *(f"fuse_{which}.classify.{what}" for which in ("high", "low") for what in ("bias", "weight")),
+    ],
+    "fcn16s-vgg11:hidden=4": [
+        "doublings.0.weight",
+        "enlarge.weight",
+        *(f"{where}.{what}" for where in ("head.6", "skips.0") for what in ("bias", "weight")),
+    ],
+}
+
+
+def saved(path: Path, architecture: str, **changes: Any) -> dict[str, Any]:
+    """A checkpoint of a drawn network of three classes; returns what it holds."""
+    network = create_model(architecture, len(OLD))
+    generator = torch.Generator().manual_seed(3)
+    weights = {
+        name: torch.rand(value.shape, generator=generator) if value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    state = {"network": weights, "architecture": architecture, "classes": list(OLD), "palette": [[0, 0, 0]] * 3}
+    save_checkpoint(path, state | changes)
+    return weights
+
+
+@pytest.mark.parametrize("architecture", HEADS)
+@pytest.mark.parametrize("classes", [("a", "b", "c", "d", "e"), ("x", "y", "z"), ("c", "b", "a"), ("a",)])
+def test_heads_for_other_classes_begin_anew_and_that_is_said(
+    tmp_path: Path, architecture: str, classes: tuple[str, ...]
+) -> None:
+    path = tmp_path / "best.pt"
+    weights = saved(path, architecture)
+    network = create_model(architecture, len(classes))
+    fresh = {name: value.clone() for name, value in network.state_dict().items()}
+    remark = begin_with(network, path, classes)
+    heads = HEADS[architecture]
+    assert remark == f"{path}: it knows 3 other classes; {', '.join(heads)} begin anew for {len(classes)} classes"
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, fresh[name] if name in heads else weights[name]), name
+
+
+def test_with_the_same_classes_all_is_loaded_and_nothing_said(tmp_path: Path) -> None:
+    weights = saved(tmp_path / "best.pt", "icnet:width=4")
+    network = create_model("icnet:width=4", 3)
+    assert begin_with(network, tmp_path / "best.pt", OLD) == ""
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_a_checkpoint_without_auxiliary_heads_will_do(tmp_path: Path) -> None:
+    weights = saved(tmp_path / "best.pt", "icnet:width=4")
+    kept = {name: value for name, value in weights.items() if "fuse_low.classify" not in name}
+    saved(tmp_path / "best.pt", "icnet:width=4", network=kept)
+    remark = begin_with(create_model("icnet:width=4", 3), tmp_path / "best.pt", OLD)
+    assert "it has no auxiliary heads; fuse_low.classify.bias, fuse_low.classify.weight begin anew" in remark
+
+
+def test_a_checkpoint_of_colour_begins_a_grey_network(tmp_path: Path) -> None:
+    weights = saved(tmp_path / "best.pt", "icnet:width=4")
+    network = create_model("icnet:width=4,channels=1", 3)
+    begin_with(network, tmp_path / "best.pt", OLD)
+    torch.testing.assert_close(network.state_dict()["stem.0.0.weight"], weights["stem.0.0.weight"].sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "architecture"),
+    [
+        ({}, "icnet:width=8"),
+        ({}, "fcn-resnet18"),
+        ({"network": {}}, "icnet:width=4"),
+        ({"network": [1]}, "icnet:width=4"),
+        ({"classes": 7}, "icnet:width=4"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, changes: dict[str, Any], architecture: str) -> None:
+    saved(tmp_path / "best.pt", "icnet:width=4", **changes)
+    with pytest.raises(CheckpointError, match=r"best.pt holds 'icnet:width=4', which does not fit: give its --model"):
+        begin_with(create_model(architecture, 4), tmp_path / "best.pt", ("a", "b", "c", "d"))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_the_prefixes_of_wrappers_are_taken_off(tmp_path: Path, prefix: str) -> None:
+    weights = saved(tmp_path / "best.pt", "icnet:width=4")
+    wrapped = {prefix + name: value for name, value in weights.items()}
+    assert unwrapped(wrapped).keys() == weights.keys()
+    state = {"network": wrapped, "architecture": "icnet:width=4", "classes": list(OLD)}
+    network = network_of(state, tmp_path / "best.pt")
+    assert torch.equal(network.state_dict()["classify.weight"], weights["classify.weight"])
+
+
+def test_a_part_that_is_called_module_keeps_its_name() -> None:
+    weights = {"module.a": torch.zeros(1), "b": torch.zeros(1)}
+    assert unwrapped(weights) == weights
+
+
+def test_a_network_with_options_trains_goes_on_exports_and_runs(tmp_path: Path) -> None:
+    """The road of ``--model fcn-resnet18:step=8,channels=1``: its options reach the model file."""
+    console = Console(file=io.StringIO())
+    options = TrainOptions(
+        data=("synthetic:street,frames=2",),
+        output=tmp_path / "run",
+        model="fcn-resnet18:step=8,channels=1",
+        size=(32, 64),
+        crop=(32, 64),
+        epochs=1,
+        batch=2,
+        amp="none",
+        workers=0,
+        device="cpu",
+    )
+    train(options, console)
+    spec = export_checkpoint(tmp_path / "run" / "last.pt", tmp_path / "grey.onnx")
+    assert spec.architecture == "fcn-resnet18:channels=1,step=8"
+    frames = np.random.default_rng(1).integers(0, 256, (1, 32, 64, 3), dtype=np.uint8)
+    labels = []
+    for name in ("torch", "onnxruntime"):
+        with open_backend(name, tmp_path / "grey.onnx") as backend:
+            labels.append(backend.infer(frames).copy())
+    np.testing.assert_array_equal(*labels)
