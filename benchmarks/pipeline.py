@@ -173,8 +173,8 @@ class Tutorial:
 def as_trained(model: ModelFile) -> nn.Module:
     """The network with its batch norms, as a checkpoint holds it and a tutorial runs it.
 
-    The model file keeps them folded into the convolutions: here each one gets the folded shift and scale 1, which is the
-    same arithmetic, and labels.
+    The model file keeps them folded into the convolutions: here each one gets the folded shift, and scale 1. That is the
+    same arithmetic with the same labels.
     """
     import torch
     from torch import nn
@@ -199,9 +199,7 @@ def as_trained(model: ModelFile) -> nn.Module:
     return network
 
 
-def stage_costs(
-    clip: Path, part: SourceOptions, backend: Backend, frames: list[Frame], out: Path
-) -> dict[str, float]:
+def stage_costs(clip: Path, part: SourceOptions, backend: Backend, frames: list[Frame], out: Path) -> dict[str, float]:
     """CPU seconds that one frame costs in each stage alone, all threads of the process counted."""
     costs: dict[str, float] = {}
     count = len(frames)

@@ -52,7 +52,8 @@ class Evaluation:
         def label(picture: Picture) -> Labels:
             nonlocal judged
             judged += 1
-            return self._backend.infer(prepare(picture)[None])[0].copy()
+            labels: Labels = self._backend.infer(prepare(picture)[None])[0].copy()
+            return labels
 
         result = evaluate(label, self.dataset, places)
         spec = self._backend.spec

@@ -7,6 +7,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
 from types import FrameType
 
 from rich.bar import Bar
@@ -50,12 +52,23 @@ def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
 
 
 class _Signals:
-    """SIGINT and SIGTERM ask the run to end; a second one leaves at once."""
+    """SIGINT and SIGTERM ask the run to end; a second one leaves at once.
+
+    A handler interrupts the main thread anywhere, also while that holds the lock of the very event that ``stop`` sets.
+    So the handler only puts a word into a queue that is made for that, and a thread of its own does the asking.
+    """
 
     def __init__(self) -> None:
         self.received = 0
         self._stop: Callable[[], None] | None = None
         self._before: dict[int, object] = {}
+        self._words: SimpleQueue[bool] = SimpleQueue()
+        self._asker = Thread(target=self._ask, name="rtseg-signals", daemon=True)
+
+    def _ask(self) -> None:
+        while self._words.get():
+            if self._stop is not None:
+                self._stop()
 
     def call(self, stop: Callable[[], None]) -> None:
         """Call ``stop`` at the first signal, or now where one has come already."""
@@ -67,10 +80,10 @@ class _Signals:
         if self.received:
             os._exit(128 + number)
         self.received = number
-        if self._stop is not None:
-            self._stop()
+        self._words.put(True)
 
     def __enter__(self) -> _Signals:
+        self._asker.start()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -78,6 +91,8 @@ class _Signals:
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
+        self._words.put(False)
+        self._asker.join()
 
 
 @contextmanager

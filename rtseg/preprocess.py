@@ -70,9 +70,7 @@ def subtract_background(image: Picture, background: Picture) -> Picture:
         image: BGR, uint8 (H, W, 3).
         background: of the same shape and dtype.
     """
-    difference = cv2.subtract(image, background, dtype=cv2.CV_16S)
-    shifted = cv2.add(difference, (NEUTRAL,) * 4, dtype=cv2.CV_8U)
-    return np.asarray(shifted, dtype=np.uint8)
+    return np.asarray(cv2.addWeighted(image, 1.0, background, -1.0, NEUTRAL), dtype=np.uint8)
 
 
 class Prepare:
@@ -100,7 +98,8 @@ class Prepare:
 def _parse_step(text: str, size: tuple[int, int]) -> Callable[[Picture], Picture]:
     name, _, argument = text.partition(":")
     if name == "clahe":
-        return partial(clahe, **_clahe_arguments(text, argument))
+        arguments = {"clip": 2.0, "tiles": 8.0} | _clahe_arguments(text, argument)
+        return partial(clahe, clip=arguments["clip"], tiles=int(arguments["tiles"]))
     if name == "background" and argument:
         background = cv2.imread(argument, cv2.IMREAD_COLOR)
         if background is None:

@@ -162,7 +162,7 @@ def _load_graph(path: Path) -> onnx.ModelProto:
         ModelError: no such file, empty, not ONNX, or its weights lie outside it.
     """
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
     if not path.is_file():
         raise ModelError(f"no model file at {path}; give an .onnx file made by `rtseg export`")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 __all__ = ["models"]
@@ -17,26 +19,34 @@ _CLASSES = 11
 def models() -> None:
     """List the bundled models and the networks that can be trained."""
     from rich.console import Console
+
+    from rtseg.weights import bundled_models
+
+    console = Console()
+    for name, path in bundled_models().items():
+        _describe(console, name, path)
+    _list_networks(console)
+
+
+def _describe(console: Console, name: str, path: Path) -> None:
+    """A bundled model, a fact a line."""
     from rich.table import Table
 
     from rtseg.spec import load_model
-    from rtseg.weights import bundled_models
 
-    table = Table("bundled model", "input", "classes", "mIoU %", "trained on", "licence")
-    for name, path in bundled_models().items():
-        spec = load_model(path).spec
-        miou = f"{100 * spec.miou:.1f}" if spec.miou is not None else "-"
-        table.add_row(
-            name,
-            f"{spec.size[0]}x{spec.size[1]}",
-            ", ".join(spec.classes),
-            miou,
-            spec.trained_on,
-            spec.licence,
-        )
-    console = Console()
-    console.print(table)
-    _list_networks(console)
+    spec = load_model(path).spec
+    miou = f"{100 * spec.miou:.1f} % on {spec.measured_on}" if spec.miou is not None else "not measured"
+    facts = Table.grid(padding=(0, 2))
+    for what, value in (
+        ("model", name),
+        ("input", f"{spec.size[0]}x{spec.size[1]}"),
+        ("classes", ", ".join(spec.classes)),
+        ("mIoU", miou),
+        ("trained on", spec.trained_on),
+        ("licence", spec.licence),
+    ):
+        facts.add_row(what, value)
+    console.print(facts)
 
 
 def _list_networks(console: Console) -> None:

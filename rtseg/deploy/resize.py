@@ -21,6 +21,8 @@ from rtseg.spec import ModelFile, write_spec
 __all__ = ["at_size"]
 
 _MULTIPLE = 32
+_LARGEST = 8192
+"""Pixels of a side: what a network needs for more fits into no machine's memory."""
 _PYRAMID = re.compile(r"\.(rows|columns)_(\d+)$")
 """Name of a matrix of ``rtseg.models.icnet.PyramidPooling``."""
 _ONES = re.compile(r"\.ones$")
@@ -46,6 +48,8 @@ def at_size(model: ModelFile, size: tuple[int, int]) -> ModelFile:
     if height < _MULTIPLE or width < _MULTIPLE or height % _MULTIPLE or width % _MULTIPLE:
         near = "x".join(str(max(1, round(v / _MULTIPLE)) * _MULTIPLE) for v in size)
         raise OptionError(f"--size wants multiples of {_MULTIPLE}, got {height}x{width}: try {near}")
+    if max(size) > _LARGEST:
+        raise OptionError(f"--size may be up to {_LARGEST} on a side, got {height}x{width}")
     if not _is_sizeless(model):
         own = "x".join(map(str, model.spec.size))
         raise OptionError(f"{model.path} runs at its own size {own} only: export it again with --size {height}x{width}")

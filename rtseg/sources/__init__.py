@@ -24,6 +24,10 @@ from rtseg.redact import redact
 __all__ = ["PICTURE_SUFFIXES", "Source", "SourceOptions", "open_source"]
 
 
+_MAX_NUMBER = 1e9
+"""Of seconds and of strides: 31 years; anything beyond is a slip, and would overflow the clocks of containers."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
     """Which frames of a source are wanted, and how long to wait for it.
@@ -56,10 +60,12 @@ class SourceOptions:
             ("open_timeout_s", self.open_timeout_s, 0.1),
             ("read_timeout_s", self.read_timeout_s, 0.1),
         ):
-            if not value >= least:
-                raise OptionError(f"{option} must be at least {least:g}, got {value:g}")
-        if self.duration_s is not None and not self.duration_s > 0:
-            raise OptionError(f"--duration must be more than 0 seconds, got {self.duration_s:g}")
+            if not least <= value <= _MAX_NUMBER:
+                raise OptionError(f"{option} must be in {least:g} .. {_MAX_NUMBER:g}, got {value:g}")
+        if self.duration_s is not None and not 0 < self.duration_s <= _MAX_NUMBER:
+            raise OptionError(
+                f"--duration must be more than 0 seconds, at most {_MAX_NUMBER:g}, got {self.duration_s:g}"
+            )
         if self.max_frames is not None and self.max_frames < 1:
             raise OptionError(f"--max-frames must be at least 1, got {self.max_frames}")
 

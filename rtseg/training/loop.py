@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.errors import BackendUnavailable, CheckpointError, DatasetError, SinkError
+from rtseg.errors import BackendUnavailable, CheckpointError, DatasetError, OptionError, SinkError
 from rtseg.frame import Labels, Picture
 from rtseg.models import create_model
 from rtseg.models._labels import LabelNetwork, normalise
@@ -80,6 +80,8 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
         SinkError: the run folder cannot be written.
     """
     console = console or Console()
+    if not options.resume and (options.output / "last.pt").exists():
+        raise OptionError(f"{options.output} holds a run already: go on with --resume, or give another --output")
     torch.manual_seed(options.seed)
     device = _device(options.device)
     datasets = [open_dataset(text, "train") for text in options.data]

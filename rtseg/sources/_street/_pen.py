@@ -10,10 +10,10 @@ import math
 from bisect import bisect
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg._cv2 import cv2
 from rtseg.camvid import PALETTE
 from rtseg.frame import Labels, Picture
 from rtseg.sources._street._look import LEVELS_M, Colours, Length, Look

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg._cv2 import cv2
 from rtseg.frame import Labels, Picture
 from rtseg.sources._street import _textures
 from rtseg.sources._street._classes import PAVEMENT, ROAD, TREE

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg._cv2 import cv2
 from rtseg.frame import Picture
 from rtseg.sources._street._classes import BUILDING, FENCE, SKY, TREE
 from rtseg.sources._street._look import Colours, Look
