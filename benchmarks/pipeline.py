@@ -173,7 +173,7 @@ class Tutorial:
 def as_trained(model: ModelFile) -> nn.Module:
     """The network with its batch norms, as a checkpoint holds it and a tutorial runs it.
 
-    The model file keeps them folded into the convolutions: here each one gets the folded shift, and scale 1. That is the
+    The model file keeps them folded into the convolutions: here each gets the folded shift, and scale 1. That is the
     same arithmetic with the same labels.
     """
     import torch

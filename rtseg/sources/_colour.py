@@ -8,6 +8,7 @@ every other pixel format the same way.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import cast
 
 import av
@@ -47,6 +48,8 @@ class BgrConverter:
     def __init__(self) -> None:
         # Kept: PyAV otherwise sets up a new context for every frame.
         self._swscale = VideoReformatter()
+        self._rotation: int | None = None
+        self._turn = _Turn()
 
     def __call__(self, frame: av.VideoFrame) -> Picture:
         """The picture of ``frame`` as it is to be seen, BGR, uint8 (H, W, 3): rotated as the container asks.
@@ -68,26 +71,42 @@ class BgrConverter:
             threads=1,
         )
         picture: Picture = bgr.to_ndarray().astype(np.uint8, copy=False)
-        return _upright(picture, frame)
+        # ``side_data`` ties a frame into a reference cycle, which keeps its buffers until the collector comes by: asked
+        # of every frame that is hundreds of megabytes. ``rotation`` does not, and the matrix belongs to the stream.
+        if frame.rotation != self._rotation:
+            self._rotation, self._turn = frame.rotation, _turn_of(frame)
+        return _upright(picture, self._turn)
 
 
-def _upright(picture: Picture, frame: av.VideoFrame) -> Picture:
-    """``picture`` turned and mirrored as the display matrix of ``frame`` asks, by multiples of 90 degrees.
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What makes a picture upright, in this order."""
+
+    transposed: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+
+def _turn_of(frame: av.VideoFrame) -> _Turn:
+    """What the display matrix of ``frame`` asks for, in multiples of 90 degrees.
 
     The matrix maps a point of the stored picture to x' = a x + c y, y' = b x + d y.
     """
     # PyAV's own annotation of side_data is wrong.
     matrix = cast(SideDataContainer, frame.side_data).get(SideDataType.DISPLAYMATRIX)
     if matrix is None:
-        return picture
+        return _Turn()
     a, b, _, c, d = struct.unpack_from("=5i", matrix)
     if abs(b) > abs(a):  # rows become columns
+        return _Turn(True, c < 0, b < 0)
+    return _Turn(False, a < 0, d < 0)
+
+
+def _upright(picture: Picture, turn: _Turn) -> Picture:
+    if turn.transposed:
         picture = cv2.transpose(picture).astype(np.uint8, copy=False)
-        mirror_x, mirror_y = c < 0, b < 0
-    else:
-        mirror_x, mirror_y = a < 0, d < 0
-    if mirror_x or mirror_y:
+    if turn.mirror_x or turn.mirror_y:
         # OpenCV: 0 flips top and bottom, 1 left and right, -1 both.
-        code = -1 if mirror_x and mirror_y else 1 if mirror_x else 0
+        code = -1 if turn.mirror_x and turn.mirror_y else 1 if turn.mirror_x else 0
         picture = cv2.flip(picture, code).astype(np.uint8, copy=False)
     return picture
