@@ -175,10 +175,13 @@ class TestResume:
         assert train(options(finished[0], resume=True), quiet()) == finished[1]
         assert (finished[0] / "last.pt").read_bytes() == before
 
-    def test_a_new_run_in_the_folder_of_an_old_one_begins_its_metrics_anew(self, tmp_path: Path) -> None:
-        for _ in range(2):
-            train(options(tmp_path, epochs=1), quiet())
-        assert [line["epoch"] for line in metrics(tmp_path)] == [1]
+    def test_a_new_run_does_not_overwrite_the_one_that_the_folder_holds(
+        self, finished: tuple[Path, Scores, str]
+    ) -> None:
+        before = {path.name: path.read_bytes() for path in finished[0].iterdir()}
+        with pytest.raises(OptionError, match="holds a run already: go on with --resume"):
+            train(options(finished[0], epochs=1), quiet())
+        assert {path.name: path.read_bytes() for path in finished[0].iterdir()} == before
 
     def test_where_no_run_is_there_is_nothing_to_resume_and_nothing_is_made(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"no checkpoint at .*last\.pt"):
