@@ -16,6 +16,9 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         SinkError: it cannot be written.
     """
+    if path.exists() and not path.is_file():
+        # To rename over a device would take it from the whole machine.
+        raise SinkError(f"cannot write {path}: it is no regular file; give another place")
     part = path.with_name(path.name + ".part")
     try:
         part.write_text(text)

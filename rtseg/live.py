@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,21 +35,35 @@ def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
     Raises:
         RtsegError: the run could not begin, or an error ended it.
     """
-    console = Console(quiet=quiet)
+    console = _Terminal(quiet=quiet)
     with _Signals() as signals:
         run = StreamRun(options)
         signals.call(run.stop)
         backend = run.backend
-        console.print(
+        console.say(
             f"{run.source.name}: {run.spec.name} at {run.spec.size[0]}x{run.spec.size[1]} on {backend.name} "
-            f"({backend.precision}, {backend.device}) -> {', '.join(run.outputs)}",
-            highlight=False,
-            soft_wrap=True,
+            f"({backend.precision}, {backend.device}) -> {', '.join(run.outputs)}"
         )
         with _observer(console, run) as observe:
             report = run.run(observe)
-    console.print(_summary(report, run), highlight=False, soft_wrap=True)
+    console.say(_summary(report, run))
     return 128 + signals.received if signals.received else 0
+
+
+class _Terminal(Console):
+    """A console that the run does not depend on: where no one can read it any more, it falls silent."""
+
+    def say(self, text: str) -> None:
+        """Print ``text`` as it is: names of files and classes may hold what rich would take for markup."""
+        try:
+            self.print(text, markup=False, highlight=False, soft_wrap=True)
+        except OSError:  # the disk behind a redirected stdout is full
+            self.quiet = True
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read the lines is gone (``| head``); rich itself would end the process here."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Signals:
@@ -96,7 +111,7 @@ class _Signals:
 
 
 @contextmanager
-def _observer(console: Console, run: StreamRun) -> Iterator[Callable[[Status], None]]:
+def _observer(console: _Terminal, run: StreamRun) -> Iterator[Callable[[Status], None]]:
     """A panel on a terminal, else a line now and then."""
     if not console.is_terminal or console.quiet:
         yield _Lines(console, run.spec)
@@ -106,7 +121,7 @@ def _observer(console: Console, run: StreamRun) -> Iterator[Callable[[Status], N
 
 
 class _Lines:
-    def __init__(self, console: Console, spec: ModelSpec) -> None:
+    def __init__(self, console: _Terminal, spec: ModelSpec) -> None:
         self._console = console
         self._spec = spec
         self._next_s = time.monotonic() + _LINE_EVERY_S
@@ -117,11 +132,9 @@ class _Lines:
         self._next_s = time.monotonic() + _LINE_EVERY_S
         largest = sorted(zip(status.shares, self._spec.classes, strict=True), reverse=True)[:3]
         shares = ", ".join(f"{name} {100 * share:.0f} %" for share, name in largest if share > 0)
-        self._console.print(
+        self._console.say(
             f"{status.wall_s:.0f} s: {status.frames_written} frames, {status.fps:.1f} fps, "
-            f"latency {status.latency_ms:.0f} ms, {status.frames_dropped} dropped; {shares}",
-            highlight=False,
-            soft_wrap=True,
+            f"latency {status.latency_ms:.0f} ms, {status.frames_dropped} dropped; {shares}"
         )
 
 
@@ -143,8 +156,10 @@ def panel(status: Status, spec: ModelSpec, frame_count: int | None = None) -> Pa
     for name, colour, share in zip(spec.classes, spec.palette, status.shares, strict=True):
         red, green, blue = colour
         bar = Bar(1.0, 0.0, float(share), width=_BAR_WIDTH, color=f"rgb({red},{green},{blue})")
-        classes.add_row(name, bar, f"{100 * share:5.1f} %")
-    return Panel(Group(figures, Text(), classes), title=f"rtseg {spec.name}", subtitle="Ctrl-C ends", expand=False)
+        classes.add_row(Text(name), bar, f"{100 * share:5.1f} %")
+    return Panel(
+        Group(figures, Text(), classes), title=Text(f"rtseg {spec.name}"), subtitle="Ctrl-C ends", expand=False
+    )
 
 
 def _summary(report: RunReport, run: StreamRun) -> str:

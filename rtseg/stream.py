@@ -158,6 +158,7 @@ class StreamRun:
             "device": self.backend.device,
             "outputs": self.outputs,
             **facts,
+            "damaged_names": self.source.damaged_names,
             "versions": _versions() | {self.backend.name: self.backend.version},
         }
 

@@ -29,12 +29,15 @@ def evaluate(
 
     from rtseg.errors import MissingExtra
     from rtseg.files import write_text
+    from rtseg.sinks._part import check_writable
 
     try:
         from rtseg.evaluation import Evaluation
     except ModuleNotFoundError as error:
         raise MissingExtra.of("evaluation", error.name, "train") from error
 
+    if output is not None:
+        check_writable(output, f"--output {output}")
     console = Console()
     wanted = parse_size(size) if size else None
     with Evaluation(model, data, split, backend=backend, precision=precision, device=device, size=wanted) as evaluation:

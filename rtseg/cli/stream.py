@@ -40,7 +40,7 @@ def stream(
     ),
     start: float = typer.Option(0.0, help="Skip so many seconds.", rich_help_panel=_WHAT),
     duration: float | None = typer.Option(
-        None, help="Stop after so many seconds of the source.", rich_help_panel=_WHAT
+        None, help="Length of the part to read, in seconds; --loop repeats it.", rich_help_panel=_WHAT
     ),
     max_frames: int | None = typer.Option(None, help="Stop after so many frames.", rich_help_panel=_WHAT),
     stride: int = typer.Option(1, help="Take every n-th frame.", rich_help_panel=_WHAT),

@@ -41,10 +41,13 @@ def check_writable(path: Path, what: str) -> None:
         what: how the message begins, e.g. ``video out.mp4``.
 
     Raises:
-        SinkError: it is a folder, its folder is missing, or no file can be made there.
+        SinkError: it is a folder or a device, its folder is missing, or no file can be made there.
     """
     if path.is_dir():
         raise SinkError(f"{what} is a folder: give a file name in it")
+    if path.exists() and not path.is_file():
+        # To rename over a device would take it from the whole machine.
+        raise SinkError(f"{what} cannot be written, {path} is no regular file: give another name")
     if not path.parent.is_dir():
         raise SinkError(f"{what} cannot be written, there is no folder {path.parent}: make it or choose another")
     part = part_path(path)

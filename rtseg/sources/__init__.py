@@ -86,12 +86,15 @@ class Source(ABC):
     """How many frames one pass is expected to give. Containers lie: fit for a progress bar only."""
     damaged: int = 0
     """Frames that could not be decoded and were skipped so far."""
+    damaged_names: list[str]
+    """Of pictures from files: the names of those."""
     options: SourceOptions
 
     def __init__(self, name: str, options: SourceOptions) -> None:
         self.name = name
         self.options = options
         self.damaged = 0
+        self.damaged_names = []
         self._stop = Event()
 
     def stop(self) -> None:

@@ -74,7 +74,7 @@ def open_file(path: Path, options: SourceOptions) -> InputContainer:
                 f"{path} is cut off or damaged: its index (moov) is missing. "
                 "The recording was not closed: make it anew, or repair it with a tool such as untrunc"
             ) from error
-        raise SourceError(f"{path} is no video that can be read ({reason(error)})") from error
+        raise SourceError(f"{path} is no video that can be read ({reason(error)}): give a video file") from error
 
 
 def _first_bytes(path: Path) -> bytes:

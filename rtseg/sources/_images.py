@@ -33,7 +33,6 @@ class ImagesSource(Source):
     damaged picture is skipped, counted in ``damaged`` and noted in ``damaged_names``.
     """
 
-    damaged_names: list[str]
     """File names of the pictures that could not be decoded."""
 
     def __init__(self, where: str | Path, options: SourceOptions) -> None:

@@ -25,6 +25,8 @@ def find_model(model: str | Path) -> Path:
         ModelError: it is neither; the text says what there is.
     """
     bundled = bundled_models()
+    if not str(model):
+        raise ModelError(f"--model is empty: give an .onnx file, or {' or '.join(bundled)}")
     if str(model) in bundled:
         return bundled[str(model)]
     path = Path(model)
