@@ -42,7 +42,7 @@ _LIVE_CAPACITY = 1
 """Of a channel where the newest counts: a frame that waits grows old."""
 _TICK_S = 0.25
 """Longest time between two looks of the observer."""
-_GRACE_S = 1.0
+_GRACE_S = 0.8
 """After ``stop``: how long frames in hand may take to come out."""
 _JOIN_S = 0.5
 _RECENT = 60

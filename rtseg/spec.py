@@ -30,6 +30,7 @@ VOID = 255
 
 _KEY = "rtseg"
 _FORMAT = 1
+_LONGEST_TAIL = 8
 _MAX_BYTES = 1 << 31  # protobuf's own bound: a larger file cannot be parsed
 
 
@@ -238,3 +239,22 @@ def _check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None
         )
         if not good:
             raise ModelError(f"{path} has another contract: wanted {wanted}, found {found}")
+    predicted = _predicted_classes(model.graph)
+    if predicted is not None and predicted != len(spec.classes):
+        raise ModelError(f"{path} predicts {predicted} classes but names {len(spec.classes)}: export it again")
+
+
+def _predicted_classes(graph: onnx.GraphProto) -> int | None:
+    """Channels of the last convolution before the labels; None where something else than a tail lies between."""
+    makers = {output: node for node in graph.node for output in node.output}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+
+    last = makers.get("labels")
+    for _ in range(_LONGEST_TAIL):  # bounded: a graph that nobody checked may bite its own tail
+        if last is not None and last.op_type in ("ArgMax", "Cast", "Identity", "Resize"):
+            last = makers.get(last.input[0])
+    if last is None or last.op_type != "Conv":
+        return None
+    caster = makers.get(last.input[1])  # kernels stored as fp16 are cast back
+    kernel = weights.get(caster.input[0] if caster is not None and caster.op_type == "Cast" else last.input[1])
+    return kernel.dims[0] if kernel is not None else None

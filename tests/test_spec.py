@@ -263,6 +263,12 @@ def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     assert file_sha256(path) == hashlib.sha256(b"abc" * 1000).hexdigest()
 
 
+def test_a_file_that_predicts_more_classes_than_it_names_is_refused(tmp_path: Path, bundled: Path) -> None:
+    model = load_model(bundled)
+    spec = replace(model.spec, classes=model.spec.classes[:5], palette=model.spec.palette[:5])
+    assert "predicts 11 classes but names 5" in refusal(saved(tmp_path / "few.onnx", model.graph, spec))
+
+
 class TestFindModel:
     def test_a_bundled_model_is_found_by_its_name(self, bundled: Path) -> None:
         assert find_model("icnet-camvid") == bundled == bundled_models()["icnet-camvid"]
