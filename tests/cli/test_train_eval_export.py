@@ -172,7 +172,7 @@ class TestBadInput:
             ("eval --data synthetic:street --model WRONG/wide.onnx", "evaluate on data with the same classes"),
             ("eval --data synthetic:street --backend caffe", "unknown backend 'caffe'"),
             ("eval --data synthetic:street --size 9x9", "multiples of 32"),
-            ("eval --data synthetic:street,frames=1 --model MODEL --output RUN/a.json", "cannot write RUN/a.json"),
+            ("eval --data synthetic:street,frames=1 --model MODEL --output RUN/a.json", "there is no folder RUN"),
             ("eval", "Missing option '--data'"),
         ],
     )
