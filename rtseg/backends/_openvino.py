@@ -94,6 +94,9 @@ class OpenVinoBackend(Backend):
 
     def close(self) -> None:
         """See ``Backend.close``."""
+        for ticket in self._lent:
+            for request in ticket.handle:
+                request.cancel()  # nobody will ask for its labels any more
         while self._lent:
             self._reclaim()
         self._free.clear()
