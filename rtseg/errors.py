@@ -11,6 +11,7 @@ RtsegError
 ├── SinkError (OSError)                 a result cannot be written
 │   └── SinkClosed                      the viewer closed the window: the run ends, nothing is wrong
 ├── DatasetError (ValueError)           training or evaluation data cannot be used
+├── TrainingError (ArithmeticError)     training cannot go on: the loss is no number any more
 └── MissingExtra (ImportError)          an optional package is not installed
 """
 
@@ -29,6 +30,7 @@ __all__ = [
     "SinkError",
     "SourceError",
     "SourceNotFound",
+    "TrainingError",
 ]
 
 
@@ -78,6 +80,10 @@ class SinkClosed(SinkError):
 
 class DatasetError(RtsegError, ValueError):
     """Data for training or evaluation is missing or wrong."""
+
+
+class TrainingError(RtsegError, ArithmeticError):
+    """Training cannot go on; the last good state is kept."""
 
 
 class MissingExtra(RtsegError, ImportError):

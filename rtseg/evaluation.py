@@ -11,8 +11,11 @@ from rtseg.datasets import open_dataset
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import Prepare
-from rtseg.spec import file_sha256
-from rtseg.training.evaluate import evaluate
+from rtseg.spec import file_sha256, load_model
+from rtseg.training.boundary import TOLERANCE, Boundary
+from rtseg.training.evaluate import judge, total
+from rtseg.training.flicker import Flicker
+from rtseg.training.metrics import Confusion
 from rtseg.weights import find_model
 
 __all__ = ["Evaluation"]
@@ -27,8 +30,8 @@ class Evaluation:
     """
 
     def __init__(self, model: str, data: str, split: str, **backend_options: Any) -> None:
-        self.dataset = open_dataset(data, split)
         path = find_model(model)
+        self.dataset = open_dataset(data, split, channels=load_model(path).spec.channels)
         self._sha256 = file_sha256(path)
         self._backend = open_backend(backend_options.pop("backend", "auto"), path, **backend_options)
         spec = self._backend.spec
@@ -40,34 +43,47 @@ class Evaluation:
             )
 
     def run(self, places: Iterable[int] | None = None) -> dict[str, Any]:
-        """Figures for JSON: model, data, backend, miou, pixel_accuracy, iou by class; all in [0, 1].
+        """Figures for JSON; all but counts are in [0, 1].
+
+        ``miou``, ``pixel_accuracy`` and ``iou`` by class; ``boundary_f``, its ``boundary_f_by_class`` and
+        ``boundary_tolerance``; ``flicker``, None where no two pictures are frames of one video; ``confusion``, pixel
+        counts by rows of truth; and what was judged by what.
 
         Raises:
-            DatasetError: a file of the data cannot be used.
+            DatasetError: a file of the data cannot be used, or no pixel is labelled.
             BackendError: the runtime failed.
         """
-        prepare = Prepare(self._backend.spec)
-        judged = 0
+        spec = self._backend.spec
+        prepare = Prepare(spec)
 
         def label(picture: Picture) -> Labels:
-            nonlocal judged
-            judged += 1
             labels: Labels = self._backend.infer(prepare(picture)[None])[0].copy()
             return labels
 
-        result = evaluate(label, self.dataset, places)
-        spec = self._backend.spec
+        confusion, boundary, flicker = Confusion(len(spec.classes)), Boundary(len(spec.classes)), Flicker()
+        pictures = 0
+        for judged in judge(label, self.dataset, places, self._backend.reset):
+            confusion.add(judged.labels, judged.truth)
+            boundary.add(judged.labels, judged.truth)
+            flicker.add(judged.labels, judged.truth, follows=judged.follows)
+            pictures += 1
+        scores, outlines = total(confusion, self.dataset), boundary.scores()
         return {
             "model": spec.name,
             "model_sha256": self._sha256,
             "size": list(spec.size),
             "data": self.dataset.name,
-            "pictures": judged,
+            "pictures": pictures,
             "backend": self._backend.name,
             "precision": self._backend.precision,
             "device": self._backend.device,
             "runtime_version": self._backend.version,
-            **result.to_dict(spec.classes),
+            **scores.to_dict(spec.classes),
+            "boundary_f": outlines.mean,
+            "boundary_f_by_class": dict(zip(spec.classes, outlines.per_class, strict=True)),
+            "boundary_tolerance": TOLERANCE,
+            "flicker": flicker.share(),
+            "confusion": confusion.matrix().tolist(),
         }
 
     def __enter__(self) -> Self:

@@ -7,11 +7,20 @@ from pathlib import Path
 
 from rtseg.errors import SinkError
 
-__all__ = ["write_text"]
+__all__ = ["write_bytes", "write_text"]
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` beside ``path``, then rename.
+    """Write ``text``, as UTF-8, beside ``path``, then rename.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` beside ``path``, then rename.
 
     Raises:
         SinkError: it cannot be written.
@@ -21,7 +30,7 @@ def write_text(path: Path, text: str) -> None:
         raise SinkError(f"cannot write {path}: it is no regular file; give another place")
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text)
+        part.write_bytes(data)
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):  # what the path does not allow to write, it may not allow to remove

@@ -7,10 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Frame", "Labels", "Picture"]
+__all__ = ["CHANNELS", "Frame", "Labels", "Picture"]
+
+CHANNELS = (2, 3, 4)
+"""How many channels a picture may have: grey and a second plane, BGR, or BGR and a fourth plane."""
 
 Picture = NDArray[np.uint8]
-"""BGR picture, uint8 (H, W, 3)."""
+"""Picture, uint8 (H, W, C), C of ``CHANNELS``; BGR, so C = 3, wherever nothing else is said.
+
+The plane beyond the colours (alpha, infrared, depth ..) is the last. Grey pictures are BGR of three equal planes.
+"""
 
 Labels = NDArray[np.uint8]
 """Class ids, uint8 (H, W); 255 is void and never predicted."""
@@ -21,11 +27,11 @@ class Frame:
     """One picture of a source and the times that belong to it.
 
     Raises:
-        ValueError: ``image`` is not uint8 of shape (H, W, 3), or ``index`` is negative.
+        ValueError: ``image`` is not uint8 of shape (H, W, C) with C of ``CHANNELS``, or ``index`` is negative.
     """
 
     image: Picture
-    """BGR, uint8 (H, W, 3), values 0..255. Shared between threads: do not write to it."""
+    """See ``Picture``; of a video or camera BGR. Values 0..255. Shared between threads: do not write to it."""
     index: int
     """Place in what is read of the source, from 0. A gap means that frames were dropped or skipped."""
     pts_s: float
@@ -36,7 +42,7 @@ class Frame:
     """Of a picture from a folder: its file name. None for the frame of a video."""
 
     def __post_init__(self) -> None:
-        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] != 3:
-            raise ValueError(f"image must be uint8 (H, W, 3), got {self.image.dtype} {self.image.shape}")
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] not in CHANNELS:
+            raise ValueError(f"image must be uint8 (H, W, 2 to 4), got {self.image.dtype} {self.image.shape}")
         if self.index < 0:
             raise ValueError(f"index must not be negative, got {self.index}")

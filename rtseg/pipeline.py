@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from rtseg.backends import Backend
 from rtseg.channel import Channel, Ended
+from rtseg.cuts import CutDetector
 from rtseg.errors import OptionError, SinkClosed
 from rtseg.frame import Frame, Labels, Picture
 from rtseg.overlay import Overlay
@@ -112,7 +113,7 @@ class Pipeline:
             as if they were live; ``never`` drops none.
 
     Raises:
-        OptionError: ``drop`` is not known.
+        OptionError: ``drop`` is not known, or the source has no pictures of the channels that the model wants.
         ModelError: a preprocessing step of the model is not known.
     """
 
@@ -121,6 +122,7 @@ class Pipeline:
     ) -> None:
         if drop not in DROP:
             raise OptionError(f"--drop must be one of {', '.join(DROP)}, got {drop!r}")
+        source.give(backend.spec.channels)
         self._source = source
         self._backend = backend
         self._sinks = list(sinks)
@@ -232,8 +234,9 @@ class Pipeline:
             yield frame, batch
 
     def _infer(self, prepared: Iterable[tuple[Frame, NDArray[np.uint8]]]) -> Iterator[tuple[Frame, Labels]]:
-        """Keep ``depth`` batches in flight and hand their labels on in order."""
+        """Keep ``depth`` batches in flight and hand their labels on in order; a sequence model forgets at a cut."""
         durations = self._durations["infer"]
+        begins_anew = CutDetector() if self._backend.recurrent else None
         in_flight: deque[tuple[Frame, Any, float]] = deque()
 
         def oldest() -> tuple[Frame, Labels]:
@@ -249,6 +252,8 @@ class Pipeline:
             try:
                 frame, batch = next(batches)
                 begun_s = time.perf_counter()
+                if begins_anew is not None and begins_anew(batch[0], frame.pts_s, still=frame.name is not None):
+                    self._backend.reset()
                 in_flight.append((frame, self._backend.submit(batch), begun_s))
             except StopIteration:
                 break

@@ -14,6 +14,7 @@ import numpy as np
 from rtseg._cv2 import cv2
 from rtseg.errors import ModelError, OptionError
 from rtseg.frame import Labels, Picture
+from rtseg.pictures import PlanesError, decode_picture, to_bgr
 from rtseg.spec import ModelSpec
 
 __all__ = ["NEUTRAL", "Prepare", "clahe", "resize", "resize_labels", "subtract_background"]
@@ -23,7 +24,7 @@ NEUTRAL = 128
 
 
 def resize(image: Picture, size: tuple[int, int]) -> Picture:
-    """Scale to ``size`` = (H, W) without keeping the aspect ratio.
+    """Scale to ``size`` = (H, W) without keeping the aspect ratio; every channel alike.
 
     Area averaging where the picture shrinks to half or less in both directions (bilinear would skip pixels there),
     else bilinear. An image that has the size already is returned as it is, not copied.
@@ -49,25 +50,31 @@ def resize_labels(labels: Labels, size: tuple[int, int]) -> Labels:
 def clahe(image: Picture, *, clip: float = 2.0, tiles: int = 8) -> Picture:
     """Contrast-limited adaptive histogram equalisation of the lightness; colours keep their hue.
 
+    A plane beside the colours, or beside grey, stays as it is: what its values mean may hang on their height.
+
     Args:
-        image: BGR, uint8 (H, W, 3).
+        image: uint8 (H, W, C), see ``rtseg.frame.Picture``.
         clip: contrast limit, as a multiple of a flat histogram's bin.
         tiles: grid of tiles x tiles regions.
 
     Source: Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994.
     """
     equalise = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles))
-    lab = cv2.cvtColor(image, cv2.COLOR_BGR2LAB)
-    lightness, a, b = cv2.split(lab)
-    merged = cv2.merge((equalise.apply(lightness), a, b))
-    return np.asarray(cv2.cvtColor(merged, cv2.COLOR_LAB2BGR), dtype=np.uint8)
+    if image.shape[2] == 2:
+        grey, other = cv2.split(image)
+        return np.asarray(cv2.merge((equalise.apply(grey), other)), dtype=np.uint8)
+    lightness, a, b = cv2.split(cv2.cvtColor(to_bgr(image), cv2.COLOR_BGR2LAB))
+    colours = cv2.cvtColor(cv2.merge((equalise.apply(lightness), a, b)), cv2.COLOR_LAB2BGR)
+    if image.shape[2] == 4:
+        colours = cv2.merge((*cv2.split(colours), image[..., 3]))
+    return np.asarray(colours, dtype=np.uint8)
 
 
 def subtract_background(image: Picture, background: Picture) -> Picture:
     """``image - background + NEUTRAL``, clipped to 0..255: what differs from the still scene.
 
     Args:
-        image: BGR, uint8 (H, W, 3).
+        image: uint8 (H, W, C), see ``rtseg.frame.Picture``; the difference is taken of every channel.
         background: of the same shape and dtype.
     """
     return np.asarray(cv2.addWeighted(image, 1.0, background, -1.0, NEUTRAL), dtype=np.uint8)
@@ -80,32 +87,41 @@ class Prepare:
 
     Raises:
         ModelError: a step is not known or its arguments are wrong.
-        OptionError: a background picture cannot be read.
+        OptionError: a background picture cannot be read, or has no plane beside the colours though the model wants it.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         self.size = spec.size
-        self._steps = [_parse_step(text, spec.size) for text in spec.preprocess]
+        self._steps = [_parse_step(text, spec) for text in spec.preprocess]
 
     def __call__(self, image: Picture) -> Picture:
-        """uint8 (H, W, 3) BGR of any size -> uint8 (*spec.size, 3) BGR."""
+        """uint8 (H, W, C) of any size -> uint8 (*spec.size, C), C as ``spec.channels``."""
         out = resize(image, self.size)
         for step in self._steps:
             out = step(out)
         return out
 
 
-def _parse_step(text: str, size: tuple[int, int]) -> Callable[[Picture], Picture]:
+def _parse_step(text: str, spec: ModelSpec) -> Callable[[Picture], Picture]:
     name, _, argument = text.partition(":")
     if name == "clahe":
         arguments = {"clip": 2.0, "tiles": 8.0} | _clahe_arguments(text, argument)
         return partial(clahe, clip=arguments["clip"], tiles=int(arguments["tiles"]))
     if name == "background" and argument:
-        background = cv2.imread(argument, cv2.IMREAD_COLOR)
-        if background is None:
-            raise OptionError(f"cannot read the background picture {Path(argument)}; give a PNG or JPEG file")
-        return partial(subtract_background, background=resize(np.asarray(background, dtype=np.uint8), size))
+        return partial(subtract_background, background=resize(_read_background(argument, spec.channels), spec.size))
     raise ModelError(f"unknown preprocessing step {text!r}; known are clahe:clip=2,tiles=8 and background:FILE")
+
+
+def _read_background(path: str, channels: int) -> Picture:
+    try:
+        background = decode_picture(Path(path).read_bytes(), channels)
+    except OSError as error:
+        raise OptionError(f"cannot read the background picture {path} ({error.strerror}): give another") from error
+    except PlanesError as error:
+        raise OptionError(f"the background picture {path} {error}") from error
+    if background is None:
+        raise OptionError(f"cannot read the background picture {path}; give a PNG or JPEG file")
+    return background
 
 
 def _clahe_arguments(text: str, argument: str) -> dict[str, float]:

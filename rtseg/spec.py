@@ -2,8 +2,16 @@
 
 A model file is an ONNX graph with one input and one output::
 
-    frames : uint8 (N, H, W, 3), BGR      H and W fixed
-    labels : uint8 (N, H, W), class ids   255 is never predicted
+    frames : uint8 (N, H, W, C), C = 3: BGR   H, W and C fixed
+    labels : uint8 (N, H, W), class ids       255 is never predicted
+
+C is 4 where a plane beside BGR is needed (alpha, infrared, depth), 2 where one beside grey is; ``rtseg.pictures`` says
+how files hold it. A network that sees grey alone is given BGR and mixes it.
+
+A sequence model, whose labels hang on the frames before as well, has one more of each, and no other form is allowed::
+
+    state      : float32 (N, D, h, w), zeros at first   D, h and w fixed
+    next_state : float32 (N, D, h, w)                   the ``state`` that goes with the next frame
 
 Normalisation, upsampling and argmax are inside the graph. Everything else that a user of the model must
 know is one JSON text under the key ``rtseg`` of the file's metadata.
@@ -19,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtseg.errors import ModelError
+from rtseg.frame import CHANNELS
 
 if TYPE_CHECKING:
     import onnx
@@ -40,7 +49,7 @@ class ModelSpec:
 
     Raises:
         ModelError: classes and palette differ in length, there are none or more than 255, names repeat or are no
-            texts, a colour is not three values of 0..255, or the size is not positive.
+            texts, a colour is not three values of 0..255, the size is not positive, or channels are not 2 to 4.
     """
 
     name: str
@@ -51,6 +60,8 @@ class ModelSpec:
     """RGB colour of class i at place i, values 0..255."""
     size: tuple[int, int]
     """(H, W) of the graph's input, in pixels."""
+    channels: int = 3
+    """The last dimension of the graph's input; see ``rtseg.frame.Picture``."""
     preprocess: tuple[str, ...] = ()
     """Steps after resizing, in order, e.g. ``clahe:clip=2,tiles=8``; see ``rtseg.preprocess``."""
     architecture: str = ""
@@ -83,6 +94,8 @@ class ModelSpec:
                 raise ModelError(f"colour of {name!r} must be three integers of 0..255, got {colour}")
         if len(self.size) != 2 or not all(isinstance(v, int) and v > 0 for v in self.size):
             raise ModelError(f"size must be two positive integers (H, W), got {self.size}")
+        if type(self.channels) is not int or self.channels not in CHANNELS:
+            raise ModelError(f"channels must be {', '.join(map(str, CHANNELS))}, got {self.channels!r}")
 
     def class_id(self, name: str) -> int:
         """The id of a class, by its name in any case.
@@ -142,6 +155,15 @@ class ModelFile:
     path: Path
     spec: ModelSpec
     graph: onnx.ModelProto
+
+    @property
+    def state_shape(self) -> tuple[int, int, int] | None:
+        """(D, h, w) of the state that a sequence model hands from frame to frame; None for every other model."""
+        for value in self.graph.graph.output:
+            if value.name == "next_state":
+                depth, height, width = _shape(value)[1:]
+                return depth, height, width
+        return None
 
 
 def load_model(path: Path) -> ModelFile:
@@ -213,35 +235,60 @@ def _spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
 def _check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     import onnx
 
-    def shape(value: onnx.ValueInfoProto) -> list[int]:
-        return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-
-    def kind(value: onnx.ValueInfoProto) -> str:
-        number = value.type.tensor_type.elem_type
-        kinds = onnx.TensorProto.DataType
-        return kinds.Name(number).lower() if number in kinds.values() else f"type {number}"
-
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     outputs = list(model.graph.output)
+    states = [value for value in inputs if value.name == "state"]
+    next_states = [value for value in outputs if value.name == "next_state"]
+    if states or next_states:
+        _check_states(states, next_states, path)
+        inputs.remove(states[0])
+        outputs.remove(next_states[0])
     height, width = spec.size
     for what, values, name, tail in (
-        ("input", inputs, "frames", [height, width, 3]),
+        ("input", inputs, "frames", [height, width, spec.channels]),
         ("output", outputs, "labels", [height, width]),
     ):
         wanted = f"one {what} {name}: uint8 (N, {', '.join(map(str, tail))})"
-        found = "; ".join(f"{v.name}: {kind(v)} {shape(v)}" for v in values) or "none"
+        found = "; ".join(f"{v.name}: {_kind(v)} {_shape(v)}" for v in values) or "none"
         good = (
             len(values) == 1
             and values[0].name == name
             and values[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-            and shape(values[0])[1:] == tail
+            and _shape(values[0])[1:] == tail
         )
         if not good:
             raise ModelError(f"{path} has another contract: wanted {wanted}, found {found}")
     predicted = _predicted_classes(model.graph)
     if predicted is not None and predicted != len(spec.classes):
         raise ModelError(f"{path} predicts {predicted} classes but names {len(spec.classes)}: export it again")
+
+
+def _check_states(states: list[onnx.ValueInfoProto], following: list[onnx.ValueInfoProto], path: Path) -> None:
+    import onnx
+
+    shapes = [_shape(value) for value in (*states, *following)]
+    good = (
+        len(states) == len(following) == 1
+        and all(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in (*states, *following))
+        and all(len(shape) == 4 and min(shape[1:]) > 0 and shape[1:] == shapes[0][1:] for shape in shapes)
+    )
+    if not good:
+        found = "; ".join(f"{v.name}: {_kind(v)} {_shape(v)}" for v in (*states, *following))
+        wanted = "an input state and an output next_state: float (N, D, h, w) both, with D, h and w fixed and the same"
+        raise ModelError(f"{path} has another contract: wanted {wanted}, found {found}")
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int]:
+    return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def _kind(value: onnx.ValueInfoProto) -> str:
+    from onnx import TensorProto
+
+    number = value.type.tensor_type.elem_type
+    kinds = TensorProto.DataType
+    return kinds.Name(number).lower() if number in kinds.values() else f"type {number}"
 
 
 def _predicted_classes(graph: onnx.GraphProto) -> int | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import enumerate as living_threads
 from typing import TYPE_CHECKING
@@ -74,6 +75,26 @@ def icnet_file(icnet: ICNet, tiny_spec: ModelSpec, tmp_path_factory: pytest.Temp
 
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     export_network(icnet, tiny_spec, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def sequence_file(tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of a sequence model at 64x96: a small ICNet with a GRU, whose memory shows in its labels."""
+    import torch
+
+    from rtseg.deploy.export import export_network
+    from rtseg.models import create_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        network = create_model("icnet-gru:width=4", len(CLASSES)).train()
+        with torch.no_grad():  # see ``icnet``
+            for _ in range(3):
+                _, state = network(torch.randn(4, 3, *TINY))
+                network(torch.randn(4, 3, *TINY), state)
+    path = tmp_path_factory.mktemp("sequence") / "sequence.onnx"
+    export_network(network.eval(), replace(tiny_spec, architecture=network.architecture), path)
     return path
 
 

@@ -126,6 +126,7 @@ class FakeBackend(Backend):
         gate: ``wait`` takes one from it, so that a test says how fast the model is.
         fails_at: the number of the batch that fails, and where: ``("submit", 3)``.
         error: what it raises there.
+        recurrent: whether it says to be a sequence model; ``resets`` notes before which batches it was to forget.
     """
 
     name = "fake"
@@ -141,7 +142,10 @@ class FakeBackend(Backend):
         gate: Semaphore | None = None,
         fails_at: tuple[str, int] | None = None,
         error: Exception | None = None,
+        recurrent: bool = False,
     ) -> None:
+        self.recurrent = recurrent
+        self.resets: list[int] = []
         self.spec = spec or wide_spec()
         self.depth = depth
         self.most_in_flight = 0
@@ -177,6 +181,10 @@ class FakeBackend(Backend):
         self._waited[slot] = True
         self._buffers[slot] = as_submitted[0, ..., 0]
         return self._buffers[slot][None]
+
+    def reset(self) -> None:
+        if self.submitted not in self.resets:  # a reset after a reset changes nothing
+            self.resets.append(self.submitted)
 
     def _fail(self, where: str, number: int) -> None:
         if self._fails_at == (where, number) and self._error is not None:

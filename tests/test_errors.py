@@ -18,6 +18,7 @@ TREE = {
     "SinkError": (RtsegError, OSError),
     "SinkClosed": (errors.SinkError,),
     "DatasetError": (RtsegError, ValueError),
+    "TrainingError": (RtsegError, ArithmeticError),
     "MissingExtra": (RtsegError, ImportError),
 }
 

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from doubles import blue_graph, wide_spec
+from doubles import FakeBackend, blue_graph, wide_spec
 
 from rtseg.camvid import CLASSES
+from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import DatasetError, OptionError
 from rtseg.evaluation import Evaluation
-from rtseg.spec import file_sha256, write_spec
+from rtseg.frame import Labels, Picture
+from rtseg.spec import VOID, ModelSpec, file_sha256, write_spec
 
 DATA = "synthetic:street,frames=3"
 
@@ -42,3 +46,84 @@ def test_a_model_of_other_classes_than_the_data_is_refused_with_both(tmp_path: P
 def test_an_option_that_is_wrong_is_refused(icnet_file: Path) -> None:
     with pytest.raises(OptionError, match="unknown backend 'caffe'"):
         Evaluation(str(icnet_file), DATA, "val", backend="caffe")
+
+
+@pytest.fixture(scope="module")
+def facts(icnet_file: Path) -> dict[str, Any]:
+    """The figures of the last picture."""
+    with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
+        return evaluation.run([2])
+
+
+class TestFigures:
+    def test_the_matrix_counts_every_labelled_pixel_by_rows_of_the_truth(self, facts: dict[str, Any]) -> None:
+        matrix = np.array(facts["confusion"])
+        truth = open_dataset(DATA, "val").load(2)[1]
+        counts = np.bincount(truth.ravel(), minlength=256)[: len(CLASSES)]
+        np.testing.assert_array_equal(matrix.sum(1), counts)
+        assert np.trace(matrix) / matrix.sum() == pytest.approx(facts["pixel_accuracy"])
+
+    def test_boundary_scores_are_there_for_every_class_and_single_pictures_have_no_flicker(
+        self, facts: dict[str, Any]
+    ) -> None:
+        assert tuple(facts["boundary_f_by_class"]) == CLASSES
+        known = [value for value in facts["boundary_f_by_class"].values() if value is not None]
+        assert facts["boundary_f"] == pytest.approx(np.mean(known))
+        assert 0 < facts["boundary_f"] < 1
+        assert facts["boundary_tolerance"] == 0.0075
+        assert facts["flicker"] is None
+
+
+class Blues(Dataset):
+    """Two videos of two frames and a single picture, all void in one corner; blue is what ``FakeBackend`` labels."""
+
+    name = "blues"
+    classes = ("a", "b", "c")
+    palette = ((0, 0, 0), (1, 1, 1), (2, 2, 2))
+    licence = "none"
+
+    def __len__(self) -> int:
+        return 5
+
+    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+        truth = np.zeros((8, 12), np.uint8)
+        truth[:, 6:] = 1
+        truth[:2, :2] = VOID
+        picture = np.zeros((8, 12, 3), np.uint8)
+        picture[:, 6:] = 1
+        picture[:index] = 2
+        return picture, truth
+
+    def sequence(self, index: int) -> str | None:
+        return ("x", "x", "y", "y", None)[index]
+
+
+class Remembering(FakeBackend):
+    """Notes after which batches it was reset."""
+
+    def __init__(self) -> None:
+        super().__init__(ModelSpec("fake", Blues.classes, Blues.palette, (8, 12)))
+        self.resets: list[int] = []
+
+    def reset(self) -> None:
+        self.resets.append(self.submitted)
+
+
+class TestVideos:
+    @pytest.fixture
+    def backend(self, icnet_file: Path, monkeypatch: pytest.MonkeyPatch) -> Remembering:
+        backend = Remembering()
+        monkeypatch.setattr("rtseg.evaluation.open_backend", lambda *args, **options: backend)
+        monkeypatch.setattr("rtseg.evaluation.open_dataset", lambda *args, **options: Blues())
+        return backend
+
+    def test_flicker_is_measured_between_the_frames_of_each_video(self, icnet_file: Path, backend: Remembering) -> None:
+        with Evaluation(str(icnet_file), "blues:", "val") as evaluation:
+            facts = evaluation.run()
+        # From frame to frame one more row is labelled 2; of the 12 pixels of row 0 two are void, row 2 has none.
+        assert facts["flicker"] == pytest.approx((10 + 12) / (2 * (96 - 4)))
+
+    def test_what_the_model_remembers_ends_with_each_video(self, icnet_file: Path, backend: Remembering) -> None:
+        with Evaluation(str(icnet_file), "blues:", "val") as evaluation:
+            assert evaluation.run()["pictures"] == 5
+        assert backend.resets == [0, 2, 4]

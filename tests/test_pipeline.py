@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Event, Semaphore, Thread, Timer
 
 import numpy as np
 import pytest
 from doubles import CLASSES, SIZE, WAIT_S, FakeBackend, FakeSink, FakeSource, await_event, picture, wide_spec
 
+from rtseg.backends import open_backend
 from rtseg.errors import BackendError, ModelError, OptionError, SinkClosed, SinkError, SourceError
 from rtseg.frame import Frame
 from rtseg.overlay import Overlay, OverlayOptions
 from rtseg.pipeline import Pipeline, RunReport, Status
 from rtseg.sources import SourceOptions
+from rtseg.sources._street import Street
 from rtseg.spec import VOID
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -110,6 +113,70 @@ class TestOrder:
         report = run(FakeSource(0), FakeBackend(), sink)
         assert (report.frames_read, report.frames_written, report.fps) == (0, 0, 0.0)
         assert report.ended == "end of source"
+
+
+class Given(FakeSource):
+    """The frames that a test has made."""
+
+    def __init__(self, frames: list[Frame]) -> None:
+        super().__init__()
+        self._given = frames
+
+    def _read(self) -> Iterator[Frame]:
+        yield from self._given
+
+
+class TestMemory:
+    def test_a_sequence_model_forgets_before_the_first_frame_and_at_a_cut(self) -> None:
+        backend = FakeBackend(recurrent=True)
+        sink = FakeSink()
+        run(FakeSource(CLASSES + 5), backend, sink)  # the pictures change a little at a time, then begin again
+        assert backend.resets == [0, CLASSES]
+        assert_labelled_with_their_numbers(sink)
+
+    def test_it_forgets_after_a_gap_of_more_than_a_second_and_not_where_frames_were_dropped(self) -> None:
+        moments_s = (0.0, 0.04, 0.9, 2.0, 2.04)
+        frames = [Frame(picture(0), round(25 * moment_s), moment_s, time.monotonic()) for moment_s in moments_s]
+        backend = FakeBackend(recurrent=True)
+        run(Given(frames), backend, FakeSink())
+        assert backend.resets == [0, 3]
+
+    def test_it_forgets_at_every_picture_of_a_folder(self) -> None:
+        frames = [Frame(picture(0), number, number / 25, time.monotonic(), f"{number}.png") for number in range(3)]
+        backend = FakeBackend(recurrent=True)
+        run(Given(frames), backend, FakeSink())
+        assert backend.resets == [0, 1, 2]
+
+    def test_a_second_source_through_the_same_backend_begins_anew(self) -> None:
+        backend = FakeBackend(recurrent=True)
+        for _ in range(2):
+            run(FakeSource(3), backend, FakeSink())
+        assert backend.resets == [0, 3]
+
+    def test_what_is_streamed_are_the_labels_of_two_videos_that_know_nothing_of_each_other(
+        self, sequence_file: Path
+    ) -> None:
+        streets = [Street((64, 96), seed=seed) for seed in (1, 4)]
+        videos = [[street.render(10 + number / 25)[0] for number in range(4)] for street in streets]
+        frames = [Frame(image, n, n / 25, time.monotonic()) for n, image in enumerate([*videos[0], *videos[1]])]
+        sink = FakeSink()
+        with open_backend("openvino", sequence_file, precision="fp32", hint="throughput") as backend:
+            with Pipeline(Given(frames), backend, [sink], Overlay(backend.spec)) as running:
+                running.run()
+            wanted = []
+            for video in videos:
+                backend.reset()
+                wanted += [backend.infer(image[None])[0].copy() for image in video]
+            backend.reset()
+            alone = backend.infer(videos[0][3][None])[0]
+        for got, labels in zip(sink.labels, wanted, strict=True):
+            np.testing.assert_array_equal(got, labels)
+        assert (alone != wanted[3]).any(), "without a memory this proves nothing"
+
+    def test_a_model_of_single_pictures_is_left_alone(self) -> None:
+        backend = FakeBackend()
+        run(FakeSource(CLASSES + 5), backend, FakeSink())
+        assert backend.resets == []
 
 
 class TestPictures:

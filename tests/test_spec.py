@@ -215,6 +215,63 @@ class TestLoadModel:
         )
 
 
+Value = tuple[str, int, list[int | str]]
+STATE: Value = ("state", TensorProto.FLOAT, ["N", 8, 2, 3])
+NEXT: Value = ("next_state", TensorProto.FLOAT, ["N", 8, 2, 3])
+
+
+def remembering(states: list[Value], following: list[Value]) -> onnx.ModelProto:
+    """``blue_graph`` with more inputs and outputs, handed through as they are."""
+    model = blue_graph()
+    model.graph.input.extend(helper.make_tensor_value_info(*value) for value in states)
+    model.graph.output.extend(helper.make_tensor_value_info(*value) for value in following)
+    model.graph.node.extend(helper.make_node("Identity", ["state"], [name]) for name, _, _ in following)
+    return model
+
+
+class TestSequenceModel:
+    def test_a_state_and_the_next_are_the_one_other_form_and_tell_their_shape(self, tmp_path: Path) -> None:
+        assert load_model(saved(tmp_path / "a.onnx", remembering([STATE], [NEXT]))).state_shape == (8, 2, 3)
+
+    def test_a_model_of_single_pictures_has_no_state(self, tmp_path: Path) -> None:
+        assert load_model(saved(tmp_path / "a.onnx", blue_graph())).state_shape is None
+
+    def test_a_weight_of_that_name_is_no_state(self, tmp_path: Path) -> None:
+        model = blue_graph()
+        model.graph.initializer.append(helper.make_tensor("state", TensorProto.FLOAT, [1, 8, 2, 3], [0.0] * 48))
+        model.graph.input.append(helper.make_tensor_value_info(*STATE))
+        assert load_model(saved(tmp_path / "a.onnx", model)).state_shape is None
+
+    @pytest.mark.parametrize(
+        ("states", "following", "told"),
+        [
+            ([STATE], [], "found state: float [0, 8, 2, 3]"),
+            ([], [NEXT], "found next_state: float [0, 8, 2, 3]"),
+            ([("state", TensorProto.FLOAT16, ["N", 8, 2, 3])], [NEXT], "found state: float16 [0, 8, 2, 3]; next_state"),
+            ([STATE], [("next_state", TensorProto.DOUBLE, ["N", 8, 2, 3])], "next_state: double [0, 8, 2, 3]"),
+            ([("state", TensorProto.FLOAT, ["N", 8, 3, 2])], [NEXT], "state: float [0, 8, 3, 2]; next_state"),
+            ([("state", TensorProto.FLOAT, ["N", 8, "h", "w"])], [NEXT], "found state: float [0, 8, 0, 0]"),
+            (
+                [("state", TensorProto.FLOAT, ["N", 48])],
+                [("next_state", TensorProto.FLOAT, ["N", 48])],
+                "float [0, 48]",
+            ),
+        ],
+    )
+    def test_any_other_form_is_refused_with_what_was_wanted_and_what_was_found(
+        self, tmp_path: Path, states: list[Value], following: list[Value], told: str
+    ) -> None:
+        text = refusal(saved(tmp_path / "a.onnx", remembering(states, following)))
+        assert "wanted an input state and an output next_state: float (N, D, h, w) both" in text
+        assert told in text
+
+    def test_a_second_state_is_one_input_too_many(self, tmp_path: Path) -> None:
+        more: Value = ("more", TensorProto.FLOAT, ["N", 8, 2, 3])
+        assert "found frames: uint8 [0, 4, 6, 3]; more: float [0, 8, 2, 3]" in refusal(
+            saved(tmp_path / "a.onnx", remembering([STATE, more], [NEXT]))
+        )
+
+
 def external(place: str) -> TensorProto:
     """A tensor whose bytes are to be read from another file."""
     tensor = TensorProto(name="secret", data_type=TensorProto.UINT8, dims=[4])

@@ -76,21 +76,32 @@ class Backend(ABC):
     """Of the runtime."""
     depth: int = 1
     """How many batches may be in flight. ``submit`` more and it waits for the oldest."""
+    recurrent: bool = False
+    """Whether the model is a sequence model, whose labels hang on the batches before. Its ``depth`` is 1.
+
+    Picture n of every batch is then the next frame of video n: a batch of another length ends them all, as ``reset``.
+    """
+    _length = 0
+    """Of the batch before."""
 
     def submit(self, frames: NDArray[np.uint8]) -> Ticket:
         """Start labelling a batch.
 
         Args:
-            frames: uint8 (N, H, W, 3), BGR, of ``spec.size``. Leave it alone until ``wait`` has returned.
+            frames: uint8 (N, H, W, C) of ``spec.size`` and ``spec.channels``, BGR for 3. Leave it alone until ``wait``
+                has returned.
 
         Raises:
             ValueError: ``frames`` has another dtype or shape, or holds no picture.
             BackendError: the runtime failed; its own error is the cause.
         """
-        height, width = self.spec.size
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != (height, width, 3) or not len(frames):
+        shape = (*self.spec.size, self.spec.channels)
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != shape or not len(frames):
             got = f"{frames.dtype} {frames.shape}"
-            raise ValueError(f"frames must be uint8 (N, {height}, {width}, 3), got {got}")
+            raise ValueError(f"frames must be uint8 (N, {', '.join(map(str, shape))}), got {got}")
+        if self.recurrent and len(frames) != self._length:
+            self.reset()
+            self._length = len(frames)
         # Runtimes that read the picture where it lies want it in one piece, and refuse memory that is read-only.
         return self._submit(np.require(frames, requirements=("C", "W")))
 
@@ -107,6 +118,12 @@ class Backend(ABC):
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``submit`` and ``wait`` in one."""
         return self.wait(self.submit(frames))
+
+    def reset(self) -> None:  # noqa: B027 - most models have nothing to forget
+        """Forget the frames before, so that the next batch is the first: at a cut, and where another video begins.
+
+        A model that is not ``recurrent`` remembers nothing. Labels that are promised stay so.
+        """
 
     @abstractmethod
     def _submit(self, frames: NDArray[np.uint8]) -> Ticket: ...

@@ -36,6 +36,10 @@ class OnnxRuntimeBackend(Backend):
         if options.device == "cuda":
             raise BackendUnavailable("the onnxruntime backend runs on the CPU: use --device cpu, or --backend torch")
         self.spec = model.spec
+        self._state_shape = model.state_shape
+        self.recurrent = self._state_shape is not None
+        self._outputs = ["labels", "next_state"] if self.recurrent else ["labels"]
+        self._state: ort.OrtValue | None = None
         self.version = ort.__version__
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
@@ -49,12 +53,25 @@ class OnnxRuntimeBackend(Backend):
             raise ModelError(f"ONNX Runtime cannot load {model.path}: {str(error).splitlines()[0]}") from error
 
     def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
+        # Values of the runtime, not arrays: the state is never copied on its way from one frame to the next.
+        inputs = {"frames": ort.OrtValue.ortvalue_from_numpy(frames)}
+        if self._state_shape is not None:
+            inputs["state"] = _zeros(len(frames), self._state_shape) if self._state is None else self._state
         try:
-            (labels,) = self._session.run(["labels"], {"frames": frames})
+            labels, *states = self._session.run_with_ort_values(self._outputs, inputs)
         except _FAILURES as error:
             raise BackendError(f"ONNX Runtime failed on a batch: {str(error).splitlines()[0]}") from error
-        return Ticket(np.asarray(labels, dtype=np.uint8), frames)
+        self._state = states[0] if states else None
+        return Ticket(np.asarray(labels.numpy(), dtype=np.uint8), frames)
+
+    def reset(self) -> None:
+        """See ``Backend.reset``."""
+        self._state = None
 
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
         labels: NDArray[np.uint8] = ticket.handle
         return labels
+
+
+def _zeros(length: int, shape: tuple[int, int, int]) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(np.zeros((length, *shape), np.float32))

@@ -24,7 +24,9 @@ class OpenVinoBackend(Backend):
     """Runs on the CPU; every picture of a batch is a request of its own, which suits a CPU best.
 
     With the throughput hint two or more requests run side by side, one core or a few each: on two cores that gives
-    more pictures a second than one request over both. Outputs are read in place, without a copy.
+    more pictures a second than one request over both. Outputs are read in place, without a copy. A sequence model gets
+    all cores for one frame, whatever the hint, and two buffers for the state of each video: a frame reads the one and
+    writes the other, and then they change places.
     """
 
     name = "openvino"
@@ -35,23 +37,29 @@ class OpenVinoBackend(Backend):
         self.spec = model.spec
         self.version = ov.__version__.split("-")[0]
         self.device = _DEVICE
+        self.recurrent = model.state_shape is not None
+        self._state_shape = model.state_shape
+        self._states: list[tuple[ov.Tensor, ov.Tensor]] = []
+        """Of each picture of a batch: the state before it, and room for the one after it. Empty: nothing was seen."""
+        hint = "latency" if self.recurrent else options.hint
         core = ov.Core()
         self.precision = _precision(core, options.precision)
         config: dict[str, Any] = {
-            "PERFORMANCE_HINT": options.hint.upper(),
+            "PERFORMANCE_HINT": hint.upper(),
             "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
         }
         if options.threads is not None:
             config["INFERENCE_NUM_THREADS"] = options.threads
         try:
             network = core.read_model(model.graph.SerializeToString(), b"")
-            network.reshape({"frames": [1, *self.spec.size, 3]})
+            shapes = {"frames": [1, *self.spec.size, self.spec.channels]}
+            network.reshape(shapes if self._state_shape is None else shapes | {"state": [1, *self._state_shape]})
             self._compiled = core.compile_model(network, _DEVICE, config)
             optimal = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot load {model.path}: {_first_line(error)}") from error
         # One more than runs at a time: the next is ready when one ends, so that no core waits for Python.
-        self.depth = optimal + 1 if options.hint == "throughput" else 1
+        self.depth = optimal + 1 if hint == "throughput" else 1
         self._free: deque[ov.InferRequest] = deque()
         self._lent: deque[Ticket] = deque()
         """Batches whose labels are still promised. Their frames are kept, too: the runtime reads them in place."""
@@ -60,13 +68,28 @@ class OpenVinoBackend(Backend):
         while len(self._lent) >= self.depth:
             self._reclaim()
         requests = [self._request() for _ in frames]
+        if self._state_shape is not None:
+            self._hand_on(requests, self._state_shape)
         for request, frame in zip(requests, frames, strict=True):
             # shared_memory: the runtime reads the caller's picture where it lies.
-            request.set_input_tensor(ov.Tensor(frame[None], shared_memory=True))
+            request.set_tensor("frames", ov.Tensor(frame[None], shared_memory=True))
             request.start_async()
         ticket = Ticket(requests, frames)
         self._lent.append(ticket)
         return ticket
+
+    def _hand_on(self, requests: list[ov.InferRequest], shape: tuple[int, int, int]) -> None:
+        """Let each request read the state that the last one on its video wrote, and write into the other buffer."""
+        if not self._states:
+            self._states = [(_zeros(shape), _zeros(shape)) for _ in requests]
+        for request, (before, after) in zip(requests, self._states, strict=True):
+            request.set_tensor("state", before)
+            request.set_tensor("next_state", after)
+        self._states = [(after, before) for before, after in self._states]
+
+    def reset(self) -> None:
+        """See ``Backend.reset``."""
+        self._states = []  # new ones, not zeroed ones: a batch in flight writes into these
 
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
         if not any(ticket is lent for lent in self._lent):
@@ -78,7 +101,7 @@ class OpenVinoBackend(Backend):
                 request.wait()
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed on a batch: {_first_line(error)}") from error
-        outputs = [np.asarray(request.get_output_tensor().data) for request in ticket.handle]
+        outputs = [np.asarray(request.get_tensor("labels").data) for request in ticket.handle]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def _request(self) -> ov.InferRequest:
@@ -100,6 +123,10 @@ class OpenVinoBackend(Backend):
         while self._lent:
             self._reclaim()
         self._free.clear()
+
+
+def _zeros(shape: tuple[int, int, int]) -> ov.Tensor:
+    return ov.Tensor(np.zeros((1, *shape), np.float32))
 
 
 def _precision(core: ov.Core, wanted: str) -> str:

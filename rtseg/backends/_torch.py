@@ -42,6 +42,8 @@ class TorchBackend(Backend):
                 "use --backend openvino or onnxruntime"
             )
         self._labels = _build(model).to(self._device)
+        self.recurrent = model.state_shape is not None
+        self._state: Tensor | None = None
         if options.threads is not None:
             torch.set_num_threads(options.threads)
 
@@ -49,13 +51,22 @@ class TorchBackend(Backend):
         return Ticket(self._run(torch.from_numpy(frames)), frames)
 
     def _run(self, frames: Tensor) -> Tensor:
+        labels: Tensor
         amp = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16")
         try:
             with torch.no_grad(), amp:
-                labels: Tensor = self._labels(frames.to(self._device))
+                frames = frames.to(self._device)
+                if self.recurrent:
+                    labels, self._state = self._labels(frames, self._state)
+                else:
+                    labels = self._labels(frames)
         except RuntimeError as error:
             raise BackendError(f"torch failed on a batch: {str(error).splitlines()[0]}") from error
         return labels
+
+    def reset(self) -> None:
+        """See ``Backend.reset``."""
+        self._state = None
 
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
         return np.asarray(ticket.handle.cpu().numpy(), dtype=np.uint8)
@@ -72,6 +83,9 @@ def _device(wanted: str) -> str:
 def _build(model: ModelFile) -> LabelNetwork:
     spec = model.spec
     network = fuse_batch_norm(create_model(spec.architecture, len(spec.classes)))
+    state_shape = network.state_shape(*spec.size) if network.recurrent else None
+    if state_shape != model.state_shape:
+        raise ModelError(f"the state in {model.path} is not that of the network {spec.architecture!r} of this rtseg")
     stored = {tensor.name.removeprefix(_PREFIX): tensor for tensor in model.graph.graph.initializer}
     weights: dict[str, Tensor] = {}
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 import rtseg
-from rtseg.cli import data, evaluate, export, label, models, stream, train
+from rtseg.cli import average, data, evaluate, export, label, models, predict, stream, train
 from rtseg.errors import RtsegError
 
 __all__ = ["main"]
@@ -25,7 +25,9 @@ app = typer.Typer(
 )
 app.command("stream")(stream.stream)
 app.command("train")(train.train)
+app.command("average")(average.average)
 app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("models")(models.models)
 app.command("label")(label.label)
@@ -55,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _USAGE_ERROR as error:
         where = error.ctx.command_path if error.ctx is not None else "rtseg"
         return _complain(f"{error.format_message().rstrip('.')}: see `{where} --help`")
+    except typer.Abort:  # Ctrl-C where no command minds it: while a model is loaded, say
+        print("rtseg: stopped", file=sys.stderr)
+        return 130
     except OSError as error:
         if error.filename is None:
             raise  # not about something that the user named

@@ -6,7 +6,7 @@ import re
 
 from rtseg.errors import OptionError
 
-__all__ = ["parse_size"]
+__all__ = ["parse_numbers", "parse_range", "parse_size"]
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
@@ -19,3 +19,27 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
     if found is None:
         raise OptionError(f"{option} wants HEIGHTxWIDTH in pixels, e.g. 384x640; got {text!r}")
     return int(found[1]), int(found[2])
+
+
+def parse_numbers(text: str, option: str) -> tuple[float, ...]:
+    """Numbers with slashes between them, e.g. ``1/0.4/0.4``.
+
+    Raises:
+        OptionError: the text is not of that form.
+    """
+    try:
+        return tuple(float(part) for part in text.split("/"))
+    except ValueError as error:
+        raise OptionError(f"{option} wants numbers with slashes between them, e.g. 1/0.4; got {text!r}") from error
+
+
+def parse_range(text: str, option: str) -> tuple[float, float]:
+    """Two numbers, least and greatest, e.g. ``0.5/2``.
+
+    Raises:
+        OptionError: the text is not of that form.
+    """
+    numbers = parse_numbers(text, option)
+    if len(numbers) != 2:
+        raise OptionError(f"{option} wants two numbers with a slash between them, e.g. 0.5/2; got {text!r}")
+    return numbers[0], numbers[1]

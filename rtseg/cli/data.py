@@ -24,6 +24,9 @@ def _group() -> None:
 def check(
     place: str = typer.Argument(..., metavar="KIND:PATH", help="The data, as for --data of `rtseg train`."),
     split: list[str] = typer.Option([], help="A split to check; may be repeated. train and val unless given."),
+    channels: int = typer.Option(
+        3, help="As for `rtseg train`: 2 and 4 want pictures with a plane beside the colours."
+    ),
     output: Path | None = typer.Option(None, "--json", help="JSON file for all that was found."),
 ) -> None:
     """Read every picture and mask, list what will hurt with file names, and print how often each class occurs.
@@ -36,13 +39,14 @@ def check(
 
     from rtseg.datasets.check import check_data
     from rtseg.files import write_text
+    from rtseg.pictures import picture_channels
 
     console = Console()
 
     def shown(places: Iterable[int], name: str) -> Iterable[int]:
         return track(list(places), name, console=console, disable=not console.is_terminal, transient=True)
 
-    report = check_data(place, split or ("train", "val"), shown)
+    report = check_data(place, split or ("train", "val"), shown, channels=picture_channels(channels))
     if output is not None:
         write_text(output, json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n")
     table = Table("class")

@@ -21,8 +21,16 @@ def evaluate(
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     size: str = typer.Option("", help="Input size of the model, HEIGHTxWIDTH; its own unless given."),
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures."),
+    confusion: list[Path] = typer.Option(
+        [], help="File for the confusion matrix: .csv (pixels) or .png (a heat map); may be repeated."
+    ),
 ) -> None:
-    """Print mIoU, IoU of each class and pixel accuracy, every picture judged at the size of its truth."""
+    """Print IoU and boundary F-score of each class, pixel accuracy and, for a labelled video, flicker.
+
+    Every picture is judged at the size of its truth, void left out. Boundary F: contours that lie within 0.75 % of the
+    diagonal of each other (Csurka et al. 2013). Flicker: share of pixels whose label changes between two labelled
+    frames where the truth does not.
+    """
     from rich.console import Console
     from rich.progress import track
     from rich.table import Table
@@ -35,24 +43,35 @@ def evaluate(
         from rtseg.evaluation import Evaluation
     except ModuleNotFoundError as error:
         raise MissingExtra.of("evaluation", error.name, "train") from error
+    from rtseg.confusion import check_confusion_path, write_confusion
 
     if output is not None:
         check_writable(output, f"--output {output}")
-    console = Console()
+    for path in confusion:
+        check_confusion_path(path)
+        check_writable(path, f"--confusion {path}")
+    console = Console(markup=False, emoji=False, highlight=False)
     wanted = parse_size(size) if size else None
     with Evaluation(model, data, split, backend=backend, precision=precision, device=device, size=wanted) as evaluation:
         places = range(len(evaluation.dataset))
         facts = evaluation.run(track(places, "evaluating", console=console, disable=not console.is_terminal))
-    table = Table(
-        "class",
-        "IoU %",
-        title=f"{facts['model']} on {facts['data']}, {facts['backend']} {facts['precision']}",
-    )
+
+    def percent(share: float | None) -> str:
+        return f"{100 * share:.2f}" if share is not None else "-"
+
+    title = f"{facts['model']} on {facts['data']}"
+    console.print(f"{title}, {facts['backend']} {facts['precision']}", soft_wrap=True)
+    table = Table("class")
+    table.add_column("IoU %", justify="right")
+    table.add_column("boundary F %", justify="right")
     for name, iou in facts["iou"].items():
-        table.add_row(name, f"{100 * iou:.2f}" if iou is not None else "-")
+        table.add_row(name, percent(iou), percent(facts["boundary_f_by_class"][name]))
     table.add_section()
-    table.add_row("mIoU", f"{100 * facts['miou']:.2f}")
-    table.add_row("pixel accuracy", f"{100 * facts['pixel_accuracy']:.2f}")
+    table.add_row("mean (mIoU)", percent(facts["miou"]), percent(facts["boundary_f"]))
+    table.add_row("pixel accuracy", percent(facts["pixel_accuracy"]))
+    table.add_row("flicker", percent(facts["flicker"]))
     console.print(table)
     if output is not None:
         write_text(output, json.dumps(facts, indent=2) + "\n")
+    for path in confusion:
+        write_confusion(path, facts["confusion"], tuple(facts["iou"]), title)

@@ -12,7 +12,7 @@ __all__ = ["export"]
 
 
 def export(
-    checkpoint: Path = typer.Argument(..., help="best.pt or last.pt of a run folder."),
+    checkpoint: Path = typer.Argument(..., help="best.safetensors or last.safetensors of a run folder."),
     output: Path = typer.Option(..., "--output", "-o", help="The .onnx file to write."),
     name: str = typer.Option("", help="Name of the model; the file's stem unless given."),
     size: str = typer.Option("", help="HEIGHTxWIDTH of the input; that of the training's validation unless given."),

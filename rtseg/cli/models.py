@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from rich.table import Table
+
+    from rtseg.models.figures import NetworkFigures
 
 __all__ = ["models"]
 
-_SIZE = (384, 640)
-_CLASSES = 11
-"""Those of CamVid; their number hardly changes the cost."""
 
-
-def models() -> None:
-    """List the bundled models and the networks that can be trained."""
+def models(
+    names: list[str] = typer.Argument(
+        [], metavar="[NETWORK]...", help="Networks to tell of; all unless given. With --measure also with options."
+    ),
+    measure: bool = typer.Option(False, "--measure", help="Measure here, for some seconds each; needs rtseg[train]."),
+) -> None:
+    """List the bundled models and the networks that can be trained, with what they cost and how fast they are."""
     from rich.console import Console
 
     from rtseg.weights import bundled_models
 
     console = Console()
-    for name, path in bundled_models().items():
-        _describe(console, name, path)
-    _list_networks(console)
+    if measure:
+        _measure(console, names)
+        return
+    if not names:
+        for name, path in bundled_models().items():
+            _describe(console, name, path)
+    _list_networks(console, names)
 
 
 def _describe(console: Console, name: str, path: Path) -> None:
@@ -49,31 +59,67 @@ def _describe(console: Console, name: str, path: Path) -> None:
     console.print(facts)
 
 
-def _list_networks(console: Console) -> None:
-    from rich.table import Table
+def _list_networks(console: Console, names: list[str]) -> None:
+    """The figures that come with rtseg."""
+    from rtseg.errors import OptionError
+    from rtseg.models.figures import load_figures
+
+    figures = load_figures()
+    table = _table()
+    for name in names or figures.networks:
+        if name not in figures.networks:
+            raise OptionError(f"unknown network {name!r}; known are {', '.join(sorted(figures.networks))}")
+        _add(table, name, figures.networks[name])
+    console.print(table)
+    _explain(
+        console,
+        f"fps: {figures.runtime}, {figures.precision}, on {figures.processor}, {figures.cores} cores, {figures.date}; "
+        "`rtseg models --measure` measures here",
+    )
+
+
+def _measure(console: Console, names: list[str]) -> None:
+    from rich.live import Live
 
     from rtseg.errors import MissingExtra
-    from rtseg.models import MODELS
+    from rtseg.models import MODELS, channels_of
 
+    for name in names:
+        channels_of(name)  # a slip in the last name must not cost the minutes of those before it
     try:
-        from rtseg.models._cost import cost_of
+        from rtseg.deploy.speed import measure
+    except ModuleNotFoundError as error:
+        raise MissingExtra.of("measuring", error.name, "train") from error
+    table = _table()
+    with Live(table, console=console, auto_refresh=False) as live:
+        for name in names or MODELS:
+            _add(table, name, measure(name))
+            live.refresh()
+    _explain(console, "fps: OpenVINO on this machine")
 
-        costs = {name: cost_of(name, _CLASSES, _SIZE) for name in MODELS}
-    except (ModuleNotFoundError, MissingExtra):
-        console.print(f"networks for `rtseg train --model`: {', '.join(MODELS)}")
-        console.print(
-            "(their parameters and GFLOPs are shown once torch is there: pip install 'rtseg[train]')", markup=False
-        )
-        return
+
+def _table() -> Table:
+    from rich.table import Table
+
+    from rtseg.models.figures import SIZE
+
     table = Table("network for `rtseg train --model`")
-    table.add_column("parameters, M", justify="right")
-    table.add_column(f"GFLOPs at {_SIZE[0]}x{_SIZE[1]}", justify="right")
-    for name, cost in costs.items():
-        table.add_row(name, f"{cost.parameters / 1e6:.1f}", f"{cost.flops / 1e9:.1f}")
-    console.print(table)
+    for column in ("parameters, M", f"GFLOPs at {SIZE[0]}x{SIZE[1]}", "fps"):
+        table.add_column(column, justify="right")
+    return table
+
+
+def _add(table: Table, name: str, figures: NetworkFigures) -> None:
+    table.add_row(name, f"{figures.parameters / 1e6:.1f}", f"{figures.flops / 1e9:.1f}", f"{figures.fps:.1f}")
+
+
+def _explain(console: Console, how: str) -> None:
+    from rtseg.models.figures import CLASSES
+
     console.print(
-        f"counted for {_CLASSES} classes, one picture, the auxiliary heads of training left out; "
+        f"{how}. Counted for {CLASSES} classes, one picture, the auxiliary heads of training left out; "
         "2 FLOPs a multiply-add. Options go behind a colon, e.g. icnet:width=64 or fcn-resnet18:step=8,channels=1",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )

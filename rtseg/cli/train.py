@@ -6,9 +6,12 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import parse_size
+from rtseg.cli._options import parse_numbers, parse_range, parse_size
 
 __all__ = ["train"]
+
+_DATA, _NETWORK, _AUGMENTATION, _RECIPE, _MACHINE = "Data", "Network", "Augmentation", "Recipe", "Machine"
+"""Panels of the help."""
 
 
 def train(
@@ -17,29 +20,69 @@ def train(
         "--data",
         "-d",
         help="KIND:PATH, e.g. camvid:FOLDER or synthetic:street,frames=40; may be repeated.",
+        rich_help_panel=_DATA,
     ),
-    output: Path = typer.Option(..., "--output", "-o", help="Run folder: config, metrics, best.pt and last.pt."),
-    val_data: str = typer.Option("", help="KIND:PATH to validate on; the first --data unless given."),
-    model: str = typer.Option("icnet", "--model", "-m", help="Network; see `rtseg models`."),
-    init: Path | None = typer.Option(None, help="Checkpoint whose weights to begin with."),
-    size: str = typer.Option("384x640", help="HEIGHTxWIDTH at which the network is validated."),
-    crop: str = typer.Option("320x448", help="HEIGHTxWIDTH of training crops."),
-    epochs: int = typer.Option(150),
-    batch: int = typer.Option(8),
-    optimizer: str = typer.Option("adamw", help="adamw or sgd."),
-    lr: float = typer.Option(1e-3, help="Highest learning rate; falls by the poly schedule."),
-    weight_decay: float = typer.Option(0.01),
-    class_weights: str = typer.Option("enet", help="none, enet or median."),
-    ema: float = typer.Option(0.998, help="Decay of the averaged weights."),
-    amp: str = typer.Option("bf16", help="bf16 or none."),
-    eval_every: int = typer.Option(5, help="Epochs between validations."),
-    seed: int = typer.Option(0),
-    workers: int = typer.Option(2, help="Processes that load and augment."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
-    resume: bool = typer.Option(False, "--resume", help="Go on from last.pt in the run folder."),
+    output: Path = typer.Option(
+        ..., "--output", "-o", help="Run folder: config, metrics, TensorBoard, best and last checkpoint."
+    ),
+    val_data: str = typer.Option(
+        "", help="KIND:PATH to validate on; the first --data unless given.", rich_help_panel=_DATA
+    ),
+    model: str = typer.Option("icnet", "--model", "-m", help="Network; see `rtseg models`.", rich_help_panel=_NETWORK),
+    pretrained: bool = typer.Option(
+        False, "--pretrained", help="Begin with torchvision's published weights.", rich_help_panel=_NETWORK
+    ),
+    channels: int | None = typer.Option(
+        None, help="Of the pictures: 1 (grey), 2, 3 (colour, the default) or 4.", rich_help_panel=_NETWORK
+    ),
+    init: Path | None = typer.Option(None, help="Checkpoint whose weights to begin with.", rich_help_panel=_NETWORK),
+    size: str = typer.Option("384x640", help="HEIGHTxWIDTH of the model's input.", rich_help_panel=_NETWORK),
+    crop: str = typer.Option("320x448", help="HEIGHTxWIDTH of training crops.", rich_help_panel=_AUGMENTATION),
+    clip: int = typer.Option(
+        4, help="Frames of an example, for a network that remembers.", rich_help_panel=_AUGMENTATION
+    ),
+    preprocess: list[str] = typer.Option(
+        [],
+        help="Step before all else, in training as in the model: clahe:clip=2,tiles=8 or background:FILE; "
+        "may be repeated.",
+        rich_help_panel=_AUGMENTATION,
+    ),
+    scale: str = typer.Option(
+        "0.5/2", help="Least and greatest scale, as a share of the model's input.", rich_help_panel=_AUGMENTATION
+    ),
+    stretch: float = typer.Option(
+        1.25, help="Most that the aspect ratio is changed by, as a factor.", rich_help_panel=_AUGMENTATION
+    ),
+    flips: str = typer.Option("horizontal", help="horizontal, both or none.", rich_help_panel=_AUGMENTATION),
+    rotation: float = typer.Option(0.0, help="Largest angle in degrees, up to 180.", rich_help_panel=_AUGMENTATION),
+    colour: bool = typer.Option(True, help="Change brightness, contrast and colour.", rich_help_panel=_AUGMENTATION),
+    epochs: int = typer.Option(150, rich_help_panel=_RECIPE),
+    batch: int = typer.Option(8, help="Examples a step, of all processes together.", rich_help_panel=_RECIPE),
+    loss: str = typer.Option(
+        "ce", help="ce, asymmetric, ohem, dice, lovasz, or a sum such as ce+0.5*dice.", rich_help_panel=_RECIPE
+    ),
+    loss_weights: str = typer.Option(
+        "", help="Of each output, e.g. 1/0.4/0.4; the network's own unless given.", rich_help_panel=_RECIPE
+    ),
+    class_weights: str = typer.Option("enet", help="none, enet or median.", rich_help_panel=_RECIPE),
+    optimizer: str = typer.Option("adamw", help="adamw, adam or sgd.", rich_help_panel=_RECIPE),
+    lr: float = typer.Option(1e-3, help="Highest learning rate.", rich_help_panel=_RECIPE),
+    schedule: str = typer.Option("poly", help="How it falls: poly, cosine or step.", rich_help_panel=_RECIPE),
+    weight_decay: float = typer.Option(0.01, rich_help_panel=_RECIPE),
+    ema: float = typer.Option(0.998, help="Decay of the averaged weights.", rich_help_panel=_RECIPE),
+    amp: str = typer.Option("bf16", help="bf16, fp16 or none.", rich_help_panel=_MACHINE),
+    eval_every: int = typer.Option(5, help="Epochs between validations.", rich_help_panel=_RECIPE),
+    seed: int = typer.Option(0, rich_help_panel=_RECIPE),
+    workers: int = typer.Option(2, help="Processes that load and augment.", rich_help_panel=_MACHINE),
+    device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_MACHINE),
+    resume: bool = typer.Option(False, "--resume", help="Go on from the last checkpoint in the run folder."),
 ) -> None:
-    """Train a network; the best and the last state are kept in the run folder."""
+    """Train a network; the best and the last state are kept in the run folder.
+
+    On several GPUs or machines: torchrun --nproc-per-node 4 -m rtseg train ...
+    """
     from rtseg.errors import MissingExtra
+    from rtseg.training._augmentation import Augmentation
     from rtseg.training.options import TrainOptions
 
     options = TrainOptions(
@@ -47,15 +90,25 @@ def train(
         output=output,
         val_data=val_data or None,
         model=model,
+        pretrained=pretrained,
+        channels=channels,
         init=init,
         size=parse_size(size),
         crop=parse_size(crop, "--crop"),
+        clip=clip,
+        preprocess=tuple(preprocess),
+        augmentation=Augmentation(
+            scale=parse_range(scale, "--scale"), stretch=stretch, flips=flips, rotation=rotation, colour=colour
+        ),
         epochs=epochs,
         batch=batch,
+        loss=loss,
+        loss_weights=parse_numbers(loss_weights, "--loss-weights") if loss_weights else None,
+        class_weights=class_weights,
         optimizer=optimizer,
         lr=lr,
+        schedule=schedule,
         weight_decay=weight_decay,
-        class_weights=class_weights,
         ema=ema,
         amp=amp,
         eval_every=eval_every,
@@ -66,11 +119,11 @@ def train(
     )
     try:
         from rtseg.training import loop
+        from rtseg.training.checkpoint import LAST
     except ModuleNotFoundError as error:
         raise MissingExtra.of("training", error.name, "train") from error
     try:
-        scores = loop.train(options)
+        loop.train(options)
     except KeyboardInterrupt:
-        print(f"stopped; go on with the same command and --resume (state in {output}/last.pt)")
+        print(f"stopped; go on with the same command and --resume (state in {output / LAST})")
         raise typer.Exit(130) from None
-    print(f"best validation mIoU {100 * scores.miou:.2f} %, in {output}/best.pt")

@@ -21,6 +21,10 @@ class Dataset(ABC):
     palette: tuple[tuple[int, int, int], ...]
     """RGB, one colour a class."""
     licence: str
+    stores: tuple[int, ...] = (3,)
+    """How many channels its pictures can have; see ``rtseg.frame.Picture``."""
+    channels: int = 3
+    """How many they are to have, one of ``stores``; ``open_dataset`` sets it."""
     flaws: tuple[str, ...] = ()
     """What is wrong with the files as far as their names tell, e.g. a picture without a mask: a sentence each."""
 
@@ -29,15 +33,40 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
-        """Picture and labels at ``index``: uint8 (H, W, 3) BGR and uint8 (H, W), 255 where void.
+        """Picture and labels at ``index``: uint8 (H, W, ``channels``), BGR for 3, and uint8 (H, W), 255 where void.
 
         Args:
             index: 0 .. len - 1.
             epoch: data made on the fly differ from epoch to epoch; files do not.
 
         Raises:
-            DatasetError: a file is missing, cannot be read, or does not fit its partner.
+            DatasetError: a file is missing, cannot be read, has too few channels, or does not fit its partner.
         """
+
+    def sequence(self, index: int) -> str | None:
+        """Name of the video that the picture at ``index`` is a frame of; None where it stands for itself.
+
+        Pictures ``index - 1`` and ``index`` of one video are consecutive frames of it.
+        """
+        return None
+
+    def clip(self, index: int, epoch: int, length: int) -> list[tuple[Picture, Labels]]:
+        """What a sequence model is trained on: ``length`` labelled pictures, oldest first, last the one at ``index``.
+
+        They are the frames before it in its video, as the data set has them; before the first one, and for a single
+        picture, time stands still. A picture that comes more than once is the same array: do not write to it.
+
+        Raises:
+            DatasetError: as of ``load``.
+        """
+        places = [index]
+        video = self.sequence(index)
+        while len(places) < length:
+            first = places[0]
+            goes_back = video is not None and first > 0 and self.sequence(first - 1) == video
+            places.insert(0, first - 1 if goes_back else first)
+        loaded = {place: self.load(place, epoch) for place in dict.fromkeys(places)}
+        return [loaded[place] for place in places]
 
     def title(self, index: int) -> str:
         """What a message calls the picture at ``index``: its path, where it has one."""
@@ -55,7 +84,7 @@ _KINDS: dict[str, tuple[str, str]] = {
 }
 
 
-def open_dataset(text: str, split: str, *, strict: bool = True) -> Dataset:
+def open_dataset(text: str, split: str, *, strict: bool = True, channels: int = 3) -> Dataset:
     """The data set that ``text`` names.
 
     Args:
@@ -64,9 +93,10 @@ def open_dataset(text: str, split: str, *, strict: bool = True) -> Dataset:
             ``synthetic:fringes``; the file of each kind says the rest.
         split: ``train``, ``val`` or ``test``, as the data have it.
         strict: whether ``flaws`` are an error; else they can be read from the data set, which goes without the files.
+        channels: of the pictures: 3, or 2 or 4 where files hold a plane beside the colours; see ``decode_picture``.
 
     Raises:
-        OptionError: the kind is not known or the text is malformed.
+        OptionError: the kind is not known, has no pictures of ``channels``, or the text is malformed.
         DatasetError: the folder or the split is not there, or (``strict``) a file has no partner.
     """
     kind, _, argument = text.partition(":")
@@ -74,8 +104,13 @@ def open_dataset(text: str, split: str, *, strict: bool = True) -> Dataset:
     if place is None or not argument:
         raise OptionError(f"--data wants KIND:PATH with KIND one of {', '.join(sorted(_KINDS))}; got {text!r}")
     module, class_name = place
-    factory: Callable[[str, str], Dataset] = getattr(import_module(module), class_name)
-    dataset = factory(argument, split)
+    factory: type[Dataset] = getattr(import_module(module), class_name)
+    if channels not in factory.stores:
+        held = ", ".join(map(str, factory.stores))
+        raise OptionError(f"pictures of {text} have {held} channels, not {channels}: pairs: and boxes: can hold more")
+    make: Callable[[str, str], Dataset] = factory
+    dataset = make(argument, split)
+    dataset.channels = channels
     if strict and dataset.flaws:
         more = f" (and {len(dataset.flaws) - 1} more: see `rtseg data check`)" if len(dataset.flaws) > 1 else ""
         raise DatasetError(f"{dataset.flaws[0]}{more}")

@@ -12,7 +12,7 @@ from rtseg.datasets._masks import read_mask
 from rtseg.datasets._table import MaskTable
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
-from rtseg.pictures import decode_picture, natural_order
+from rtseg.pictures import PlanesError, decode_picture, natural_order
 from rtseg.sources import PICTURE_SUFFIXES
 
 __all__ = ["Pair", "PairedFiles", "list_pictures", "partners", "read_picture"]
@@ -43,7 +43,7 @@ class PairedFiles(Dataset):
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         pair = self.pairs[index]
-        picture = read_picture(pair.picture)
+        picture = read_picture(pair.picture, self.channels)
         labels = self.table(pair.mask).labels(read_mask(pair.mask), pair.mask)
         if labels.shape == picture.shape[:2]:
             return picture, labels
@@ -62,16 +62,18 @@ class PairedFiles(Dataset):
         """How the file ``mask`` is to be read."""
 
 
-def read_picture(path: Path) -> Picture:
-    """The picture in ``path``, BGR, uint8 (H, W, 3).
+def read_picture(path: Path, channels: int = 3) -> Picture:
+    """The picture in ``path``, uint8 (H, W, channels), BGR for 3; see ``decode_picture``.
 
     Raises:
-        DatasetError: it is missing or damaged.
+        DatasetError: it is missing or damaged, or holds no plane beside the colours where one is wanted.
     """
     try:
-        picture = decode_picture(path.read_bytes())
+        picture = decode_picture(path.read_bytes(), channels)
     except OSError as error:
         raise DatasetError(f"cannot read the picture {path}: {error.strerror}") from error
+    except PlanesError as error:
+        raise DatasetError(f"{path} {error}") from error
     if picture is None:
         raise DatasetError(f"{path} is no picture that can be read: damaged, cut off or too large")
     return picture

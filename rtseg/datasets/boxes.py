@@ -29,7 +29,7 @@ from rtseg.datasets._splits import choose
 from rtseg.datasets._table import Colour
 from rtseg.errors import DatasetError, SinkError
 from rtseg.files import write_text
-from rtseg.frame import Labels, Picture
+from rtseg.frame import CHANNELS, Labels, Picture
 
 __all__ = ["BACKGROUND", "FILE", "OBJECT", "PALETTE", "Box", "Boxes", "Drawn", "box_mask", "read_boxes", "write_boxes"]
 
@@ -86,6 +86,7 @@ class Boxes(Dataset):
     """
 
     palette = PALETTE
+    stores = CHANNELS
 
     def __init__(self, argument: str, split: str) -> None:
         arguments = parse_arguments("boxes", argument, places=["FOLDER"], options=("object", "val", "test", "lists"))
@@ -117,7 +118,7 @@ class Boxes(Dataset):
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         name = self._names[index]
-        picture = read_picture(self.folder / name)
+        picture = read_picture(self.folder / name, self.channels)
         return picture, box_mask(self._drawn[name], picture, self.folder / name)
 
 

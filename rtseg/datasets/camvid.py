@@ -54,6 +54,10 @@ class CamVid(Dataset):
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def sequence(self, index: int) -> str:
+        """See ``Dataset.sequence``: of ``Seq05VD_f00870.png`` it is ``Seq05VD``."""
+        return self._pairs[index][0].stem.partition("_")[0]
+
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         picture_path, labels_path = self._pairs[index]

@@ -66,7 +66,9 @@ class DataReport:
         }
 
 
-def check_data(text: str, splits: Sequence[str], track: _Track = lambda places, _: places) -> DataReport:
+def check_data(
+    text: str, splits: Sequence[str], track: _Track = lambda places, _: places, *, channels: int = 3
+) -> DataReport:
     """Read every picture of ``splits`` and tell what is wrong.
 
     Found are: files without partner, files that cannot be read, masks of another size than their picture, numbers and
@@ -77,9 +79,10 @@ def check_data(text: str, splits: Sequence[str], track: _Track = lambda places, 
         text: as for ``open_dataset``.
         splits: names of splits. One that cannot be opened is a problem, unless none can.
         track: wraps the places of a split and is told its name: for a progress bar.
+        channels: that the pictures must have, as for ``open_dataset``.
 
     Raises:
-        OptionError: ``text`` is malformed.
+        OptionError: ``text`` is malformed, or its kind has no pictures of ``channels``.
         DatasetError: no split can be opened.
     """
     problems: list[str] = []
@@ -87,7 +90,7 @@ def check_data(text: str, splits: Sequence[str], track: _Track = lambda places, 
     refusals: list[DatasetError] = []
     for split in splits:
         try:
-            opened.append((split, open_dataset(text, split, strict=False)))
+            opened.append((split, open_dataset(text, split, strict=False, channels=channels)))
         except DatasetError as error:
             refusals.append(error)
     if not opened:

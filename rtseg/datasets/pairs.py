@@ -8,6 +8,9 @@ Places: a folder without its subfolders. ``*`` stands for any folder, and what i
 that ``Tile 1/images/a.jpg`` meets ``Tile 1/masks/a.png`` under the key ``Tile 1/a``. ``{split}`` becomes ``train``,
 ``val`` or ``test``.
 
+For a network of 4 channels, pictures hold BGR and one plane more, for one of 2 grey and one more, as the alpha of a PNG
+or the fourth sample of an RGB TIFF; see ``rtseg.pictures.decode_picture``.
+
 Options:
     classes: needed; how masks are read. See ``rtseg.datasets._table``.
     void: numbers, colours or class names joined by ``+`` that are void besides.
@@ -32,6 +35,7 @@ from rtseg.datasets._files import Pair, PairedFiles, list_pictures, partners
 from rtseg.datasets._splits import SPLIT_OPTIONS, choose
 from rtseg.datasets._table import MaskTable, parse_table
 from rtseg.errors import DatasetError
+from rtseg.frame import CHANNELS
 from rtseg.pictures import natural_order
 
 __all__ = ["Pairs"]
@@ -47,6 +51,8 @@ class Pairs(PairedFiles):
         OptionError: the text is malformed.
         DatasetError: a folder is missing or empty, the table of classes cannot be used, or the split is empty.
     """
+
+    stores = CHANNELS
 
     def __init__(self, argument: str, split: str) -> None:
         arguments = parse_arguments("pairs", argument, places=["PICTURES", "MASKS"], options=_OPTIONS)

@@ -13,6 +13,9 @@ from rtseg.frame import Labels, Picture
 __all__ = ["SyntheticStreet"]
 
 _SIZE = (360, 600)
+_LAST_S = 600.0
+"""Pictures show a street up to so many seconds after the camera set out."""
+_CLIP_FPS = 10.0
 _SEEDS = {"train": 1_000_000, "val": 2_000_000, "test": 3_000_000}
 """Streets of the splits never meet. ``--source demo`` is seed 0 and in none of them."""
 
@@ -41,8 +44,13 @@ class SyntheticStreet(Dataset):
 
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
+        return self.clip(index, epoch, 1)[0]
+
+    def clip(self, index: int, epoch: int, length: int) -> list[tuple[Picture, Labels]]:
+        """See ``Dataset.clip``: the same street at so many moments, ten a second."""
         from rtseg.sources._street import Street
 
         seed = self._first_seed + epoch * self._frames + index
-        moment_s = float(np.random.default_rng(seed).uniform(0, 600))
-        return Street(_SIZE, seed=seed).render(moment_s)
+        street = Street(_SIZE, seed=seed)
+        moment_s = float(np.random.default_rng(seed).uniform(0, _LAST_S))
+        return [street.render(max(0.0, moment_s - back / _CLIP_FPS)) for back in reversed(range(length))]

@@ -17,11 +17,15 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
 from rtseg.backends import open_backend
 from rtseg.errors import CheckpointError, MissingExtra, ModelError, SinkError
+from rtseg.frame import Picture
+from rtseg.models import channels_of
 from rtseg.models._labels import LabelNetwork, fuse_batch_norm
 from rtseg.models._network import Network
+from rtseg.pictures import picture_channels
 from rtseg.preprocess import resize
 from rtseg.sources._street import Street
 from rtseg.spec import ModelSpec, write_spec
@@ -32,6 +36,9 @@ __all__ = ["export_checkpoint", "export_network"]
 _OPSET = 18
 _MIN_AGREEMENT = 0.9995
 """Share of pixels on which the file must agree with torch fp32."""
+_PROOF_FRAMES = 4
+_PROOF_FPS = 10.0
+"""Of each street, where a state is carried from frame to frame."""
 
 
 def export_checkpoint(
@@ -40,7 +47,7 @@ def export_checkpoint(
     """Make a model file of a training checkpoint.
 
     Args:
-        checkpoint: ``best.pt`` or ``last.pt`` of a run folder.
+        checkpoint: ``best.safetensors`` or ``last.safetensors`` of a run folder.
         output: the ``.onnx`` file to write.
         name: what the model is called; the stem of ``output`` unless given.
         size: (H, W) of its input, in pixels; the size it was evaluated at in training unless given.
@@ -73,6 +80,7 @@ def _spec_from(state: dict[str, Any], path: Path, name: str, size: tuple[int, in
             classes=tuple(state["classes"]),
             palette=tuple(tuple(colour) for colour in state["palette"]),
             size=size,
+            channels=picture_channels(channels_of(state["architecture"])),
             architecture=state["architecture"],
             trained_on=state["trained_on"],
             licence=state["licence"],
@@ -89,7 +97,8 @@ def export_network(network: Network, spec: ModelSpec, output: Path) -> None:
     """Write ``network`` as a model file with fp16-stored weights; it appears under its name only once proven.
 
     Raises:
-        ModelError: the file disagrees with torch on more than 0.05 % of the pixels of drawn streets.
+        ModelError: the file disagrees with torch on more than 0.05 % of the pixels of drawn streets, of which a
+            sequence model sees a few frames each.
         SinkError: the file cannot be written.
         MissingExtra: the exporter's package is not installed.
     """
@@ -154,16 +163,21 @@ def _trace(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
 
 
 def _export(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
-    example = torch.zeros((2, *size, 3), dtype=torch.uint8)
+    channels = picture_channels(network.network.channels)
+    example: tuple[Tensor, ...] = (torch.zeros((2, *size, channels), dtype=torch.uint8),)
+    recurrent = network.network.recurrent
+    if recurrent:
+        example = (*example, torch.zeros((2, *network.network.state_shape(*size))))
+    batch = torch.export.Dim("N", min=1, max=1024)
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")  # about the exporter's own internals
             program = torch.onnx.export(
                 network,
-                (example,),
-                input_names=["frames"],
-                output_names=["labels"],
-                dynamic_shapes=({0: torch.export.Dim("N", min=1, max=1024)},),
+                example,
+                input_names=["frames", "state"] if recurrent else ["frames"],
+                output_names=["labels", "next_state"] if recurrent else ["labels"],
+                dynamic_shapes=tuple({0: batch} for _ in example),
                 opset_version=_OPSET,
                 dynamo=True,
                 verbose=False,
@@ -237,11 +251,31 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _prove(path: Path, reference: LabelNetwork, size: tuple[int, int]) -> None:
-    frames = np.stack([resize(Street((540, 960), seed=seed).render(3.0 * seed)[0], size) for seed in range(4)])
-    with torch.no_grad():
-        wanted = reference(torch.from_numpy(frames)).numpy()
-    with open_backend("openvino", path, precision="fp32") as backend:
-        got = np.concatenate([backend.infer(frame[None]).copy() for frame in frames])
-    agreement = float((wanted == got).mean())
+    """Compare the file with torch on the frames of a few streets, the state carried from one to the next."""
+    recurrent = reference.network.recurrent
+    moments = range(_PROOF_FRAMES) if recurrent else range(1)
+    agreements: list[float] = []
+    with open_backend("openvino", path, precision="fp32") as backend, torch.no_grad():
+        for seed in range(4):
+            street = Street((540, 960), seed=seed)
+            backend.reset()
+            state: Tensor | None = None
+            for moment in moments:
+                picture = resize(street.render(3.0 * seed + moment / _PROOF_FPS)[0], size)
+                frames = _with_planes(picture, backend.spec.channels)[None]
+                if recurrent:
+                    wanted, state = reference(torch.from_numpy(frames), state)
+                else:
+                    wanted = reference(torch.from_numpy(frames))
+                agreements.append(float((wanted.numpy() == backend.infer(frames)).mean()))
+    agreement = float(np.mean(agreements))
     if agreement < _MIN_AGREEMENT:
         raise ModelError(f"the exported graph agrees with torch on only {agreement:.2%} of pixels: not written")
+
+
+def _with_planes(picture: Picture, channels: int) -> Picture:
+    """A BGR picture as one of ``channels``: the plane beside the colours is its green turned by 180 degrees."""
+    if channels == 3:
+        return picture
+    base = picture if channels == 4 else picture[..., 2:]
+    return np.concatenate((base, picture[::-1, ::-1, 1:2]), axis=2)

@@ -29,7 +29,7 @@ _ONES = re.compile(r"\.ones$")
 """Name of the map of ``rtseg.models.deeplab.ImagePooling``."""
 _LOCAL = {
     *("ArgMax", "AveragePool", "Cast", "Clip", "Conv", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity"),
-    *("MaxPool", "ReduceMean", "Relu", "Sigmoid", "Transpose"),
+    *("MaxPool", "ReduceMean", "Relu", "Sigmoid", "Tanh", "Transpose"),
 }
 """Operators that treat every place of a map alike, whatever its size; ``_is_local`` knows more, on conditions."""
 
@@ -59,8 +59,11 @@ def at_size(model: ModelFile, size: tuple[int, int]) -> ModelFile:
         if _PYRAMID.search(tensor.name) or _ONES.search(tensor.name):
             _remake(tensor, model.spec.size, size)
     for value in (*graph.graph.input, *graph.graph.output):
-        for dim, length in zip(value.type.tensor_type.shape.dim[1:3], size, strict=True):
-            dim.dim_value = length
+        dims = value.type.tensor_type.shape.dim
+        # The state of a sequence model is (N, D, h, w), frames and labels begin with (N, H, W).
+        places = dims[2:4] if value.name in ("state", "next_state") else dims[1:3]
+        for dim, length, old in zip(places, size, model.spec.size, strict=True):
+            dim.dim_value = dim.dim_value * length // old
     del graph.graph.value_info[:]  # shapes in between, where a tool noted them
     spec = replace(model.spec, size=size, miou=None, measured_on="", extra={})
     write_spec(graph, spec)

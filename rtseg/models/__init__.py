@@ -1,7 +1,8 @@
 """The networks, by name. Each maps a normalised picture to logits; ``rtseg.deploy.export`` adds head and tail.
 
 A network takes float (N, channels, H, W) and returns logits at its own stride; in training mode it returns a tuple
-of logits, the main prediction first, whose weights in the loss are ``loss_weights``.
+of logits, the main prediction first, whose weights in the loss are ``loss_weights``. A sequence model (``recurrent``)
+takes and returns a state as well.
 
 The architecture of a network is one text, ``NAME`` or ``NAME:key=value,key=value``, e.g. ``icnet:width=64``. It is
 what ``--model`` takes, what checkpoints and model files keep, and all that is needed to build the network again.
@@ -19,10 +20,11 @@ from rtseg.errors import MissingExtra, OptionError
 if TYPE_CHECKING:
     from rtseg.models._network import Network
 
-__all__ = ["MODELS", "create_model", "is_known"]
+__all__ = ["MODELS", "channels_of", "create_model", "is_known"]
 
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "icnet": ("rtseg.models.icnet", "ICNet", {}),
+    "icnet-gru": ("rtseg.models.icnet_gru", "ICNetGRU", {}),
     "icnet-resnet18": ("rtseg.models.icnet_resnet", "ICNetResNet", {"depth": 18}),
     "icnet-resnet50": ("rtseg.models.icnet_resnet", "ICNetResNet", {"depth": 50}),
     "deeplabv3-mobilenet": ("rtseg.models.deeplab", "DeepLabV3", {"backbone": "mobilenet_v3_large"}),
@@ -55,7 +57,8 @@ def create_model(architecture: str, classes: int, *, pretrained: bool = False, *
         pretrained: begin with the weights that torchvision publishes, fetched once and kept by torch. The first
             convolution is adapted to ``channels``, a head made for another number of classes begins anew.
         options: of the network, e.g. ``width`` for ICNet; they go before those in the text. Every network takes
-            ``channels``: 1 (grey), 2, 3 (RGB, the default) or 4 of the input.
+            ``channels``: 1 (grey, mixed of BGR), 2 (grey and a second plane), 3 (RGB, the default) or 4 (RGB and a
+            fourth plane) of the input.
 
     Raises:
         OptionError: the name or an option is not known, or a value is out of range.
@@ -79,6 +82,18 @@ def create_model(architecture: str, classes: int, *, pretrained: bool = False, *
     if fetch:
         network.load_published()
     return network
+
+
+def channels_of(architecture: str) -> int:
+    """The ``channels`` that are written in ``architecture``, or 3: known before there are classes to build it for.
+
+    Raises:
+        OptionError: the name is not known, or the options cannot be read.
+    """
+    channels = _parse(architecture)[1].get("channels", 3)
+    if type(channels) is not int or channels not in (1, 2, 3, 4):
+        raise OptionError(f"a network takes pictures of 1 to 4 channels, got {_written(channels)!r}")
+    return channels
 
 
 def is_known(architecture: str) -> bool:

@@ -6,67 +6,95 @@ from copy import deepcopy
 from itertools import chain
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rtseg.errors import OptionError
+from rtseg.frame import Picture
 from rtseg.models._network import Network
+from rtseg.pictures import picture_channels
 
-__all__ = ["MEAN", "STD", "LabelNetwork", "fuse_batch_norm", "normalise"]
+__all__ = ["MEAN", "OTHER_MEAN", "OTHER_STD", "STD", "LabelNetwork", "fuse_batch_norm", "normalise", "to_planes"]
 
 MEAN = (0.485, 0.456, 0.406)
 """RGB mean of ImageNet, of values in [0, 1]; what torchvision's weights expect."""
 STD = (0.229, 0.224, 0.225)
 """RGB standard deviation of ImageNet."""
+OTHER_MEAN, OTHER_STD = 0.5, 0.25
+"""Of a plane beside the colours, whatever it means: its values then span -2 .. 2, much as those of the colours do."""
 _LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in grey, as cv2 has them (ITU-R BT.601)."""
 
 
+def to_planes(picture: Picture) -> Tensor:
+    """A picture, uint8 (H, W, C), as ``normalise`` takes it, uint8 (C, H, W), a copy.
+
+    BGR becomes RGB; the plane beside it, or beside grey, stays the last.
+    """
+    planes = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+    return _rgb_first(planes[None])[0].clone(memory_format=torch.contiguous_format)
+
+
 def normalise(pictures: Tensor, channels: int = 3) -> Tensor:
-    """RGB, values 0..255, to what a network of ``channels`` is trained on, channels last in memory.
+    """Planes, values 0..255, to what a network of ``channels`` is trained on, channels last in memory.
 
     Args:
-        pictures: uint8 or float (N, 3, H, W), RGB.
-        channels: of the network: 3, or 1 for grey.
+        pictures: uint8 or float (N, C, H, W), planes in the order of ``to_planes``: RGB for networks of 3 channels and
+            of 1, which see grey; RGB and a fourth plane for 4; grey and a second plane for 2.
+        channels: of the network.
 
     Returns:
-        float (N, channels, H, W), of mean 0 and deviation 1 over ImageNet.
+        float (N, channels, H, W): colours and grey of mean 0 and deviation 1 over ImageNet, another plane by
+        ``OTHER_MEAN`` and ``OTHER_STD``.
 
     Raises:
-        OptionError: colour pictures cannot be made into ``channels``.
+        ValueError: the pictures have another number of planes than a network of ``channels`` is given.
     """
+    if pictures.shape[1] != picture_channels(channels):
+        wanted = picture_channels(channels)
+        raise ValueError(f"pictures must be (N, {wanted}, H, W) for {channels} channels, got {tuple(pictures.shape)}")
     scale, shift = (part.to(pictures.device) for part in _scale_and_shift(channels))
     return (_mixed(pictures.float(), channels) * scale + shift).contiguous(memory_format=torch.channels_last)
 
 
 def _scale_and_shift(channels: int) -> tuple[Tensor, Tensor]:
     """Of values 0..255, float (1, channels, 1, 1) each."""
-    if channels not in (1, 3):
-        raise OptionError(
-            f"pictures are read in colour or grey: a network of {channels} channels can be used from Python only"
-        )
-    mean, std = (_mixed(torch.tensor(values).view(1, 3, 1, 1), channels) for values in (MEAN, STD))
+    mean, std = _per_channel(MEAN, OTHER_MEAN, channels), _per_channel(STD, OTHER_STD, channels)
     return 1 / (255 * std), -mean / std
 
 
-def _mixed(rgb: Tensor, channels: int) -> Tensor:
-    """(N, 3, H, W) -> (N, channels, H, W)."""
-    if channels == 3:
-        return rgb
-    red, green, blue = (rgb[:, place : place + 1] * weight for place, weight in enumerate(_LUMA))
+def _per_channel(colours: tuple[float, ...], other: float, channels: int) -> Tensor:
+    """Constants of R, G and B, and of one more plane, for what a network sees of them: (1, channels, 1, 1)."""
+    seen = _mixed(torch.tensor(colours).view(1, 3, 1, 1), 3 if channels > 2 else 1)
+    return torch.cat((seen, torch.full((1, 1, 1, 1), other)), dim=1)[:, :channels]
+
+
+def _mixed(planes: Tensor, channels: int) -> Tensor:
+    """What a network of ``channels`` is given -> (N, channels, H, W): RGB is mixed to grey for one channel."""
+    if channels > 1:
+        return planes
+    red, green, blue = (planes[:, place : place + 1] * weight for place, weight in enumerate(_LUMA))
     return red + green + blue
 
 
+def _rgb_first(planes: Tensor) -> Tensor:
+    """(N, C, H, W) in the order of a picture to that of ``to_planes``."""
+    if planes.shape[1] == 2:
+        return planes
+    if planes.shape[1] == 3:
+        return planes.flip(1)
+    return torch.cat((planes[:, :3].flip(1), planes[:, 3:]), dim=1)
+
+
 class LabelNetwork(nn.Module):
-    """``frames`` uint8 (N, H, W, 3) BGR -> ``labels`` uint8 (N, H, W), in evaluation mode.
+    """``frames`` uint8 (N, H, W, C), see ``rtseg.frame.Picture`` -> ``labels`` uint8 (N, H, W), in evaluation mode.
 
-    Normalisation by ``MEAN`` and ``STD`` (after mixing to grey, for a network of one channel), bilinear upsampling of
-    the logits to (H, W) with ``align_corners=False``, and argmax are inside.
-
-    Raises:
-        OptionError: the network takes neither colour nor grey pictures.
+    C is 3 (BGR) for networks of three channels and of one, else the network's. Normalisation as by ``normalise`` (after
+    mixing to grey, for a network of one channel), bilinear upsampling of the logits to (H, W) with
+    ``align_corners=False``, and argmax are inside. Around a recurrent network, the second argument is the state,
+    float32 (N, D, h, w), zeros if None, and ``(labels, next_state)`` is returned.
     """
 
     def __init__(self, network: Network) -> None:
@@ -78,11 +106,21 @@ class LabelNetwork(nn.Module):
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, state: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Class ids of a batch; see the class."""
+        pictures = self._pictures(frames)
+        if not self.network.recurrent:
+            return self._labels(self.network(pictures))
+        logits, next_state = self.network(pictures, state)
+        return self._labels(logits), next_state
+
+    def _pictures(self, frames: Tensor) -> Tensor:
         # The cast comes first: TensorRT's parser refuses to permute uint8.
-        rgb = frames.float().permute(0, 3, 1, 2).flip(1)
-        logits = cast(Tensor, self.network(_mixed(rgb, self.network.channels) * self.scale + self.shift)).float()
+        planes = _rgb_first(frames.float().permute(0, 3, 1, 2))
+        return _mixed(planes, self.network.channels) * self.scale + self.shift
+
+    def _labels(self, logits: Tensor) -> Tensor:
+        logits = logits.float()
         if self.network.stride > 1:
             logits = F.interpolate(
                 logits, scale_factor=float(self.network.stride), mode="bilinear", align_corners=False

@@ -28,6 +28,10 @@ class Network(nn.Module):
     """Names of the submodules that only training uses; inference does without their weights."""
     loss_weights: tuple[float, ...] = (1.0,)
     """Weight in the training loss of each output that the training mode returns."""
+    coarse_labels: bool = False
+    """Whether training compares each output with labels made as small as it, instead of enlarging the output."""
+    recurrent: bool = False
+    """Whether it is a sequence model: what it says of a picture hangs on those before it. ``forward`` differs then."""
     architecture: str = ""
     """The text from which ``create_model`` makes this network again; it sets it."""
 
@@ -42,8 +46,16 @@ class Network(nn.Module):
         """Logits (N, classes, H / s, W / s) for float (N, channels, H, W); in training mode a tuple.
 
         The first of the tuple is the main prediction, with ``s = stride``; the others have strides of their own.
+
+        A recurrent network is called with a second argument ``state``, float (N, D, h, w) of ``state_shape``, and
+        returns the above and, behind it, the state that belongs to the next picture. None stands for zeros: nothing
+        has been seen yet.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
+
+    def state_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """(D, h, w) of the state of a recurrent network for pictures of (height, width), in pixels."""
+        raise NotImplementedError(f"{type(self).__name__} keeps no state")
 
     def load_published(self) -> None:
         """Begin with the weights that torchvision publishes.

@@ -102,16 +102,14 @@ def adapt_kernel(kernel: Tensor, channels: int) -> Tensor:
 
     Args:
         kernel: (out, 3, h, w).
-        channels: 1: the sum over RGB; 2: half of it each; 4: RGB as it is, and a fourth that begins at zero.
+        channels: 1: the sum over RGB; 2: that, and a second that begins at zero, as nobody knows what it will mean; 4:
+            RGB as it is, and such a fourth.
 
     Returns:
         (out, channels, h, w).
     """
-    if channels == 3:
-        return kernel
-    if channels == 4:
-        return torch.cat((kernel, torch.zeros_like(kernel[:, :1])), dim=1)
-    return kernel.sum(1, keepdim=True).expand(-1, channels, -1, -1) / channels
+    seen = kernel if channels >= 3 else kernel.sum(1, keepdim=True)
+    return torch.cat((seen, torch.zeros_like(seen[:, :1])), dim=1)[:, :channels]
 
 
 def prefixed(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:

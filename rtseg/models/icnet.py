@@ -134,6 +134,7 @@ class Cascade(Network):
 
     multiple = 32
     stride = 4
+    coarse_labels = True  # "cascade label guidance", section 3.4
     auxiliary = ("fuse_low.classify", "fuse_high.classify")
 
     def __init__(self, classes: int, channels: int, loss_weights: tuple[float, ...]) -> None:
@@ -169,9 +170,16 @@ class Cascade(Network):
 
     def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits at 1/4 of float (N, channels, H, W); in training mode also those at 1/8 and 1/16."""
+        return self.fuse(pictures, *self.coarse(pictures))
+
+    def coarse(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """What the two lower branches see: features at 1/16 and, of ``conv5_4``, at 1/32."""
         # Halving by a 2x2 mean is what bilinear resizing by exactly one half computes.
         half = self.shared(F.avg_pool2d(pictures, 2))
-        low = self.conv5_4(self.pyramid(self.deep(F.avg_pool2d(half, 2))))
+        return half, self.conv5_4(self.pyramid(self.deep(F.avg_pool2d(half, 2))))
+
+    def fuse(self, pictures: Tensor, half: Tensor, low: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """``forward`` from the features of the two lower branches on."""
         middle, logits_16 = self.fuse_low(low, half)
         fine, logits_8 = self.fuse_high(middle, self.high(pictures))
         logits_4: Tensor = self.classify(_double(fine))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 from rtseg.errors import SinkError
 from rtseg.frame import Frame, Labels, Picture
 from rtseg.sinks import Sink
-from rtseg.sinks._part import part_path, reason
+from rtseg.sinks._part import check_folder_writable, part_path, reason
 from rtseg.sinks._png import HEAD, MARK, palette_png
 from rtseg.spec import VOID, ModelSpec
 
-__all__ = ["MasksSink"]
+__all__ = ["MasksSink", "mask_palette"]
 
 _VOID_COLOUR = (224, 224, 192)  # as PASCAL VOC has it
 
@@ -40,9 +39,9 @@ class MasksSink(Sink):
         """
         self.folder = folder
         self.name = f"masks {folder}"
-        self._palette = _palette(spec)
+        self._palette = mask_palette(spec)
         self._used: set[str] = set()
-        self._check()
+        check_folder_writable(folder, self.name)
 
     def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
         """Write the mask of one frame; see ``Sink``."""
@@ -83,17 +82,9 @@ class MasksSink(Sink):
             if MARK not in file.read(HEAD):
                 raise SinkError(f"{path} is there already and no mask of rtseg: choose another folder for the masks")
 
-    def _check(self) -> None:
-        place = next(there for there in (self.folder, *self.folder.absolute().parents) if there.exists())
-        if not place.is_dir():
-            raise SinkError(f"{self.name} cannot be written, {place} is a file: choose another folder")
-        try:
-            tempfile.TemporaryFile(dir=place).close()
-        except OSError as error:
-            raise SinkError(f"{self.name} cannot be written, {reason(error)}: choose another folder") from error
 
-
-def _palette(spec: ModelSpec) -> NDArray[np.uint8]:
+def mask_palette(spec: ModelSpec) -> NDArray[np.uint8]:
+    """RGB of every label, uint8 (256, 3): the colours of the classes, and that of void."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(spec.palette)] = spec.palette
     palette[VOID] = _VOID_COLOUR

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
 from rtseg.errors import SinkError
 
-__all__ = ["PartFile", "check_writable", "part_path", "reason"]
+__all__ = ["PartFile", "check_folder_writable", "check_writable", "part_path", "reason"]
 
 SYNC_S: Final = 2.0
 """Longest time, in seconds, that what was written may be in the memory of the machine alone."""
@@ -58,6 +59,25 @@ def check_writable(path: Path, what: str) -> None:
             part.unlink()
     except OSError as error:
         raise SinkError(f"{what} cannot be written, {reason(error)}: choose another place") from error
+
+
+def check_folder_writable(folder: Path, what: str) -> None:
+    """Find out before a long run whether files can be made in ``folder``, leaving nothing behind.
+
+    Args:
+        folder: need not be there; then the nearest of its parents is tried.
+        what: how the message begins, e.g. ``masks out``.
+
+    Raises:
+        SinkError: it or a parent is a file, or nothing can be made there.
+    """
+    place = next(there for there in (folder, *folder.absolute().parents) if there.exists())
+    if not place.is_dir():
+        raise SinkError(f"{what} cannot be written, {place} is a file: choose another folder")
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise SinkError(f"{what} cannot be written, {reason(error)}: choose another folder") from error
 
 
 class PartFile:

@@ -80,6 +80,8 @@ class Source(ABC):
     """Short, without folders or passwords: fit for a title, a message and the name of an output file."""
     live: bool = False
     """A camera or stream: frames cannot wait. Final once the first frame has been read."""
+    channels: int = 3
+    """Of its pictures; see ``rtseg.frame.Picture``."""
     fps: float | None = None
     """Nominal frame rate, known (if at all) once the first frame has been read."""
     frame_count: int | None = None
@@ -100,6 +102,18 @@ class Source(ABC):
     def stop(self) -> None:
         """Ask the reading thread to end after the frame in hand. Any thread may call it, more than once."""
         self._stop.set()
+
+    def give(self, channels: int) -> None:
+        """Have pictures of so many ``channels`` from now on; to be said before the first frame is read.
+
+        Raises:
+            OptionError: the source has none: videos, cameras and what is drawn are in colour, and nothing else.
+        """
+        if channels != self.channels:
+            raise OptionError(
+                f"{self.name} gives {self.channels} channels, and the model wants {channels}: "
+                "give pictures, in a folder, that hold them"
+            )
 
     @property
     def stopped(self) -> bool:

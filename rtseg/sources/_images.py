@@ -14,10 +14,10 @@ import numpy as np
 
 from rtseg.errors import SourceError, SourceNotFound
 from rtseg.frame import Frame, Picture
-from rtseg.pictures import decode_picture, natural_order
+from rtseg.pictures import PlanesError, decode_picture, natural_order
 from rtseg.sources import PICTURE_SUFFIXES, Source, SourceOptions
 
-__all__ = ["ImagesSource"]
+__all__ = ["ImagesSource", "find_pictures"]
 
 _FPS = 25.0
 _WORKERS = min(4, max(2, os.cpu_count() or 2))
@@ -28,12 +28,11 @@ _KINDS = "PNG, JPEG, TIFF, BMP, WebP, PGM"
 class ImagesSource(Source):
     """The pictures of a folder or a glob, or one picture, in natural order (``2.png`` before ``10.png``).
 
-    They follow each other at 25 per second. Each comes in its own size, turned as its EXIF tag asks, 16-bit
-    scaled to 8, grey as BGR, without transparency. A few threads decode ahead, no more than eight pictures. A
-    damaged picture is skipped, counted in ``damaged`` and noted in ``damaged_names``.
+    They follow each other at 25 per second. Each comes in its own size, as ``decode_picture`` makes it: BGR, or with
+    the plane beside the colours that ``give`` asked for. A few threads decode ahead, no more than eight pictures. A
+    damaged picture is skipped, counted in ``damaged`` and noted in ``damaged_names``; one without that plane is an
+    error.
     """
-
-    """File names of the pictures that could not be decoded."""
 
     def __init__(self, where: str | Path, options: SourceOptions) -> None:
         """Find the pictures; none is opened yet.
@@ -46,11 +45,15 @@ class ImagesSource(Source):
             SourceNotFound: no picture lies there.
         """
         self._where = where
-        self._paths = _find(where)
+        self._paths = find_pictures(where)
         super().__init__(_name(Path(where)), options)
         self.damaged_names = []
         self.fps = _FPS
         self.frame_count = len(self._paths)
+
+    def give(self, channels: int) -> None:
+        """See ``Source.give``: whether the files hold the plane is seen when they are read."""
+        self.channels = channels
 
     def _read(self) -> Iterator[Frame]:
         first = 0 if self.options.start_s <= 0 else int(np.ceil(self.options.start_s * _FPS - 1e-6))
@@ -78,7 +81,7 @@ class ImagesSource(Source):
         for path in paths:
             if self.stopped:
                 return
-            waiting.append((path, pool.submit(_decode, path)))
+            waiting.append((path, pool.submit(_decode, path, self.channels)))
             if len(waiting) == _AHEAD:
                 done, picture = waiting.popleft()
                 yield done, picture.result()
@@ -87,8 +90,12 @@ class ImagesSource(Source):
             yield done, picture.result()
 
 
-def _find(where: str | Path) -> list[Path]:
-    """The pictures at ``where``, in natural order."""
+def find_pictures(where: str | Path) -> list[Path]:
+    """The pictures at ``where``, in natural order: of a folder (not of its subfolders) or a glob, or the one itself.
+
+    Raises:
+        SourceNotFound: no picture lies there.
+    """
     path = Path(where)
     if path.is_dir():
         found = list(path.iterdir())
@@ -112,9 +119,15 @@ def _name(where: Path) -> str:
     return plain[-1] if plain else "pictures"
 
 
-def _decode(path: Path) -> Picture | None:
-    """The picture in ``path``, BGR, uint8 (H, W, 3); None where it is damaged, unreadable or too large."""
+def _decode(path: Path, channels: int) -> Picture | None:
+    """The picture in ``path``, uint8 (H, W, channels); None where it is damaged, unreadable or too large.
+
+    Raises:
+        SourceError: it holds no plane beside the colours, and the model wants one.
+    """
     try:
-        return decode_picture(path.read_bytes())
+        return decode_picture(path.read_bytes(), channels)
     except OSError:
         return None
+    except PlanesError as error:
+        raise SourceError(f"{path} {error}") from error

@@ -2,33 +2,211 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name that every torch program uses
 
 from rtseg.datasets import Dataset
+from rtseg.frame import Labels, Picture
+from rtseg.preprocess import resize_labels
 from rtseg.spec import VOID
+from rtseg.training._augmentation import Augmentation
 
-__all__ = ["RandomViews", "training_transform"]
+__all__ = ["Augmentation", "RandomViews"]
 
-_GREY = {tv_tensors.Image: 124, tv_tensors.Mask: VOID}
+_GREY = 124
 
 
-def training_transform(crop: tuple[int, int]) -> v2.Transform:
-    """Scale, crop, flip and colour jitter to ``crop`` = (H, W): uint8 in, uint8 out.
+class RandomViews(TorchDataset[tuple[Tensor, Tensor]]):
+    """Random views of several data sets, one of each picture an epoch.
 
-    The picture is seen between 2/3 and about 2.4 times the scale it has when it fills the crop, with the aspect ratio
-    varied as resizing to a model's fixed size varies it. What zooming out uncovers is void.
+    What a view looks like depends on the seed, the epoch and its place alone, not on the worker that makes it:
+    a resumed run goes on exactly where the stopped one would have.
+
+    Args:
+        datasets: one after the other.
+        crop: (H, W) of the views, in pixels.
+        size: (H, W) of the model's input, in pixels: a view of scale 1 shows things as large as the model sees them.
+        augmentation: how views differ from that.
+        seed: of all views.
+        prepare: what makes the model's input, of ``size``, from a picture, where that is more than resizing. Pictures
+            are prepared as in streaming and then varied; without it a view is cut from the picture itself and resized
+            once.
+        clip: frames of an item. All frames of one are varied alike.
     """
-    wide = crop[1] / crop[0]
+
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        crop: tuple[int, int],
+        *,
+        size: tuple[int, int],
+        augmentation: Augmentation,
+        seed: int,
+        prepare: Callable[[Picture], Picture] | None = None,
+        clip: int = 1,
+    ) -> None:
+        self._items = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
+        self._place = v2.Compose([_Cut(crop, size, augmentation), *_flips(augmentation)])
+        self._colour = _colour_jitter() if augmentation.colour else v2.Identity()
+        self._seed = seed
+        self._prepare = prepare
+        self._clip = clip
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        """Picture uint8 (C, h, w) and labels int64 (h, w) at ``place``, (clip, C, h, w) and (clip, h, w) of a clip.
+
+        Colours are RGB; further planes of the picture follow them.
+        """
+        dataset, index = self._items[place]
+        several = self._clip > 1
+        frames = dataset.clip(index, self.epoch, self._clip) if several else [dataset.load(index, self.epoch)]
+        pairs = [self._tensors(*frame) for frame in frames]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash((self._seed, self.epoch, place)) & 0x7FFF_FFFF)
+            pairs = self._place(pairs)
+            pictures = _on_colours(self._colour, [picture for picture, _ in pairs])
+        labels = [mask.as_subclass(Tensor).long() for _, mask in pairs]
+        return (torch.stack(pictures), torch.stack(labels)) if several else (pictures[0], labels[0])
+
+    def title(self, place: int) -> str:
+        """What a message calls the picture at ``place``."""
+        dataset, index = self._items[place]
+        return dataset.title(index)
+
+    def _tensors(self, picture: Picture, labels: Labels) -> tuple[Tensor, Tensor]:
+        if self._prepare is not None:
+            picture = self._prepare(picture)
+            labels = resize_labels(labels, (picture.shape[0], picture.shape[1]))
+        image = torch.from_numpy(picture).permute(2, 0, 1)  # lies in memory as torch's fast resizing wants it
+        return tv_tensors.Image(image), tv_tensors.Mask(torch.from_numpy(labels))
+
+
+class _Cut(v2.Transform):  # type: ignore[misc, unused-ignore]  # torchvision has no types
+    """A window of ``crop`` on the picture, at a random place, scale, aspect ratio and angle.
+
+    The picture is thought of as resized to ``size`` and then scaled; only what the window shows of it is resized, once,
+    from the picture as it is. A turned window is resized upright, so large that it holds all of the turned one, and
+    then turned. Where the picture leaves the window empty it is grey and void.
+    """
+
+    def __init__(self, crop: tuple[int, int], size: tuple[int, int], augmentation: Augmentation) -> None:
+        super().__init__()
+        self._crop = crop
+        self._size = size
+        self._augmentation = augmentation
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """See ``v2.Transform``."""
+        varied = self._augmentation
+        scale = _between(*varied.scale)
+        stretch = math.log(varied.stretch)
+        wider = math.exp(_between(-stretch, stretch) / 2)
+        angle = _between(-varied.rotation, varied.rotation)
+        above, beside = _margins(self._crop, angle)
+        return {
+            "rows": _span(self._size[0] * scale / wider, self._crop[0], above),
+            "columns": _span(self._size[1] * scale * wider, self._crop[1], beside),
+            "angle": angle,
+        }
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """See ``v2.Transform``."""
+        rows, columns = params["rows"], params["columns"]
+        fill = VOID if isinstance(inpt, tv_tensors.Mask) else _GREY
+        top, height = rows.source(inpt.shape[-2])
+        left, width = columns.source(inpt.shape[-1])
+        part = _resize(F.crop(inpt, top, left, height, width), [rows.covered, columns.covered])
+        shown = F.pad(part, [columns.before, rows.before, columns.after, rows.after], fill=fill)
+        if not params["angle"]:
+            return shown
+        turned = F.rotate(shown, params["angle"], interpolation=v2.InterpolationMode.BILINEAR)
+        return F.center_crop(turned, list(self._crop))
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A window on a scaled picture, along one axis, in pixels."""
+
+    scaled: int
+    """Length of the picture."""
+    first: int
+    """Place in the picture where the window begins; negative where it begins before the picture."""
+    shown: int
+    """Length of the window."""
+
+    @property
+    def before(self) -> int:
+        """What the window shows before the picture begins."""
+        return max(0, -self.first)
+
+    @property
+    def after(self) -> int:
+        """What the window shows after the picture has ended."""
+        return max(0, self.first + self.shown - self.scaled)
+
+    @property
+    def covered(self) -> int:
+        """What the window shows of the picture."""
+        return self.shown - self.before - self.after
+
+    def source(self, length: int) -> tuple[int, int]:
+        """First pixel and number of pixels of what is covered, in the unscaled picture, ``length`` pixels long."""
+        start = self.first + self.before
+        first = min(round(start * length / self.scaled), length - 1)
+        return first, max(1, round((start + self.covered) * length / self.scaled) - first)
+
+
+def _span(scaled: float, shown: int, margin: int) -> _Span:
+    """A window of ``shown`` pixels at a random place, and ``margin`` around it.
+
+    It lies within the picture, or the picture within it, whichever is smaller.
+    """
+    length = max(1, round(scaled))
+    return _Span(length, round(_between(0, length - shown)) - margin, shown + 2 * margin)
+
+
+def _resize(inpt: Any, size: list[int]) -> Any:
+    if not isinstance(inpt, tv_tensors.Mask):
+        return F.resize(inpt, size, antialias=True)
+    # torchvision takes the nearest pixel of a mask from its corner, not its centre: half a pixel beside the picture.
+    ids = F.resize(inpt.as_subclass(Tensor)[None], size, interpolation=v2.InterpolationMode.NEAREST_EXACT)[0]
+    return tv_tensors.wrap(ids, like=inpt)
+
+
+def _margins(crop: tuple[int, int], angle: float) -> tuple[int, int]:
+    """Pixels above and below, left and right, that a window must show so that it holds ``crop`` turned by ``angle``."""
+    height, width = crop
+    cosine, sine = abs(math.cos(math.radians(angle))), abs(math.sin(math.radians(angle)))
+    needs = (height * cosine + width * sine, width * cosine + height * sine)
+    upper, left = (max(0, math.ceil((need - shown) / 2)) for need, shown in zip(needs, crop, strict=True))
+    return upper, left
+
+
+def _between(least: float, greatest: float) -> float:
+    return least + (greatest - least) * torch.rand(()).item()
+
+
+def _flips(augmentation: Augmentation) -> list[v2.Transform]:
+    across, over = v2.RandomHorizontalFlip(), v2.RandomVerticalFlip()
+    return {"none": [], "horizontal": [across], "both": [across, over]}[augmentation.flips]
+
+
+def _colour_jitter() -> v2.Transform:
     return v2.Compose(
         [
-            v2.RandomHorizontalFlip(),
-            v2.RandomZoomOut(fill=_GREY, side_range=(1.0, 1.5), p=0.2),
-            v2.RandomResizedCrop(crop, scale=(0.18, 1.0), ratio=(0.7 * wide, 1.15 * wide), antialias=True),
             # CamVid was filmed at dusk and under cloud; most dashcam pictures are brighter.
             v2.ColorJitter(brightness=(0.6, 1.9), contrast=0.4, saturation=0.5),
             v2.RandomApply([v2.ColorJitter(hue=0.05)], p=0.3),
@@ -38,28 +216,10 @@ def training_transform(crop: tuple[int, int]) -> v2.Transform:
     )
 
 
-class RandomViews(TorchDataset[tuple[Tensor, Tensor]]):
-    """Random views of several data sets, one of each picture an epoch.
-
-    What a view looks like depends on the seed, the epoch and its place alone, not on the worker that makes it:
-    a resumed run goes on exactly where the stopped one would have.
-    """
-
-    def __init__(self, datasets: list[Dataset], crop: tuple[int, int], *, seed: int) -> None:
-        self._items = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
-        self._transform = training_transform(crop)
-        self._seed = seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        """Picture uint8 (3, h, w) RGB and labels int64 (h, w) at ``place``."""
-        dataset, index = self._items[place]
-        picture, labels = dataset.load(index, self.epoch)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self._seed, self.epoch, place)) & 0x7FFF_FFFF)
-            image = tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1))))
-            image, mask = self._transform(image, tv_tensors.Mask(torch.from_numpy(labels)))
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()
+def _on_colours(jitter: v2.Transform, pictures: list[Tensor]) -> list[Tensor]:
+    """Vary the colours of (C, h, w) pictures, all alike, and bring BGR into the order RGB. Other planes stay."""
+    colours = 3 if pictures[0].shape[0] >= 3 else 1
+    varied = jitter([tv_tensors.Image(picture[:colours].flip(0)) for picture in pictures])
+    return [
+        torch.cat((new.as_subclass(Tensor), picture[colours:])) for new, picture in zip(varied, pictures, strict=True)
+    ]

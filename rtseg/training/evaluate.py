@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from rtseg.datasets import Dataset
 from rtseg.errors import DatasetError
@@ -10,26 +11,80 @@ from rtseg.frame import Labels, Picture
 from rtseg.preprocess import resize_labels
 from rtseg.training.metrics import Confusion, Scores, scores
 
-__all__ = ["evaluate"]
+__all__ = ["Judged", "evaluate", "judge", "total"]
 
 
-def evaluate(label: Callable[[Picture], Labels], dataset: Dataset, places: Iterable[int] | None = None) -> Scores:
-    """Scores over a data set, every picture judged at the size of its truth.
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """Labels of one picture beside their truth."""
+
+    labels: Labels
+    """What was predicted: class ids, uint8 (H, W), at the size of the truth."""
+    truth: Labels
+    """Class ids, uint8 (H, W), 255 where void."""
+    follows: bool
+    """Whether the picture is the next frame of the video that the one judged before it is of."""
+
+
+def judge(
+    label: Callable[[Picture], Labels],
+    dataset: Dataset,
+    places: Iterable[int] | None = None,
+    reset: Callable[[], None] | None = None,
+) -> Iterator[Judged]:
+    """Label the pictures of a data set, one after the other, for whatever is to be measured.
 
     Args:
-        label: class ids, uint8 (h, w), of a BGR picture, uint8 (H, W, 3). Labels of another size than the truth are
-            brought to it by nearest neighbour, as they are when painted over a frame.
+        label: class ids, uint8 (h, w), of a BGR picture, uint8 (H, W, 3): a new array at every call. Labels of another
+            size than the truth are brought to it by nearest neighbour, as they are when painted over a frame.
         dataset: the pictures and their truth.
         places: which pictures; all unless given (a progress bar wraps them).
+        reset: called before every picture that is not the next frame of a video, for labels that hang on the frames
+            before.
 
     Raises:
-        DatasetError: a file of the data set cannot be used, or no pixel of it is labelled.
+        DatasetError: a file of the data set cannot be used.
     """
-    confusion = Confusion(len(dataset.classes))
+    before: int | None = None
     for place in range(len(dataset)) if places is None else places:
+        follows = _follows(dataset, before, place)
+        if reset is not None and not follows:
+            reset()
         picture, truth = dataset.load(place)
         height, width = truth.shape
-        confusion.add(resize_labels(label(picture), (height, width)), truth)
+        yield Judged(resize_labels(label(picture), (height, width)), truth, follows)
+        before = place
+
+
+def _follows(dataset: Dataset, before: int | None, place: int) -> bool:
+    """Whether the pictures at ``before`` and ``place`` are two frames of a video, one after the other."""
+    video = dataset.sequence(place)
+    return before is not None and before == place - 1 and video is not None and dataset.sequence(before) == video
+
+
+def evaluate(
+    label: Callable[[Picture], Labels],
+    dataset: Dataset,
+    places: Iterable[int] | None = None,
+    reset: Callable[[], None] | None = None,
+) -> Scores:
+    """Scores over a data set, every picture judged at the size of its truth; arguments and errors as of ``judge``.
+
+    Raises:
+        DatasetError: no pixel of the data set is labelled.
+    """
+    confusion = Confusion(len(dataset.classes))
+    for judged in judge(label, dataset, places, reset):
+        confusion.add(judged.labels, judged.truth)
+    return total(confusion, dataset)
+
+
+def total(confusion: Confusion, dataset: Dataset) -> Scores:
+    """Scores of all that was counted on ``dataset``.
+
+    Raises:
+        DatasetError: nothing was counted, every label is void.
+    """
     matrix = confusion.matrix()
     if not matrix.any():
         raise DatasetError(f"no pixel of {dataset.name} is labelled: every label is void")

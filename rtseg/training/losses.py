@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,15 +12,32 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 
 from rtseg.errors import DatasetError, OptionError
-from rtseg.spec import VOID
+from rtseg.training import _pixel_losses
+from rtseg.training._loss_terms import LOSSES, parse_loss
 
-__all__ = ["CLASS_WEIGHTS", "class_weights", "multi_resolution_loss"]
+__all__ = ["CLASS_WEIGHTS", "LOSSES", "PixelLoss", "class_weights", "identity", "make_loss", "multi_resolution_loss"]
 
 CLASS_WEIGHTS = ("none", "enet", "median")
 
+PixelLoss = Callable[[Tensor, Tensor], Tensor]
+"""Logits (N, C, h, w) and labels int64 (N, h, w), 255 where void, to an fp32 scalar."""
+
+_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "ce": _pixel_losses.cross_entropy,
+    "asymmetric": _pixel_losses.asymmetric,
+    "ohem": _pixel_losses.ohem,
+    "dice": _pixel_losses.dice,
+    "lovasz": _pixel_losses.lovasz,
+}
+
+
+def identity(value: Tensor) -> Tensor:
+    """``value``: the mean over processes where there is one."""
+    return value
+
 
 def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
-    """Weight of each class in the cross-entropy, float32 (C,), mean 1 over the pixels of the data.
+    """Weight of each class in the loss, float32 (C,), mean 1 over the pixels of the data.
 
     ``enet``: 1 / ln(1.02 + p), Paszke et al., "ENet", arXiv 1606.02147, section 5.1. ``median``: median frequency
     balancing, median(p) / p, Eigen and Fergus, ICCV 2015, section 6.1. p is the share of a class among the labelled
@@ -46,25 +66,68 @@ def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
     return torch.from_numpy(weights / (weights * share).sum()).float()
 
 
+def make_loss(text: str, class_weights: Tensor, *, mean: Callable[[Tensor], Tensor] = identity) -> PixelLoss:
+    """The loss that ``text`` names.
+
+    Args:
+        text: ``[FACTOR*]NAME[:key=value,..]``, several joined by ``+``: ``ce``, ``ohem:threshold=0.7,keep=0.0625``,
+            ``asymmetric:gamma_neg=4,gamma_pos=1,clip=0.05``, ``dice``, ``lovasz``, ``ce+0.5*lovasz``. ``LOSSES`` names
+            all; ``rtseg.training._pixel_losses`` has formulas and sources.
+        class_weights: float (C,). ``ce``, ``asymmetric`` and ``ohem`` weigh a pixel by its class; ``dice`` and
+            ``lovasz`` count classes alike, but for those of weight 0, which all leave out.
+        mean: over the processes of a distributed training, without a gradient. It is applied to the sum of pixel
+            weights that a loss is divided by. Such training averages gradients over processes, so that the result is
+            the gradient that one process gets from all pixels together, however unevenly void is spread; of ``ohem``
+            so far as the threshold chooses, for ``keep`` is a share of each process. ``dice`` and ``lovasz`` are the
+            means of what each process finds for its own pixels.
+
+    Returns:
+        A function of logits (N, C, h, w), of any float dtype, and labels, int64 (N, h, w) with 255 where void. It gives
+        a finite fp32 scalar: 0, with zero gradients, where no pixel counts.
+
+    Raises:
+        OptionError: a name or option in ``text`` is not known, or a value is malformed or out of range.
+    """
+    terms = [
+        (term.factor, partial(_LOSSES[term.name], weights=class_weights, mean=mean, **term.options))
+        for term in parse_loss(text)
+    ]
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        return torch.stack([factor * of(logits, labels) for factor, of in terms]).sum()
+
+    return loss
+
+
 def multi_resolution_loss(
-    outputs: tuple[Tensor, ...], labels: Tensor, weights: tuple[float, ...], classes: Tensor
+    outputs: tuple[Tensor, ...], labels: Tensor, weights: tuple[float, ...], loss: PixelLoss, *, coarse: bool = False
 ) -> Tensor:
-    """Weighted sum of the cross-entropies of predictions at several resolutions.
+    """Weighted sum of the losses of predictions at several resolutions.
 
     Args:
         outputs: logits (N, C, h_i, w_i), finest first.
-        labels: int64 (N, H, W); 255 is left out, and where that is all the loss is 0. Made smaller by nearest
-            neighbour to each h_i x w_i.
+        labels: int64 (N, H, W); 255 is left out, and where that is all the loss is 0.
         weights: one for each output.
-        classes: weight of each class, float (C,).
+        loss: of each output, see ``make_loss``.
+        coarse: whether labels are made as small as each prediction, by nearest neighbour; else predictions are made
+            as large as the labels, by bilinear resizing, so that nothing small is lost.
 
-    Source: ICNet, arXiv 1704.08545, section 3.4, "cascade label guidance".
+    Sources: coarse: ICNet, arXiv 1704.08545, section 3.4, "cascade label guidance"; else DeepLabV3, arXiv 1706.05587,
+    section 4.1, "upsampling logits".
+
+    Raises:
+        ValueError: there are more or fewer weights than outputs.
     """
-    total = torch.zeros((), device=labels.device)
-    for logits, weight in zip(outputs, weights, strict=True):
-        small = F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
-        # The weighted mean by hand: over a batch without a labelled pixel, torch's own is 0 / 0.
-        summed = F.cross_entropy(logits.float(), small, classes, ignore_index=VOID, reduction="sum")
-        weighed = classes[small[small != VOID]].sum()
-        total = total + weight * summed / weighed.clamp_min(torch.finfo(torch.float32).tiny)
-    return total
+    fit = _labels_fitted if coarse else _logits_fitted
+    losses = [weight * loss(*fit(logits, labels)) for logits, weight in zip(outputs, weights, strict=True)]
+    return torch.stack(losses).sum()
+
+
+def _labels_fitted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    small = F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
+    return logits, small
+
+
+def _logits_fitted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    large = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
+    return large, labels

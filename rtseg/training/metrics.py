@@ -38,7 +38,9 @@ class Confusion:
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
-        self._matrix = MulticlassConfusionMatrix(classes, ignore_index=VOID, validate_args=False)
+        self._matrix = MulticlassConfusionMatrix(
+            classes, ignore_index=VOID, validate_args=False, sync_on_compute=False
+        )  # one process of a distributed training counts alone: the others would be waited for
 
     def add(self, predicted: Labels, truth: Labels) -> None:
         """Count one picture; both uint8 (H, W).

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rtseg.errors import OptionError
+from rtseg.training._augmentation import Augmentation
+from rtseg.training._loss_terms import parse_loss
 
 __all__ = ["TrainOptions"]
+
+_CHOICES = {
+    "optimizer": ("adamw", "adam", "sgd"),
+    "schedule": ("poly", "cosine", "step"),
+    "amp": ("bf16", "fp16", "none"),
+    "class_weights": ("none", "enet", "median"),
+    "device": ("auto", "cpu", "cuda"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,55 +36,75 @@ class TrainOptions:
     val_data: str | None = None
     """``KIND:PATH`` of the validation set; the first of ``data`` unless given."""
     model: str = "icnet"
+    pretrained: bool = False
+    """Whether the network begins with the weights that torchvision publishes."""
+    channels: int | None = None
+    """Of the pictures, 1 to 4; what the text of ``model`` says, or 3, unless given."""
     init: Path | None = None
-    """A checkpoint whose averaged weights the network begins with; fresh ones unless given."""
+    """A checkpoint whose weights the network begins with; fresh ones unless given."""
     size: tuple[int, int] = (384, 640)
-    """(H, W) at which the network is evaluated, in pixels."""
+    """(H, W) of the model's input, in pixels: the network is validated, exported and run at it."""
     crop: tuple[int, int] = (320, 448)
     """(H, W) of training crops, in pixels."""
+    clip: int = 4
+    """Frames of a training example of a network that remembers; any other network sees single pictures."""
+    preprocess: tuple[str, ...] = ()
+    """Steps before augmentation and before inference, which the model file will name; see ``rtseg.preprocess``."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
     epochs: int = 150
     batch: int = 8
-    optimizer: str = "adamw"
-    """``adamw`` or ``sgd``."""
-    lr: float = 1e-3
-    """Highest learning rate; falls as (1 - t)^0.9 after a warm-up."""
-    weight_decay: float = 0.01
+    """Examples of one step, of all processes together."""
+    loss: str = "ce"
+    """Of every output; see ``rtseg.training.losses.make_loss``."""
+    loss_weights: tuple[float, ...] | None = None
+    """Weight of each output of the network in the loss, the main one first; the network's own unless given."""
     class_weights: str = "enet"
     """``none``, ``enet`` or ``median``."""
+    optimizer: str = "adamw"
+    """``adamw``, ``adam`` or ``sgd`` (with Nesterov momentum 0.9)."""
+    lr: float = 1e-3
+    """Highest learning rate."""
+    schedule: str = "poly"
+    """How it falls: ``poly``, ``cosine`` or ``step``; see ``rtseg.training.schedules``."""
+    weight_decay: float = 0.01
     ema: float = 0.998
-    """Decay per step of the averaged weights, which are the ones evaluated and exported."""
+    """Decay per step of the averaged weights, which are the ones validated and exported."""
     amp: str = "bf16"
-    """``bf16`` or ``none``: precision of autocast."""
+    """``bf16``, ``fp16`` or ``none``: precision of autocast."""
     eval_every: int = 5
     """Epochs between validations; the last epoch is always validated."""
     seed: int = 0
     workers: int = 2
+    """Processes that load and augment, beside each training process."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     resume: bool = False
-    """Go on from ``last.pt`` in the run folder."""
+    """Go on from the last checkpoint in the run folder."""
 
     def __post_init__(self) -> None:
-        for option, value, allowed in (
-            ("--optimizer", self.optimizer, ("adamw", "sgd")),
-            ("--amp", self.amp, ("bf16", "none")),
-            ("--class-weights", self.class_weights, ("none", "enet", "median")),
-            ("--device", self.device, ("auto", "cpu", "cuda")),
-        ):
-            if value not in allowed:
-                raise OptionError(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
-        for option, number in (
-            ("--epochs", self.epochs),
-            ("--lr", self.lr),
-            ("--eval-every", self.eval_every),
-        ):
-            if not number > 0:
-                raise OptionError(f"{option} must be more than 0, got {number}")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise OptionError(f"{_flag(name)} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "lr", "eval_every", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise OptionError(f"{_flag(name)} must be more than 0, got {getattr(self, name)}")
+        parse_loss(self.loss)
         if self.batch < 2:
             raise OptionError(f"--batch must be at least 2 (batch norm needs company), got {self.batch}")
         if not 0 <= self.ema < 1:
             raise OptionError(f"--ema must be in [0, 1), got {self.ema}")
-        if self.workers < 0:
-            raise OptionError(f"--workers must not be negative, got {self.workers}")
+        for name in ("workers", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise OptionError(f"{_flag(name)} must not be negative, got {getattr(self, name)}")
+        if self.channels not in (None, 1, 2, 3, 4):
+            raise OptionError(f"--channels must be 1 to 4, got {self.channels}")
+        if self.loss_weights is not None and not all(0 <= weight < math.inf for weight in self.loss_weights):
+            raise OptionError(f"--loss-weights must not be negative, got {self.loss_weights}")
+        if self.pretrained and self.init is not None:
+            raise OptionError("--pretrained and --init both say what to begin with: give one of them")
         if not self.data:
             raise OptionError("training needs --data KIND:PATH")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -327,6 +327,121 @@ class TestEveryBackend:
             np.testing.assert_array_equal(opened.infer(frames), frames[..., 0])
 
 
+@pytest.fixture(scope="module")
+def sequence(name: str, sequence_file: Path) -> Iterator[Backend]:
+    """The backend ``name`` in fp32 with the tiny sequence model."""
+    with open_backend(name, sequence_file, precision="fp32") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def sequence_truth(sequence_file: Path, batch: Pictures) -> Pictures:
+    """What torch says of the pictures of ``batch`` as frames of one video."""
+    with open_backend("torch", sequence_file, precision="fp32") as reference:
+        return labels_one_by_one(reference, batch)
+
+
+@pytest.mark.parametrize("name", NAMES, scope="module")
+class TestSequenceModel:
+    @pytest.mark.parametrize("hint", ["throughput", "latency"])
+    def test_one_frame_is_in_flight_whatever_the_hint(self, name: str, sequence_file: Path, hint: str) -> None:
+        with open_backend(name, sequence_file, hint=hint) as opened:
+            assert opened.recurrent
+            assert opened.depth == 1
+
+    def test_labels_agree_with_torch_frame_by_frame(
+        self, name: str, sequence: Backend, batch: Pictures, sequence_truth: Pictures
+    ) -> None:
+        sequence.reset()
+        labels = labels_one_by_one(sequence, batch)
+        assert len(np.unique(sequence_truth)) >= 4, "labels of so few classes prove nothing"
+        for got, wanted in zip(labels, sequence_truth, strict=True):
+            assert agreement(got, wanted) >= 0.999
+
+    def test_after_a_reset_the_same_frames_have_the_same_labels_and_without_one_they_have_others(
+        self, name: str, sequence: Backend, batch: Pictures
+    ) -> None:
+        sequence.reset()
+        first = labels_one_by_one(sequence, batch)
+        again = labels_one_by_one(sequence, batch)
+        sequence.reset()
+        np.testing.assert_array_equal(labels_one_by_one(sequence, batch), first)
+        assert agreement(again[0], first[0]) < 0.99
+
+    def test_a_fresh_one_remembers_nothing(
+        self, name: str, sequence_file: Path, sequence: Backend, batch: Pictures
+    ) -> None:
+        sequence.reset()
+        wanted = labels_one_by_one(sequence, batch[:2])
+        with open_backend(name, sequence_file, precision="fp32") as opened:
+            np.testing.assert_array_equal(labels_one_by_one(opened, batch[:2]), wanted)
+
+    def test_each_picture_of_a_batch_is_a_frame_of_a_video_of_its_own(
+        self, name: str, sequence: Backend, batch: Pictures
+    ) -> None:
+        videos = [batch[:4], batch[4:]]
+        alone = []
+        for frames in videos:
+            sequence.reset()
+            alone.append(labels_one_by_one(sequence, frames))
+        sequence.reset()
+        for moment in range(4):
+            labels = sequence.infer(np.stack([frames[moment] for frames in videos]))
+            for got, wanted in zip(labels, alone, strict=True):
+                assert agreement(got, wanted[moment]) >= 0.999
+
+    def test_a_batch_of_another_length_begins_anew(self, name: str, sequence: Backend, batch: Pictures) -> None:
+        sequence.reset()
+        first = sequence.infer(batch[:1]).copy()
+        sequence.infer(batch[1:3])
+        assert agreement(sequence.infer(batch[:1]), first) >= 0.999
+
+    def test_a_frame_in_flight_keeps_its_labels_when_the_next_one_begins_anew(
+        self, name: str, sequence: Backend, batch: Pictures, sequence_truth: Pictures
+    ) -> None:
+        sequence.reset()
+        sequence.infer(batch[:1])
+        ticket = sequence.submit(batch[1:2])
+        sequence.reset()
+        assert agreement(sequence.wait(ticket)[0], sequence_truth[1]) >= 0.999
+        assert agreement(sequence.infer(batch[:1])[0], sequence_truth[0]) >= 0.999
+
+    def test_frames_that_nobody_waits_for_are_remembered_all_the_same(
+        self, name: str, sequence: Backend, batch: Pictures, sequence_truth: Pictures
+    ) -> None:
+        sequence.reset()
+        for frame in batch[:-1]:
+            sequence.submit(frame[None])
+        assert agreement(sequence.infer(batch[-1:])[0], sequence_truth[-1]) >= 0.999
+
+    def test_a_memory_in_bf16_stays_near_that_in_fp32(
+        self, name: str, sequence_file: Path, batch: Pictures, sequence_truth: Pictures
+    ) -> None:
+        if name not in WITH_BF16:
+            pytest.skip(f"{name} does not compute in bf16")
+        if not cpu_has_bf16():
+            pytest.skip("this CPU has no bf16 arithmetic")
+        with open_backend(name, sequence_file, precision="bf16") as opened:
+            labels = labels_one_by_one(opened, batch)
+        assert agreement(labels, sequence_truth) >= 0.97
+
+    def test_at_another_size_it_remembers_too(self, name: str, sequence_file: Path, batch: Pictures) -> None:
+        frames = np.ascontiguousarray(batch.repeat(2, 1)[:4])
+        with open_backend("torch", sequence_file, size=(128, 96), precision="fp32") as reference:
+            wanted = labels_one_by_one(reference, frames)
+        with open_backend(name, sequence_file, size=(128, 96), precision="fp32") as opened:
+            assert agreement(labels_one_by_one(opened, frames), wanted) >= 0.999
+            assert agreement(opened.infer(frames[:1])[0], wanted[0]) < 0.999
+
+    def test_a_model_of_single_pictures_has_nothing_to_forget(
+        self, name: str, backend: Backend, batch: Pictures
+    ) -> None:
+        assert not backend.recurrent
+        before = backend.infer(batch[:1]).copy()
+        backend.reset()
+        np.testing.assert_array_equal(backend.infer(batch[:1]), before)
+
+
 @pytest.fixture
 def torch_threads() -> Iterator[None]:
     """Gives torch its threads back."""
@@ -335,6 +450,20 @@ def torch_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+def test_torch_refuses_a_file_whose_state_is_not_that_of_the_network_it_names(
+    icnet_file: Path, sequence_file: Path, tmp_path: Path
+) -> None:
+    for path, architecture in ((icnet_file, "icnet-gru"), (sequence_file, "icnet:width=4")):
+        model = load_model(path)
+        write_spec(model.graph, replace(model.spec, architecture=architecture))
+        other = tmp_path / path.name
+        other.write_bytes(model.graph.SerializeToString())
+        with pytest.raises(
+            ModelError, match=rf"the state in .*{path.name} is not that of the network '{architecture}'"
+        ):
+            open_backend("torch", other)
 
 
 class TestOpenVino:

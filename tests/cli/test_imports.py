@@ -65,7 +65,8 @@ class TestLoading:
         assert loaded_after("import rtseg; dir(rtseg)") == set()
 
     @pytest.mark.parametrize(
-        "command", ["", "--help", "--version", "stream --help", "train --help", "eval --help", "export --help"]
+        "command",
+        ["", "--help", "--version", "stream --help", "train --help", "eval --help", "export --help", "predict --help"],
     )
     def test_help_loads_no_runtime_and_no_library(self, command: str) -> None:
         assert loaded_after(f"from rtseg.cli import main; assert main({command.split()!r}) == 0") == set()
@@ -148,7 +149,7 @@ class TestMissingPackages:
         [
             ("train --data synthetic:street --output run", "training"),
             ("eval --data synthetic:street", "evaluation"),
-            ("export best.pt --output a.onnx", "export"),
+            ("export best.safetensors --output a.onnx", "export"),
         ],
     )
     def test_a_command_without_torch_names_the_extra_that_brings_it(

@@ -8,32 +8,89 @@ import pytest
 
 from rtseg.cli import main
 from rtseg.models import MODELS
+from rtseg.models.figures import NetworkFigures, load_figures
 
 
-def test_every_network_is_listed_with_parameters_and_operations(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def rows(said: str) -> dict[str, tuple[str, ...]]:
+    """Name -> parameters, GFLOPs and fps, as printed."""
+    cells = [line.replace("│", " ").split() for line in said.splitlines() if "│" in line]
+    return {name: tuple(values) for name, *values in cells if len(values) == 3}
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that breaks no line."""
+    monkeypatch.setenv("COLUMNS", "500")
+
+
+class TestList:
+    def test_every_network_is_there_with_parameters_operations_and_rate(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["models"]) == 0
+        said = capsys.readouterr().out
+        head = next(line for line in said.splitlines() if "parameters, M" in line)
+        assert "GFLOPs at 384x640" in head
+        assert "fps" in head
+        kept = load_figures().networks
+        assert rows(said) == {
+            name: (f"{kept[name].parameters / 1e6:.1f}", f"{kept[name].flops / 1e9:.1f}", f"{kept[name].fps:.1f}")
+            for name in MODELS
+        }
+        assert rows(said)["icnet"][:2] == ("6.7", "6.8")
+
+    def test_the_machine_that_it_was_measured_on_is_told(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["models"]) == 0
+        said = capsys.readouterr().out.splitlines()[-1]
+        figures = load_figures()
+        for fact in (figures.processor, f"{figures.cores} cores", figures.runtime, figures.precision, figures.date):
+            assert fact in said
+        assert "`rtseg models --measure` measures here" in said
+
+    def test_names_ask_for_some_of_them(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["models", "fcn8s-vgg16", "icnet"]) == 0
+        assert list(rows(capsys.readouterr().out)) == ["fcn8s-vgg16", "icnet"]
+
+    def test_it_needs_no_torch(self) -> None:
+        program = (
+            "import sys; sys.modules['torch'] = sys.modules['torchvision'] = None\n"
+            "from rtseg.cli import main; sys.exit(main(['models']))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert set(rows(done.stdout)) == set(MODELS)
+
+
+class TestMeasure:
+    def test_what_was_measured_is_printed_in_the_order_that_was_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        rates = {"icnet:width=16": 41.26, "fcn-resnet18": 7.0}
+        monkeypatch.setattr(
+            "rtseg.deploy.speed.measure", lambda name: NetworkFigures(1_640_000, 2_000_000_000, rates[name])
+        )
+        assert main(["models", "--measure", *rates]) == 0
+        said = capsys.readouterr().out
+        assert rows(said) == {"icnet:width=16": ("1.6", "2.0", "41.3"), "fcn-resnet18": ("1.6", "2.0", "7.0")}
+        assert "on this machine" in said
+
+    def test_without_torch_the_extra_is_told(self) -> None:
+        program = (
+            "import sys; sys.modules['torch'] = None\n"
+            "from rtseg.cli import main; sys.exit(main(['models', '--measure', 'icnet']))"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "rtseg: measuring needs the package 'torch': pip install 'rtseg[train]'\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--measure"]])
+def test_a_name_that_is_not_known_is_refused_before_anything_is_done(
+    options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    assert main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert any("parameters, M" in line and "GFLOPs at 384x640" in line for line in lines)
-    rows = {cells[1]: cells for cells in (line.replace("│", " | ").split() for line in lines) if len(cells) == 7}
-    assert set(MODELS) <= set(rows)
-    assert rows["icnet"][3] == "6.7"
-    assert float(rows["deeplabv3-resnet101"][5]) > 10 * float(rows["icnet"][5])
-
-
-@pytest.mark.parametrize("missing", ["torch", "torchvision"])
-def test_without_torch_the_networks_are_named_and_the_extra_is_said(missing: str) -> None:
-    program = f"import sys; sys.modules[{missing!r}] = None; from rtseg.cli import main; sys.exit(main(['models']))"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "COLUMNS": "2000"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"networks for `rtseg train --model`: {', '.join(MODELS)}" in done.stdout
-    assert "pip install 'rtseg[train]'" in done.stdout
+    assert main(["models", "icnet", "pspnet", *options]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("rtseg: unknown network 'pspnet'; known are deeplabv3-mobilenet, ")

@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(trained: Path) -> Path:
     """The model file of its best checkpoint."""
     path = trained.parent / "street.onnx"
-    assert main(["export", str(trained / "best.pt"), "--output", str(path)]) == 0
+    assert main(["export", str(trained / "best.safetensors"), "--output", str(path)]) == 0
     return path
 
 
@@ -51,10 +51,11 @@ def one_line(said: str) -> str:
 
 class TestTheWholeRoad:
     def test_training_leaves_both_checkpoints(self, trained: Path) -> None:
-        assert {path.name for path in trained.iterdir()} == {"config.json", "metrics.jsonl", "best.pt", "last.pt"}
+        wanted = {"config.json", "metrics.jsonl", "tensorboard", "best.safetensors", "last.safetensors"}
+        assert {path.name for path in trained.iterdir()} == wanted
 
     def test_the_model_file_says_what_the_checkpoint_says(self, trained: Path, exported: Path) -> None:
-        state, spec = load_checkpoint(trained / "best.pt"), load_model(exported).spec
+        state, spec = load_checkpoint(trained / "best.safetensors"), load_model(exported).spec
         assert (spec.name, spec.architecture, spec.size) == ("street", "icnet", (64, 96))
         assert spec.classes == CLASSES
         assert (spec.trained_on, spec.licence) == (state["trained_on"], state["licence"])
@@ -74,7 +75,8 @@ class TestTheWholeRoad:
         options = ["--backend", backend, "--precision", "fp32", "--split", "val", "--output", str(figures)]
         assert main(["eval", "--model", str(exported), "--data", DATA, *options]) == 0
         facts: dict[str, Any] = json.loads(figures.read_text())
-        assert facts["miou"] == pytest.approx(load_checkpoint(trained / "best.pt")["scores"]["miou"], abs=0.001)
+        scores = load_checkpoint(trained / "best.safetensors")["scores"]
+        assert facts["miou"] == pytest.approx(scores["miou"], abs=0.001)
         assert (facts["backend"], facts["precision"], facts["pictures"]) == (backend, "fp32", 4)
         assert (facts["data"], facts["size"]) == ("synthetic street val (4 frames)", [64, 96])
         assert set(facts["iou"]) == set(CLASSES)
@@ -93,7 +95,7 @@ class TestTheWholeRoad:
         self, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         path = tmp_path / "a.onnx"
-        command = ["export", str(trained / "last.pt"), "-o", str(path), "--name", "mine", "--size", "64x64"]
+        command = ["export", str(trained / "last.safetensors"), "-o", str(path), "--name", "mine", "--size", "64x64"]
         assert main(command) == 0
         spec = load_model(path).spec
         assert (spec.name, spec.size, spec.miou, spec.measured_on) == ("mine", (64, 64), None, "")
@@ -122,7 +124,7 @@ class TestInterrupting:
         out, err = process.communicate(timeout=TIMEOUT_S)
         assert (process.returncode, err) == (130, "")
         assert "--resume" in out
-        assert load_checkpoint(folder / "last.pt")["epoch"] >= 1
+        assert load_checkpoint(folder / "last.safetensors")["epoch"] >= 1
 
 
 class TestBadInput:
@@ -131,9 +133,9 @@ class TestBadInput:
         """Files that are not what they should be."""
         place = tmp_path / "wrong"
         place.mkdir()
-        for name in ("text.pt", "text.onnx"):
+        for name in ("text.bin", "text.onnx"):
             (place / name).write_text("This is no such file.\n" * 50)
-        (place / "empty.pt").touch()
+        (place / "empty.bin").touch()
         model = blue_graph()
         write_spec(model, wide_spec((4, 6)))
         (place / "wide.onnx").write_bytes(model.SerializeToString())
@@ -152,17 +154,17 @@ class TestBadInput:
             ("train --output RUN --data synthetic:street --epochs two", "--epochs"),
             ("train --output RUN --data synthetic:street --lr nan", "--lr must be more than 0"),
             ("train --output RUN --data synthetic:street --device tpu", "--device must be one of"),
-            ("train --output RUN --data synthetic:street --init WRONG/text.pt", "text.pt is damaged"),
-            ("train --output RUN --data synthetic:street,frames=8 --resume", "no checkpoint at RUN/last.pt"),
-            ("train --output WRONG/text.pt --data synthetic:street,frames=8", "cannot write into WRONG/text.pt"),
+            ("train --output RUN --data synthetic:street --init WRONG/text.bin", "text.bin is damaged"),
+            ("train --output RUN --data synthetic:street,frames=8 --resume", "no checkpoint at RUN/last.safetensors"),
+            ("train --output WRONG/text.bin --data synthetic:street,frames=8", "cannot write into WRONG/text.bin"),
             ("train --output RUN", "Missing option '--data'"),
-            ("export WRONG/none.pt --output RUN.onnx", "no checkpoint at WRONG/none.pt"),
-            ("export WRONG/text.pt --output RUN.onnx", "text.pt is damaged"),
-            ("export WRONG/empty.pt --output RUN.onnx", "empty.pt is damaged"),
+            ("export WRONG/none.bin --output RUN.onnx", "no checkpoint at WRONG/none.bin"),
+            ("export WRONG/text.bin --output RUN.onnx", "text.bin is damaged"),
+            ("export WRONG/empty.bin --output RUN.onnx", "empty.bin is damaged"),
             ("export WRONG --output RUN.onnx", "no checkpoint at WRONG"),
             ("export BEST --output RUN.txt", "--output must end in .onnx"),
             ("export BEST --output RUN.onnx --size 100x100", "try --size 96x96"),
-            ("export BEST --output WRONG/text.pt/a.onnx", "cannot write WRONG/text.pt/a.onnx"),
+            ("export BEST --output WRONG/text.bin/a.onnx", "cannot write WRONG/text.bin/a.onnx"),
             ("export BEST --output /proc/a.onnx", "cannot write /proc/a.onnx"),
             ("eval --data camvid:WRONG", "no WRONG/val.txt"),
             ("eval --data nothing", "--data wants KIND:PATH"),
@@ -194,7 +196,7 @@ class TestBadInput:
 
     @pytest.fixture
     def best(self, trained: Path) -> Path:
-        return trained / "best.pt"
+        return trained / "best.safetensors"
 
 
 class TestModels:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtseg.camvid import CLASSES, PALETTE
-from rtseg.datasets import open_dataset
+from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import DatasetError, OptionError
 from rtseg.spec import VOID
 
@@ -103,6 +103,45 @@ def test_labels_that_are_none_of_camvids_are_refused(tmp_path: Path, labels: NDA
     dataset = open_dataset(f"camvid:{folder(tmp_path, labels=labels)}", "train")
     with pytest.raises(DatasetError, match=told):
         dataset.load(0)
+
+
+class TestVideos:
+    """Six pictures of three videos; each is of one grey that tells its number."""
+
+    NAMES = ("Seq05VD_f00870", "Seq05VD_f00900", "Seq05VD_f00930", "0016E5_07959", "0016E5_07961", "0001TP_006690")
+
+    @pytest.fixture
+    def videos(self, tmp_path: Path) -> Dataset:
+        for place, name in enumerate(self.NAMES):
+            for kind, image in (("train", np.full((3, 4, 3), 10 * place, np.uint8)), ("trainannot", LABELS)):
+                (tmp_path / kind).mkdir(exist_ok=True)
+                assert cv2.imwrite(str(tmp_path / kind / f"{name}.png"), image)
+        (tmp_path / "train.txt").write_text("".join(f"train/{n}.png trainannot/{n}.png\n" for n in self.NAMES))
+        return open_dataset(f"camvid:{tmp_path}", "train")
+
+    def test_a_picture_belongs_to_the_video_that_its_name_begins_with(self, videos: Dataset) -> None:
+        assert [videos.sequence(place) for place in range(6)] == [*["Seq05VD"] * 3, *["0016E5"] * 2, "0001TP"]
+
+    @pytest.mark.parametrize(
+        ("place", "length", "expected"),
+        [
+            (2, 1, [2]),
+            (2, 2, [1, 2]),
+            (2, 3, [0, 1, 2]),
+            (2, 5, [0, 0, 0, 1, 2]),
+            (4, 4, [3, 3, 3, 4]),
+            (3, 2, [3, 3]),
+            (5, 3, [5, 5, 5]),
+            (0, 2, [0, 0]),
+        ],
+    )
+    def test_a_clip_is_what_led_to_a_picture_and_never_of_another_video(
+        self, videos: Dataset, place: int, length: int, expected: list[int]
+    ) -> None:
+        clip = videos.clip(place, 0, length)
+        assert [int(picture[0, 0, 0]) // 10 for picture, _ in clip] == expected
+        for picture, labels in clip:
+            assert (picture.shape, labels.shape) == ((3, 4, 3), (3, 4))
 
 
 @pytest.mark.parametrize("text", ["camvid", "camvid:", "nothing:at/all", "", ":"])

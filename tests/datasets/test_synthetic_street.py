@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rtseg.camvid import CLASSES, PALETTE
 from rtseg.datasets import Dataset, open_dataset
@@ -58,6 +59,42 @@ def test_the_frames_of_two_epochs_do_not_overlap() -> None:
 def test_the_street_of_the_demo_is_in_no_split() -> None:
     demo = Street((360, 600), seed=0).render(1.0)[0]
     assert not any(np.array_equal(street(split).load(0)[0], demo) for split in ("train", "val", "test"))
+
+
+class TestClips:
+    def test_a_clip_ends_with_the_picture_itself(self) -> None:
+        dataset = street()
+        clip = dataset.clip(1, 4, 3)
+        assert len(clip) == 3
+        for got, wanted in zip(clip[-1], dataset.load(1, 4), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+    def test_it_shows_one_street_at_ten_moments_a_second(self) -> None:
+        seed, now_s = 1_000_001, float(np.random.default_rng(1_000_001).uniform(0, 600))
+        drive = Street((360, 600), seed=seed)
+        for back, (picture, labels) in enumerate(reversed(street().clip(1, 0, 3))):
+            wanted = drive.render(now_s - back / 10)
+            np.testing.assert_array_equal(picture, wanted[0])
+            np.testing.assert_array_equal(labels, wanted[1])
+
+    def test_its_pictures_differ_and_belong_together(self) -> None:
+        (first, _), (second, _), (third, _) = street().clip(0, 0, 3)
+        stranger = street().load(1)[0]
+
+        def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+            return float(np.abs(one.astype(int) - other).mean())
+
+        assert 0 < difference(second, third) < 0.5 * difference(stranger, third)
+        assert 0 < difference(first, second) < 0.5 * difference(stranger, third)
+
+    def test_before_the_camera_set_out_time_stands_still(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rtseg.datasets.synthetic._LAST_S", 0.15)
+        pictures = [picture for picture, _ in street(frames=1).clip(0, 0, 4)]
+        np.testing.assert_array_equal(pictures[0], pictures[1])
+        assert not np.array_equal(pictures[-2], pictures[-1])
+
+    def test_every_picture_of_the_set_stands_for_itself(self) -> None:
+        assert street().sequence(1) is None
 
 
 def test_without_a_number_there_are_forty_frames() -> None:

@@ -41,6 +41,21 @@ class Spot(Network):
         return -logits if self.lies and torch.compiler.is_exporting() else logits
 
 
+class Echo(Spot):
+    """The smallest sequence model: how much brighter a picture is than the one before. Told to lie, the exporter gets
+    the memory of another."""
+
+    recurrent = True
+
+    def state_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        return 2, height // 4, width // 4
+
+    def forward(self, pictures: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        logits = self.layer(pictures)
+        before = torch.zeros_like(logits) if state is None else state
+        return logits - before, -logits if self.lies and torch.compiler.is_exporting() else logits
+
+
 SPOT = ModelSpec("spot", ("dark", "bright"), ((0, 0, 0), (255, 255, 255)), SIZE)
 
 
@@ -153,11 +168,41 @@ class TestProof:
         assert {path.name for path in tmp_path.iterdir()} == {"a file", "folder.onnx"}
 
 
+class TestSequenceModel:
+    def test_its_state_is_one_more_input_and_output_of_the_graph_for_any_number_of_videos(
+        self, sequence_file: Path
+    ) -> None:
+        model = load_model(sequence_file)
+        onnx.checker.check_model(model.graph, full_check=True)
+        found = {
+            value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            for value in (*model.graph.graph.input, *model.graph.graph.output)
+        }
+        assert found == {
+            "frames": ["N", 64, 96, 3],
+            "state": ["N", 32, 2, 3],
+            "labels": ["N", 64, 96],
+            "next_state": ["N", 32, 2, 3],
+        }
+        assert model.state_shape == (32, 2, 3)
+
+    def test_a_good_one_compares_each_picture_with_the_one_before(self, tmp_path: Path) -> None:
+        export_network(Echo(), SPOT, tmp_path / "echo.onnx")
+        with open_backend("onnxruntime", tmp_path / "echo.onnx") as backend:
+            labels = [backend.infer(np.full((1, *SIZE, 3), value, np.uint8)).max() for value in (30, 130, 90, 250)]
+        assert labels == [1, 0, 1, 0]
+
+    def test_one_whose_memory_disagrees_with_torch_is_not_kept(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match=r"agrees with torch on only \d+\.\d+% of pixels: not written"):
+            export_network(Echo(lies=True), SPOT, tmp_path / "echo.onnx")
+        assert list(tmp_path.iterdir()) == []
+
+
 class TestCheckpoint:
     def test_a_size_that_the_network_cannot_take_is_refused_and_leaves_nothing(
         self, icnet: ICNet, tmp_path: Path
     ) -> None:
-        path = checkpoint(tmp_path / "best.pt", icnet)
+        path = checkpoint(tmp_path / "best.safetensors", icnet)
         with pytest.raises(OptionError, match="try --size 96x96"):
             export_checkpoint(path, tmp_path / "street.onnx", size=(100, 100))
         assert list(tmp_path.iterdir()) == [path]
@@ -166,10 +211,10 @@ class TestCheckpoint:
     def test_a_checkpoint_that_lacks_a_fact_is_refused_with_its_name(
         self, icnet: ICNet, tmp_path: Path, missing: str
     ) -> None:
-        path = checkpoint(tmp_path / "best.pt", icnet, **{missing: ...})
+        path = checkpoint(tmp_path / "best.safetensors", icnet, **{missing: ...})
         with pytest.raises(CheckpointError, match=f"lacks what a model file must say.*{missing}"):
             export_checkpoint(path, tmp_path / "street.onnx")
 
     def test_a_missing_checkpoint_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="no checkpoint at"):
-            export_checkpoint(tmp_path / "best.pt", tmp_path / "street.onnx")
+            export_checkpoint(tmp_path / "best.safetensors", tmp_path / "street.onnx")

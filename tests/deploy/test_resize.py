@@ -56,6 +56,16 @@ def test_the_contract_holds_at_the_new_size_and_the_graph_is_valid(icnet_file: P
     onnx.checker.check_model(loaded.graph, full_check=True)
 
 
+def test_the_state_of_a_sequence_model_grows_with_the_picture_and_the_contract_holds(
+    sequence_file: Path, tmp_path: Path
+) -> None:
+    model = load_model(sequence_file)
+    larger = at_size(model, OTHER)
+    assert (model.state_shape, larger.state_shape) == ((32, 2, 3), (32, 3, 7))
+    onnx.checker.check_model(load_model(saved(larger, tmp_path / "resized.onnx")).graph, full_check=True)
+    assert at_size(larger, model.spec.size).state_shape == model.state_shape
+
+
 def test_what_was_measured_at_the_old_size_is_left_out(icnet_file: Path) -> None:
     model = load_model(icnet_file)
     spec = at_size(model, OTHER).spec

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rtseg.models import create_model
 from rtseg.models._network import Network
 
 CLASSES = 5
+
+
+def outputs_of(network: Network, pictures: Tensor) -> Any:
+    """What ``network`` says of ``pictures``; of a sequence model, what it says when it sees them a second time."""
+    if not network.recurrent:
+        return network(pictures)
+    _, state = network(pictures)
+    return network(pictures, state)[0]
 
 
 def lively(architecture: str, classes: int = CLASSES) -> Network:

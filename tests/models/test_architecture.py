@@ -3,18 +3,25 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from networks import outputs_of
+from planes import noise
 from torch import nn
 
 from rtseg.errors import OptionError
-from rtseg.models import MODELS, create_model, is_known
+from rtseg.models import MODELS, channels_of, create_model, is_known
 from rtseg.models._cost import cost_of
-from rtseg.models._labels import LabelNetwork, normalise
+from rtseg.models._labels import LabelNetwork, normalise, to_planes
 from rtseg.models.deeplab import ImagePooling
 from rtseg.models.fcn import BilinearUpsampling
+from rtseg.pictures import picture_channels
 
-CHANNELS = ["icnet", "icnet-resnet18", "deeplabv3-mobilenet", "deeplabv3plus-mobilenet", "fcn-resnet18", "fcn32s-vgg11"]
+CHANNELS = [
+    *("icnet", "icnet-gru", "icnet-resnet18", "deeplabv3-mobilenet", "deeplabv3plus-mobilenet", "fcn-resnet18"),
+    "fcn32s-vgg11",
+]
 
 
 def test_the_table_of_networks_needs_no_torch() -> None:
@@ -90,31 +97,65 @@ def test_a_network_is_known_by_its_name_whatever_its_options() -> None:
 def test_pictures_may_have_one_to_four_channels(name: str, channels: int) -> None:
     network = create_model(name, 3, channels=channels).eval()
     with torch.no_grad():
-        logits = network(torch.zeros(1, channels, 64, 64))
+        logits = outputs_of(network, torch.zeros(1, channels, 64, 64))
     assert isinstance(logits, torch.Tensor)
     assert logits.shape[:2] == (1, 3)
 
 
-def test_a_grey_network_sees_the_same_in_training_and_in_the_model_file() -> None:
-    class Show(nn.Module):
-        classes, channels, stride = 2, 1, 1
+class TestChannels:
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    def test_a_network_sees_the_same_in_training_and_in_the_model_file(self, channels: int) -> None:
+        class Show(nn.Module):
+            classes, stride, recurrent = 2, 1, False
 
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            self.seen = pictures
-            return torch.cat((pictures, -pictures), 1)
+            def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+                self.seen = pictures
+                return torch.cat((pictures, -pictures), 1)
 
-    rgb = torch.randint(0, 256, (2, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    show = Show()
-    LabelNetwork(show)(rgb.flip(1).permute(0, 2, 3, 1))  # type: ignore[arg-type]
-    torch.testing.assert_close(show.seen, normalise(rgb, 1))
-    assert show.seen.shape == (2, 1, 4, 6)
-    assert abs(normalise(torch.full((1, 3, 1, 1), 116, dtype=torch.uint8), 1).item()) < 0.02, "the mean of ImageNet"
+        show = Show()
+        show.channels = channels  # type: ignore[assignment]
+        frames = np.stack([noise(picture_channels(channels)), noise(picture_channels(channels))[::-1]])
+        LabelNetwork(show)(torch.from_numpy(frames))  # type: ignore[arg-type]
+        assert show.seen.shape == (2, channels, 6, 7)
+        trained_on = normalise(torch.stack([to_planes(frame) for frame in frames]), channels)
+        torch.testing.assert_close(show.seen, trained_on)
 
+    def test_planes_are_rgb_before_the_one_beside_them_and_grey_before_its_own(self) -> None:
+        for channels, order in ((2, [0, 1]), (3, [2, 1, 0]), (4, [2, 1, 0, 3])):
+            picture = noise(channels)
+            planes = to_planes(picture)
+            assert (planes.dtype, planes.is_contiguous()) == (torch.uint8, True)
+            np.testing.assert_array_equal(planes.numpy(), picture[..., order].transpose(2, 0, 1))
+            planes.zero_()
+            assert picture.any(), "it is a copy"
 
-@pytest.mark.parametrize("channels", [2, 4])
-def test_a_network_that_no_picture_file_fits_has_no_model_file(channels: int) -> None:
-    with pytest.raises(OptionError, match=f"a network of {channels} channels can be used from Python only"):
-        LabelNetwork(create_model("icnet:width=4", 2, channels=channels))
+    def test_colours_and_grey_are_taken_from_the_mean_of_imagenet_and_another_plane_from_the_middle(self) -> None:
+        mean = [0.485, 0.456, 0.406]
+        grey = 0.299 * mean[0] + 0.587 * mean[1] + 0.114 * mean[2]
+        for channels, planes in ((1, mean), (2, [grey, 0.5]), (3, mean), (4, [*mean, 0.5])):
+            pictures = 255 * torch.tensor(planes).view(1, -1, 1, 1)
+            torch.testing.assert_close(normalise(pictures, channels), torch.zeros(1, channels, 1, 1), atol=1e-5, rtol=0)
+        ends = normalise(torch.tensor([0.0, 255.0]).repeat(2, 1).view(1, 2, 1, 2), 2)[0, 1].flatten()
+        torch.testing.assert_close(ends, torch.tensor([-2.0, 2.0]), atol=1e-5, rtol=0)
+
+    def test_pictures_of_other_channels_than_the_network_is_given_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"pictures must be \(N, 4, H, W\) for 4 channels, got \(1, 3, 8, 8\)"):
+            normalise(torch.zeros(1, 3, 8, 8), 4)
+
+    @pytest.mark.parametrize(
+        ("architecture", "channels"),
+        [("icnet", 3), ("icnet:width=4,channels=1", 1), ("icnet:channels=2", 2), ("fcn-resnet18:channels=4", 4)],
+    )
+    def test_they_are_known_from_the_architecture_before_the_network_is_built(
+        self, architecture: str, channels: int
+    ) -> None:
+        assert channels_of(architecture) == channels
+        assert create_model(architecture, 2).channels == channels
+
+    @pytest.mark.parametrize("written", ["0", "5", "2.0", "true", "grey"])
+    def test_others_than_1_to_4_are_refused(self, written: str) -> None:
+        with pytest.raises(OptionError, match=f"a network takes pictures of 1 to 4 channels, got '{written}'"):
+            channels_of(f"icnet:channels={written}")
 
 
 @pytest.mark.parametrize("factor", [2, 8, 32])

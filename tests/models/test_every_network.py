@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import CLASSES, lively
+from networks import CLASSES, lively, outputs_of
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,6 +25,7 @@ SIZES = [(64, 96), (96, 32)]
 OTHER = (128, 96)
 SPEC = ModelSpec("every", tuple("abcde"), tuple((value, 0, 0) for value in range(CLASSES)), SIZES[0])
 SHORT = {
+    "icnet-gru",
     "icnet-resnet18",
     "deeplabv3-mobilenet",
     "deeplabv3plus-mobilenet",
@@ -33,6 +34,7 @@ SHORT = {
 }
 """One of each family, whose export is quick; that of the others is marked ``slow``."""
 OPTIONS = {
+    "icnet-gru": "width=8",
     "icnet-resnet18": "channels=1,pyramid=false",
     "deeplabv3plus-mobilenet": "channels=1,se=true",
     "fcn-resnet18": "step=8",
@@ -56,7 +58,7 @@ class TestEveryNetwork:
         network.check_size(*size)
         network.eval()
         with torch.no_grad():
-            logits = network(pictures(network, size))
+            logits = outputs_of(network, pictures(network, size))
         assert isinstance(logits, torch.Tensor)
         assert logits.shape == (2, CLASSES, size[0] // network.stride, size[1] // network.stride)
         assert logits.std() > 0.01
@@ -66,7 +68,7 @@ class TestEveryNetwork:
         self, network: Network, size: tuple[int, int]
     ) -> None:
         network.train().zero_grad()
-        outputs = network(pictures(network, size))
+        outputs = outputs_of(network, pictures(network, size))
         assert isinstance(outputs, tuple)
         assert len(outputs) == len(network.loss_weights)
         assert outputs[0].shape[2:] == (size[0] // network.stride, size[1] // network.stride)
@@ -79,7 +81,7 @@ class TestEveryNetwork:
         exact = deepcopy(network).double().eval()  # in fp32 a hundred drawn layers make much of a rounding
         fused = fuse_batch_norm(exact)
         with torch.no_grad():
-            wanted, got = (one(pictures(network, SIZES[0]).double()) for one in (exact, fused))
+            wanted, got = (outputs_of(one, pictures(network, SIZES[0]).double()) for one in (exact, fused))
         assert (wanted - got).abs().max() <= 1e-9 * wanted.abs().max()
         assert not any(isinstance(part, nn.BatchNorm2d) for part in fused.modules())
         assert any(isinstance(part, nn.BatchNorm2d) for part in exact.modules()) != ("vgg" in network.architecture)
@@ -121,14 +123,27 @@ def labels_of(path: Path, backend: str, size: tuple[int, int]) -> NDArray[np.uin
         return np.concatenate([opened.infer(frame[None]).copy() for frame in frames(size)])
 
 
+def true_labels(network: Network, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """What the network itself says of ``frames``, one after the other."""
+    labels_in_torch, state = LabelNetwork(deepcopy(network)), None
+    found = []
+    with torch.no_grad():
+        for frame in torch.from_numpy(frames(size)):
+            if network.recurrent:
+                labels, state = labels_in_torch(frame[None], state)
+            else:
+                labels = labels_in_torch(frame[None])
+            found.append(labels.numpy())
+    return np.concatenate(found)
+
+
 class TestExport:
     @pytest.mark.parametrize("size", [SIZES[0], OTHER])
     def test_runtimes_agree_with_torch_at_the_size_of_the_file_and_at_another(
         self, exported: tuple[Network, Path], size: tuple[int, int]
     ) -> None:
         network, path = exported
-        with torch.no_grad():
-            true = LabelNetwork(deepcopy(network))(torch.from_numpy(frames(size))).numpy()
+        true = true_labels(network, size)
         rebuilt = labels_of(path, "torch", size)
         assert len(np.unique(true)) > 1
         assert (rebuilt == true).mean() > 0.97, "kernels are rounded to fp16 in the file, nothing else"

@@ -110,6 +110,7 @@ def test_the_first_convolution_answers_grey_pictures_as_the_published_one(channe
     adapted = adapt_kernel(kernel, channels)
     assert adapted.shape == (5, channels, 3, 3)
     torch.testing.assert_close(adapted.sum(1), kernel.sum(1))
+    assert adapted[:, -1].any() == (channels in (1, 3)), "a plane beside the colours begins at zero"
 
 
 def test_the_first_convolution_of_a_network_for_four_channels_begins_with_the_published_rgb(hub: Hub) -> None:
@@ -124,6 +125,7 @@ def test_without_a_network_the_refusal_is_one_line_quick_and_says_both_ways_out(
 ) -> None:
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr("urllib.request._opener", None)  # kept with the proxies of the first use in this process
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from rtseg.datasets import Dataset
 from rtseg.errors import DatasetError
 from rtseg.spec import VOID
-from rtseg.training.evaluate import evaluate
+from rtseg.training.evaluate import evaluate, judge
 
 
 class Squares(Dataset):
@@ -70,3 +70,54 @@ def test_data_without_a_labelled_pixel_are_refused(labelled: bool, places: list[
 def test_a_labeller_that_knows_more_classes_than_the_data_is_an_error_and_no_score() -> None:
     with pytest.raises(ValueError, match="there are 3 classes"):
         evaluate(lambda picture: blue(picture) + 2, Squares())
+
+
+class Videos(Squares):
+    """The same with names of videos."""
+
+    def __init__(self, *videos: str | None) -> None:
+        super().__init__()
+        self.videos = videos
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def load(self, index: int, epoch: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return super().load(index % 3)
+
+    def sequence(self, index: int) -> str | None:
+        return self.videos[index]
+
+
+class TestVideos:
+    @pytest.mark.parametrize(
+        ("videos", "places", "follows"),
+        [
+            (("a", "a", "a"), None, [False, True, True]),
+            (("a", "a", "b", "b", "a"), None, [False, True, False, True, False]),
+            ((None, None), None, [False, False]),
+            (("a", None, "a"), None, [False, False, False]),
+            (("a", "a", "a", "a"), [0, 2, 3, 1], [False, False, True, False]),
+            (("a", "a"), [1, 1, 0], [False, False, False]),
+        ],
+    )
+    def test_a_picture_follows_the_one_right_before_it_in_its_video(
+        self, videos: tuple[str | None, ...], places: list[int] | None, follows: list[bool]
+    ) -> None:
+        assert [judged.follows for judged in judge(blue, Videos(*videos), places)] == follows
+
+    def test_what_remembers_is_reset_before_every_picture_that_does_not_follow(self) -> None:
+        said: list[str] = []
+
+        def label(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            said.append("label")
+            return blue(picture)
+
+        evaluate(label, Videos("a", "a", "b", None), reset=lambda: said.append("reset"))
+        assert said == ["reset", "label", "label", "reset", "label", "reset", "label"]
+
+    def test_labels_come_beside_their_truth_at_its_size(self) -> None:
+        (judged,) = judge(lambda picture: blue(picture)[::4, ::4], Squares(), [2])
+        assert judged.labels.shape == judged.truth.shape == (16, 12)
+        assert (judged.labels == 2).all()
+        assert (judged.truth[:, -4:] == VOID).all()

@@ -2,29 +2,42 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rtseg.datasets import open_dataset
-from rtseg.errors import BackendUnavailable, CheckpointError, DatasetError, OptionError, SinkError
+from rtseg.errors import (
+    BackendUnavailable,
+    CheckpointError,
+    DatasetError,
+    ModelError,
+    OptionError,
+    SinkError,
+    TrainingError,
+)
+from rtseg.models import create_model
 from rtseg.models._labels import LabelNetwork
 from rtseg.models.icnet import ICNet
 from rtseg.preprocess import resize
+from rtseg.training._augmentation import Augmentation
 from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint
 from rtseg.training.evaluate import evaluate
 from rtseg.training.loop import train
-from rtseg.training.losses import multi_resolution_loss
+from rtseg.training.losses import make_loss, multi_resolution_loss
 from rtseg.training.metrics import Scores
 from rtseg.training.options import TrainOptions
 
 DATA = "synthetic:street,frames=4"
 SIZE = (64, 96)
+FOLDER = {"config.json", "metrics.jsonl", "tensorboard", "best.safetensors", "last.safetensors"}
 
 
 def options(output: Path, **changes: Any) -> TrainOptions:
@@ -32,6 +45,7 @@ def options(output: Path, **changes: Any) -> TrainOptions:
     facts: dict[str, Any] = {
         "data": (DATA,),
         "output": output,
+        "model": "icnet:width=4",
         "size": SIZE,
         "crop": SIZE,
         "epochs": 2,
@@ -42,6 +56,10 @@ def options(output: Path, **changes: Any) -> TrainOptions:
         "device": "cpu",
     }
     return TrainOptions(**(facts | changes))
+
+
+def unreachable(*_: Any, **__: Any) -> None:
+    raise URLError("no route to host")
 
 
 def quiet() -> Console:
@@ -78,7 +96,7 @@ class TestRun:
     def test_the_folder_has_config_metrics_and_both_checkpoints_and_nothing_else(
         self, finished: tuple[Path, Scores, str]
     ) -> None:
-        assert {path.name for path in finished[0].iterdir()} == {"config.json", "metrics.jsonl", "best.pt", "last.pt"}
+        assert {path.name for path in finished[0].iterdir()} == FOLDER
 
     def test_the_config_is_what_was_asked_for(self, finished: tuple[Path, Scores, str]) -> None:
         config = json.loads((finished[0] / "config.json").read_text())
@@ -102,8 +120,8 @@ class TestRun:
 
     def test_the_best_checkpoint_scores_what_the_run_says_it_does(self, finished: tuple[Path, Scores, str]) -> None:
         folder, scores, _ = finished
-        state = load_checkpoint(folder / "best.pt")
-        labels_of = LabelNetwork(network_of(state, folder / "best.pt"))
+        state = load_checkpoint(folder / "best.safetensors")
+        labels_of = LabelNetwork(network_of(state, folder / "best.safetensors"))
 
         def label(picture: np.ndarray) -> np.ndarray:
             with torch.no_grad():
@@ -114,8 +132,8 @@ class TestRun:
         assert state["scores"]["miou"] == scores.miou == max(line["val_miou"] for line in metrics(folder))
 
     def test_the_best_checkpoint_says_how_it_was_made_but_not_where(self, finished: tuple[Path, Scores, str]) -> None:
-        state = load_checkpoint(finished[0] / "best.pt")
-        assert state["architecture"] == "icnet"
+        state = load_checkpoint(finished[0] / "best.safetensors")
+        assert state["architecture"] == "icnet:width=4"
         assert state["size"] == list(SIZE)
         assert state["trained_on"] == "synthetic street train (4 frames)"
         assert state["validated_on"] == "synthetic street val (4 frames)"
@@ -125,18 +143,18 @@ class TestRun:
         assert str(finished[0]) not in str({key: value for key, value in state.items() if key != "network"})
 
     def test_the_averaged_weights_are_not_the_raw_ones(self, finished: tuple[Path, Scores, str]) -> None:
-        state = load_checkpoint(finished[0] / "last.pt")
+        state = load_checkpoint(finished[0] / "last.safetensors")
         assert not torch.equal(state["network"]["classify.weight"], state["raw_network"]["classify.weight"])
 
     def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
         self, finished: tuple[Path, Scores, str], tmp_path: Path
     ) -> None:
-        first = load_checkpoint(finished[0] / "last.pt")["raw_network"]
+        first = load_checkpoint(finished[0] / "last.safetensors")["raw_network"]
         train(options(tmp_path / "again"), quiet())
-        again = load_checkpoint(tmp_path / "again" / "last.pt")["raw_network"]
+        again = load_checkpoint(tmp_path / "again" / "last.safetensors")["raw_network"]
         assert all(torch.equal(first[name], again[name]) for name in first)
         train(options(tmp_path / "other", seed=1, epochs=1), quiet())
-        other = load_checkpoint(tmp_path / "other" / "last.pt")["raw_network"]
+        other = load_checkpoint(tmp_path / "other" / "last.safetensors")["raw_network"]
         assert not torch.equal(first["stem.0.0.weight"], other["stem.0.0.weight"])
 
     def test_bf16_and_sgd_train_too_and_the_last_epoch_is_always_validated(self, tmp_path: Path) -> None:
@@ -151,9 +169,9 @@ class TestResume:
     ) -> None:
         with pytest.raises(KeyboardInterrupt):
             train(options(tmp_path), Interrupting("1/2"))
-        assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 1
+        assert load_checkpoint(tmp_path / "last.safetensors")["epoch"] == 1
         scores = train(options(tmp_path, resume=True), quiet())
-        whole, resumed = (load_checkpoint(folder / "last.pt") for folder in (finished[0], tmp_path))
+        whole, resumed = (load_checkpoint(folder / "last.safetensors") for folder in (finished[0], tmp_path))
         assert resumed["epoch"] == whole["epoch"] == 2
         for part in ("network", "raw_network"):
             assert whole[part].keys() == resumed[part].keys()
@@ -161,7 +179,7 @@ class TestResume:
             assert not different
         assert resumed["averaged"] == whole["averaged"]
         assert resumed["best_miou"] == whole["best_miou"]
-        assert str(resumed["schedule"]) == str(whole["schedule"])
+        assert resumed["step"] == whole["step"] == 4
         assert scores == finished[1]
 
     def test_the_lines_of_metrics_go_on_in_the_same_file(self, tmp_path: Path) -> None:
@@ -170,43 +188,128 @@ class TestResume:
         train(options(tmp_path, epochs=3, resume=True), quiet())
         assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2, 3]
 
+    @pytest.mark.parametrize("changes", [{}, {"schedule": "step", "optimizer": "sgd", "lr": 0.01, "loss": "ce+dice"}])
+    def test_two_epochs_and_two_more_are_four(self, tmp_path: Path, changes: dict[str, Any]) -> None:
+        train(options(tmp_path / "whole", epochs=4, **changes), quiet())
+        with pytest.raises(KeyboardInterrupt):
+            train(options(tmp_path / "parts", epochs=4, **changes), Interrupting("2/4"))
+        train(options(tmp_path / "parts", epochs=4, resume=True, **changes), quiet())
+        whole, parts = (metrics(tmp_path / name) for name in ("whole", "parts"))
+        assert [line["epoch"] for line in parts] == [1, 2, 3, 4]
+        for key in ("loss", "lr", "val_miou"):
+            assert [line[key] for line in parts] == [line[key] for line in whole]
+
     def test_a_finished_run_has_nothing_left_to_do(self, finished: tuple[Path, Scores, str]) -> None:
-        before = (finished[0] / "last.pt").read_bytes()
+        before = (finished[0] / "last.safetensors").read_bytes()
         assert train(options(finished[0], resume=True), quiet()) == finished[1]
-        assert (finished[0] / "last.pt").read_bytes() == before
+        assert (finished[0] / "last.safetensors").read_bytes() == before
 
     def test_a_new_run_does_not_overwrite_the_one_that_the_folder_holds(
         self, finished: tuple[Path, Scores, str]
     ) -> None:
-        before = {path.name: path.read_bytes() for path in finished[0].iterdir()}
+        before = {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
         with pytest.raises(OptionError, match="holds a run already: go on with --resume"):
             train(options(finished[0], epochs=1), quiet())
-        assert {path.name: path.read_bytes() for path in finished[0].iterdir()} == before
+        assert {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()} == before
 
     def test_where_no_run_is_there_is_nothing_to_resume_and_nothing_is_made(self, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match=r"no checkpoint at .*last\.pt"):
+        with pytest.raises(CheckpointError, match=r"no checkpoint at .*last\.safetensors"):
             train(options(tmp_path / "none", resume=True), quiet())
         assert list(tmp_path.iterdir()) == []
 
     def test_a_run_with_another_optimizer_cannot_be_gone_on_with(
         self, finished: tuple[Path, Scores, str], tmp_path: Path
     ) -> None:
-        (tmp_path / "last.pt").write_bytes((finished[0] / "last.pt").read_bytes())
-        state = load_checkpoint(tmp_path / "last.pt")
+        (tmp_path / "last.safetensors").write_bytes((finished[0] / "last.safetensors").read_bytes())
+        state = load_checkpoint(tmp_path / "last.safetensors")
         state["optimizer"]["param_groups"] = state["optimizer"]["param_groups"][:1]
-        save_checkpoint(tmp_path / "last.pt", state)
+        save_checkpoint(tmp_path / "last.safetensors", state)
         with pytest.raises(CheckpointError, match=r"does not fit this run: use the options in config\.json"):
             train(options(tmp_path, resume=True), quiet())
+
+
+class TestBreaking:
+    def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_epoch_is_kept(self, tmp_path: Path) -> None:
+        train(options(tmp_path, epochs=1), quiet())
+        before = {name: (tmp_path / name).read_bytes() for name in ("best.safetensors", "last.safetensors")}
+        state = load_checkpoint(tmp_path / "last.safetensors")
+        state["raw_network"]["classify.bias"][0] = float("nan")
+        save_checkpoint(tmp_path / "last.safetensors", state)
+        told = (
+            r"the loss is nan in epoch 2, step 3, at learning rate 0\.\d+, on picture \d of synthetic street.*; "
+            r".*last\.safetensors holds epoch 1: --resume with a smaller --lr than 0\.001$"
+        )
+        broken = (tmp_path / "last.safetensors").read_bytes()
+        with pytest.raises(TrainingError, match=told):
+            train(options(tmp_path, resume=True), quiet())
+        assert (tmp_path / "last.safetensors").read_bytes() == broken != before["last.safetensors"]
+        assert (tmp_path / "best.safetensors").read_bytes() == before["best.safetensors"]
+        assert len(metrics(tmp_path)) == 1
+
+    def test_a_learning_rate_that_is_too_high_is_told_before_anything_is_kept(self, tmp_path: Path) -> None:
+        with pytest.raises(TrainingError, match=r"in epoch 1, .*; begin again with a smaller --lr than 1e\+30"):
+            train(options(tmp_path, lr=1e30, optimizer="sgd", epochs=1), quiet())
+        assert not (tmp_path / "last.safetensors").exists()
+
+
+class TestChoices:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"optimizer": "adam", "schedule": "cosine", "loss": "asymmetric"},
+            {"amp": "fp16", "loss": "ohem"},
+            {"model": "icnet-gru:width=4", "clip": 3},
+            {"channels": 1},
+            {"preprocess": ("clahe:clip=2,tiles=4",), "augmentation": Augmentation(rotation=180.0, flips="both")},
+            {"loss_weights": (1.0, 0.0, 0.0), "class_weights": "median", "loss": "lovasz"},
+        ],
+        ids=lambda changes: "-".join(changes),
+    )
+    def test_a_run_with_other_choices_trains_and_tells_them(self, tmp_path: Path, changes: dict[str, Any]) -> None:
+        scores = train(options(tmp_path, epochs=1, **changes), quiet())
+        assert 0 <= scores.miou <= 1
+        state = load_checkpoint(tmp_path / "best.safetensors")
+        for name, value in changes.items():
+            if name in ("model", "channels"):
+                continue
+            wanted = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            assert state["recipe"][name] == json.loads(json.dumps(wanted))
+        begun = create_model(state["architecture"], 11).state_dict()
+        assert state["network"].keys() == begun.keys()
+
+    def test_the_number_of_channels_reaches_the_checkpoint(self, tmp_path: Path) -> None:
+        train(options(tmp_path, epochs=1, channels=1), quiet())
+        assert load_checkpoint(tmp_path / "best.safetensors")["architecture"] == "icnet:channels=1,width=4"
+
+    def test_without_a_network_published_weights_are_an_error_and_nothing_is_made(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
+        monkeypatch.setattr("torch.hub.urlopen", unreachable)
+        with pytest.raises(CheckpointError, match="cannot fetch the published weights https://"):
+            train(options(tmp_path / "run", model="fcn-resnet18", pretrained=True), quiet())
+        assert not (tmp_path / "run").exists()
+
+    def test_tensorboard_has_scalars_and_pictures(self, finished: tuple[Path, Scores, str]) -> None:
+        board = EventAccumulator(str(finished[0] / "tensorboard"))
+        board.Reload()
+        assert [event.step for event in board.Scalars("train/loss")] == [1, 2]
+        assert [event.value for event in board.Scalars("val/miou")] == pytest.approx(
+            [line["val_miou"] for line in metrics(finished[0])]
+        )
+        assert "val/iou/Road" in board.Tags()["scalars"]
+        shown = board.Images("val/0")[-1]
+        assert (shown.height, shown.width) == (SIZE[0], 2 * SIZE[1])
 
 
 class TestInit:
     def test_training_begins_with_the_averaged_weights_of_the_checkpoint(
         self, finished: tuple[Path, Scores, str], tmp_path: Path
     ) -> None:
-        path = finished[0] / "last.pt"
+        path = finished[0] / "last.safetensors"
         train(options(tmp_path, init=path, epochs=1, lr=1e-30, seed=9), quiet())
         begun = load_checkpoint(path)["network"]
-        kept = load_checkpoint(tmp_path / "last.pt")["raw_network"]
+        kept = load_checkpoint(tmp_path / "last.safetensors")["raw_network"]
         kernels = [name for name in begun if begun[name].ndim == 4]
         assert len(kernels) > 50
         assert all(torch.equal(begun[name], kept[name]) for name in kernels)
@@ -225,6 +328,8 @@ class TestRefusals:
             ({"data": ("pictures:/nowhere",)}, OptionError, "--data wants KIND:PATH"),
             ({"val_data": "camvid:/nowhere"}, DatasetError, "no /nowhere/val.txt"),
             ({"model": "lenet"}, OptionError, "unknown network 'lenet'"),
+            ({"loss_weights": (1.0, 0.4)}, OptionError, "must be 3 numbers, e.g. 1.0/0.4/0.4"),
+            ({"preprocess": ("sharpen",)}, ModelError, "unknown preprocessing step 'sharpen'"),
             ({"crop": (60, 96)}, OptionError, "got 60x96: try --size 64x96"),
             ({"size": (64, 90)}, OptionError, "got 64x90: try --size 64x96"),
         ],
@@ -249,8 +354,15 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "told"),
         [
-            ({"optimizer": "adam"}, "--optimizer must be one of adamw, sgd, got 'adam'"),
-            ({"amp": "fp16"}, "--amp must be one of bf16, none"),
+            ({"optimizer": "lamb"}, "--optimizer must be one of adamw, adam, sgd, got 'lamb'"),
+            ({"amp": "fp8"}, "--amp must be one of bf16, fp16, none"),
+            ({"schedule": "flat"}, "--schedule must be one of poly, cosine, step"),
+            ({"channels": 5}, "--channels must be 1 to 4, got 5"),
+            ({"loss": "hinge"}, "--loss"),
+            ({"clip": 0}, "--clip must be more than 0"),
+            ({"loss_weights": (1.0, -1.0)}, "--loss-weights must not be negative"),
+            ({"weight_decay": -0.1}, "--weight-decay must not be negative, got -0.1"),
+            ({"pretrained": True, "init": Path("a")}, "--pretrained and --init both say what to begin with"),
             ({"class_weights": "best"}, "--class-weights must be one of none, enet, median"),
             ({"device": "tpu"}, "--device must be one of auto, cpu, cuda"),
             ({"epochs": 0}, "--epochs must be more than 0, got 0"),
@@ -276,9 +388,10 @@ def test_the_loss_falls_when_one_batch_is_shown_again_and_again() -> None:
     labels = torch.arange(3).repeat_interleave(32).expand(4, 64, 96).clone()
     pictures = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float() + 0.1 * torch.randn(4, 3, 64, 96)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    loss_of = make_loss("ce", torch.ones(3))
     losses = []
     for _ in range(8):
-        loss = multi_resolution_loss(network(pictures), labels, network.loss_weights, torch.ones(3))
+        loss = multi_resolution_loss(network(pictures), labels, network.loss_weights, loss_of, coarse=True)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

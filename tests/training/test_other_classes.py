@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import save_file
 
 from rtseg.backends import open_backend
 from rtseg.deploy.export import export_checkpoint
@@ -50,7 +52,7 @@ def saved(path: Path, architecture: str, **changes: Any) -> dict[str, Any]:
 def test_heads_for_other_classes_begin_anew_and_that_is_said(
     tmp_path: Path, architecture: str, classes: tuple[str, ...]
 ) -> None:
-    path = tmp_path / "best.pt"
+    path = tmp_path / "best.safetensors"
     weights = saved(path, architecture)
     network = create_model(architecture, len(classes))
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
@@ -62,24 +64,72 @@ def test_heads_for_other_classes_begin_anew_and_that_is_said(
 
 
 def test_with_the_same_classes_all_is_loaded_and_nothing_said(tmp_path: Path) -> None:
-    weights = saved(tmp_path / "best.pt", "icnet:width=4")
+    weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet:width=4", 3)
-    assert begin_with(network, tmp_path / "best.pt", OLD) == ""
+    assert begin_with(network, tmp_path / "best.safetensors", OLD) == ""
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
 
 def test_a_checkpoint_without_auxiliary_heads_will_do(tmp_path: Path) -> None:
-    weights = saved(tmp_path / "best.pt", "icnet:width=4")
+    weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     kept = {name: value for name, value in weights.items() if "fuse_low.classify" not in name}
-    saved(tmp_path / "best.pt", "icnet:width=4", network=kept)
-    remark = begin_with(create_model("icnet:width=4", 3), tmp_path / "best.pt", OLD)
+    saved(tmp_path / "best.safetensors", "icnet:width=4", network=kept)
+    remark = begin_with(create_model("icnet:width=4", 3), tmp_path / "best.safetensors", OLD)
     assert "it has no auxiliary heads; fuse_low.classify.bias, fuse_low.classify.weight begin anew" in remark
 
 
+class Bomb:
+    """Unpickled by anyone who trusts it, it makes a file."""
+
+    def __init__(self, crater: Path) -> None:
+        self.crater = crater
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.crater,)
+
+
+class TestWeightsOfOtherPrograms:
+    @pytest.mark.parametrize("wrapper", [None, "model", "state_dict", "model_state_dict"])
+    @pytest.mark.parametrize("prefix", ["", "module."])
+    def test_a_state_dict_that_torch_saved_is_loaded(self, tmp_path: Path, wrapper: str | None, prefix: str) -> None:
+        weights = create_model("icnet:width=4", 3).state_dict()
+        named = {prefix + name: value for name, value in weights.items()}
+        torch.save(named if wrapper is None else {wrapper: named, "epoch": 3}, tmp_path / "a.pth")
+        network = create_model("icnet:width=4", 3)
+        assert begin_with(network, tmp_path / "a.pth", OLD) == ""
+        assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+    def test_heads_for_another_number_of_classes_begin_anew(self, tmp_path: Path) -> None:
+        save_file(create_model("icnet:width=4", 5).state_dict(), tmp_path / "a.safetensors")
+        remark = begin_with(create_model("icnet:width=4", 3), tmp_path / "a.safetensors", OLD)
+        assert "it knows another number of classes; classify.bias, classify.weight," in remark
+        assert remark.endswith("begin anew for 3 classes")
+
+    def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(self, tmp_path: Path) -> None:
+        crater = tmp_path / "crater"
+        network = create_model("icnet:width=4", 3)
+        (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(crater)))
+        torch.save(Bomb(crater), tmp_path / "wrapped.pt")
+        torch.save({"model": {"a": Bomb(crater)}}, tmp_path / "inside.pt")
+        torch.save({"a": Bomb(crater)}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+        for path in tmp_path.glob("*.pt"):
+            with pytest.raises(CheckpointError, match=f"{path.name} is damaged, or holds more than weights"):
+                begin_with(network, path, OLD)
+        assert not crater.exists()
+        pickle.loads((tmp_path / "plain.pt").read_bytes())
+        assert crater.exists(), "it was a real bomb"
+
+    @pytest.mark.parametrize("holds", [{"weight": torch.zeros(3)}, [1], "weights", torch.zeros(3), {"model": 3}])
+    def test_weights_of_another_network_are_refused(self, tmp_path: Path, holds: object) -> None:
+        torch.save(holds, tmp_path / "a.pt")
+        with pytest.raises(CheckpointError, match=r"a\.pt holds weights, which does not fit: give its --model"):
+            begin_with(create_model("icnet:width=4", 3), tmp_path / "a.pt", OLD)
+
+
 def test_a_checkpoint_of_colour_begins_a_grey_network(tmp_path: Path) -> None:
-    weights = saved(tmp_path / "best.pt", "icnet:width=4")
+    weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet:width=4,channels=1", 3)
-    begin_with(network, tmp_path / "best.pt", OLD)
+    begin_with(network, tmp_path / "best.safetensors", OLD)
     torch.testing.assert_close(network.state_dict()["stem.0.0.weight"], weights["stem.0.0.weight"].sum(1, keepdim=True))
 
 
@@ -94,18 +144,18 @@ def test_a_checkpoint_of_colour_begins_a_grey_network(tmp_path: Path) -> None:
     ],
 )
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, changes: dict[str, Any], architecture: str) -> None:
-    saved(tmp_path / "best.pt", "icnet:width=4", **changes)
-    with pytest.raises(CheckpointError, match=r"best.pt holds 'icnet:width=4', which does not fit: give its --model"):
-        begin_with(create_model(architecture, 4), tmp_path / "best.pt", ("a", "b", "c", "d"))
+    saved(tmp_path / "best.safetensors", "icnet:width=4", **changes)
+    with pytest.raises(CheckpointError, match=r"best.* holds 'icnet:width=4', which does not fit: give its --model"):
+        begin_with(create_model(architecture, 4), tmp_path / "best.safetensors", ("a", "b", "c", "d"))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
 def test_the_prefixes_of_wrappers_are_taken_off(tmp_path: Path, prefix: str) -> None:
-    weights = saved(tmp_path / "best.pt", "icnet:width=4")
+    weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     wrapped = {prefix + name: value for name, value in weights.items()}
     assert unwrapped(wrapped).keys() == weights.keys()
     state = {"network": wrapped, "architecture": "icnet:width=4", "classes": list(OLD)}
-    network = network_of(state, tmp_path / "best.pt")
+    network = network_of(state, tmp_path / "best.safetensors")
     assert torch.equal(network.state_dict()["classify.weight"], weights["classify.weight"])
 
 
@@ -130,7 +180,7 @@ def test_a_network_with_options_trains_goes_on_exports_and_runs(tmp_path: Path) 
         device="cpu",
     )
     train(options, console)
-    spec = export_checkpoint(tmp_path / "run" / "last.pt", tmp_path / "grey.onnx")
+    spec = export_checkpoint(tmp_path / "run" / "last.safetensors", tmp_path / "grey.onnx")
     assert spec.architecture == "fcn-resnet18:channels=1,step=8"
     frames = np.random.default_rng(1).integers(0, 256, (1, 32, 64, 3), dtype=np.uint8)
     labels = []

@@ -1,0 +1,71 @@
+"""What does each network cost, and how fast is it on this machine?
+
+    python benchmarks/networks.py [NAME ...] [--rounds 5] [--seconds 3]
+
+Every network is exported with fresh weights at the size and for the classes of ``rtseg.models.figures`` and runs in
+OpenVINO (its own choice of precision, several pictures in flight). The networks take turns in every round, so that a
+slow minute of the machine hits all of them. Without names all are measured and kept in ``rtseg/models/figures.json``,
+which `rtseg models` prints; with names the figures are only printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from _common import commit, machine, spread, versions
+
+from rtseg import open_backend
+from rtseg.deploy.speed import export_fresh, frames_per_second
+from rtseg.models import MODELS
+from rtseg.models._cost import cost_of
+from rtseg.models.figures import CLASSES, FILE, SIZE
+
+
+def main() -> None:
+    """Measure, print, and keep what is complete."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each round, and network")
+    options = parser.parse_args()
+    names = options.names or list(MODELS)
+
+    fps: dict[str, list[float]] = {name: [] for name in names}
+    precision = ""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            export_fresh(name, Path(folder) / f"{name}.onnx")
+            print(f"exported {name}", flush=True)
+        for round_ in range(options.rounds):
+            for name in names:
+                with open_backend("openvino", Path(folder) / f"{name}.onnx") as backend:
+                    precision = backend.precision
+                    fps[name].append(frames_per_second(backend, options.seconds))
+                print(f"round {round_ + 1}: {name} {fps[name][-1]:.2f} fps", flush=True)
+    networks = {}
+    for name in names:
+        cost = cost_of(name, CLASSES, SIZE)
+        networks[name] = {"parameters": cost.parameters, "flops": cost.flops, "fps": spread(fps[name])}
+        print(f"{name}: {cost.parameters / 1e6:.1f} M, {cost.flops / 1e9:.1f} GFLOPs, {networks[name]['fps']}")
+    if options.names:
+        return
+    facts = {
+        "machine": machine(),
+        "versions": versions("torch", "torchvision"),
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "precision": precision,
+        "size": list(SIZE),
+        "classes": CLASSES,
+        "networks": networks,
+    }
+    FILE.write_text(json.dumps(facts, indent=2) + "\n")
+    print(f"wrote {FILE}")
+
+
+if __name__ == "__main__":
+    main()

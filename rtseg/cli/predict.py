@@ -1,0 +1,120 @@
+"""``rtseg predict``: label single pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from rtseg.cli._options import parse_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rtseg.predict import Prediction, PredictOptions
+
+__all__ = ["predict"]
+
+_SHOWN = 20
+_CLASSES = 3
+_WHAT = "What to label"
+_RESULT = "Where the results go"
+
+
+def predict(
+    pictures: list[str] = typer.Argument(
+        ..., metavar="IMAGES", help="Pictures, folders of pictures, globs.", show_default=False
+    ),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder of the results.", rich_help_panel=_RESULT),
+    model: str = typer.Option(
+        "icnet-camvid",
+        "--model",
+        "-m",
+        help="A model file, or the name of a bundled one.",
+        rich_help_panel=_WHAT,
+    ),
+    backend: str = typer.Option("auto", help="auto, openvino, onnxruntime or torch.", rich_help_panel=_WHAT),
+    precision: str = typer.Option("auto", help="auto, fp32 or bf16.", rich_help_panel=_WHAT),
+    device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_WHAT),
+    size: str = typer.Option(
+        "",
+        help="Input size of the model, HEIGHTxWIDTH; its own unless given.",
+        rich_help_panel=_WHAT,
+    ),
+    only: str = typer.Option(
+        "masks,colours,overlays", help="Which results, with commas between them.", rich_help_panel=_RESULT
+    ),
+    alpha: float = typer.Option(0.5, help="Weight of the colours in overlays, 0 to 1.", rich_help_panel=_RESULT),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is there.", rich_help_panel=_RESULT),
+    report: Path | None = typer.Option(
+        None, help="JSON file with the class shares of every picture.", rich_help_panel=_RESULT
+    ),
+) -> None:
+    """Label pictures, each for itself: class ids, class colours and an overlay, of the size of the picture.
+
+    a.jpg becomes masks/a.png (class ids, with a palette), colours/a.png and overlays/a.jpg. Pictures of several folders
+    keep their folders below these. A file that is there already is an error before anything is written, unless
+    --overwrite is given. A picture that cannot be read is named, and ends the command with code 2 when the others are
+    done.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from rtseg.predict import PredictOptions, PredictRun
+
+    options = PredictOptions(
+        pictures=tuple(pictures),
+        output=output,
+        model=model,
+        backend=backend,
+        precision=precision,
+        device=device,
+        size=parse_size(size) if size else None,
+        alpha=alpha,
+        only=tuple(kind.strip() for kind in only.split(",") if kind.strip()),
+        overwrite=overwrite,
+        report=report,
+    )
+    console = Console(markup=False, emoji=False, highlight=False)
+    done: list[Prediction] = []
+    with PredictRun(options) as run:
+        spec, used = run.spec, run.backend
+        size_used = f"{spec.size[0]}x{spec.size[1]}"
+        console.print(f"{spec.name} at {size_used} on {used.name} ({used.precision}, {used.device})", soft_wrap=True)
+        try:
+            with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+                bar = progress.add_task("labelling", total=len(run.pictures))
+
+                def observe(picture: Prediction) -> None:
+                    done.append(picture)
+                    progress.advance(bar)
+
+                run.run(observe)
+        except KeyboardInterrupt:
+            console.print(f"stopped after {len(done)} of {len(run.pictures)} pictures")
+            raise typer.Exit(130) from None
+        finally:
+            if done:
+                _tell(console, done, options)
+
+
+def _tell(console: Console, done: list[Prediction], options: PredictOptions) -> None:
+    """The first pictures with their size and the classes that cover most of them, and what was written."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("picture", overflow="fold")
+    table.add_column("size")
+    table.add_column("most of it")
+    for picture in done[:_SHOWN]:
+        largest = sorted(picture.shares.items(), key=lambda item: -item[1])[:_CLASSES]
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in largest if share >= 0.005)
+        size = f"{picture.size[0]}x{picture.size[1]}" if picture.size is not None else "-"
+        table.add_row(picture.name, size, picture.fault or shares)
+    console.print(table)
+    if len(done) > _SHOWN:
+        console.print(f"and {len(done) - _SHOWN} more pictures: --report FILE keeps the shares of all")
+    usable = sum(picture.fault is None for picture in done)
+    written = ", ".join(f"{usable} {kind}" for kind in options.only)
+    console.print(f"wrote {written} into {options.output}", soft_wrap=True)

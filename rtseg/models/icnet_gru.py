@@ -1,0 +1,99 @@
+"""ICNet with a memory: a convolutional GRU in the place of pyramid pooling, its state carried from frame to frame.
+
+    picture 1/4 ── conv3_2 .. conv5_4 ──► 1/32 ──► GRU ──► to the cascade, as in ``rtseg.models.icnet``
+                                                  ▲   │
+                                   state of the ──┘   └──► state for the frame that follows
+                                   frame before
+
+Sources: the trunk and the cascade as in ``rtseg.models.icnet``; the recurrent unit of Cho et al., EMNLP 2014,
+arXiv 1406.1078, section 2.3, with convolutions for matrices as Ballas, Yao, Pal, Courville, ICLR 2016,
+arXiv 1511.06432, section 3.1; in a segmentation network first by Siam, Valipour, Jagersand, Ray, "Convolutional Gated
+Recurrent Networks for Video Segmentation", arXiv 1611.05435.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rtseg.models.icnet import ICNet
+
+__all__ = ["ConvGRU", "ICNetGRU"]
+
+
+class ConvGRU(nn.Module):
+    """The gated recurrent unit on maps::
+
+        z  = sigmoid(W_z * [x, h])
+        r  = sigmoid(W_r * [x, h])
+        c  = tanh(W_c * [x, r h])
+        h' = (1 - z) h + z c
+
+    with ``*`` a 3x3 convolution with bias, ``[,]`` concatenation and all else element by element. ``h'`` is both the
+    output and the next state. Source: arXiv 1511.06432, section 3.1.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.update = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.reset = nn.Conv2d(2 * channels, channels, 3, padding=1)
+        self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
+
+    def initialise(self) -> None:
+        """Weights for the slopes of sigmoid and tanh, not of ReLU; the gates begin half open."""
+        for convolution, slope in ((self.update, "sigmoid"), (self.reset, "sigmoid"), (self.candidate, "tanh")):
+            nn.init.xavier_normal_(convolution.weight, nn.init.calculate_gain(slope))  # type: ignore[arg-type]
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, state: Tensor | None = None) -> Tensor:
+        """Features float (N, C, h, w) and the state before, zeros if None -> the state after, (N, C, h, w).
+
+        Convolutions run in what autocast makes of them; gates and state stay in the precision of the weights (fp32):
+        an update gate near 0 adds less to the state than half precision can hold.
+        """
+        exact = self.update.weight.dtype
+        features = features.to(exact)
+        state = torch.zeros_like(features) if state is None else state
+        both = torch.cat((features, state), 1)
+        update: Tensor = self.update(both).to(exact).sigmoid()
+        reset: Tensor = self.reset(both).to(exact).sigmoid()
+        candidate: Tensor = self.candidate(torch.cat((features, reset * state), 1)).to(exact).tanh()
+        return state + update * (candidate - state)
+
+
+class ICNetGRU(ICNet):
+    """The image cascade network on its authors' pruned trunk, as a sequence model.
+
+    Args:
+        classes: number of classes.
+        width: channels of the first convolution; every other width follows, and the state has ``8 * width``.
+        loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
+        channels: of the pictures.
+    """
+
+    recurrent = True
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        width: int = 32,
+        loss_weights: tuple[float, ...] = (1.0, 0.4, 0.4),
+        channels: int = 3,
+    ) -> None:
+        super().__init__(classes, width=width, pyramid=False, loss_weights=loss_weights, channels=channels)
+        self.gru = ConvGRU(8 * width)
+        self.gru.initialise()
+
+    def state_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """See ``Network.state_shape``."""
+        return self.gru.update.out_channels, height // 32, width // 32
+
+    # A sequence model cannot stand where a network of single pictures is called: ``recurrent`` tells them apart.
+    def forward(  # type: ignore[override]
+        self, pictures: Tensor, state: Tensor | None = None
+    ) -> tuple[Tensor | tuple[Tensor, ...], Tensor]:
+        """Logits as ``Cascade.forward`` gives them, and the state for the next picture; see ``Network.forward``."""
+        half, low = self.coarse(pictures)
+        next_state = self.gru(low, state)
+        return self.fuse(pictures, half, next_state), next_state

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rtseg.datasets import Dataset
+from rtseg.errors import DatasetError
+from rtseg.frame import Labels, Picture
+
+
+class Album(Dataset):
+    """Pictures that tell their place and the epoch, of the videos that a text names by a letter each; ``.`` of none."""
+
+    name, classes, palette, licence = "album", ("a",), ((0, 0, 0),), "none"
+
+    def __init__(self, videos: str) -> None:
+        self._videos = videos
+        self.loaded: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+        if not 0 <= index < len(self):
+            raise DatasetError(f"there is no picture {index}")
+        self.loaded.append(index)
+        return np.full((2, 2, 3), index, np.uint8), np.full((2, 2), epoch, np.uint8)
+
+    def sequence(self, index: int) -> str | None:
+        return None if self._videos[index] == "." else self._videos[index]
+
+
+def places(clip: list[tuple[Picture, Labels]]) -> list[int]:
+    return [int(picture[0, 0, 0]) for picture, _ in clip]
+
+
+@pytest.mark.parametrize(
+    ("videos", "index", "expected"),
+    [
+        ("....", 2, [2, 2, 2]),
+        ("aaaa", 3, [1, 2, 3]),
+        ("aaaa", 1, [0, 0, 1]),
+        ("aabb", 2, [2, 2, 2]),
+        ("aabb", 3, [2, 2, 3]),
+        ("aaba", 3, [3, 3, 3]),
+        (".aa.", 2, [1, 1, 2]),
+    ],
+)
+def test_a_clip_goes_back_in_its_video_and_stands_still_before_it_began(
+    videos: str, index: int, expected: list[int]
+) -> None:
+    assert places(Album(videos).clip(index, 0, 3)) == expected
+
+
+def test_a_clip_of_one_is_the_picture_of_its_epoch() -> None:
+    ((picture, labels),) = Album("aaaa").clip(2, 7, 1)
+    assert (picture == 2).all()
+    assert (labels == 7).all()
+
+
+def test_a_picture_that_stands_still_is_read_once() -> None:
+    album = Album("aabb")
+    album.clip(3, 0, 6)
+    assert sorted(album.loaded) == [2, 3]
+
+
+def test_a_picture_is_of_no_video_unless_its_data_say_so() -> None:
+    assert Dataset.sequence(Album("aa"), 1) is None

@@ -1,0 +1,86 @@
+"""Picture files with a plane beside the colours, by hand: no library here writes all that people's files hold."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+GREY_ALPHA, RGBA = 4, 6
+"""Colour types of a PNG."""
+
+
+def noise(channels: int, dtype: type = np.uint8, size: tuple[int, int] = (6, 7)) -> NDArray[np.generic]:
+    """Of all values that ``dtype`` holds; the plane beside the colours is 0 somewhere."""
+    values = np.random.default_rng(channels).integers(0, np.iinfo(dtype).max + 1, (*size, channels)).astype(dtype)
+    values[0, 0, -1] = 0
+    return values
+
+
+def png(pixels: NDArray[np.generic], *, turned: bool = False) -> bytes:
+    """Grey and a second plane, or RGB and a fourth, of 8 or 16 bits; ``turned`` by an EXIF tag of orientation 6."""
+    height, width, channels = pixels.shape
+    kind = {2: GREY_ALPHA, 4: RGBA}[channels]
+    stored = pixels.astype(f">u{pixels.itemsize}")
+    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, kind, 0, 0, 0)
+    exif = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 0x0112, 3, 1, 6, 0)
+    body = zlib.compress(b"".join(b"\x00" + row.tobytes() for row in stored))
+    chunks = [(b"IHDR", head), *([(b"eXIf", exif)] if turned else []), (b"IDAT", body), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def tiff(
+    pixels: NDArray[np.generic],
+    *,
+    order: str = "<",
+    photometric: int = 2,
+    planar: int = 1,
+    extra: int | None = 2,
+    wide: bool = False,
+) -> bytes:
+    """A TIFF of one uncompressed strip.
+
+    Args:
+        pixels: (H, W, C) as stored, of 8 or 16 bits.
+        order: ``<`` or ``>``.
+        photometric: 2 RGB, 5 CMYK, 1 grey.
+        planar: 1 pixels, 2 planes; only the tag, the order of ``pixels`` stays.
+        extra: what the samples beside the colours are: 0 not said, 1 and 2 transparency; None leaves the tag out.
+        wide: tags of 32 bits where either size is allowed.
+    """
+    height, width, channels = pixels.shape
+    body = pixels.astype(f"{order}u{pixels.itemsize}").tobytes()
+    bits_at = 8 + len(body)
+    short, long = ("H", "I")
+    size = long if wide else short
+    tags = [
+        (256, size, width),
+        (257, size, height),
+        (258, short, bits_at),
+        (259, short, 1),
+        (262, short, photometric),
+        (273, long, 8),
+        (277, short, channels),
+        (278, size, height),
+        (279, long, len(body)),
+        (284, short, planar),
+        *([(338, short, extra)] if extra is not None else []),
+    ]
+    bits = struct.pack(f"{order}{channels}H", *[8 * pixels.itemsize] * channels)
+    start = bits_at + len(bits)
+    entries = b"".join(_entry(order, tag, kind, value, channels if tag == 258 else 1) for tag, kind, value in tags)
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, start)
+    return head + body + bits + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+def _entry(order: str, tag: int, kind: str, value: int, count: int) -> bytes:
+    number = 3 if kind == "H" else 4
+    in_place = kind == "H" and count == 1
+    data = struct.pack(f"{order}HH", value, 0) if in_place else struct.pack(f"{order}I", value)
+    return struct.pack(f"{order}HHI", tag, number, count) + data
