@@ -50,7 +50,8 @@ def main() -> None:
     for name in names:
         cost = cost_of(name, CLASSES, SIZE)
         networks[name] = {"parameters": cost.parameters, "flops": cost.flops, "fps": spread(fps[name])}
-        print(f"{name}: {cost.parameters / 1e6:.1f} M, {cost.flops / 1e9:.1f} GFLOPs, {networks[name]['fps']}")
+        median = networks[name]["fps"]["median"]
+        print(f"{name}: {cost.parameters / 1e6:.1f} M, {cost.flops / 1e9:.1f} GFLOPs, {median:.2f} fps")
     if options.names:
         return
     facts = {

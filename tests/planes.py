@@ -6,6 +6,7 @@ import struct
 import zlib
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 GREY_ALPHA, RGBA = 4, 6
@@ -84,3 +85,9 @@ def _entry(order: str, tag: int, kind: str, value: int, count: int) -> bytes:
     in_place = kind == "H" and count == 1
     data = struct.pack(f"{order}HH", value, 0) if in_place else struct.pack(f"{order}I", value)
     return struct.pack(f"{order}HHI", tag, number, count) + data
+
+
+def to_planes(picture: NDArray[np.uint8]) -> torch.Tensor:
+    """A picture, uint8 (H, W, C), in the order in which networks are trained: (C, H, W), BGR as RGB."""
+    order = {2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[picture.shape[2]]
+    return torch.from_numpy(picture[..., order].transpose(2, 0, 1).copy())

@@ -11,12 +11,13 @@ import pytest
 from doubles import UINT8, FakeBackend, FakeSink, FakeSource, blue_graph, wide_spec
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from planes import png
+from planes import png, to_planes
 
 from rtseg._cv2 import cv2
 from rtseg.backends import open_backend
 from rtseg.cli import main
 from rtseg.datasets import open_dataset
+from rtseg.datasets._masks import read_mask
 from rtseg.datasets.check import check_data
 from rtseg.errors import DatasetError, ModelError, OptionError, SourceError
 from rtseg.overlay import VIEWS, Overlay, OverlayOptions
@@ -272,9 +273,6 @@ class TestData:
     def test_training_sees_the_planes_in_the_order_that_networks_take_them(
         self, pairs: str, request: pytest.FixtureRequest
     ) -> None:
-        import torch
-
-        from rtseg.models._labels import to_planes
         from rtseg.training.augment import Augmentation, RandomViews
 
         channels = request.node.callspec.params["pairs"]
@@ -282,7 +280,7 @@ class TestData:
         dataset = open_dataset(pairs, "train", channels=channels)
         views = RandomViews([dataset], SIZE, size=SIZE, augmentation=still, seed=0)
         for place in range(2):
-            assert torch.equal(views[place][0], to_planes(pixels(channels, place)))
+            np.testing.assert_array_equal(views[place][0].numpy(), to_planes(pixels(channels, place)).numpy())
 
     @pytest.mark.parametrize("kind", ["synthetic:street", "synthetic:fringes", "voc:nowhere", "camvid:nowhere"])
     def test_a_kind_of_colours_alone_refuses_more_and_says_which_kinds_can(self, kind: str) -> None:
@@ -340,3 +338,35 @@ def test_data_check_takes_the_channels_of_training(folder: Path, capsys: pytest.
     assert main([*command, "1"]) == 0
     assert main([*command, "4"]) == 1
     assert "gives 3 channels, not the 4 that are wanted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("channels", KINDS)
+def test_a_network_of_other_channels_trains_averages_exports_and_labels(channels: int, tmp_path: Path) -> None:
+    """What is looked for shows in the last plane alone."""
+    random = np.random.default_rng(channels)
+    for folder in ("pictures", "masks"):
+        (tmp_path / folder).mkdir()
+    for number in range(5):
+        picture = random.integers(0, 200, (*TINY, channels), dtype=np.uint8)
+        mask = np.zeros(TINY, np.uint8)
+        mask[:, : TINY[1] // 2] = 1
+        picture[..., -1] = np.where(mask == 1, 220, 20)
+        save(tmp_path / "pictures" / f"{number}.png", picture)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), mask)
+    data = f"pairs:{tmp_path / 'pictures'},{tmp_path / 'masks'},classes=right+left"
+    small = "--size 64x96 --crop 64x96 --batch 4 --workers 0 --amp none --device cpu --flips none --scale 1/1 --ema 0"
+    recipe = f"--epochs 30 --lr 1e-2 --eval-every 30 --model icnet:width=4 --channels {channels}".split()
+    run, mean, file = tmp_path / "run", tmp_path / "mean.safetensors", tmp_path / "planes.onnx"
+    assert main(["train", "--data", data, *small.split(), *recipe, "--output", str(run)]) == 0
+    both = [str(run / "best.safetensors"), str(run / "last.safetensors")]
+    assert main(["average", *both, "--data", data, "--output", str(mean)]) == 0
+    assert main(["export", str(mean), "--output", str(file)]) == 0
+    assert load_model(file).spec.channels == channels
+    out = tmp_path / "out"
+    command = ["predict", "--model", str(file), str(tmp_path / "pictures"), "--output", str(out), "--precision", "fp32"]
+    assert main([*command, "--only", "masks"]) == 0
+    for number in range(5):
+        labels = read_mask(out / "masks" / f"{number}.png").numbers
+        assert labels is not None
+        assert (labels[:, : TINY[1] // 2] == 1).mean() > 0.9
+        assert (labels[:, TINY[1] // 2 :] == 0).mean() > 0.9

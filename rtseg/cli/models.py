@@ -95,6 +95,8 @@ def _measure(console: Console, names: list[str]) -> None:
         for name in names or MODELS:
             _add(table, name, measure(name))
             live.refresh()
+    if not console.is_terminal:
+        console.line()  # rich ends the table's last line on terminals only
     _explain(console, "fps: OpenVINO on this machine")
 
 

@@ -6,17 +6,15 @@ from copy import deepcopy
 from itertools import chain
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rtseg.frame import Picture
 from rtseg.models._network import Network
 from rtseg.pictures import picture_channels
 
-__all__ = ["MEAN", "OTHER_MEAN", "OTHER_STD", "STD", "LabelNetwork", "fuse_batch_norm", "normalise", "to_planes"]
+__all__ = ["MEAN", "OTHER_MEAN", "OTHER_STD", "STD", "LabelNetwork", "fuse_batch_norm", "normalise"]
 
 MEAN = (0.485, 0.456, 0.406)
 """RGB mean of ImageNet, of values in [0, 1]; what torchvision's weights expect."""
@@ -28,21 +26,12 @@ _LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in grey, as cv2 has them (ITU-R BT.601)."""
 
 
-def to_planes(picture: Picture) -> Tensor:
-    """A picture, uint8 (H, W, C), as ``normalise`` takes it, uint8 (C, H, W), a copy.
-
-    BGR becomes RGB; the plane beside it, or beside grey, stays the last.
-    """
-    planes = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
-    return _rgb_first(planes[None])[0].clone(memory_format=torch.contiguous_format)
-
-
 def normalise(pictures: Tensor, channels: int = 3) -> Tensor:
     """Planes, values 0..255, to what a network of ``channels`` is trained on, channels last in memory.
 
     Args:
-        pictures: uint8 or float (N, C, H, W), planes in the order of ``to_planes``: RGB for networks of 3 channels and
-            of 1, which see grey; RGB and a fourth plane for 4; grey and a second plane for 2.
+        pictures: uint8 or float (N, C, H, W): RGB for networks of 3 channels and of 1, which see grey; RGB and a fourth
+            plane for 4; grey and a second plane for 2.
         channels: of the network.
 
     Returns:
@@ -80,7 +69,7 @@ def _mixed(planes: Tensor, channels: int) -> Tensor:
 
 
 def _rgb_first(planes: Tensor) -> Tensor:
-    """(N, C, H, W) in the order of a picture to that of ``to_planes``."""
+    """(N, C, H, W) in the order of a picture to that of ``normalise``."""
     if planes.shape[1] == 2:
         return planes
     if planes.shape[1] == 3:

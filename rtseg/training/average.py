@@ -19,6 +19,7 @@ from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import CheckpointError, DatasetError, OptionError
 from rtseg.models._labels import normalise
 from rtseg.models._network import Network
+from rtseg.pictures import picture_channels
 from rtseg.preprocess import Prepare
 from rtseg.spec import ModelSpec
 from rtseg.training._augmentation import Augmentation
@@ -82,8 +83,13 @@ def average(
         raise OptionError(f"{first['architecture']} has batch norm, whose statistics want --data KIND:PATH")
     scores = None
     if data is not None:
-        training, validation = _same_classes(first, open_dataset(data, "train"), open_dataset(val_data or data, "val"))
-        spec = _spec(first)
+        channels = picture_channels(network.channels)
+        training, validation = _same_classes(
+            first,
+            open_dataset(data, "train", channels=channels),
+            open_dataset(val_data or data, "val", channels=channels),
+        )
+        spec = _spec(first, channels)
         _restore_statistics(network, training, spec, batch)
         scores = validate(NetworkLabels(network, Prepare(spec), "none"), validation)
         first["validated_on"] = validation.name
@@ -121,12 +127,13 @@ def _same_classes(state: dict[str, Any], *datasets: Dataset) -> tuple[Dataset, .
     return datasets
 
 
-def _spec(state: dict[str, Any]) -> ModelSpec:
+def _spec(state: dict[str, Any], channels: int) -> ModelSpec:
     return ModelSpec(
         name="mean",
         classes=tuple(state["classes"]),
         palette=tuple(tuple(colour) for colour in state["palette"]),
         size=tuple(state["size"]),
+        channels=channels,
         preprocess=tuple(state["preprocess"]),
     )
 

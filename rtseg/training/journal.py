@@ -15,8 +15,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from rtseg.datasets import Dataset
 from rtseg.errors import SinkError
-from rtseg.frame import Picture
 from rtseg.overlay import Overlay, OverlayOptions
+from rtseg.pictures import to_bgr
 from rtseg.preprocess import resize, resize_labels
 from rtseg.spec import ModelSpec
 from rtseg.training.metrics import Scores
@@ -111,7 +111,7 @@ class Journal:
         overlay = Overlay(spec, OverlayOptions())
         for place in np.linspace(0, len(dataset) - 1, min(_EXAMPLES, len(dataset)), dtype=int).tolist():
             picture, truth = dataset.load(place)
-            small = resize(np.ascontiguousarray(_colour(picture)), spec.size)
+            small = resize(np.ascontiguousarray(to_bgr(picture)), spec.size)
             label.reset()
             pairs = (resize_labels(truth, spec.size), resize_labels(label(picture), spec.size))
             painted = [overlay.draw(small, labels).copy() for labels in pairs]
@@ -126,8 +126,3 @@ class Journal:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
         self._board.close()
-
-
-def _colour(picture: Picture) -> Picture:
-    """The part of a picture that can be shown: BGR of four planes, the first of two as grey."""
-    return picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1].repeat(3, axis=2)

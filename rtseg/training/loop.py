@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader
 
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import DatasetError, OptionError, SinkError, TrainingError
-from rtseg.models import create_model
+from rtseg.models import channels_of, create_model
 from rtseg.models._network import Network
+from rtseg.pictures import picture_channels
 from rtseg.preprocess import Prepare
 from rtseg.spec import ModelSpec
 from rtseg.training.augment import RandomViews
@@ -164,8 +165,9 @@ def _journal(run: Run, setting: _Setting, console: Console) -> Iterator[Journal 
 
 
 def _open_data(options: TrainOptions) -> tuple[list[Dataset], Dataset]:
-    datasets = [open_dataset(text, "train") for text in options.data]
-    validation = open_dataset(options.val_data or options.data[0], "val")
+    channels = picture_channels(options.channels or channels_of(options.model))
+    datasets = [open_dataset(text, "train", channels=channels) for text in options.data]
+    validation = open_dataset(options.val_data or options.data[0], "val", channels=channels)
     for other in (*datasets[1:], validation):
         if other.classes != datasets[0].classes:
             raise DatasetError(
@@ -194,6 +196,7 @@ def _spec(options: TrainOptions, dataset: Dataset) -> ModelSpec:
         classes=dataset.classes,
         palette=dataset.palette,
         size=options.size,
+        channels=picture_channels(options.channels or channels_of(options.model)),
         preprocess=options.preprocess,
     )
 
