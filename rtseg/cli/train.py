@@ -125,5 +125,6 @@ def train(
     try:
         loop.train(options)
     except KeyboardInterrupt:
-        print(f"stopped; go on with the same command and --resume (state in {output / LAST})")
+        go_on = f"go on with the same command and --resume (state in {output / LAST})"
+        print(f"stopped; {go_on if (output / LAST).exists() else 'no epoch was finished, so begin again'}")
         raise typer.Exit(130) from None

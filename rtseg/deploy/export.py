@@ -81,6 +81,7 @@ def _spec_from(state: dict[str, Any], path: Path, name: str, size: tuple[int, in
             palette=tuple(tuple(colour) for colour in state["palette"]),
             size=size,
             channels=picture_channels(channels_of(state["architecture"])),
+            preprocess=tuple(state["preprocess"]),
             architecture=state["architecture"],
             trained_on=state["trained_on"],
             licence=state["licence"],
@@ -128,6 +129,8 @@ def _writing(output: Path) -> Iterator[None]:
 
 def _make(network: Network, spec: ModelSpec, part: Path) -> None:
     """Write the model file under the name ``part``, and prove it."""
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+        raise ModelError(f"{spec.name} has weights that are no numbers: its training broke, train again")
     fused_network = fuse_batch_norm(network)
     _round_kernels(fused_network)
     fused_network.fix_size(*spec.size)

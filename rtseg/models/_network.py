@@ -69,7 +69,7 @@ class Network(nn.Module):
     def fix_size(self, height: int, width: int) -> None:
         """Before export at one input size: turn whatever depends on it into named buffers. Most networks have none."""
 
-    def check_size(self, height: int, width: int) -> None:
+    def check_size(self, height: int, width: int, option: str = "--size") -> None:
         """Refuse an input size that the network cannot take.
 
         Raises:
@@ -79,4 +79,4 @@ class Network(nn.Module):
         if height < step or width < step or height % step or width % step:
             near = "x".join(str(max(1, round(v / step)) * step) for v in (height, width))
             name = type(self).__name__
-            raise OptionError(f"{name} takes sizes in multiples of {step}, got {height}x{width}: try --size {near}")
+            raise OptionError(f"{name} takes sizes in multiples of {step}, got {height}x{width}: try {option} {near}")

@@ -21,6 +21,7 @@ from rtseg.models._labels import normalise
 from rtseg.models._network import Network
 from rtseg.pictures import picture_channels
 from rtseg.preprocess import Prepare
+from rtseg.sinks._part import check_writable
 from rtseg.spec import ModelSpec
 from rtseg.training._augmentation import Augmentation
 from rtseg.training.augment import RandomViews
@@ -73,6 +74,7 @@ def average(
         raise OptionError("a mean needs at least two checkpoints")
     if any(output.resolve() == path.resolve() for path in checkpoints):
         raise OptionError(f"--output {output} is one of the checkpoints: give another name")
+    check_writable(output, f"--output {output}")
     states = [load_checkpoint(path) for path in checkpoints]
     for path, state in zip(checkpoints, states, strict=True):
         _check_alike(state, states[0], path, checkpoints[0])
@@ -188,9 +190,18 @@ def _described(
     return {
         "network": network.state_dict(),
         **{key: first.get(key) for key in ("architecture", "classes", "palette", "size", "preprocess")},
-        **{key: first.get(key, "") for key in ("trained_on", "licence", "validated_on")},
+        # What one part may not be used for, the mean may not either.
+        **{
+            key: "; ".join(dict.fromkeys(str(state.get(key, "")) for state in states))
+            for key in ("trained_on", "licence")
+        },
+        "validated_on": first.get("validated_on", ""),
         "scores": scores.to_dict(tuple(first["classes"])) if scores is not None else None,
         "recipe": recipe,
         "epoch": max(int(state.get("epoch", 0)) for state in states),
         "hours": sum(float(state.get("hours", 0)) for state in states),
     }
+
+
+def _joined(states: list[dict[str, Any]], key: str) -> str:
+    return "; ".join(dict.fromkeys(str(state.get(key, "")) for state in states))

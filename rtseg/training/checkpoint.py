@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     plain = _without_tensors(state, "", tensors)
     part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(save(tensors, metadata={_HEADER: json.dumps(plain)}))
+        with part.open("wb") as file:
+            file.write(save(tensors, metadata={_HEADER: json.dumps(plain)}))
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut after the renaming could leave an empty file
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -152,7 +156,8 @@ def begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> str:
         network.load_state_dict({**{name: own[name] for name in fresh}, **fit(own, weights)})
     except (CheckpointError, RuntimeError, TypeError, AttributeError, KeyError) as error:
         what = repr(state["architecture"]) if "architecture" in state else "weights"
-        raise CheckpointError(f"{path} holds {what}, which does not fit: give its --model") from error
+        why = f" ({error})" if isinstance(error, CheckpointError) else ""
+        raise CheckpointError(f"{path} holds {what}, which does not fit{why}: give its --model") from error
     if not fresh:
         return ""
     other = f"{len(state['classes'])} other classes" if "classes" in state else "another number of classes"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -42,6 +44,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, console: Console, epochs: int, done: int) -> None:
+        self._folder = folder
         self._metrics = folder / _METRICS
         self._epochs = epochs
         try:
@@ -86,7 +89,8 @@ class Journal:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise SinkError(f"cannot write {self._metrics}: {error.strerror}; make room and --resume") from error
-        self._plot(line, classes, result)
+        with self._plotting():
+            self._plot(line, classes, result)
         left_s = line["seconds"] * (self._epochs - line["epoch"])
         text = f"epoch {line['epoch']}/{self._epochs}  loss {line['loss']:.4f}  {line['seconds']:.0f} s"
         if result is not None:
@@ -106,9 +110,22 @@ class Journal:
                     self._board.add_scalar(f"val/iou/{name}", iou, epoch)
         self._board.flush()
 
+    @contextmanager
+    def _plotting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, SinkError):
+                raise
+            raise SinkError(f"cannot write {self._folder}/tensorboard ({error}): make room and --resume") from error
+
     def show(self, epoch: int, label: NetworkLabels, dataset: Dataset, spec: ModelSpec) -> None:
         """Put example pictures on the board: the truth on the left, the labels of the network on the right."""
         overlay = Overlay(spec, OverlayOptions())
+        with self._plotting():
+            self._show(epoch, label, dataset, spec, overlay)
+
+    def _show(self, epoch: int, label: NetworkLabels, dataset: Dataset, spec: ModelSpec, overlay: Overlay) -> None:
         for place in np.linspace(0, len(dataset) - 1, min(_EXAMPLES, len(dataset)), dtype=int).tolist():
             picture, truth = dataset.load(place)
             small = resize(np.ascontiguousarray(to_bgr(picture)), spec.size)
@@ -123,6 +140,9 @@ class Journal:
         self._progress.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
-        self._board.close()
+        with suppress(OSError) if error is not None else self._plotting():
+            self._board.close()

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import Dataset as TorchDataset
 
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.errors import DatasetError, OptionError, SinkError, TrainingError
+from rtseg.errors import DatasetError, OptionError, RtsegError, SinkError, TrainingError
 from rtseg.models import channels_of, create_model
 from rtseg.models._network import Network
 from rtseg.pictures import picture_channels
@@ -36,9 +37,11 @@ from rtseg.training.run import Run, described, full_state, new_run, plain, publi
 from rtseg.training.schedules import learning_rate
 from rtseg.training.validation import NetworkLabels, autocast, validate
 
-__all__ = ["count_pixels", "open_views", "train"]
+__all__ = ["train"]
 
 _GRADIENT_NORM = 5.0
+_Item = tuple[Tensor, Tensor] | RtsegError
+_Batch = list[Tensor] | RtsegError
 _NAMED = 3
 """Pictures of a batch that an error names."""
 
@@ -64,6 +67,10 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
         return _train(options, processes, (console or Console()) if processes.first else Console(quiet=True))
 
 
+class _NoNumber(ArithmeticError):
+    """A loss or a gradient is infinite or not a number."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Setting:
     """What stays as it is while a run trains."""
@@ -87,16 +94,16 @@ def _train(options: TrainOptions, processes: Processes, console: Console) -> Sco
     datasets, validation = _open_data(options)
     network = _begin(options, datasets[0].classes, console)
     spec = _spec(options, datasets[0])
-    views = open_views(options, datasets, spec, clip=options.clip if network.recurrent else 1)
+    views = _open_views(options, datasets, spec, clip=options.clip if network.recurrent else 1)
     if len(views) < options.batch:
         raise DatasetError(f"{len(views)} training pictures are fewer than --batch {options.batch}")
     setting = _Setting(options, processes, spec, views, validation, described(datasets, validation))
 
     network = network.to(processes.device).to(memory_format=torch.channels_last)
     run = new_run(network, options)
-    objective = _objective(network, options, _class_weights(options, datasets, processes), processes)
+    objective = _objective(network, options, _class_weights(options, datasets, validation, processes), processes)
     if options.resume:
-        restore(run, options)
+        restore(run, options, setting.data)
     with _journal(run, setting, console) as journal:
         while run.epoch < options.epochs:
             started = time.monotonic()
@@ -124,32 +131,43 @@ def _train_epoch(run: Run, objective: nn.Module, setting: _Setting, journal: Jou
     options, views = setting.options, setting.views
     views.epoch = run.epoch
     batches = _batches(setting)
-    steps: Iterable[tuple[Tensor, Tensor]] = _loader(setting, batches)
+    steps: Iterable[_Batch] = _loader(setting, batches)
     if journal is not None:
         steps = journal.counted(f"epoch {run.epoch + 1}", steps, len(batches))
     losses = []
-    for places, (pictures, labels) in zip(batches, steps, strict=True):
+    per_epoch = setting.steps_per_epoch
+    for number, (places, batch) in enumerate(zip(batches, steps, strict=True)):
+        if isinstance(batch, RtsegError):
+            raise batch
         rate = options.lr * learning_rate(
-            options.schedule, run.step, options.epochs * setting.steps_per_epoch, setting.steps_per_epoch
+            options.schedule, run.epoch * per_epoch + number, options.epochs * per_epoch, per_epoch
         )
-        loss = _step(run, objective, pictures, labels, rate, setting)
-        if not math.isfinite(loss):
-            raise _broken(run, options, loss, rate, [views.title(place) for place in places])
-        losses.append(loss)
+        try:
+            losses.append(_step(run, objective, batch, rate, setting))
+        except _NoNumber as error:
+            titles = [views.title(place) for place in places]
+            raise _broken(run, options, f"{error} in epoch {run.epoch + 1}, step {number + 1}", rate, titles) from error
     return losses
 
 
 def _validate_and_save(run: Run, setting: _Setting, journal: Journal) -> Scores | None:
     """The scores, where this epoch is validated."""
-    options, result = setting.options, None
-    if run.epoch % options.eval_every == 0 or run.epoch == options.epochs:
-        label = NetworkLabels(run.averaged, Prepare(setting.spec), options.amp)
-        result = validate(label, setting.validation)
-        journal.show(run.epoch, label, setting.validation, setting.spec)
-        if result.miou > run.best_miou:
-            run.best_miou = result.miou
-            save_checkpoint(options.output / BEST, public_state(run, options, setting.data, result))
+    options = setting.options
+    if not run.finite:
+        raise TrainingError(
+            f"the weights are no numbers any more after epoch {run.epoch}; begin again with a smaller --lr than "
+            f"{options.lr:g}, or --resume from the epoch before"
+        )
+    if run.epoch % options.eval_every and run.epoch != options.epochs:
+        save_checkpoint(options.output / LAST, full_state(run, options, setting.data))
+        return None
+    label = NetworkLabels(run.averaged, Prepare(setting.spec), options.amp)
+    result = validate(label, setting.validation)
+    if result.miou > run.best_miou:
+        run.best_miou = result.miou
+        save_checkpoint(options.output / BEST, public_state(run, options, setting.data, result))
     save_checkpoint(options.output / LAST, full_state(run, options, setting.data))
+    journal.show(run.epoch, label, setting.validation, setting.spec)
     return result
 
 
@@ -179,13 +197,14 @@ def _open_data(options: TrainOptions) -> tuple[list[Dataset], Dataset]:
 def _begin(options: TrainOptions, classes: tuple[str, ...], console: Console) -> Network:
     """The network with the weights to begin with."""
     channels = {} if options.channels is None else {"channels": options.channels}
-    network = create_model(options.model, len(classes), pretrained=options.pretrained, **channels)
-    if options.init is not None:
+    anew = not options.resume
+    network = create_model(options.model, len(classes), pretrained=options.pretrained and anew, **channels)
+    if options.init is not None and anew:
         remark = begin_with(network, options.init, classes)
         if remark:
             console.print(remark, highlight=False)
     network.check_size(*options.size)
-    network.check_size(*options.crop)
+    network.check_size(*options.crop, "--crop")
     return network
 
 
@@ -201,7 +220,7 @@ def _spec(options: TrainOptions, dataset: Dataset) -> ModelSpec:
     )
 
 
-def open_views(options: TrainOptions, datasets: list[Dataset], spec: ModelSpec, *, clip: int = 1) -> RandomViews:
+def _open_views(options: TrainOptions, datasets: list[Dataset], spec: ModelSpec, *, clip: int = 1) -> RandomViews:
     """The training examples of ``options``: random views of ``datasets``."""
     return RandomViews(
         datasets,
@@ -214,18 +233,25 @@ def open_views(options: TrainOptions, datasets: list[Dataset], spec: ModelSpec, 
     )
 
 
-def _class_weights(options: TrainOptions, datasets: list[Dataset], processes: Processes) -> Tensor:
-    counts = count_pixels(datasets) if processes.first else None
+def _class_weights(options: TrainOptions, datasets: list[Dataset], validation: Dataset, processes: Processes) -> Tensor:
+    """The weights; on the way every picture and mask is read once, so that a bad one is told before any training."""
+    counts = None
+    if processes.first:
+        counts = _count_pixels(datasets)
+        if not _count_pixels([validation]).any():
+            raise DatasetError(f"no pixel of {validation.name} is labelled: every label is void")
     return class_weights(processes.from_first(counts), options.class_weights).to(processes.device)
 
 
-def count_pixels(datasets: list[Dataset]) -> NDArray[np.int64]:
-    """Labelled pixels of each class, int64 (C,)."""
-    counts = np.zeros(256, dtype=np.int64)
+def _count_pixels(datasets: list[Dataset]) -> NDArray[np.int64]:
+    """Pixels of each class, and labelled pixels of all pictures in which it occurs: int64 (2, C)."""
+    classes = len(datasets[0].classes)
+    counts = np.zeros((2, classes), dtype=np.int64)
     for dataset in datasets:
         for index in range(len(dataset)):
-            counts += np.bincount(dataset.load(index)[1].ravel(), minlength=256)
-    return counts[: len(datasets[0].classes)]
+            found = np.bincount(dataset.load(index)[1].ravel(), minlength=256)[:classes]
+            counts += np.stack((found, (found > 0) * found.sum()))
+    return counts
 
 
 def _objective(network: Network, options: TrainOptions, weights: Tensor, processes: Processes) -> nn.Module:
@@ -264,13 +290,35 @@ def _batches(setting: _Setting) -> list[list[int]]:
     return [order[step * size + begin : step * size + begin + share] for step in range(setting.steps_per_epoch)]
 
 
-def _loader(setting: _Setting, batches: list[list[int]]) -> DataLoader[tuple[Tensor, Tensor]]:
+class _Told(TorchDataset[_Item]):
+    """Views, or the error that one meets, as a value: raised in a worker it would come with the worker's traceback."""
+
+    def __init__(self, views: RandomViews) -> None:
+        self._views = views
+
+    def __getitem__(self, place: int) -> _Item:
+        try:
+            return self._views[place]
+        except RtsegError as error:
+            return error
+
+
+def _collate(items: list[_Item]) -> _Batch:
+    for item in items:
+        if isinstance(item, RtsegError):
+            return item
+    batch: _Batch = default_collate(items)
+    return batch
+
+
+def _loader(setting: _Setting, batches: list[list[int]]) -> DataLoader[_Item]:
     processes, workers = setting.processes, setting.options.workers
     # What is random within a step (dropout) hangs on the epoch alone, so that a resumed run goes on exactly.
     torch.manual_seed(_epoch_seed(setting) * processes.count + processes.rank)
     return DataLoader(
-        setting.views,
+        _Told(setting.views),
         batch_sampler=batches,
+        collate_fn=_collate,
         num_workers=workers,
         worker_init_fn=_quiet_worker,
         prefetch_factor=4 if workers else None,
@@ -284,35 +332,39 @@ def _quiet_worker(_: int) -> None:
     cv2.setNumThreads(0)
 
 
-def _step(run: Run, objective: nn.Module, pictures: Tensor, labels: Tensor, rate: float, setting: _Setting) -> float:
-    """One step down the gradient, unless the loss is no number; returns the loss over the batch of all processes."""
+def _step(run: Run, objective: nn.Module, batch: list[Tensor], rate: float, setting: _Setting) -> float:
+    """One step down the gradient; returns the loss over the batch of all processes.
+
+    Raises:
+        _NoNumber: the loss or its gradient is none, and no step was taken.
+    """
     device = setting.processes.device
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     with autocast(device, setting.options.amp):
-        loss: Tensor = objective(pictures.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+        loss: Tensor = objective(*(part.to(device, non_blocking=True) for part in batch))
     value = float(setting.processes.mean(loss.detach()))
     if not math.isfinite(value):
-        return value
+        raise _NoNumber(f"the loss is {value}")
     run.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(run.scaler.scale(loss))
     run.scaler.unscale_(run.optimizer)
-    nn.utils.clip_grad_norm_(run.network.parameters(), _GRADIENT_NORM)
+    norm = float(nn.utils.clip_grad_norm_(run.network.parameters(), _GRADIENT_NORM))
+    if not (math.isfinite(norm) or run.scaler.is_enabled()):  # fp16's scaler leaves such a step out and scales less
+        raise _NoNumber(f"the gradient is {norm}")
     run.scaler.step(run.optimizer)
     run.scaler.update()
     run.average.update_parameters(run.network)
-    run.step += 1
     return value
 
 
-def _broken(run: Run, options: TrainOptions, loss: float, rate: float, titles: list[str]) -> TrainingError:
+def _broken(run: Run, options: TrainOptions, what: str, rate: float, titles: list[str]) -> TrainingError:
     more = f" and {len(titles) - _NAMED} more" if len(titles) > _NAMED else ""
-    kept = f"{options.output / LAST} holds epoch {run.epoch}: --resume with" if run.epoch else "begin again with"
     amp = " or --amp bf16" if options.amp == "fp16" else ""
-    return TrainingError(
-        f"the loss is {loss} in epoch {run.epoch + 1}, step {run.step + 1}, at learning rate {rate:.2g}, on "
-        f"{', '.join(titles[:_NAMED])}{more}; {kept} a smaller --lr than {options.lr:g}{amp}"
-    )
+    remedy = f"begin again with a smaller --lr than {options.lr:g}{amp}"
+    if run.epoch:
+        remedy = f"{options.output / LAST} holds epoch {run.epoch}: --resume, or where that breaks too {remedy}"
+    return TrainingError(f"{what}, at learning rate {rate:.2g}, on {', '.join(titles[:_NAMED])}{more}; {remedy}")
 
 
 def _scores_of(state: dict[str, Any]) -> Scores:

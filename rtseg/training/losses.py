@@ -39,12 +39,13 @@ def identity(value: Tensor) -> Tensor:
 def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
     """Weight of each class in the loss, float32 (C,), mean 1 over the pixels of the data.
 
-    ``enet``: 1 / ln(1.02 + p), Paszke et al., "ENet", arXiv 1606.02147, section 5.1. ``median``: median frequency
-    balancing, median(p) / p, Eigen and Fergus, ICCV 2015, section 6.1. p is the share of a class among the labelled
-    pixels; a class without any gets weight 0.
+    ``enet``: 1 / ln(1.02 + p), Paszke et al., "ENet", arXiv 1606.02147, section 5.1; p is the share of a class among
+    the labelled pixels. ``median``: median frequency balancing, median(f) / f, Eigen and Fergus, ICCV 2015, section
+    6.1; f is the share of a class among the labelled pixels of those pictures in which it occurs. A class without any
+    pixel gets weight 0.
 
     Args:
-        pixels: pixel count of each class, int64 (C,).
+        pixels: int64 (2, C): of each class, and labelled pixels of all pictures in which it occurs.
         kind: one of ``CLASS_WEIGHTS``.
 
     Raises:
@@ -55,13 +56,15 @@ def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
         raise OptionError(f"unknown class weights {kind!r}; known are {', '.join(CLASS_WEIGHTS)}")
     if pixels.sum() == 0:
         raise DatasetError("no pixel of the training data is labelled: every label is void")
-    share = pixels / pixels.sum()
-    seen = share > 0
+    own, around = pixels
+    share = own / own.sum()
+    seen = own > 0
     weights = np.ones_like(share)
     if kind == "enet":
         weights = 1 / np.log(1.02 + share)
     elif kind == "median":
-        weights[seen] = np.median(share[seen]) / share[seen]
+        frequency = own[seen] / around[seen]
+        weights[seen] = np.median(frequency) / frequency
     weights[~seen] = 0
     return torch.from_numpy(weights / (weights * share).sum()).float()
 

@@ -12,6 +12,7 @@ from rtseg.training._loss_terms import parse_loss
 
 __all__ = ["TrainOptions"]
 
+_SEEDS = 1 << 31
 _CHOICES = {
     "optimizer": ("adamw", "adam", "sgd"),
     "schedule": ("poly", "cosine", "step"),
@@ -85,12 +86,16 @@ class TrainOptions:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise OptionError(f"{_flag(name)} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("epochs", "lr", "eval_every", "clip"):
+        for name in ("epochs", "lr", "eval_every"):
             if not 0 < getattr(self, name) < math.inf:
                 raise OptionError(f"{_flag(name)} must be more than 0, got {getattr(self, name)}")
         parse_loss(self.loss)
         if self.batch < 2:
             raise OptionError(f"--batch must be at least 2 (batch norm needs company), got {self.batch}")
+        if self.clip < 2:
+            raise OptionError(f"--clip must be at least 2 frames, got {self.clip}")
+        if not 0 <= self.seed < _SEEDS:
+            raise OptionError(f"--seed must be 0 to {_SEEDS - 1}, got {self.seed}")
         if not 0 <= self.ema < 1:
             raise OptionError(f"--ema must be in [0, 1), got {self.ema}")
         for name in ("workers", "weight_decay"):
@@ -98,8 +103,9 @@ class TrainOptions:
                 raise OptionError(f"{_flag(name)} must not be negative, got {getattr(self, name)}")
         if self.channels not in (None, 1, 2, 3, 4):
             raise OptionError(f"--channels must be 1 to 4, got {self.channels}")
-        if self.loss_weights is not None and not all(0 <= weight < math.inf for weight in self.loss_weights):
-            raise OptionError(f"--loss-weights must not be negative, got {self.loss_weights}")
+        weights = self.loss_weights
+        if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
+            raise OptionError(f"--loss-weights must not be negative, nor all 0, got {'/'.join(map(str, weights))}")
         if self.pretrained and self.init is not None:
             raise OptionError("--pretrained and --init both say what to begin with: give one of them")
         if not self.data:

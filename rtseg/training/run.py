@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ from torch.optim.swa_utils import AveragedModel
 from rtseg.datasets import Dataset
 from rtseg.errors import CheckpointError
 from rtseg.models._network import Network
-from rtseg.training.checkpoint import LAST, load_checkpoint
+from rtseg.training.checkpoint import BEST, LAST, load_checkpoint
 from rtseg.training.metrics import Scores
 from rtseg.training.options import TrainOptions
 
 __all__ = ["Run", "described", "full_state", "new_run", "plain", "public_state", "restore"]
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
+_CHANGEABLE = ("epochs", "lr", "amp", "eval_every", "model", "channels", "pretrained")
+"""Options that a run may go on with changed; what the network is, is compared by its architecture."""
 _PLACES = ("data", "val_data", "output", "init", "resume", "device", "workers")
 """Options about the machine that trained: no business of whoever uses the model."""
 
@@ -35,10 +38,14 @@ class Run:
     scaler: torch.amp.GradScaler
     epoch: int = 0
     """Epochs done."""
-    step: int = 0
-    """Steps done."""
     best_miou: float = -1.0
     seconds: float = 0.0
+
+    @property
+    def finite(self) -> bool:
+        """Whether all weights are numbers."""
+        weights = (*self.network.state_dict().values(), *self.averaged.state_dict().values())
+        return all(bool(value.isfinite().all()) for value in weights)
 
     @property
     def averaged(self) -> Network:
@@ -118,22 +125,21 @@ def full_state(run: Run, options: TrainOptions, data: dict[str, Any]) -> dict[st
         "averaged": int(run.average.n_averaged),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
-        "step": run.step,
         "best_miou": run.best_miou,
         "seconds": run.seconds,
     }
 
 
-def restore(run: Run, options: TrainOptions) -> None:
+def restore(run: Run, options: TrainOptions, data: dict[str, Any]) -> None:
     """Bring ``run`` to where the last checkpoint in the run folder stands.
 
     Raises:
-        CheckpointError: there is none, or it is one of another network, other classes or another optimiser.
+        CheckpointError: there is none, it is one of another network, other classes or another recipe, or the best
+            checkpoint beside it is gone.
     """
     path = options.output / LAST
     state = load_checkpoint(path)
-    if state["architecture"] != run.network.architecture:
-        raise CheckpointError(f"{path} is a run of {state['architecture']!r}, not of {run.network.architecture!r}")
+    _check_same_run(state, run, options, data, path)
     try:
         run.network.load_state_dict(state["raw_network"])
         run.averaged.load_state_dict(state["network"])
@@ -141,11 +147,26 @@ def restore(run: Run, options: TrainOptions) -> None:
         run.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             run.scaler.load_state_dict(state["scaler"])
-        run.epoch, run.step, run.best_miou, run.seconds = (
-            state[key] for key in ("epoch", "step", "best_miou", "seconds")
-        )
+        run.epoch, run.best_miou, run.seconds = state["epoch"], state["best_miou"], state["seconds"]
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit this run: use the options in config.json beside it") from error
+
+
+def _check_same_run(state: dict[str, Any], run: Run, options: TrainOptions, data: dict[str, Any], path: Path) -> None:
+    if state["architecture"] != run.network.architecture:
+        raise CheckpointError(f"{path} is a run of {state['architecture']!r}, not of {run.network.architecture!r}")
+    if state["classes"] != data["classes"]:
+        known, own = ", ".join(state["classes"]), ", ".join(data["classes"])
+        raise CheckpointError(f"{path} knows the classes {known}, not {own}: give the --data of the run")
+    before, now = state.get("recipe", {}), json.loads(json.dumps(plain(options)))
+    for name in sorted(before.keys() & now.keys() - {*_PLACES, *_CHANGEABLE}):
+        if before[name] != now[name]:
+            raise CheckpointError(
+                f"{path} was trained with another {name.replace('_', '-')} ({before[name]}, not {now[name]}): "
+                "use the options in config.json beside it, or --init from it into another --output"
+            )
+    if state["best_miou"] >= 0 and not (options.output / BEST).exists():
+        raise CheckpointError(f"{options.output / BEST} is gone: begin again with --init {path}")
 
 
 def plain(options: TrainOptions) -> dict[str, Any]:

@@ -102,7 +102,31 @@ class TestTheWholeRoad:
         assert f"wrote {path} (" in capsys.readouterr().out
 
 
+class TestPreprocessing:
+    def test_steps_of_training_are_in_the_model_file_and_give_what_training_measured(self, tmp_path: Path) -> None:
+        run, file, figures = tmp_path / "run", tmp_path / "clahe.onnx", tmp_path / "figures.json"
+        step = "clahe:clip=4,tiles=2"
+        small = ["--epochs", "2", "--eval-every", "2", "--model", "icnet:width=4", "--preprocess", step, "--ema", "0"]
+        assert main([*TRAIN, *CPU, *small, "--lr", "1e-2", "--output", str(run)]) == 0
+        assert main(["export", str(run / "best.safetensors"), "--output", str(file)]) == 0
+        spec = load_model(file).spec
+        assert spec.preprocess == (step,)
+        words = ["eval", "--model", str(file), "--data", DATA, "--precision", "fp32", "--output", str(figures)]
+        assert main(words) == 0
+        assert json.loads(figures.read_text())["miou"] == pytest.approx(spec.miou, abs=0.002)
+
+
 class TestInterrupting:
+    def test_before_the_first_epoch_ends_there_is_nothing_to_go_on_with(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("rtseg.training.loop._step", stop)
+        assert main([*TRAIN, *CPU, "--output", str(tmp_path / "run")]) == 130
+        assert "stopped; no epoch was finished, so begin again" in capsys.readouterr().out
+
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
     def test_ctrl_c_ends_training_with_130_and_a_checkpoint_to_go_on_from(self, tmp_path: Path) -> None:
         folder = tmp_path / "run"

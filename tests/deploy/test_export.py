@@ -151,6 +151,15 @@ class TestProof:
             export_network(Spot(lies=True), SPOT, tmp_path / "spot.onnx")
         assert list(tmp_path.iterdir()) == []
 
+    def test_weights_that_are_no_numbers_are_refused(self, tmp_path: Path, icnet: ICNet) -> None:
+        broken = deepcopy(icnet)
+        with torch.no_grad():
+            broken.classify.bias[0] = float("nan")
+        spec = ModelSpec(name="broken", classes=CLASSES, palette=PALETTE, size=(64, 96))
+        with pytest.raises(ModelError, match="broken has weights that are no numbers: its training broke"):
+            export_network(broken, spec, tmp_path / "broken.onnx")
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_file_that_stood_there_is_kept_when_the_new_one_fails(self, tmp_path: Path) -> None:
         output = tmp_path / "spot.onnx"
         output.write_bytes(b"the old one")

@@ -90,6 +90,13 @@ def test_the_mean_is_a_checkpoint_like_any_other(three: list[Path], tmp_path: Pa
     assert spec.miou == scores.miou
 
 
+def test_what_one_part_may_not_be_used_for_the_mean_may_not_either(three: list[Path], tmp_path: Path) -> None:
+    bound = drawn(tmp_path / "bound.safetensors", 4, trained_on="CamVid", licence="non-commercial")
+    average([*three, bound], tmp_path / "mean.safetensors", data=DATA)
+    state = load_checkpoint(tmp_path / "mean.safetensors")
+    assert (state["trained_on"], state["licence"]) == ("drawn streets; CamVid", "none; non-commercial")
+
+
 def test_a_network_without_batch_norm_needs_no_data(tmp_path: Path) -> None:
     parts = [drawn(tmp_path / f"{seed}.safetensors", seed, "fcn32s-vgg11:hidden=4") for seed in (1, 2)]
     assert average(parts, tmp_path / "mean.safetensors") is None

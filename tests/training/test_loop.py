@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rtseg._cv2 import cv2
 from rtseg.datasets import open_dataset
 from rtseg.errors import (
     BackendUnavailable,
@@ -179,7 +180,6 @@ class TestResume:
             assert not different
         assert resumed["averaged"] == whole["averaged"]
         assert resumed["best_miou"] == whole["best_miou"]
-        assert resumed["step"] == whole["step"] == 4
         assert scores == finished[1]
 
     def test_the_lines_of_metrics_go_on_in_the_same_file(self, tmp_path: Path) -> None:
@@ -220,15 +220,95 @@ class TestResume:
     def test_a_run_with_another_optimizer_cannot_be_gone_on_with(
         self, finished: tuple[Path, Scores, str], tmp_path: Path
     ) -> None:
-        (tmp_path / "last.safetensors").write_bytes((finished[0] / "last.safetensors").read_bytes())
+        for name in ("best.safetensors", "last.safetensors"):
+            (tmp_path / name).write_bytes((finished[0] / name).read_bytes())
         state = load_checkpoint(tmp_path / "last.safetensors")
         state["optimizer"]["param_groups"] = state["optimizer"]["param_groups"][:1]
         save_checkpoint(tmp_path / "last.safetensors", state)
         with pytest.raises(CheckpointError, match=r"does not fit this run: use the options in config\.json"):
             train(options(tmp_path, resume=True), quiet())
 
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"size": (96, 96)}, r"another size \(\[64, 96\], not \[96, 96\]\): use the options in config\.json"),
+            ({"loss": "dice"}, r"another loss \(ce, not dice\)"),
+            ({"schedule": "step"}, "another schedule"),
+            ({"batch": 4}, "another batch"),
+            ({"model": "icnet:width=8"}, "is a run of 'icnet:width=4', not of 'icnet:width=8'"),
+            ({"data": ("synthetic:fringes,frames=4,size=128x128",)}, "knows the classes Sky, .*: give the --data of"),
+        ],
+    )
+    def test_another_recipe_is_another_run(
+        self, finished: tuple[Path, Scores, str], changes: dict[str, Any], told: str
+    ) -> None:
+        before = {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
+        with pytest.raises(CheckpointError, match=told):
+            train(options(finished[0], resume=True, epochs=3, **changes), quiet())
+        assert {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()} == before
+
+    def test_a_run_goes_on_with_more_epochs_and_another_rate_but_not_without_its_best(
+        self, finished: tuple[Path, Scores, str], tmp_path: Path
+    ) -> None:
+        for name in ("best.safetensors", "last.safetensors"):
+            (tmp_path / name).write_bytes((finished[0] / name).read_bytes())
+        train(options(tmp_path, resume=True, epochs=3, lr=1e-4, eval_every=3), quiet())
+        assert load_checkpoint(tmp_path / "last.safetensors")["epoch"] == 3
+        (tmp_path / "best.safetensors").unlink()
+        with pytest.raises(CheckpointError, match=r"best\.safetensors is gone: begin again with --init"):
+            train(options(tmp_path, resume=True, epochs=4), quiet())
+
 
 class TestBreaking:
+    def test_a_gradient_that_is_no_number_stops_the_run_before_the_step(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+        with pytest.raises(TrainingError, match="the gradient is inf in epoch 1, step 1, at learning rate"):
+            train(options(tmp_path), quiet())
+        assert not (tmp_path / "last.safetensors").exists()
+
+    def test_weights_that_are_no_numbers_are_never_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rtseg.training.run.Run.finite", False)
+        with pytest.raises(TrainingError, match="the weights are no numbers any more after epoch 1; begin again"):
+            train(options(tmp_path), quiet())
+        assert not list(tmp_path.glob("*.safetensors"))
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    def test_a_picture_that_is_lost_while_training_is_told_in_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+    ) -> None:
+        def lost(*_: object) -> None:
+            raise DatasetError("cannot read a.png: it is gone")
+
+        monkeypatch.setattr("rtseg.training.augment.RandomViews.__getitem__", lost)
+        with pytest.raises(DatasetError, match=r"^cannot read a\.png: it is gone$"):
+            train(options(tmp_path, workers=workers), quiet())
+
+    def test_a_full_disk_under_tensorboard_is_told_and_the_epoch_is_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_image", full)
+        with pytest.raises(
+            SinkError, match=r"cannot write .*/tensorboard \(.*No space left.*\): make room and --resume"
+        ):
+            train(options(tmp_path), quiet())
+        assert load_checkpoint(tmp_path / "last.safetensors")["epoch"] == 1
+
+    def test_a_bad_validation_picture_is_told_before_any_training(self, tmp_path: Path) -> None:
+        for folder in ("p", "m"):
+            (tmp_path / folder).mkdir()
+            for name in ("1", "2", "bad"):
+                side = (10, 10) if (folder, name) == ("m", "bad") else (64, 96)
+                cv2.imwrite(str(tmp_path / folder / f"{name}.png"), np.zeros(side, np.uint8))
+        data = f"pairs:{tmp_path / 'p'},{tmp_path / 'm'},classes=a+b"
+        with pytest.raises(DatasetError, match=r"bad\.png"):
+            train(options(tmp_path / "run", data=(f"{data},val=b*",)), quiet())
+        assert not (tmp_path / "run").exists()
+
     def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_epoch_is_kept(self, tmp_path: Path) -> None:
         train(options(tmp_path, epochs=1), quiet())
         before = {name: (tmp_path / name).read_bytes() for name in ("best.safetensors", "last.safetensors")}
@@ -236,8 +316,8 @@ class TestBreaking:
         state["raw_network"]["classify.bias"][0] = float("nan")
         save_checkpoint(tmp_path / "last.safetensors", state)
         told = (
-            r"the loss is nan in epoch 2, step 3, at learning rate 0\.\d+, on picture \d of synthetic street.*; "
-            r".*last\.safetensors holds epoch 1: --resume with a smaller --lr than 0\.001$"
+            r"the loss is nan in epoch 2, step 1, at learning rate 0\.\d+, on picture \d of synthetic street.*; "
+            r".*last\.safetensors holds epoch 1: --resume, or where that breaks too begin again with a smaller --lr"
         )
         broken = (tmp_path / "last.safetensors").read_bytes()
         with pytest.raises(TrainingError, match=told):
@@ -330,7 +410,7 @@ class TestRefusals:
             ({"model": "lenet"}, OptionError, "unknown network 'lenet'"),
             ({"loss_weights": (1.0, 0.4)}, OptionError, "must be 3 numbers, e.g. 1.0/0.4/0.4"),
             ({"preprocess": ("sharpen",)}, ModelError, "unknown preprocessing step 'sharpen'"),
-            ({"crop": (60, 96)}, OptionError, "got 60x96: try --size 64x96"),
+            ({"crop": (60, 96)}, OptionError, "got 60x96: try --crop 64x96"),
             ({"size": (64, 90)}, OptionError, "got 64x90: try --size 64x96"),
         ],
     )
@@ -359,7 +439,9 @@ class TestRefusals:
             ({"schedule": "flat"}, "--schedule must be one of poly, cosine, step"),
             ({"channels": 5}, "--channels must be 1 to 4, got 5"),
             ({"loss": "hinge"}, "--loss"),
-            ({"clip": 0}, "--clip must be more than 0"),
+            ({"clip": 1}, "--clip must be at least 2 frames, got 1"),
+            ({"seed": 1 << 40}, "--seed must be 0 to 2147483647"),
+            ({"loss_weights": (0.0, 0.0, 0.0)}, "--loss-weights must not be negative, nor all 0, got 0.0/0.0/0.0"),
             ({"loss_weights": (1.0, -1.0)}, "--loss-weights must not be negative"),
             ({"weight_decay": -0.1}, "--weight-decay must not be negative, got -0.1"),
             ({"pretrained": True, "init": Path("a")}, "--pretrained and --init both say what to begin with"),

@@ -15,7 +15,8 @@ from rtseg.spec import VOID
 from rtseg.training._loss_terms import LossTerm, parse_loss
 from rtseg.training.losses import CLASS_WEIGHTS, LOSSES, class_weights, make_loss, multi_resolution_loss
 
-PIXELS = np.array([700, 200, 0, 100], np.int64)
+PIXELS = np.array([[700, 200, 0, 100], [1000, 500, 0, 400]], np.int64)
+"""Of four classes, and in all pictures in which each occurs."""
 ONES = torch.ones(4)
 UNEQUAL = torch.tensor([1.0, 2.0, 0.5, 0.0])
 TEXTS = [*LOSSES, "ce+dice", "0.5*ohem:threshold=0.9,keep=0.3+lovasz"]
@@ -65,16 +66,16 @@ class TestClassWeights:
         # 1 / ln(1.02 + (0.7, 0.2, 0.1)) = 1.843915, 5.028895, 8.823891; their mean over the pixels is 3.178909.
         np.testing.assert_allclose(class_weights(PIXELS, "enet")[[0, 1, 3]], [0.580047, 1.581956, 2.775761], rtol=1e-5)
 
-    def test_median_frequency_weights_are_the_median_share_over_the_share(self) -> None:
-        # 0.2 / (0.7, 0.2, 0.1) = 2/7, 1, 2; their mean over the pixels is 0.2 + 0.2 + 0.2.
+    def test_median_frequency_is_taken_over_the_pictures_in_which_a_class_occurs(self) -> None:
+        # 0.4 / (700/1000, 200/500, 100/400) = 4/7, 1, 1.6; their mean over the pixels is 0.4 + 0.2 + 0.16.
         np.testing.assert_allclose(
-            class_weights(PIXELS, "median")[[0, 1, 3]], [0.476190, 1.666667, 3.333333], rtol=1e-5
+            class_weights(PIXELS, "median")[[0, 1, 3]], [0.751880, 1.315789, 2.105263], rtol=1e-5
         )
 
     @pytest.mark.parametrize("kind", CLASS_WEIGHTS)
     def test_their_mean_over_the_pixels_of_the_data_is_one(self, kind: str) -> None:
         weights = class_weights(PIXELS, kind).numpy()
-        assert (weights * PIXELS).sum() / PIXELS.sum() == pytest.approx(1)
+        assert (weights * PIXELS[0]).sum() / PIXELS[0].sum() == pytest.approx(1)
 
     @pytest.mark.parametrize("kind", CLASS_WEIGHTS)
     def test_a_class_without_a_pixel_has_no_weight(self, kind: str) -> None:
@@ -91,7 +92,7 @@ class TestClassWeights:
 
     def test_data_without_a_labelled_pixel_are_refused(self) -> None:
         with pytest.raises(DatasetError, match="every label is void"):
-            class_weights(np.zeros(4, np.int64), "enet")
+            class_weights(np.zeros((2, 4), np.int64), "enet")
 
 
 class TestText:
