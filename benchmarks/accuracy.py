@@ -32,9 +32,9 @@ PAGE = Path(__file__).parent / "accuracy.md"
 MARK = "<!-- tables: made by accuracy.py from results/accuracy.json -->"
 
 _SHORT = "--size 192x320 --crop 160x256 --epochs 2 --eval-every 2 --ema 0.95 --lr 1e-3"
-_DUBAI = "--size 512x640 --crop 256x256 --epochs 40 --batch 6 --eval-every 10 --ema 0.98 --flips both --rotation 180"
-_FRINGES = "--size 512x512 --crop 256x256 --epochs 12 --eval-every 6 --ema 0.98 --flips both"
-_ROUND = "--size 1024x1024 --crop 512x512 --epochs 12 --batch 4 --eval-every 6 --ema 0.98 --flips both"
+_DUBAI = "--size 512x640 --crop 256x256 --epochs 16 --batch 6 --eval-every 8 --ema 0.95 --flips both --rotation 180"
+_FRINGES = "--size 512x512 --crop 256x256 --epochs 8 --eval-every 4 --ema 0.95 --flips both"
+_ROUND = "--size 1024x1024 --crop 512x512 --epochs 8 --batch 4 --eval-every 4 --ema 0.95 --flips both"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def data_of(task: Task, places: argparse.Namespace) -> str:
             "val=Tile 3/*,void=#000000,tolerance=1"
         )
     side = 1024 if "1024" in task.name else 512
-    return f"synthetic:fringes,frames=32,size={side}x{side}"
+    return f"synthetic:fringes,frames=24,size={side}x{side}"
 
 
 def run(task: Task, places: argparse.Namespace, runs: Path) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def predict(
         device=device,
         size=parse_size(size) if size else None,
         alpha=alpha,
-        only=tuple(kind.strip() for kind in only.split(",") if kind.strip()),
+        only=tuple(dict.fromkeys(kind.strip() for kind in only.split(",") if kind.strip())),
         overwrite=overwrite,
         report=report,
     )
