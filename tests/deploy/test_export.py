@@ -72,6 +72,7 @@ def checkpoint(path: Path, network: Network, **changes: object) -> Path:
         "classes": list(CLASSES),
         "palette": [list(colour) for colour in PALETTE],
         "size": list(SIZE),
+        "preprocess": [],
         "trained_on": "nothing",
         "licence": "none",
         "validated_on": "three pictures",
@@ -216,7 +217,7 @@ class TestCheckpoint:
             export_checkpoint(path, tmp_path / "street.onnx", size=(100, 100))
         assert list(tmp_path.iterdir()) == [path]
 
-    @pytest.mark.parametrize("missing", ["size", "trained_on", "validated_on", "recipe"])
+    @pytest.mark.parametrize("missing", ["size", "preprocess", "trained_on", "validated_on", "recipe"])
     def test_a_checkpoint_that_lacks_a_fact_is_refused_with_its_name(
         self, icnet: ICNet, tmp_path: Path, missing: str
     ) -> None:
