@@ -274,16 +274,15 @@ class TestBreaking:
             train(options(tmp_path), quiet())
         assert not list(tmp_path.glob("*.safetensors"))
 
-    @pytest.mark.parametrize("workers", [0, 1])
     def test_a_picture_that_is_lost_while_training_is_told_in_one_line(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def lost(*_: object) -> None:
             raise DatasetError("cannot read a.png: it is gone")
 
         monkeypatch.setattr("rtseg.training.augment.RandomViews.__getitem__", lost)
         with pytest.raises(DatasetError, match=r"^cannot read a\.png: it is gone$"):
-            train(options(tmp_path, workers=workers), quiet())
+            train(options(tmp_path), quiet())
 
     def test_a_full_disk_under_tensorboard_is_told_and_the_epoch_is_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
