@@ -11,7 +11,7 @@ from rtseg.datasets import open_dataset
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import Prepare
-from rtseg.spec import file_sha256, load_model
+from rtseg.spec import load_model
 from rtseg.training.boundary import TOLERANCE, Boundary
 from rtseg.training.evaluate import judge, total
 from rtseg.training.flicker import Flicker
@@ -32,7 +32,6 @@ class Evaluation:
     def __init__(self, model: str, data: str, split: str, **backend_options: Any) -> None:
         path = find_model(model)
         self.dataset = open_dataset(data, split, channels=load_model(path).spec.channels)
-        self._sha256 = file_sha256(path)
         self._backend = open_backend(backend_options.pop("backend", "auto"), path, **backend_options)
         spec = self._backend.spec
         if spec.classes != self.dataset.classes:
@@ -69,15 +68,9 @@ class Evaluation:
             pictures += 1
         scores, outlines = total(confusion, self.dataset), boundary.scores()
         return {
-            "model": spec.name,
-            "model_sha256": self._sha256,
-            "size": list(spec.size),
+            **self._backend.facts(),
             "data": self.dataset.name,
             "pictures": pictures,
-            "backend": self._backend.name,
-            "precision": self._backend.precision,
-            "device": self._backend.device,
-            "runtime_version": self._backend.version,
             **scores.to_dict(spec.classes),
             "boundary_f": outlines.mean,
             "boundary_f_by_class": dict(zip(spec.classes, outlines.per_class, strict=True)),

@@ -24,7 +24,7 @@ from rtseg.sinks._masks import mask_palette
 from rtseg.sinks._part import check_folder_writable, check_writable
 from rtseg.sinks._png import palette_png
 from rtseg.sources._images import find_pictures
-from rtseg.spec import ModelSpec, file_sha256
+from rtseg.spec import ModelSpec
 from rtseg.weights import DEFAULT_MODEL, find_model
 
 __all__ = ["RESULTS", "PredictOptions", "PredictRun", "Prediction"]
@@ -129,7 +129,6 @@ class PredictRun:
         self._prepare = Prepare(self.spec)
         self._overlay, self._colours = Overlay(self.spec, painter), Overlay(self.spec, OverlayOptions("mask"))
         self._palette = mask_palette(self.spec)
-        self._model_sha256 = file_sha256(model)
 
     def run(self, observe: Callable[[Prediction], None] = lambda done: None) -> None:
         """Label every picture and write its results, then the report.
@@ -178,13 +177,7 @@ class PredictRun:
     def _report(self, done: Sequence[Prediction]) -> dict[str, Any]:
         output = self.options.output
         return {
-            "model": self.spec.name,
-            "model_sha256": self._model_sha256,
-            "size": list(self.spec.size),
-            "backend": self.backend.name,
-            "precision": self.backend.precision,
-            "device": self.backend.device,
-            "runtime_version": self.backend.version,
+            **self.backend.facts(),
             "output": str(output),
             "pictures": [
                 {

@@ -24,7 +24,7 @@ from rtseg.redact import redact
 from rtseg.sinks import Sink
 from rtseg.sinks._part import check_writable
 from rtseg.sources import Source, SourceOptions, open_source
-from rtseg.spec import ModelSpec, file_sha256
+from rtseg.spec import ModelSpec
 from rtseg.weights import DEFAULT_MODEL, find_model
 
 __all__ = ["StreamOptions", "StreamRun"]
@@ -98,7 +98,6 @@ class StreamRun:
             self.sinks = _open_sinks(options, self.source, self.spec, self._stop)
             self._pipeline = Pipeline(self.source, self.backend, self.sinks, overlay, drop=options.drop)
             self._opened = opened.pop_all()
-        self._model_sha256 = file_sha256(model)
         self.result: RunReport | None = None
 
     @property
@@ -150,12 +149,7 @@ class StreamRun:
         facts = asdict(self.result)
         return {
             "source": redact(self.options.source),
-            "model": self.spec.name,
-            "model_sha256": self._model_sha256,
-            "size": list(self.spec.size),
-            "backend": self.backend.name,
-            "precision": self.backend.precision,
-            "device": self.backend.device,
+            **self.backend.facts(),
             "outputs": self.outputs,
             **facts,
             "damaged_names": self.source.damaged_names,

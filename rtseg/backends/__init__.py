@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.errors import BackendUnavailable, OptionError
-from rtseg.spec import ModelFile, ModelSpec, load_model
+from rtseg.spec import ModelFile, ModelSpec, file_sha256, load_model
 
 __all__ = ["BACKENDS", "Backend", "BackendOptions", "Ticket", "open_backend"]
 
@@ -74,6 +74,8 @@ class Backend(ABC):
     """Where it runs, in words, e.g. ``CPU``."""
     version: str
     """Of the runtime."""
+    model_sha256: str
+    """Of the model file, as 64 hex digits; ``open_backend`` sets it."""
     depth: int = 1
     """How many batches may be in flight. ``submit`` more and it waits for the oldest."""
     recurrent: bool = False
@@ -131,6 +133,18 @@ class Backend(ABC):
     @abstractmethod
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]: ...
 
+    def facts(self) -> dict[str, Any]:
+        """What labels what, for a report."""
+        return {
+            "model": self.spec.name,
+            "model_sha256": self.model_sha256,
+            "size": list(self.spec.size),
+            "backend": self.name,
+            "precision": self.precision,
+            "device": self.device,
+            "runtime_version": self.version,
+        }
+
     def close(self) -> None:  # noqa: B027 - most runtimes free everything with the object
         """Wait for what is in flight and free the runtime's memory. A second call does nothing."""
 
@@ -183,4 +197,6 @@ def open_backend(name: str, model: str | Path, *, size: tuple[int, int] | None =
     except ImportError as error:
         remedy = f"pip install 'rtseg[{extra}]'" if extra else "pip install --force-reinstall rtseg"
         raise BackendUnavailable(f"backend {name!r} needs {error.name or name!r}: {remedy}") from error
-    return factory(loaded, wanted)
+    backend = factory(loaded, wanted)
+    backend.model_sha256 = file_sha256(loaded.path)
+    return backend

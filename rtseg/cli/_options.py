@@ -1,12 +1,33 @@
-"""Parsing that several commands share."""
+"""Options that several commands share, and their parsing."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import typer
 
 from rtseg.errors import OptionError
 
-__all__ = ["parse_numbers", "parse_range", "parse_size"]
+__all__ = ["BACKEND", "DEVICE", "MODEL", "PRECISION", "SIZE", "parse_numbers", "parse_range", "parse_size"]
+
+_PANEL = "What labels it"
+
+MODEL: Any = typer.Option(
+    "icnet-camvid",
+    "--model",
+    "-m",
+    help="A model file, or the name of a bundled one.",
+    rich_help_panel=_PANEL,
+)
+BACKEND: Any = typer.Option("auto", help="auto, openvino, onnxruntime or torch.", rich_help_panel=_PANEL)
+PRECISION: Any = typer.Option("auto", help="auto, fp32 or bf16.", rich_help_panel=_PANEL)
+DEVICE: Any = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_PANEL)
+SIZE: Any = typer.Option(
+    "",
+    help="Input size of the model, HEIGHTxWIDTH in multiples of 32; its own unless given.",
+    rich_help_panel=_PANEL,
+)
 
 
 def parse_size(text: str, option: str = "--size") -> tuple[int, int]:

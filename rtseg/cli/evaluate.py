@@ -7,19 +7,19 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import parse_size
+from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, SIZE, parse_size
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
     data: str = typer.Option(..., "--data", "-d", help="KIND:PATH, e.g. camvid:FOLDER."),
-    model: str = typer.Option("icnet-camvid", "--model", "-m", help="A model file, or the name of a bundled one."),
+    model: str = MODEL,
     split: str = typer.Option("val", help="Split of the data."),
-    backend: str = typer.Option("auto", help="auto, openvino, onnxruntime or torch."),
-    precision: str = typer.Option("auto", help="auto, fp32 or bf16."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
-    size: str = typer.Option("", help="Input size of the model, HEIGHTxWIDTH; its own unless given."),
+    backend: str = BACKEND,
+    precision: str = PRECISION,
+    device: str = DEVICE,
+    size: str = SIZE,
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures."),
     confusion: list[Path] = typer.Option(
         [], help="File for the confusion matrix: .csv (pixels) or .png (a heat map); may be repeated."

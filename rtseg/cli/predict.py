@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rtseg.cli._options import parse_size
+from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, SIZE, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,6 @@ __all__ = ["predict"]
 
 _SHOWN = 20
 _CLASSES = 3
-_WHAT = "What to label"
 _RESULT = "Where the results go"
 
 
@@ -27,21 +26,11 @@ def predict(
         ..., metavar="IMAGES", help="Pictures, folders of pictures, globs.", show_default=False
     ),
     output: Path = typer.Option(..., "--output", "-o", help="Folder of the results.", rich_help_panel=_RESULT),
-    model: str = typer.Option(
-        "icnet-camvid",
-        "--model",
-        "-m",
-        help="A model file, or the name of a bundled one.",
-        rich_help_panel=_WHAT,
-    ),
-    backend: str = typer.Option("auto", help="auto, openvino, onnxruntime or torch.", rich_help_panel=_WHAT),
-    precision: str = typer.Option("auto", help="auto, fp32 or bf16.", rich_help_panel=_WHAT),
-    device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_WHAT),
-    size: str = typer.Option(
-        "",
-        help="Input size of the model, HEIGHTxWIDTH; its own unless given.",
-        rich_help_panel=_WHAT,
-    ),
+    model: str = MODEL,
+    backend: str = BACKEND,
+    precision: str = PRECISION,
+    device: str = DEVICE,
+    size: str = SIZE,
     only: str = typer.Option(
         "masks,colours,overlays", help="Which results, with commas between them.", rich_help_panel=_RESULT
     ),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import parse_size
+from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, SIZE, parse_size
 
 __all__ = ["stream"]
 
@@ -23,21 +23,11 @@ def stream(
         help="A video file or URL, camera:0, a folder or glob of pictures, demo or demo:SECONDS.",
         rich_help_panel=_WHAT,
     ),
-    model: str = typer.Option(
-        "icnet-camvid",
-        "--model",
-        "-m",
-        help="A model file, or the name of a bundled one.",
-        rich_help_panel=_WHAT,
-    ),
-    backend: str = typer.Option("auto", help="auto, openvino, onnxruntime or torch.", rich_help_panel=_WHAT),
-    precision: str = typer.Option("auto", help="auto, fp32 or bf16.", rich_help_panel=_WHAT),
-    device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_WHAT),
-    size: str = typer.Option(
-        "",
-        help="Input size of the model, HEIGHTxWIDTH in multiples of 32; its own unless given.",
-        rich_help_panel=_WHAT,
-    ),
+    model: str = MODEL,
+    backend: str = BACKEND,
+    precision: str = PRECISION,
+    device: str = DEVICE,
+    size: str = SIZE,
     start: float = typer.Option(0.0, help="Skip so many seconds.", rich_help_panel=_WHAT),
     duration: float | None = typer.Option(
         None, help="Length of the part to read, in seconds; --loop repeats it.", rich_help_panel=_WHAT
