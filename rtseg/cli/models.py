@@ -82,14 +82,13 @@ def _measure(console: Console, names: list[str]) -> None:
     from rich.live import Live
 
     from rtseg.errors import MissingExtra
-    from rtseg.models import MODELS, channels_of
+    from rtseg.models import MODELS
 
-    for name in names:
-        channels_of(name)  # a slip in the last name must not cost the minutes of those before it
     try:
-        from rtseg.deploy.speed import measure
+        from rtseg.deploy.speed import check_networks, measure
     except ModuleNotFoundError as error:
         raise MissingExtra.of("measuring", error.name, "train") from error
+    check_networks(names)
     table = _table()
     with Live(table, console=console, auto_refresh=False) as live:
         for name in names or MODELS:

@@ -20,13 +20,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from rtseg.backends import open_backend
+from rtseg.deploy._streets import with_planes
 from rtseg.errors import CheckpointError, MissingExtra, ModelError, SinkError
-from rtseg.frame import Picture
 from rtseg.models import channels_of
 from rtseg.models._labels import LabelNetwork, fuse_batch_norm
 from rtseg.models._network import Network
 from rtseg.pictures import picture_channels
-from rtseg.preprocess import resize
+from rtseg.preprocess import Prepare, resize
 from rtseg.sources._street import Street
 from rtseg.spec import ModelSpec, write_spec
 from rtseg.training.checkpoint import load_checkpoint, network_of
@@ -57,14 +57,15 @@ def export_checkpoint(
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        OptionError: the network cannot take ``size``.
-        ModelError: the file disagrees with torch.
+        OptionError: the network cannot take ``size``, or the background picture of its preprocessing is not there.
+        ModelError: the file disagrees with torch, or a step of its preprocessing is not known.
         SinkError: the file cannot be written.
     """
     state = load_checkpoint(checkpoint)
     network = network_of(state, checkpoint)
     spec = _spec_from(state, checkpoint, name or output.stem, size)
     network.check_size(*spec.size)
+    Prepare(spec)  # a step that nobody can take must not get into a model file
     export_network(network, spec, output)
     return spec
 
@@ -90,7 +91,7 @@ def _spec_from(state: dict[str, Any], path: Path, name: str, size: tuple[int, in
             extra={key: state[key] for key in ("recipe", "epoch", "hours")}
             | ({"iou": state["scores"]["iou"]} if same else {}),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, IndexError) as error:
         raise CheckpointError(f"{path} lacks what a model file must say ({error}): train with this rtseg") from error
 
 
@@ -265,7 +266,7 @@ def _prove(path: Path, reference: LabelNetwork, size: tuple[int, int]) -> None:
             state: Tensor | None = None
             for moment in moments:
                 picture = resize(street.render(3.0 * seed + moment / _PROOF_FPS)[0], size)
-                frames = _with_planes(picture, backend.spec.channels)[None]
+                frames = with_planes(picture, backend.spec.channels)[None]
                 if recurrent:
                     wanted, state = reference(torch.from_numpy(frames), state)
                 else:
@@ -274,11 +275,3 @@ def _prove(path: Path, reference: LabelNetwork, size: tuple[int, int]) -> None:
     agreement = float(np.mean(agreements))
     if agreement < _MIN_AGREEMENT:
         raise ModelError(f"the exported graph agrees with torch on only {agreement:.2%} of pixels: not written")
-
-
-def _with_planes(picture: Picture, channels: int) -> Picture:
-    """A BGR picture as one of ``channels``: the plane beside the colours is its green turned by 180 degrees."""
-    if channels == 3:
-        return picture
-    base = picture if channels == 4 else picture[..., 2:]
-    return np.concatenate((base, picture[::-1, ::-1, 1:2]), axis=2)

@@ -6,6 +6,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rtseg.models.figures import CLASSES, SIZE, NetworkFigures
 from rtseg.pictures import picture_channels
 from rtseg.spec import ModelSpec
 
-__all__ = ["export_fresh", "frames_per_second", "measure"]
+__all__ = ["check_networks", "export_fresh", "frames_per_second", "measure"]
 
 _ROUNDS = 3
 _SECONDS = 2.0
@@ -26,6 +27,17 @@ _SECONDS = 2.0
 _LEAST = 5
 """Pictures that are timed at least: heavy networks take seconds for each."""
 _PICTURES = 8
+
+
+def check_networks(architectures: Iterable[str]) -> None:
+    """Refuse what ``create_model`` cannot make, in a moment: a slip in the last must not cost the minutes of the others.
+
+    Raises:
+        OptionError: one is not known, or has an option that is not.
+        MissingExtra: torch or torchvision is not installed.
+    """
+    for architecture in architectures:
+        cost_of(architecture, CLASSES, SIZE)
 
 
 def measure(architecture: str) -> NetworkFigures:

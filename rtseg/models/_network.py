@@ -26,6 +26,8 @@ class Network(nn.Module):
     """Of the logits that the evaluation mode returns: they are (H / stride, W / stride)."""
     auxiliary: tuple[str, ...] = ()
     """Names of the submodules that only training uses; inference does without their weights."""
+    grown: tuple[str, ...] = ()
+    """Names of the submodules that a checkpoint to begin with may lack: the network it is of does without them."""
     loss_weights: tuple[float, ...] = (1.0,)
     """Weight in the training loss of each output that the training mode returns."""
     coarse_labels: bool = False

@@ -72,6 +72,7 @@ class ICNetGRU(ICNet):
     """
 
     recurrent = True
+    grown = ("gru",)  # so that training can begin with the weights of an ``icnet``, which saw single pictures
 
     def __init__(
         self,

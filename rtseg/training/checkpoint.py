@@ -130,8 +130,8 @@ def network_of(state: dict[str, Any], path: Path) -> Network:
 def begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> str:
     """Load the weights of a checkpoint into a network that may know other classes.
 
-    Weights whose shape hangs on the classes (the heads) begin anew where the classes differ, auxiliary heads also where
-    the checkpoint has none. The first convolution is adapted to another number of channels.
+    Weights whose shape hangs on the classes (the heads) begin anew where the classes differ, auxiliary heads and what
+    ``Network.grown`` names also where the checkpoint has none. The first convolution is adapted to another number of channels.
 
     Args:
         network: made by ``create_model``.
@@ -152,7 +152,8 @@ def begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> str:
         same = tuple(state["classes"]) == classes if "classes" in state else _fits(own, weights, _heads(network))
         fresh = set() if same else _heads(network)
         weights = {name: value for name, value in weights.items() if name not in fresh}
-        fresh |= {name for name in own if name.startswith(network.auxiliary) and name not in weights}
+        spared = (*network.auxiliary, *network.grown)
+        fresh |= {name for name in own if name.startswith(spared) and name not in weights}
         network.load_state_dict({**{name: own[name] for name in fresh}, **fit(own, weights)})
     except (CheckpointError, RuntimeError, TypeError, AttributeError, KeyError) as error:
         what = repr(state["architecture"]) if "architecture" in state else "weights"
@@ -161,7 +162,7 @@ def begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> str:
     if not fresh:
         return ""
     other = f"{len(state['classes'])} other classes" if "classes" in state else "another number of classes"
-    why = "it has no auxiliary heads" if same else f"it knows {other}"
+    why = "it has not all of this network" if same else f"it knows {other}"
     return f"{path}: {why}; {', '.join(sorted(fresh))} begin anew for {len(classes)} classes"
 
 

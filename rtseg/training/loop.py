@@ -58,7 +58,7 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
 
     Raises:
         OptionError, DatasetError: options or data cannot be used.
-        CheckpointError: ``--resume`` finds no run of the same network and classes.
+        CheckpointError: ``--resume`` finds no run of the same network, classes, data and recipe.
         BackendUnavailable: ``--device cuda`` where there is none.
         SinkError: the run folder cannot be written.
         TrainingError: the loss is no number any more; the last good epoch is in the run folder.
@@ -111,11 +111,14 @@ def _train(options: TrainOptions, processes: Processes, console: Console) -> Sco
             run.epoch += 1
             run.seconds += time.monotonic() - started
             if journal is not None:
-                result = _validate_and_save(run, setting, journal)
+                label = NetworkLabels(run.averaged, Prepare(spec), options.amp)
+                result = _validate_and_save(run, setting, label)
                 line = {"epoch": run.epoch, "loss": float(np.mean(losses)), "lr": run.optimizer.param_groups[0]["lr"]}
                 if result is not None:
                     line |= {"val_miou": result.miou, "val_pixel_accuracy": result.pixel_accuracy}
                 journal.tell(line | {"seconds": round(time.monotonic() - started, 1)}, spec.classes, result)
+                if result is not None:
+                    journal.show(run.epoch, label, validation, spec)
     best = _scores_of(load_checkpoint(options.output / BEST)) if processes.first else None
     found: Scores = processes.from_first(best)
     console.print(f"best validation mIoU {100 * found.miou:.2f} %, in {options.output / BEST}", highlight=False)
@@ -150,7 +153,7 @@ def _train_epoch(run: Run, objective: nn.Module, setting: _Setting, journal: Jou
     return losses
 
 
-def _validate_and_save(run: Run, setting: _Setting, journal: Journal) -> Scores | None:
+def _validate_and_save(run: Run, setting: _Setting, label: NetworkLabels) -> Scores | None:
     """The scores, where this epoch is validated."""
     options = setting.options
     if not run.finite:
@@ -161,13 +164,11 @@ def _validate_and_save(run: Run, setting: _Setting, journal: Journal) -> Scores 
     if run.epoch % options.eval_every and run.epoch != options.epochs:
         save_checkpoint(options.output / LAST, full_state(run, options, setting.data))
         return None
-    label = NetworkLabels(run.averaged, Prepare(setting.spec), options.amp)
     result = validate(label, setting.validation)
     if result.miou > run.best_miou:
         run.best_miou = result.miou
         save_checkpoint(options.output / BEST, public_state(run, options, setting.data, result))
     save_checkpoint(options.output / LAST, full_state(run, options, setting.data))
-    journal.show(run.epoch, label, setting.validation, setting.spec)
     return result
 
 

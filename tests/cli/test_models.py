@@ -94,3 +94,12 @@ def test_a_name_that_is_not_known_is_refused_before_anything_is_done(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("rtseg: unknown network 'pspnet'; known are deeplabv3-mobilenet, ")
+
+
+def test_an_option_that_a_network_does_not_have_is_refused_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["models", "--measure", "icnet", "icnet:depth=50"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "depth" in said.err

@@ -225,6 +225,17 @@ class TestCheckpoint:
         with pytest.raises(CheckpointError, match=f"lacks what a model file must say.*{missing}"):
             export_checkpoint(path, tmp_path / "street.onnx")
 
+    def test_a_size_of_one_number_is_refused(self, icnet: ICNet, tmp_path: Path) -> None:
+        path = checkpoint(tmp_path / "best.safetensors", icnet, size=[64])
+        with pytest.raises(CheckpointError, match="lacks what a model file must say"):
+            export_checkpoint(path, tmp_path / "street.onnx")
+
+    def test_a_preprocessing_step_that_is_not_known_gets_into_no_file(self, icnet: ICNet, tmp_path: Path) -> None:
+        path = checkpoint(tmp_path / "best.safetensors", icnet, preprocess=["sharpen"])
+        with pytest.raises(ModelError, match="unknown preprocessing step 'sharpen'"):
+            export_checkpoint(path, tmp_path / "street.onnx")
+        assert list(tmp_path.iterdir()) == [path]
+
     def test_a_missing_checkpoint_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="no checkpoint at"):
             export_checkpoint(tmp_path / "best.safetensors", tmp_path / "street.onnx")

@@ -75,7 +75,15 @@ def test_a_checkpoint_without_auxiliary_heads_will_do(tmp_path: Path) -> None:
     kept = {name: value for name, value in weights.items() if "fuse_low.classify" not in name}
     saved(tmp_path / "best.safetensors", "icnet:width=4", network=kept)
     remark = begin_with(create_model("icnet:width=4", 3), tmp_path / "best.safetensors", OLD)
-    assert "it has no auxiliary heads; fuse_low.classify.bias, fuse_low.classify.weight begin anew" in remark
+    assert "it has not all of this network; fuse_low.classify.bias, fuse_low.classify.weight begin anew" in remark
+
+
+def test_a_sequence_model_begins_with_the_weights_of_one_that_sees_single_pictures(tmp_path: Path) -> None:
+    weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
+    network = create_model("icnet-gru:width=4", 3)
+    remark = begin_with(network, tmp_path / "best.safetensors", OLD)
+    assert "it has not all of this network; gru.candidate.bias, gru.candidate.weight, gru.reset.bias" in remark
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in weights.items())
 
 
 class Bomb:
