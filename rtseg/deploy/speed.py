@@ -30,7 +30,7 @@ _PICTURES = 8
 
 
 def check_networks(architectures: Iterable[str]) -> None:
-    """Refuse what ``create_model`` cannot make, in a moment: a slip in the last must not cost the minutes of the others.
+    """Refuse what ``create_model`` cannot make, in a moment: a slip in the last must not cost minutes.
 
     Raises:
         OptionError: one is not known, or has an option that is not.

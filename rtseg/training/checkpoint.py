@@ -131,7 +131,8 @@ def begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> str:
     """Load the weights of a checkpoint into a network that may know other classes.
 
     Weights whose shape hangs on the classes (the heads) begin anew where the classes differ, auxiliary heads and what
-    ``Network.grown`` names also where the checkpoint has none. The first convolution is adapted to another number of channels.
+    ``Network.grown`` names also where the checkpoint has none. The first convolution is adapted to another number of
+    channels.
 
     Args:
         network: made by ``create_model``.
