@@ -34,8 +34,13 @@ MARK = "<!-- tables: made by accuracy.py from results/accuracy.json -->"
 _SHORT = "--size 192x320 --crop 160x256 --epochs 2 --eval-every 2 --ema 0.95 --lr 1e-3"
 _SHORTEST = "--size 192x320 --crop 128x192 --epochs 1 --ema 0.95 --lr 1e-3"
 """For networks of more than ``_HEAVY`` operations a picture."""
-_HEAVY = 100e9
-_DUBAI = "--size 512x640 --crop 256x256 --epochs 16 --batch 6 --eval-every 8 --ema 0.95 --flips both --rotation 180"
+_HEAVY = 50e9
+_AERIAL = "--size 512x640 --crop 256x256 --ema 0.95 --flips both --rotation 180"
+_APART = f"{_AERIAL} --epochs 16 --batch 6 --eval-every 8"
+_DUBAI = f"{_AERIAL} --epochs 16 --batch 2 --eval-every 8"
+_AFTER = f"{_AERIAL} --epochs 4 --batch 2 --eval-every 4 --lr 3e-4"
+"""What follows a run of ``_DUBAI``, from its weights on."""
+_LARGE = f"{_AERIAL} --epochs 8 --batch 2 --eval-every 4"
 _FRINGES = "--size 512x512 --crop 256x256 --epochs 8 --eval-every 4 --ema 0.95 --flips both"
 _ROUND = "--size 1024x1024 --crop 512x512 --epochs 8 --batch 4 --eval-every 4 --ema 0.95 --flips both"
 
@@ -50,6 +55,8 @@ class Task:
     model: str
     recipe: str
     """Options of ``rtseg train``."""
+    begins_with: str = ""
+    """Name of the run whose best checkpoint it begins with."""
     mean_of: tuple[str, ...] = ()
     """Names of the runs whose checkpoints are averaged, instead of a training."""
 
@@ -76,11 +83,20 @@ def tasks() -> list[Task]:
         for name in MODELS
     ]
     vgg = "fcn32s-vgg16:norm=true"
-    seeds = [Task("dubai", f"fcn32s-vgg16, CE, seed {seed}", vgg, f"{_DUBAI} --seed {seed}") for seed in (0, 1, 2)]
+    first = Task("dubai", "fcn32s-vgg16, CE", vgg, _DUBAI)
+    parts = [
+        Task("dubai", f"fcn32s-vgg16, CE, from there on, seed {seed}", vgg, f"{_AFTER} --seed {seed}", first.name)
+        for seed in (1, 2, 3)
+    ]
+    # Three minima apart from each other: the line between them runs over hills, and so does their mean.
+    apart = [Task("dubai", f"fcn32s-vgg16, CE, seed {seed}", vgg, f"{_APART} --seed {seed}") for seed in (0, 1, 2)]
     return [
-        *seeds,
-        Task("dubai", "fcn32s-vgg16, mean of the three", vgg, "", tuple(seed.name for seed in seeds)),
-        Task("dubai", "deeplabv3-resnet101", "deeplabv3-resnet101", _DUBAI),
+        first,
+        *parts,
+        Task("dubai", "fcn32s-vgg16, mean of these three", vgg, "", mean_of=tuple(part.name for part in parts)),
+        Task("dubai", "deeplabv3-resnet101", "deeplabv3-resnet101", _LARGE),
+        *apart,
+        Task("dubai", "fcn32s-vgg16, mean of the three", vgg, "", mean_of=tuple(part.name for part in apart)),
         Task("fringes", "fcn-resnet18, CE", "fcn-resnet18:step=8", f"{_FRINGES} --class-weights none"),
         Task(
             "fringes",
@@ -109,16 +125,18 @@ def data_of(task: Task, places: argparse.Namespace) -> str:
 
 def run(task: Task, places: argparse.Namespace, runs: Path) -> dict[str, Any]:
     """Train, or average, and return the row."""
-    folder = runs / task.key.replace(" ", "-").replace(",", "")
+    folder = _folder(runs, task.table, task.name)
     checkpoint = folder / "best.safetensors"
     started = time.monotonic()
     if task.mean_of:
-        parts = [runs / f"{task.table}/{name}".replace(" ", "-").replace(",", "") for name in task.mean_of]
+        parts = [_folder(runs, task.table, name) for name in task.mean_of]
         folder.mkdir(parents=True, exist_ok=True)
         words = ["average", *(str(part / "best.safetensors") for part in parts), "--output", str(checkpoint)]
         words += ["--data", data_of(task, places)]
     else:
         words = ["train", "--data", data_of(task, places), "--model", task.model, *task.recipe.split()]
+        if task.begins_with:
+            words += ["--init", str(_folder(runs, task.table, task.begins_with) / "best.safetensors")]
         words += ["--output", str(folder), *(["--resume"] if (folder / "last.safetensors").exists() else [])]
     subprocess.run([sys.executable, "-m", "rtseg", *words], check=True)
     from rtseg.training.checkpoint import load_checkpoint
@@ -137,6 +155,11 @@ def run(task: Task, places: argparse.Namespace, runs: Path) -> dict[str, Any]:
         "versions": versions("torch", "torchvision"),
         "commit": commit(),
     }
+
+
+def _folder(runs: Path, table: str, name: str) -> Path:
+    """The run folder of a row."""
+    return runs / f"{table}/{name}".replace(" ", "-").replace(",", "")
 
 
 def without_places(words: list[str], places: argparse.Namespace, runs: Path) -> list[str]:
