@@ -91,6 +91,9 @@ class FCNVGG(Network):
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
                 nn.init.zeros_(cast(Tensor, part.bias))
+        # Near the zeros of the paper (section 4.3), as VGG's own last layer: with the slope of ReLU logits would be so
+        # large that training begins with undoing them.
+        nn.init.normal_(cast(Tensor, self.head[-1].weight), std=0.01)
         # Finest last; they begin at zero, so that the network begins as the coarser one (section 4.2).
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in {32: (), 16: (512,), 8: (512, 256)}[step])
         for parameter in self.skips.parameters():
