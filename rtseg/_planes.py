@@ -9,17 +9,22 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-__all__ = ["PlanesError", "with_plain_fourth_sample"]
+from rtseg._heads import tiff_tags
+
+__all__ = ["PictureError", "PlanesError", "with_plain_fourth_sample"]
 
 _ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">"}
 _BIG: Final = (b"II+\x00", b"MM\x00+")
 _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA = 262, 277, 284, 338
 _RGB, _TOGETHER, _UNSPECIFIED = 2, 1, 0
-_SHORT: Final = 3
 
 
-class PlanesError(ValueError):
-    """A picture file does not hold the planes that are wanted. The text goes on where the name of the file ends."""
+class PictureError(ValueError):
+    """A picture file cannot be used. The text goes on where the name of the file ends: ``is damaged or cut off``."""
+
+
+class PlanesError(PictureError):
+    """A picture file does not hold the planes that are wanted."""
 
     @classmethod
     def of(cls, found: int, wanted: int) -> PlanesError:
@@ -42,29 +47,14 @@ def with_plain_fourth_sample(data: bytes) -> bytes:
     if data.startswith(_BIG):
         raise PlanesError("is a BigTIFF, of which only colours can be read: store it as a PNG with alpha")
     order = _ORDERS.get(data[:4])
-    tags = _tags(data, order) if order else {}
+    tags = tiff_tags(data) if order else {}
     samples = tags.get(_SAMPLES, (0, 1))[1]
     if samples < 4:
         return data
     told = tags.get(_PHOTOMETRIC, (0, 0))[1], tags.get(_PLANAR, (0, _TOGETHER))[1]
     if samples > 4 or told != (_RGB, _TOGETHER):
-        raise PlanesError("is a TIFF of CMYK, of bands or of separate planes, not of RGBA pixels: store it as those")
+        raise PlanesError("is a TIFF of bands or of separate planes, not of RGBA pixels: store it as those")
     if _EXTRA not in tags:
         return data
     at = tags[_EXTRA][0]
     return data[:at] + struct.pack(f"{order}H", _UNSPECIFIED) + data[at + 2 :]
-
-
-def _tags(data: bytes, order: str) -> dict[int, tuple[int, int]]:
-    """Of the first picture of a TIFF: tag -> (where its first value stands, that value); empty where it is damaged."""
-    try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        found = {}
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", data, at)
-            (value,) = struct.unpack_from(f"{order}{'H' if kind == _SHORT else 'I'}", data, at + 8)
-            found[tag] = (at + 8, value)
-    except struct.error:
-        return {}
-    return found

@@ -5,7 +5,8 @@ RtsegError
 ├── SourceError (OSError)               a source cannot be opened or read on
 │   └── SourceNotFound                  there is nothing under that name
 ├── ModelError (ValueError)             a file is not a model, or breaks the contract of the model file
-│   └── CheckpointError                 a training checkpoint cannot be used
+│   ├── CheckpointError                 a training checkpoint cannot be used
+│   └── ProofError                      what was made of a model labels otherwise than it may: not kept, exit code 1
 ├── BackendError (RuntimeError)         a runtime failed on a model or a batch
 │   └── BackendUnavailable              its package, driver or device is missing here
 ├── SinkError (OSError)                 a result cannot be written
@@ -25,6 +26,7 @@ __all__ = [
     "MissingExtra",
     "ModelError",
     "OptionError",
+    "ProofError",
     "RtsegError",
     "SinkClosed",
     "SinkError",
@@ -60,6 +62,10 @@ class ModelError(RtsegError, ValueError):
 
 class CheckpointError(ModelError):
     """A training checkpoint is missing, damaged or of another network."""
+
+
+class ProofError(ModelError):
+    """A graph or an engine made of a model labels too differently from it. It is not kept."""
 
 
 class BackendError(RtsegError, RuntimeError):

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from rtseg.backends import open_backend
+from rtseg.backends import open_backend, read_spec
 from rtseg.datasets import open_dataset
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import Prepare
-from rtseg.spec import load_model
 from rtseg.training.boundary import TOLERANCE, Boundary
 from rtseg.training.evaluate import judge, total
 from rtseg.training.flicker import Flicker
@@ -31,7 +30,7 @@ class Evaluation:
 
     def __init__(self, model: str, data: str, split: str, **backend_options: Any) -> None:
         path = find_model(model)
-        self.dataset = open_dataset(data, split, channels=load_model(path).spec.channels)
+        self.dataset = open_dataset(data, split, channels=read_spec(path).channels)
         self._backend = open_backend(backend_options.pop("backend", "auto"), path, **backend_options)
         spec = self._backend.spec
         if spec.classes != self.dataset.classes:
@@ -40,6 +39,11 @@ class Evaluation:
                 f"{spec.name} knows {', '.join(spec.classes)}; {self.dataset.name} has "
                 f"{', '.join(self.dataset.classes)}: evaluate on data with the same classes"
             )
+
+    @property
+    def notice(self) -> str:
+        """What to tell the user of the backend that was chosen; empty where there is nothing to tell."""
+        return self._backend.notice
 
     def run(self, places: Iterable[int] | None = None) -> dict[str, Any]:
         """Figures for JSON; all but counts are in [0, 1].

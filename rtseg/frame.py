@@ -27,11 +27,11 @@ class Frame:
     """One picture of a source and the times that belong to it.
 
     Raises:
-        ValueError: ``image`` is not uint8 of shape (H, W, C) with C of ``CHANNELS``, or ``index`` is negative.
+        ValueError: ``image`` is not uint8 of shape (H, W, C) with C 1 to 4, or ``index`` is negative.
     """
 
     image: Picture
-    """See ``Picture``; of a video or camera BGR. Values 0..255. Shared between threads: do not write to it."""
+    """See ``Picture``; of a video or camera BGR, of a file in grey (H, W, 1), until it is shown or prepared. Values 0..255. Shared between threads: do not write to it."""
     index: int
     """Place in what is read of the source, from 0. A gap means that frames were dropped or skipped."""
     pts_s: float
@@ -42,7 +42,7 @@ class Frame:
     """Of a picture from a folder: its file name. None for the frame of a video."""
 
     def __post_init__(self) -> None:
-        if self.image.dtype != np.uint8 or self.image.ndim != 3 or self.image.shape[2] not in CHANNELS:
-            raise ValueError(f"image must be uint8 (H, W, 2 to 4), got {self.image.dtype} {self.image.shape}")
+        if self.image.dtype != np.uint8 or self.image.ndim != 3 or not 1 <= self.image.shape[2] <= 4:
+            raise ValueError(f"image must be uint8 (H, W, 1 to 4), got {self.image.dtype} {self.image.shape}")
         if self.index < 0:
             raise ValueError(f"index must not be negative, got {self.index}")

@@ -11,7 +11,7 @@ from rtseg._buffers import PicturePool
 from rtseg._cv2 import cv2
 from rtseg._legend import Legend
 from rtseg.errors import OptionError
-from rtseg.frame import CHANNELS, Labels, Picture
+from rtseg.frame import Labels, Picture
 from rtseg.pictures import to_bgr
 from rtseg.spec import VOID, ModelSpec
 
@@ -72,7 +72,7 @@ class Overlay:
         """Draw one result.
 
         Args:
-            image: uint8 (H, W, C), see ``rtseg.frame.Picture``; painted over are its colours, or its grey. Only read.
+            image: uint8 (H, W, C), see ``Frame.image``; painted over are its colours, or its grey. Only read.
             labels: class ids, uint8 (H, W). Void (255) and ids that the model lacks leave the picture plain.
 
         Returns:
@@ -164,8 +164,8 @@ def _plain_table(shown: list[int]) -> NDArray[np.uint8]:
 
 
 def _check(image: Picture, labels: Labels) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in CHANNELS:
-        raise ValueError(f"image must be uint8 (H, W, 2 to 4), got {image.dtype} {image.shape}")
+    if image.dtype != np.uint8 or image.ndim != 3 or not 1 <= image.shape[2] <= 4:
+        raise ValueError(f"image must be uint8 (H, W, 1 to 4), got {image.dtype} {image.shape}")
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f"labels must be uint8 (H, W), got {labels.dtype} {labels.shape}")
     if image.shape[:2] != labels.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg._cv2 import cv2
-from rtseg._planes import PlanesError, with_plain_fourth_sample
+from rtseg._heads import Head, jpeg_segments, read_head
+from rtseg._planes import PictureError, PlanesError, with_plain_fourth_sample
 from rtseg.frame import Picture
 
-__all__ = ["PlanesError", "decode_picture", "natural_order", "picture_channels", "to_bgr"]
+__all__ = [
+    "MAX_PIXELS",
+    "PictureError",
+    "PlanesError",
+    "check_head",
+    "decode_picture",
+    "eight_bits",
+    "natural_order",
+    "picture_channels",
+    "refuse_cut_jpeg",
+    "to_bgr",
+]
+
+MAX_PIXELS = 2**27
+"""Of a picture, unless more or less is asked for: 16384x8192."""
 
 _ALL_PLANES = cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As stored, yet turned as EXIF asks, which IMREAD_UNCHANGED would not do. OpenCV 4.11 and later."""
+_COLOURS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+_GREY_OR_COLOURS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+_REDUCED = {
+    2: (cv2.IMREAD_REDUCED_GRAYSCALE_2, cv2.IMREAD_REDUCED_COLOR_2),
+    4: (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
+    8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
+}
+_DAMAGED = "is damaged or cut off"
 
 
 def picture_channels(channels: int) -> int:
@@ -24,28 +48,58 @@ def picture_channels(channels: int) -> int:
     return 3 if channels == 1 else channels
 
 
-def decode_picture(data: bytes, channels: int = 3) -> Picture | None:
-    """The picture that a file holds, uint8 (H, W, channels); None where it is damaged, of no known kind or too large.
+def check_head(head: Head | None, max_pixels: int = MAX_PIXELS) -> Head:
+    """The head of a file that may be decoded.
 
-    Turned as its EXIF tag asks, 16-bit scaled to 8.
+    Raises:
+        PictureError: it is of no known kind, too large, or its colours are inks, which mean nothing without their
+            profile.
+    """
+    if head is None:
+        raise PictureError("is damaged, or no picture of a known kind: PNG, JPEG, TIFF, BMP, WebP or PGM")
+    most = min(max_pixels, int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]))
+    if head.pixels > most:
+        limit = "--max-pixels" if most == max_pixels else "OPENCV_IO_MAX_IMAGE_PIXELS"
+        raise PictureError(f"has {head.height}x{head.width} pixels, more than {limit} allows, {most}")
+    if not head.pixels:
+        raise PictureError(_DAMAGED)
+    if head.cmyk:
+        raise PictureError("is of CMYK, whose colours hang on a printer: save it as RGB")
+    return head
+
+
+def decode_picture(
+    data: bytes | bytearray,
+    channels: int = 3,
+    *,
+    keep_grey: bool = False,
+    reduce: int = 1,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """The picture that a file holds, uint8 (H, W, channels), turned as its EXIF tag asks.
+
+    Of 16 bits the high byte is kept: value // 256.
 
     Args:
         data: the content of the file.
         channels: 3: BGR, made of grey, too, without transparency. 4: BGR and the fourth plane that is stored as alpha
             of a PNG or WebP or as fourth sample of an RGB TIFF, whatever it means; never multiplied into the colours.
             2: grey, mixed of colours where it is not stored so, and that plane; what a PNG of grey and alpha holds.
+        keep_grey: of 3 channels: a picture that is stored in grey stays (H, W, 1).
+        reduce: of 3 channels: a JPEG is decoded at 1, 1/2, 1/4 or 1/8 of its size, rounded up.
+        max_pixels: more are not decoded.
 
     Raises:
+        PictureError: it is damaged, of no known kind, too large, of CMYK or of numbers that are not whole.
         PlanesError: the file holds no plane beside the colours.
     """
-    if not data or _is_cut_jpeg(data):
-        return None
+    head = check_head(read_head(data), max_pixels)
+    if head.kind == "jpeg":
+        refuse_cut_jpeg(data)
     if channels == 3:
-        return _decode(data, cv2.IMREAD_COLOR)
-    picture = _decode(with_plain_fourth_sample(data), _ALL_PLANES)
-    if picture is None:
-        return None
-    found = picture.shape[2] if picture.ndim == 3 else 1
+        return _decode(data, _colour_flags(head, keep_grey, reduce))
+    picture = _decode(with_plain_fourth_sample(bytes(data)), _ALL_PLANES)
+    found = picture.shape[2]
     if found != 4:
         raise PlanesError.of(found, channels)
     if channels == 4:
@@ -54,38 +108,58 @@ def decode_picture(data: bytes, channels: int = 3) -> Picture | None:
     return np.asarray(cv2.merge((grey, picture[..., 3])), dtype=np.uint8)
 
 
-def _decode(data: bytes, flags: int) -> Picture | None:
+def _colour_flags(head: Head, keep_grey: bool, reduce: int) -> int:
+    if reduce == 1 or head.kind != "jpeg":
+        return _GREY_OR_COLOURS if keep_grey else _COLOURS
+    return _REDUCED[reduce][0 if keep_grey and head.channels == 1 else 1]
+
+
+def _decode(data: bytes | bytearray, flags: int) -> Picture:
     try:
         stored: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
-    if stored is None or stored.dtype not in (np.uint8, np.uint16):
-        return None
-    # The high byte is what OpenCV itself keeps of a PNG of 16 bits.
-    return np.asarray(stored >> 8 if stored.dtype == np.uint16 else stored, dtype=np.uint8)
+    except cv2.error as error:
+        raise PictureError(_DAMAGED) from error
+    if stored is None:
+        raise PictureError(_DAMAGED)
+    return eight_bits(stored)
+
+
+def eight_bits(stored: NDArray[Any]) -> Picture:
+    """Pixels as decoded, (H, W) or (H, W, C), as uint8 (H, W, C): of 16 bits the high byte, value // 256.
+
+    Raises:
+        PictureError: they are no whole numbers of 8 or 16 bits.
+    """
+    if stored.dtype not in (np.uint8, np.uint16):
+        raise PictureError(f"holds {stored.dtype}, no whole numbers of 8 or 16 bits: save it as those")
+    eight = stored >> 8 if stored.dtype == np.uint16 else stored
+    return np.asarray(eight, dtype=np.uint8).reshape(*stored.shape[:2], -1)
 
 
 def to_bgr(picture: Picture) -> Picture:
-    """What can be shown of a picture: the colours of four channels, the grey of two, uint8 (H, W, 3)."""
+    """What can be shown of a picture: the colours of four channels, the grey of one or two, uint8 (H, W, 3)."""
     if picture.shape[2] == 3:
         return picture
     if picture.shape[2] == 4:
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGRA2BGR), dtype=np.uint8)
+    if picture.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     return np.asarray(cv2.merge((picture[..., 0],) * 3), dtype=np.uint8)
 
 
-def natural_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+def natural_order(path: Path | str) -> tuple[list[tuple[int, int, str]], str]:
     """Sorting key: numbers by value, letters without case; the plain text decides between equals."""
     parts = re.split(r"(\d+)", str(path).casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], str(path)
 
 
-def _is_cut_jpeg(data: bytes) -> bool:
-    """Whether ``data`` is a JPEG without an end: OpenCV decodes one silently and fills up with grey."""
-    if not data.startswith(b"\xff\xd8"):
-        return False
-    at = 2
-    # Segments carry their length; a thumbnail in one of them has an end of its own, so they are leapt over.
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] not in (b"\xda", b""):
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data.find(b"\xff\xd9", at) < 0
+def refuse_cut_jpeg(data: bytes | bytearray) -> None:
+    """OpenCV decodes a JPEG without an end silently and fills up with grey.
+
+    Raises:
+        PictureError: there is none.
+    """
+    # A thumbnail in a segment has an end of its own, so the segments are leapt over.
+    scan = max((end for _, _, end in jpeg_segments(data)), default=0)
+    if data.find(b"\xff\xd9", scan) < 0:
+        raise PictureError(_DAMAGED)

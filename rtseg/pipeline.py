@@ -122,7 +122,7 @@ class Pipeline:
     ) -> None:
         if drop not in DROP:
             raise OptionError(f"--drop must be one of {', '.join(DROP)}, got {drop!r}")
-        source.give(backend.spec.channels)
+        source.give(backend.spec.channels, backend.spec.size)
         self._source = source
         self._backend = backend
         self._sinks = list(sinks)

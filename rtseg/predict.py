@@ -17,13 +17,13 @@ from rtseg.errors import OptionError, SinkError, SourceError
 from rtseg.files import write_bytes, write_text
 from rtseg.frame import Labels, Picture
 from rtseg.overlay import Overlay, OverlayOptions
-from rtseg.pictures import PlanesError, decode_picture, to_bgr
+from rtseg.pictures import PictureError, decode_picture, to_bgr
 from rtseg.preprocess import Prepare, resize_labels
 from rtseg.shares import class_shares
 from rtseg.sinks._masks import mask_palette
 from rtseg.sinks._part import check_folder_writable, check_writable
 from rtseg.sinks._png import palette_png
-from rtseg.sources._images import find_pictures
+from rtseg.sources._files import find_pictures
 from rtseg.spec import ModelSpec
 from rtseg.weights import DEFAULT_MODEL, find_model
 
@@ -257,12 +257,11 @@ def _refuse_clashes(options: PredictOptions, pictures: Sequence[Path], model: Pa
 def _read(path: Path, channels: int) -> Picture | str:
     """The picture in a file, uint8 (H, W, channels), or why there is none."""
     try:
-        picture = decode_picture(path.read_bytes(), channels)
+        return decode_picture(path.read_bytes(), channels)
     except OSError as error:
         return error.strerror or "cannot be read"
-    except PlanesError as error:
-        return str(error)
-    return "damaged, cut off or too large" if picture is None else picture
+    except PictureError as error:
+        return str(error).removeprefix("is ")
 
 
 def _write(path: Path, data: bytes) -> None:

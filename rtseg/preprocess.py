@@ -14,7 +14,7 @@ import numpy as np
 from rtseg._cv2 import cv2
 from rtseg.errors import ModelError, OptionError
 from rtseg.frame import Labels, Picture
-from rtseg.pictures import PlanesError, decode_picture, to_bgr
+from rtseg.pictures import PictureError, decode_picture, to_bgr
 from rtseg.spec import ModelSpec
 
 __all__ = ["NEUTRAL", "Prepare", "clahe", "resize", "resize_labels", "subtract_background"]
@@ -34,7 +34,7 @@ def resize(image: Picture, size: tuple[int, int]) -> Picture:
         return image
     shrinks = image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
     out = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(out, dtype=np.uint8)
+    return np.asarray(out, dtype=np.uint8).reshape(height, width, -1)  # of one channel OpenCV drops the axis
 
 
 def resize_labels(labels: Labels, size: tuple[int, int]) -> Labels:
@@ -95,8 +95,10 @@ class Prepare:
         self._steps = [_parse_step(text, spec) for text in spec.preprocess]
 
     def __call__(self, image: Picture) -> Picture:
-        """uint8 (H, W, C) of any size -> uint8 (*spec.size, C), C as ``spec.channels``."""
+        """uint8 (H, W, C) of any size -> uint8 (*spec.size, C), C as ``spec.channels``; grey, (H, W, 1), becomes BGR."""
         out = resize(image, self.size)
+        if out.shape[2] == 1:
+            out = to_bgr(out)
         for step in self._steps:
             out = step(out)
         return out
@@ -114,14 +116,11 @@ def _parse_step(text: str, spec: ModelSpec) -> Callable[[Picture], Picture]:
 
 def _read_background(path: str, channels: int) -> Picture:
     try:
-        background = decode_picture(Path(path).read_bytes(), channels)
+        return decode_picture(Path(path).read_bytes(), channels)
     except OSError as error:
         raise OptionError(f"cannot read the background picture {path} ({error.strerror}): give another") from error
-    except PlanesError as error:
+    except PictureError as error:
         raise OptionError(f"the background picture {path} {error}") from error
-    if background is None:
-        raise OptionError(f"cannot read the background picture {path}; give a PNG or JPEG file")
-    return background
 
 
 def _clahe_arguments(text: str, argument: str) -> dict[str, float]:

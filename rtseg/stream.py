@@ -153,6 +153,7 @@ class StreamRun:
             "outputs": self.outputs,
             **facts,
             "damaged_names": self.source.damaged_names,
+            **self.source.facts(),
             "versions": _versions() | {self.backend.name: self.backend.version},
         }
 

@@ -133,6 +133,7 @@ class FakeBackend(Backend):
     precision = "fp32"
     device = "CPU"
     version = "1"
+    model_sha256 = "0" * 64
 
     def __init__(
         self,

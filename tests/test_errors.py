@@ -13,6 +13,7 @@ TREE = {
     "SourceNotFound": (SourceError,),
     "ModelError": (RtsegError, ValueError),
     "CheckpointError": (errors.ModelError,),
+    "ProofError": (errors.ModelError,),
     "BackendError": (RtsegError, RuntimeError),
     "BackendUnavailable": (errors.BackendError,),
     "SinkError": (RtsegError, OSError),

@@ -162,5 +162,15 @@ class TestPrepare:
         path = tmp_path / "still.png"
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(OptionError, match=r"cannot read the background picture .*still\.png"):
+        with pytest.raises(OptionError, match=r"the background picture .*still\.png"):
             prepare(f"background:{path}")
+
+
+@pytest.mark.parametrize("step", [(), ("clahe:clip=2,tiles=4",)])
+@pytest.mark.parametrize("size", [(64, 96), (200, 300), (31, 50)])
+def test_grey_becomes_the_same_model_input_as_its_three_equal_planes(
+    step: tuple[str, ...], size: tuple[int, int], tiny_spec: ModelSpec
+) -> None:
+    grey = np.random.default_rng(3).integers(0, 256, (*size, 1), dtype=np.uint8)
+    prepare = Prepare(replace(tiny_spec, preprocess=step))
+    np.testing.assert_array_equal(prepare(grey), prepare(np.repeat(grey, 3, axis=2)))

@@ -16,10 +16,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.errors import BackendUnavailable, OptionError
+from rtseg.errors import BackendError, BackendUnavailable, OptionError
 from rtseg.spec import ModelFile, ModelSpec, file_sha256, load_model
 
-__all__ = ["BACKENDS", "Backend", "BackendOptions", "Ticket", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "BackendOptions", "Ticket", "open_backend", "read_spec"]
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
@@ -76,6 +76,10 @@ class Backend(ABC):
     """Of the runtime."""
     model_sha256: str
     """Of the model file, as 64 hex digits; ``open_backend`` sets it."""
+    chosen: str = "asked for"
+    """Why this backend: what ``auto`` found, e.g. ``no NVIDIA driver``, or that it was asked for by its name."""
+    notice: str = ""
+    """What to tell the user of that: a sentence where there is a GPU and ``auto`` leaves it idle, else nothing."""
     depth: int = 1
     """How many batches may be in flight. ``submit`` more and it waits for the oldest."""
     recurrent: bool = False
@@ -143,6 +147,7 @@ class Backend(ABC):
             "precision": self.precision,
             "device": self.device,
             "runtime_version": self.version,
+            "chosen": self.chosen,
         }
 
     def close(self) -> None:  # noqa: B027 - most runtimes free everything with the object
@@ -161,16 +166,20 @@ BACKENDS: dict[str, tuple[str, str, str | None]] = {
     "openvino": ("rtseg.backends._openvino", "OpenVinoBackend", None),
     "onnxruntime": ("rtseg.backends._onnxruntime", "OnnxRuntimeBackend", "onnxruntime"),
     "torch": ("rtseg.backends._torch", "TorchBackend", "train"),
+    "tensorrt": ("rtseg.backends._tensorrt", "open_tensorrt", "tensorrt"),
 }
-"""Name -> (module, class, extra that brings the runtime)."""
+"""Name -> (module, class or function, extra that brings the runtime)."""
+_ENGINE = ".engine"
+"""Suffix of what `rtseg build-engine` makes."""
 
 
 def open_backend(name: str, model: str | Path, *, size: tuple[int, int] | None = None, **options: Any) -> Backend:
     """Load a model file. A runtime is imported only when it is asked for by name.
 
     Args:
-        name: a key of ``BACKENDS``, or ``auto``.
-        model: an ``.onnx`` file, or the name of a bundled model.
+        name: a key of ``BACKENDS``; or ``auto``: TensorRT where there is a GPU and an engine that fits, else torch
+            where there is a GPU, else OpenVINO. ``chosen`` of the backend says why.
+        model: an ``.onnx`` file, the name of a bundled model, or an ``.engine`` file.
         size: (H, W) to run it at, in pixels, where that is not the size of the file.
         options: fields of ``BackendOptions``.
 
@@ -178,25 +187,70 @@ def open_backend(name: str, model: str | Path, *, size: tuple[int, int] | None =
         OptionError: ``name`` or an option is not known, or the model cannot take ``size``.
         ModelError: the file is no model file.
         BackendUnavailable: the runtime is not installed, or cannot do what is asked on this machine.
+        BackendError: the runtime failed, e.g. for want of memory.
     """
     from rtseg.weights import find_model
 
-    if name == "auto":
-        name = "openvino"
-    if name not in BACKENDS:
+    if name != "auto" and name not in BACKENDS:
         raise OptionError(f"unknown backend {name!r}; known are auto, {', '.join(sorted(BACKENDS))}")
-    module, class_name, extra = BACKENDS[name]
     wanted = BackendOptions(**options)
-    loaded = load_model(find_model(model))
+    path = find_model(model)
+    if path.suffix == _ENGINE:
+        return _open_engine(name, path, wanted, size)
+    loaded = load_model(path)
     if size is not None and size != loaded.spec.size:
         from rtseg.deploy.resize import at_size
 
         loaded = at_size(loaded, size)
+    return _open(name, loaded, wanted) if name != "auto" else _open_chosen(loaded, wanted)
+
+
+def read_spec(model: Path) -> ModelSpec:
+    """What a model file or an engine says of itself.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    if model.suffix != _ENGINE:
+        return load_model(model).spec
+    from rtseg.engine_file import read_engine_facts
+
+    return read_engine_facts(model).spec
+
+
+def _open(name: str, model: ModelFile, options: BackendOptions) -> Backend:
+    module, factory_name, extra = BACKENDS[name]
     try:
-        factory: Callable[[ModelFile, BackendOptions], Backend] = getattr(import_module(module), class_name)
+        factory: Callable[[ModelFile, BackendOptions], Backend] = getattr(import_module(module), factory_name)
     except ImportError as error:
         remedy = f"pip install 'rtseg[{extra}]'" if extra else "pip install --force-reinstall rtseg"
         raise BackendUnavailable(f"backend {name!r} needs {error.name or name!r}: {remedy}") from error
-    backend = factory(loaded, wanted)
-    backend.model_sha256 = file_sha256(loaded.path)
+    backend = factory(model, options)
+    backend.model_sha256 = file_sha256(model.path)
+    return backend
+
+
+def _open_chosen(model: ModelFile, options: BackendOptions) -> Backend:
+    from rtseg.backends._auto import choose_for, without
+
+    choice = choose_for(model, options)
+    try:
+        backend = _open(choice.name, model, options)
+    except BackendError as error:
+        if choice.name == "openvino" or options.device == "cuda":
+            raise
+        choice = without(choice, error)
+        backend = _open(choice.name, model, options)
+    backend.chosen, backend.notice = choice.reason, choice.notice
+    return backend
+
+
+def _open_engine(name: str, path: Path, options: BackendOptions, size: tuple[int, int] | None) -> Backend:
+    if name not in ("auto", "tensorrt"):
+        raise OptionError(f"{path} is an engine, which only TensorRT runs: leave --backend {name} out")
+    from rtseg.backends._tensorrt import open_engine
+
+    backend = open_engine(path, options, size)
+    if name == "auto":
+        backend.chosen = "the model is an engine"
     return backend

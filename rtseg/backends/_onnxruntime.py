@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: on every platform, in fp32."""
+"""ONNX Runtime on the CPU: on every platform, in fp32 and int8."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from rtseg.backends import Backend, BackendOptions, Ticket
+from rtseg.deploy.graph import is_quantised
+from rtseg.deploy.quantize import int8_model
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.spec import ModelFile
 
@@ -24,17 +26,22 @@ _FAILURES: tuple[type[Exception], ...] = (
 
 
 class OnnxRuntimeBackend(Backend):
-    """Labels a batch within ``submit``: ONNX Runtime spreads one batch over all cores, more would only share them."""
+    """Labels a batch within ``submit``: ONNX Runtime spreads one batch over all cores, more would only share them.
+
+    A graph in fp16 runs, too: its weights and maps are rounded to fp16, the arithmetic between them is fp32.
+    """
 
     name = "onnxruntime"
     device = "CPU"
-    precision = "fp32"
 
     def __init__(self, model: ModelFile, options: BackendOptions) -> None:
-        if options.precision not in ("auto", "fp32"):
-            raise BackendUnavailable(f"the onnxruntime backend computes in fp32, not in {options.precision}")
+        if options.precision not in ("auto", "fp32", "int8"):
+            raise BackendUnavailable(f"the onnxruntime backend computes in fp32 or int8, not in {options.precision}")
         if options.device == "cuda":
             raise BackendUnavailable("the onnxruntime backend runs on the CPU: use --device cpu, or --backend torch")
+        if options.precision == "int8":
+            model = int8_model(model)
+        self.precision = "int8" if is_quantised(model.graph) else "fp32"
         self.spec = model.spec
         self._state_shape = model.state_shape
         self.recurrent = self._state_shape is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from typing import Any
 
@@ -11,13 +12,17 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from rtseg.backends import Backend, BackendOptions, Ticket
+from rtseg.deploy.graph import is_quantised
+from rtseg.deploy.quantize import int8_model
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.spec import ModelFile
 
 __all__ = ["OpenVinoBackend"]
 
 _DEVICE = "CPU"
-_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_MOST_LANES = 4
+"""Each holds its own weights, and takes its own time to load."""
+_TYPES = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoBackend(Backend):
@@ -27,6 +32,9 @@ class OpenVinoBackend(Backend):
     more pictures a second than one request over both. Outputs are read in place, without a copy. A sequence model gets
     all cores for one frame, whatever the hint, and two buffers for the state of each video: a frame reads the one and
     writes the other, and then they change places.
+
+    A quantised graph (Q/DQ) is computed in int8; what it leaves in float, in bf16 where the CPU has it and nothing
+    else is asked for. With the throughput hint it is loaded several times, see ``_lanes``.
     """
 
     name = "openvino"
@@ -43,23 +51,29 @@ class OpenVinoBackend(Backend):
         """Of each picture of a batch: the state before it, and room for the one after it. Empty: nothing was seen."""
         hint = "latency" if self.recurrent else options.hint
         core = ov.Core()
-        self.precision = _precision(core, options.precision)
-        config: dict[str, Any] = {
-            "PERFORMANCE_HINT": hint.upper(),
-            "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
-        }
+        arithmetic = _arithmetic(core, options.precision)
+        if options.precision == "int8":
+            model = int8_model(model)
+        self.precision = "int8" if is_quantised(model.graph) else arithmetic
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _TYPES[arithmetic]}
         if options.threads is not None:
             config["INFERENCE_NUM_THREADS"] = options.threads
+        if self.precision == "int8" and hint == "throughput":
+            configs = _lanes(config, options.threads or _cores())
+        else:
+            configs = [config | {"PERFORMANCE_HINT": hint.upper()}]
         try:
             network = core.read_model(model.graph.SerializeToString(), b"")
             shapes = {"frames": [1, *self.spec.size, self.spec.channels]}
             network.reshape(shapes if self._state_shape is None else shapes | {"state": [1, *self._state_shape]})
-            self._compiled = core.compile_model(network, _DEVICE, config)
-            optimal = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            self._compiled = [core.compile_model(network, _DEVICE, config) for config in configs]
+            optimal = int(self._compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
             raise ModelError(f"OpenVINO cannot load {model.path}: {_first_line(error)}") from error
-        # One more than runs at a time: the next is ready when one ends, so that no core waits for Python.
-        self.depth = optimal + 1 if hint == "throughput" else 1
+        # More than runs at a time: the next is ready when one ends, so that no core waits for Python.
+        self.depth = 1 if hint == "latency" else optimal + 1 if len(configs) == 1 else 2 * len(configs)
+        self._made = 0
+        """Requests so far; they are dealt out to the compiled models in turn."""
         self._free: deque[ov.InferRequest] = deque()
         self._lent: deque[Ticket] = deque()
         """Batches whose labels are still promised. Their frames are kept, too: the runtime reads them in place."""
@@ -105,7 +119,10 @@ class OpenVinoBackend(Backend):
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def _request(self) -> ov.InferRequest:
-        return self._free.popleft() if self._free else self._compiled.create_infer_request()
+        if self._free:
+            return self._free.popleft()
+        self._made += 1
+        return self._compiled[self._made % len(self._compiled)].create_infer_request()
 
     def _reclaim(self) -> None:
         """Take back the requests of the oldest batch: its labels are no longer promised."""
@@ -129,14 +146,33 @@ def _zeros(shape: tuple[int, int, int]) -> ov.Tensor:
     return ov.Tensor(np.zeros((1, *shape), np.float32))
 
 
-def _precision(core: ov.Core, wanted: str) -> str:
+def _lanes(config: dict[str, Any], threads: int) -> list[dict[str, Any]]:
+    """Of each of several models that share the cores, one stream each.
+
+    Not several streams of one model: those share prepared weights, which OpenVINO finds again by the address that they
+    were read from (``computeWeightsStringHash`` of its CPU plugin). With quantised weights such an address seems to be
+    used twice: one load in twenty of OpenVINO 2026.4 gave wrong labels and no error, none of a hundred with one stream.
+    """
+    count = min(threads, _MOST_LANES)
+    # Each would pin its threads to the first cores.
+    lane = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads // count, "ENABLE_CPU_PINNING": False}
+    return [config | lane] * count
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _arithmetic(core: ov.Core, wanted: str) -> str:
+    """What all that is not int8 is computed in."""
     has_bf16 = "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
-    if wanted == "auto":
+    if wanted in ("auto", "int8"):
         return "bf16" if has_bf16 else "fp32"
     if wanted == "bf16" and not has_bf16:
         raise BackendUnavailable("this CPU has no bf16 arithmetic: use --precision fp32")
-    if wanted not in _TYPES or wanted == "fp16":
-        raise BackendUnavailable(f"the openvino backend computes in fp32 or bf16 here, not in {wanted}")
+    if wanted not in _TYPES:
+        raise BackendUnavailable(f"the openvino backend computes in fp32, bf16 or int8 here, not in {wanted}")
     return wanted
 
 

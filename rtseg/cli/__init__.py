@@ -1,4 +1,7 @@
-"""The command line: arguments in, exit code out. A user's error is one line and code 2; a bug is a traceback."""
+"""The command line: arguments in, exit code out. A user's error is one line and code 2; a bug is a traceback.
+
+Code 1 says that what was made of a model labels too differently from it; code 130 that the user stopped it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,23 @@ from typing import Any
 import typer
 
 import rtseg
-from rtseg.cli import average, data, evaluate, export, label, models, predict, stream, train
-from rtseg.errors import RtsegError
+from rtseg.cli import (
+    average,
+    bench,
+    build_engine,
+    calibrate,
+    data,
+    doctor,
+    evaluate,
+    export,
+    label,
+    models,
+    predict,
+    stream,
+    train,
+    verify,
+)
+from rtseg.errors import ProofError, RtsegError
 
 __all__ = ["main"]
 
@@ -29,6 +47,11 @@ app.command("average")(average.average)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
+app.command("calibrate")(calibrate.calibrate)
+app.command("build-engine")(build_engine.build_engine)
+app.command("verify")(verify.verify)
+app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 app.command("models")(models.models)
 app.command("label")(label.label)
 app.add_typer(data.data, name="data")
@@ -52,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = list(sys.argv[1:] if argv is None else argv)
     try:
         code = app(args=wanted or ["--help"], prog_name="rtseg", standalone_mode=False)
+    except ProofError as error:
+        return _complain(str(error), code=1)
     except RtsegError as error:
         return _complain(str(error))
     except _USAGE_ERROR as error:
@@ -67,6 +92,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _complain(text: str) -> int:
+def _complain(text: str, code: int = 2) -> int:
     print(f"rtseg: {' '.join(text.split())}", file=sys.stderr)
-    return 2
+    return code

@@ -17,11 +17,20 @@ MODEL: Any = typer.Option(
     "icnet-camvid",
     "--model",
     "-m",
-    help="A model file, or the name of a bundled one.",
+    help="A model file, the name of a bundled one, or an .engine file.",
     rich_help_panel=_PANEL,
 )
-BACKEND: Any = typer.Option("auto", help="auto, openvino, onnxruntime or torch.", rich_help_panel=_PANEL)
-PRECISION: Any = typer.Option("auto", help="auto, fp32 or bf16.", rich_help_panel=_PANEL)
+BACKEND: Any = typer.Option(
+    "auto",
+    help="auto, openvino, onnxruntime, torch or tensorrt. auto: TensorRT where a GPU has an engine in engines/, else "
+    "torch on a GPU, else openvino.",
+    rich_help_panel=_PANEL,
+)
+PRECISION: Any = typer.Option(
+    "auto",
+    help="auto, fp32, bf16, fp16 (GPU), or int8 with recorded ranges (`rtseg calibrate`).",
+    rich_help_panel=_PANEL,
+)
 DEVICE: Any = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_PANEL)
 SIZE: Any = typer.Option(
     "",

@@ -35,15 +35,10 @@ def evaluate(
     from rich.progress import track
     from rich.table import Table
 
-    from rtseg.errors import MissingExtra
+    from rtseg.confusion import check_confusion_path, write_confusion
+    from rtseg.evaluation import Evaluation
     from rtseg.files import write_text
     from rtseg.sinks._part import check_writable
-
-    try:
-        from rtseg.evaluation import Evaluation
-    except ModuleNotFoundError as error:
-        raise MissingExtra.of("evaluation", error.name, "train") from error
-    from rtseg.confusion import check_confusion_path, write_confusion
 
     if output is not None:
         check_writable(output, f"--output {output}")
@@ -53,6 +48,8 @@ def evaluate(
     console = Console(markup=False, emoji=False, highlight=False)
     wanted = parse_size(size) if size else None
     with Evaluation(model, data, split, backend=backend, precision=precision, device=device, size=wanted) as evaluation:
+        if evaluation.notice:
+            console.print(evaluation.notice, soft_wrap=True)
         places = range(len(evaluation.dataset))
         facts = evaluation.run(track(places, "evaluating", console=console, disable=not console.is_terminal))
 

@@ -71,6 +71,8 @@ def predict(
         spec, used = run.spec, run.backend
         size_used = f"{spec.size[0]}x{spec.size[1]}"
         console.print(f"{spec.name} at {size_used} on {used.name} ({used.precision}, {used.device})", soft_wrap=True)
+        if used.notice:
+            console.print(used.notice, soft_wrap=True)
         try:
             with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
                 bar = progress.add_task("labelling", total=len(run.pictures))

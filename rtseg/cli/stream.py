@@ -13,6 +13,7 @@ __all__ = ["stream"]
 _WHAT = "What to segment"
 _RESULT = "Where the result goes"
 _LOOK = "How it is drawn"
+_FILES = "How picture files are read"
 
 
 def stream(
@@ -20,7 +21,8 @@ def stream(
         "demo",
         "--source",
         "-s",
-        help="A video file or URL, camera:0, a folder or glob of pictures, demo or demo:SECONDS.",
+        help="A video file or URL, camera:0, demo or demo:SECONDS; of pictures a folder, a glob, frame_%05d.png, "
+        "paths.txt, or a URL of them (s3://, zip://, https://host/*.png ..).",
         rich_help_panel=_WHAT,
     ),
     model: str = MODEL,
@@ -72,6 +74,34 @@ def stream(
         False, "--contours/--no-contours", help="Lines between classes.", rich_help_panel=_LOOK
     ),
     hide: list[str] = typer.Option([], help="A class that is not drawn; may be repeated.", rich_help_panel=_LOOK),
+    decoder: str = typer.Option("cv2", help="cv2, pil, turbojpeg or torchvision.", rich_help_panel=_FILES),
+    prefetch_mb: int = typer.Option(256, help="Bound of what is read and decoded ahead.", rich_help_panel=_FILES),
+    storage: str = typer.Option(
+        "auto",
+        help="hdd: one file after the other, also for mounts of other machines. ssd: many at once. auto: what the "
+        "kernel knows of the disk, else what the first files show.",
+        rich_help_panel=_FILES,
+    ),
+    ssd_cache: Path | None = typer.Option(
+        None, help="Folder on an SSD for copies of what is read: the next pass takes them.", rich_help_panel=_FILES
+    ),
+    cache_gb: float = typer.Option(20.0, help="Bound of that folder.", rich_help_panel=_FILES),
+    on_error: str = typer.Option(
+        "skip",
+        help="skip: leave out pictures that cannot be used, and name them. stop: end at the first, or at one of "
+        "another size.",
+        rich_help_panel=_FILES,
+    ),
+    storage_timeout: float = typer.Option(
+        20.0, help="Longest wait, in seconds, for storage that gives no data.", rich_help_panel=_FILES
+    ),
+    max_pixels: int = typer.Option(2**27, help="Pictures of more pixels are refused.", rich_help_panel=_FILES),
+    reduce: bool = typer.Option(
+        False,
+        "--reduce",
+        help="Decode JPEGs at 1/2, 1/4 or 1/8 where the model's input is smaller by that; results shrink with them.",
+        rich_help_panel=_FILES,
+    ),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RESULT),
 ) -> None:
     """Segment a video, a camera or pictures, and show the result or write it.
@@ -81,6 +111,7 @@ def stream(
     """
     from rtseg.live import run_to_the_end
     from rtseg.sources import SourceOptions
+    from rtseg.sources.reading import ReadOptions
     from rtseg.stream import StreamOptions
 
     options = StreamOptions(
@@ -97,6 +128,17 @@ def stream(
             max_frames=max_frames,
             loop=loop,
             allow_playlists=playlists,
+            reading=ReadOptions(
+                decoder=decoder,
+                prefetch_mb=prefetch_mb,
+                storage=storage,
+                ssd_cache=ssd_cache,
+                cache_gb=cache_gb,
+                on_error=on_error,
+                timeout_s=storage_timeout,
+                max_pixels=max_pixels,
+                reduce=reduce,
+            ),
         ),
         output=output,
         show=show,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Labels, Picture
@@ -42,6 +43,10 @@ class Dataset(ABC):
         Raises:
             DatasetError: a file is missing, cannot be read, has too few channels, or does not fit its partner.
         """
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """What ``load`` reads; nothing of data that are drawn. With files, ``load`` may be called by many threads."""
+        return ()
 
     def sequence(self, index: int) -> str | None:
         """Name of the video that the picture at ``index`` is a frame of; None where it stands for itself.

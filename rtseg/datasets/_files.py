@@ -12,7 +12,7 @@ from rtseg.datasets._masks import read_mask
 from rtseg.datasets._table import MaskTable
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
-from rtseg.pictures import PlanesError, decode_picture, natural_order
+from rtseg.pictures import PictureError, decode_picture, natural_order
 from rtseg.sources import PICTURE_SUFFIXES
 
 __all__ = ["Pair", "PairedFiles", "list_pictures", "partners", "read_picture"]
@@ -39,6 +39,10 @@ class PairedFiles(Dataset):
     def title(self, index: int) -> str:
         """See ``Dataset.title``."""
         return str(self.pairs[index].picture)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """See ``Dataset.files``."""
+        return self.pairs[index].picture, self.pairs[index].mask
 
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
@@ -69,14 +73,11 @@ def read_picture(path: Path, channels: int = 3) -> Picture:
         DatasetError: it is missing or damaged, or holds no plane beside the colours where one is wanted.
     """
     try:
-        picture = decode_picture(path.read_bytes(), channels)
+        return decode_picture(path.read_bytes(), channels)
     except OSError as error:
         raise DatasetError(f"cannot read the picture {path}: {error.strerror}") from error
-    except PlanesError as error:
-        raise DatasetError(f"{path} {error}") from error
-    if picture is None:
-        raise DatasetError(f"{path} is no picture that can be read: damaged, cut off or too large")
-    return picture
+    except PictureError as error:
+        raise DatasetError(f"the picture {path} {error}") from error
 
 
 def list_pictures(folder: Path) -> list[Path]:

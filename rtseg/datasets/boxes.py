@@ -115,6 +115,10 @@ class Boxes(Dataset):
         """See ``Dataset.title``."""
         return str(self.folder / self._names[index])
 
+    def files(self, index: int) -> tuple[Path, ...]:
+        """See ``Dataset.files``."""
+        return (self.folder / self._names[index],)
+
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         name = self._names[index]

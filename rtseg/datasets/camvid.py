@@ -54,9 +54,17 @@ class CamVid(Dataset):
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def title(self, index: int) -> str:
+        """See ``Dataset.title``."""
+        return str(self._pairs[index][0])
+
     def sequence(self, index: int) -> str:
         """See ``Dataset.sequence``: of ``Seq05VD_f00870.png`` it is ``Seq05VD``."""
         return self._pairs[index][0].stem.partition("_")[0]
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """See ``Dataset.files``."""
+        return self._pairs[index]
 
     def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""

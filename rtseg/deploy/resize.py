@@ -29,7 +29,7 @@ _ONES = re.compile(r"\.ones$")
 """Name of the map of ``rtseg.models.deeplab.ImagePooling``."""
 _LOCAL = {
     *("ArgMax", "AveragePool", "Cast", "Clip", "Conv", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity"),
-    *("MaxPool", "ReduceMean", "Relu", "Sigmoid", "Tanh", "Transpose"),
+    *("MaxPool", "ReduceMean", "Relu", "Sigmoid", "Tanh", "Transpose", "QuantizeLinear", "DequantizeLinear"),
 }
 """Operators that treat every place of a map alike, whatever its size; ``_is_local`` knows more, on conditions."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import av.codec
 import av.error
 
@@ -14,7 +15,7 @@ from rtseg.sinks import Sink
 from rtseg.sinks._part import check_writable, reason
 from rtseg.sinks._recording import FORMATS, Recording
 
-__all__ = ["PRESETS", "VideoSink"]
+__all__ = ["PRESETS", "VideoSink", "describe_encoder"]
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 """Speeds of x264, the fastest first."""
@@ -121,6 +122,16 @@ def _next_step(error: Exception) -> str:
     if isinstance(error, OSError):
         return "Make room or choose another place"
     return "Try another --size, or a file of another suffix"
+
+
+def describe_encoder() -> str:
+    """What encodes video here, e.g. ``H.264 by libx264, FFmpeg 8.1.2``.
+
+    Raises:
+        SinkError: nothing does.
+    """
+    _check_encoder("video")
+    return f"H.264 by libx264, FFmpeg {av.ffmpeg_version_info}"
 
 
 def _check_encoder(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Where frames come from: files, URLs, cameras, folders of pictures, and a street that rtseg draws itself.
+"""Where frames come from: videos, URLs, cameras, sequences of pictures, and a street that rtseg draws itself.
 
 A source is iterated once, by one thread: that thread opens it, reads it and closes it. Closing a video
 from another thread crashes the process, so ``stop`` only asks, and the reading thread acts on it.
@@ -9,19 +9,21 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from glob import has_magic
 from importlib import import_module
 from pathlib import Path
 from threading import Event
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
 from rtseg.redact import redact
+from rtseg.sources.reading import ReadOptions
 
-__all__ = ["PICTURE_SUFFIXES", "Source", "SourceOptions", "open_source"]
+__all__ = ["PICTURE_SUFFIXES", "Source", "SourceOptions", "is_list", "is_numbered", "open_source"]
 
 
 _MAX_NUMBER = 1e9
@@ -52,6 +54,8 @@ class SourceOptions:
     """Longest wait, in seconds, for the next frame."""
     allow_playlists: bool = False
     """Let playlists (.m3u8, .mpd) name further files and hosts to be read."""
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    """How picture files are read; of no meaning to other sources."""
 
     def __post_init__(self) -> None:
         for option, value, least in (
@@ -103,8 +107,13 @@ class Source(ABC):
         """Ask the reading thread to end after the frame in hand. Any thread may call it, more than once."""
         self._stop.set()
 
-    def give(self, channels: int) -> None:
+    def give(self, channels: int, size: tuple[int, int] | None = None) -> None:
         """Have pictures of so many ``channels`` from now on; to be said before the first frame is read.
+
+        Args:
+            channels: see ``rtseg.frame.Picture``.
+            size: (H, W) in pixels that the model sees them in: what a source may shrink them to, where that is asked
+                for in ``options``.
 
         Raises:
             OptionError: the source has none: videos, cameras and what is drawn are in colour, and nothing else.
@@ -119,6 +128,10 @@ class Source(ABC):
     def stopped(self) -> bool:
         """Whether ``stop`` has been called."""
         return self._stop.is_set()
+
+    def facts(self) -> dict[str, Any]:
+        """What a report is to say of the reading besides, for JSON; call it after the last frame."""
+        return {}
 
     @abstractmethod
     def _read(self) -> Iterator[Frame]:
@@ -213,6 +226,7 @@ _WORDS = {
 }
 _URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp", "rtp")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+_NUMBER = re.compile(r"%(?:0\d+)?d")
 _SAME_S = 1e-6
 """Two times closer than this, in seconds, are one: time stamps are fractions that floats only approach."""
 
@@ -225,8 +239,10 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
 
     Args:
         where: a video file; an http, https, rtsp, rtmp, srt, tcp, udp or rtp URL; ``camera:0`` or
-            ``camera:/dev/video0?width=1280&height=720&fps=30``; a folder or a glob of pictures; a single
-            picture; ``demo`` or ``demo:SECONDS``.
+            ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``. Of pictures: one; a
+            folder; a glob; a numbered sequence as ``frame_%05d.png``; a list, ``paths.txt`` or ``@FILE``, with a path
+            or URL on each line; and the first four behind a URL that fsspec reads, as ``s3://bucket/folder``,
+            ``zip://*.png::file.zip`` or ``https://host/*.png``.
         options: which part to read; all of it unless given.
 
     Raises:
@@ -244,16 +260,48 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
         url = _URL.match(where)
         if url and url[1].lower() == "file":
             where = url2pathname(urlsplit(where).path)
-        elif url and url[1].lower() in _URL_SCHEMES:
+        elif url and url[1].lower() in _URL_SCHEMES and not _names_pictures(where):
             return _load(*_VIDEO)(where, options)
         elif url:
-            known = ", ".join(_URL_SCHEMES)
-            raise OptionError(f"{redact(where)}: unknown scheme {url[1]!r}; known are {known}")
+            if url[1].lower() not in _URL_SCHEMES:
+                _refuse_unknown_scheme(where, url[1].lower())
+            return _load(*_IMAGES)(where, options)
     return _load(*_kind_of_path(where))(where, options)
+
+
+def is_list(where: str | Path) -> bool:
+    """Whether ``where`` names a text file with the paths of pictures."""
+    return Path(where).suffix.lower() == ".txt" or (isinstance(where, str) and where.startswith("@"))
+
+
+def is_numbered(where: str | Path) -> bool:
+    """Whether the name at the end of ``where`` has the place of a number in it, as ``frame_%05d.png``."""
+    return len(_NUMBER.findall(str(where).rpartition("/")[2])) == 1
+
+
+def _names_pictures(url: str) -> bool:
+    """Whether an http URL stands for several pictures. ``?`` begins its query, so that is no wild card."""
+    path = urlsplit(url).path
+    return is_numbered(path) or "*" in path
+
+
+def _refuse_unknown_scheme(where: str, scheme: str) -> None:
+    try:
+        from fsspec import available_protocols
+    except ImportError:
+        known, more = _URL_SCHEMES, "; s3, gs, zip and others: pip install 'rtseg[remote]'"
+    else:
+        known, more = (*_URL_SCHEMES, *available_protocols()), ""
+    if scheme not in known:
+        raise OptionError(
+            f"{redact(where)}: unknown scheme {scheme!r}; known are {', '.join(dict.fromkeys(known))}{more}"
+        )
 
 
 def _kind_of_path(where: str | Path) -> tuple[str, str]:
     """Module and class for what lies at the path, or the glob, ``where``."""
+    if is_list(where):
+        return _IMAGES
     path = Path(where)
     try:
         if path.is_dir():
@@ -262,7 +310,7 @@ def _kind_of_path(where: str | Path) -> tuple[str, str]:
             return _IMAGES if path.suffix.lower() in PICTURE_SUFFIXES else _VIDEO
     except OSError as error:
         raise SourceError(f"{str(where)[:200]} cannot be looked up ({error.strerror}): check the path") from error
-    if has_magic(str(where)):
+    if has_magic(str(where)) or is_numbered(where):
         return _IMAGES
     hint = f"for a camera write camera:{where}" if str(where).isdigit() else "check the path"
     raise SourceNotFound(f"there is no file or folder {where}: {hint}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from rtseg.datasets import Dataset
+from rtseg.datasets.ahead import load_ahead
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import resize_labels
 from rtseg.training.metrics import Confusion, Scores, scores
 
-__all__ = ["Judged", "evaluate", "judge", "total"]
+__all__ = ["Judged", "evaluate", "follows", "judge", "total"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,18 +48,24 @@ def judge(
         DatasetError: a file of the data set cannot be used.
     """
     before: int | None = None
-    for place in range(len(dataset)) if places is None else places:
-        follows = _follows(dataset, before, place)
-        if reset is not None and not follows:
-            reset()
-        picture, truth = dataset.load(place)
-        height, width = truth.shape
-        yield Judged(resize_labels(label(picture), (height, width)), truth, follows)
-        before = place
+    with closing(load_ahead(dataset, range(len(dataset)) if places is None else places)) as loaded:
+        for place, picture, truth in loaded:
+            is_next = follows(dataset, before, place)
+            if reset is not None and not is_next:
+                reset()
+            height, width = truth.shape
+            yield Judged(resize_labels(label(picture), (height, width)), truth, is_next)
+            before = place
 
 
-def _follows(dataset: Dataset, before: int | None, place: int) -> bool:
-    """Whether the pictures at ``before`` and ``place`` are two frames of a video, one after the other."""
+def follows(dataset: Dataset, before: int | None, place: int) -> bool:
+    """Whether the pictures at ``before`` and ``place`` are two frames of a video, one after the other.
+
+    Args:
+        dataset: the pictures.
+        before: the place that was judged before; None where nothing was.
+        place: the one to be judged.
+    """
     video = dataset.sequence(place)
     return before is not None and before == place - 1 and video is not None and dataset.sequence(before) == video
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rtseg.frame import Labels
 from rtseg.spec import VOID
@@ -38,9 +36,7 @@ class Confusion:
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
-        self._matrix = MulticlassConfusionMatrix(
-            classes, ignore_index=VOID, validate_args=False, sync_on_compute=False
-        )  # one process of a distributed training counts alone: the others would be waited for
+        self._matrix = np.zeros((classes, classes), np.int64)
 
     def add(self, predicted: Labels, truth: Labels) -> None:
         """Count one picture; both uint8 (H, W).
@@ -50,19 +46,17 @@ class Confusion:
         """
         if predicted.shape != truth.shape:
             raise ValueError(f"labels {predicted.shape} and truth {truth.shape} must have one shape")
-        for what, ids in (("labels", predicted), ("truth", truth[truth != VOID])):
-            if ids.size and ids.max() >= self._classes:
-                raise ValueError(f"{what} hold id {ids.max()}, there are {self._classes} classes")
-        self._matrix.update(
-            torch.from_numpy(np.ascontiguousarray(predicted)).long(),
-            torch.from_numpy(np.ascontiguousarray(truth)).long(),
-        )
+        # As 16-bit pairs one pass counts them all, the wrong ids too.
+        pairs = np.bincount((truth.astype(np.uint16) << 8 | predicted).ravel(), minlength=1 << 16).reshape(256, 256)
+        true = pairs[:VOID]
+        for what, counts in (("labels", pairs.sum(0)), ("truth", true.sum(1))):
+            if counts[self._classes :].any():
+                raise ValueError(f"{what} hold id {np.flatnonzero(counts)[-1]}, there are {self._classes} classes")
+        self._matrix += true[: self._classes, : self._classes]
 
     def matrix(self) -> NDArray[np.int64]:
         """Pixel counts, int64 (C, C): rows are truth, columns are prediction."""
-        if not self._matrix.update_called:
-            return np.zeros((self._classes, self._classes), dtype=np.int64)
-        return np.asarray(self._matrix.compute().numpy(), dtype=np.int64)
+        return self._matrix.copy()
 
 
 def scores(confusion: NDArray[np.int64]) -> Scores:

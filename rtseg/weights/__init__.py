@@ -19,7 +19,7 @@ def bundled_models() -> dict[str, Path]:
 
 
 def find_model(model: str | Path) -> Path:
-    """The file of a model given by its path or by the name of a bundled one.
+    """The file of a model, an ``.onnx`` or an ``.engine``, given by its path or by the name of a bundled one.
 
     Raises:
         ModelError: it is neither; the text says what there is.
@@ -36,6 +36,8 @@ def find_model(model: str | Path) -> Path:
         raise ModelError(f"{str(path)[:200]} cannot be looked up ({error.strerror}): check the path") from error
     if is_folder:
         raise ModelError(f"{path} is a folder: give the .onnx file in it")
+    if not is_file and path.suffix == ".engine":
+        raise ModelError(f"no engine at {path}: make one with `rtseg build-engine`")
     if not is_file:
         raise ModelError(
             f"no model {str(model)!r}: give an .onnx file made by `rtseg export`, or {' or '.join(bundled)}"

@@ -14,24 +14,38 @@ import numpy as np
 import onnx
 import pytest
 from doubles import blue_graph, wide_spec
+from fake_cuda import Machine, installed, open_with_engine
 from numpy.typing import NDArray
 
 from rtseg.backends import BACKENDS, Backend, BackendOptions, open_backend
+from rtseg.backends._cuda import open_device
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.spec import load_model, write_spec
+from rtseg.trt import find_gpu
 
 Pictures = NDArray[np.uint8]
 
-NAMES = ("openvino", "onnxruntime", "torch")
+NAMES = ("openvino", "onnxruntime", "torch", "tensorrt")
 PACKAGES = {
     "openvino": ("openvino", "pip install --force-reinstall rtseg"),
     "onnxruntime": ("onnxruntime", "pip install 'rtseg[onnxruntime]'"),
     "torch": ("torch", "pip install 'rtseg[train]'"),
+    "tensorrt": ("pycuda", "pip install 'rtseg[tensorrt]', or 'rtseg[rtx]'"),
 }
 """Of each backend: its package, and how the message says to get it."""
 WITH_BF16 = ("openvino", "torch")
-LACKING = {"openvino": ("fp16", "int8"), "onnxruntime": ("fp16", "bf16", "int8"), "torch": ("fp16", "int8")}
+LACKING = {"openvino": ("fp16",), "onnxruntime": ("fp16", "bf16"), "torch": ("fp16", "int8")}
+LACKING["tensorrt"] = ("bf16",)
+ON_A_GPU = ("torch", "tensorrt")
+"""What runs on a GPU, where there is one."""
 HEIGHT, WIDTH = 64, 96
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    """Of the backend that a test is about; ``tests/gpu`` takes the same tests with those that run on its GPU."""
+    given: str = request.param
+    return given
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +56,21 @@ def batch() -> Pictures:
 
 
 @pytest.fixture(scope="module")
-def backend(name: str, icnet_file: Path) -> Iterator[Backend]:
+def place(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where the backend ``name`` can work: TensorRT on the fake GPU, with engines that are made as they are needed."""
+    if name != "tensorrt":
+        yield
+        return
+    machine = Machine()
+    with installed(machine), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("tensorrt"))
+        patch.setitem(BACKENDS, name, (open_with_engine.__module__, open_with_engine.__name__, "tensorrt"))
+        yield
+    assert not machine.faults
+
+
+@pytest.fixture(scope="module")
+def backend(name: str, place: None, icnet_file: Path) -> Iterator[Backend]:
     """The backend ``name`` in fp32 with the tiny model."""
     with open_backend(name, icnet_file, precision="fp32") as opened:
         yield opened
@@ -51,7 +79,7 @@ def backend(name: str, icnet_file: Path) -> Iterator[Backend]:
 @pytest.fixture(scope="module")
 def truth(bundled: Path, real_frames: Pictures) -> Pictures:
     """What torch says of the real frames in fp32, with the bundled model."""
-    with open_backend("torch", bundled, precision="fp32") as reference:
+    with open_backend("torch", bundled, precision="fp32", device="cpu") as reference:
         return np.concatenate([reference.infer(frame[None]) for frame in real_frames])
 
 
@@ -75,7 +103,7 @@ def test_every_backend_there_is_takes_these_tests() -> None:
     assert set(NAMES) == set(BACKENDS) == set(PACKAGES) == set(LACKING)
 
 
-@pytest.mark.parametrize("name", NAMES, scope="module")
+@pytest.mark.usefixtures("place")
 class TestEveryBackend:
     def test_labels_agree_with_torch_on_999_of_1000_pixels_in_fp32(
         self, name: str, bundled: Path, real_frames: Pictures, truth: Pictures
@@ -101,7 +129,8 @@ class TestEveryBackend:
     def test_it_says_what_it_is(self, name: str, backend: Backend) -> None:
         assert backend.name == name
         assert backend.precision == "fp32"
-        assert backend.device == "CPU"
+        gpu = find_gpu()
+        assert backend.device == (gpu.name if gpu is not None and name in ON_A_GPU else "CPU")
         assert backend.version[0].isdigit()
         assert backend.depth >= 1
         assert (backend.spec.name, backend.spec.size, len(backend.spec.classes)) == ("tiny", (HEIGHT, WIDTH), 11)
@@ -220,7 +249,7 @@ class TestEveryBackend:
         self, name: str, bundled: Path, real_frames: Pictures
     ) -> None:
         frames = np.ascontiguousarray(real_frames[:2, ::2, ::2])
-        with open_backend("torch", bundled, size=(192, 320), precision="fp32") as reference:
+        with open_backend("torch", bundled, size=(192, 320), precision="fp32", device="cpu") as reference:
             wanted = labels_one_by_one(reference, frames)
         assert len(np.unique(wanted)) >= 5
         with open_backend(name, bundled, size=(192, 320), precision="fp32") as opened:
@@ -239,16 +268,21 @@ class TestEveryBackend:
             open_backend(name, bundled, size=(100, 100))
 
     def test_a_precision_that_it_lacks_is_refused_with_those_it_has(self, name: str, icnet_file: Path) -> None:
-        for precision in LACKING[name]:
+        on_a_gpu = name == "torch" and find_gpu() is not None
+        for precision in ("int8",) if on_a_gpu else LACKING[name]:
             with pytest.raises(BackendUnavailable, match=f"computes in fp32.* not in {precision}"):
                 open_backend(name, icnet_file, precision=precision)
 
     def test_auto_becomes_the_precision_that_it_computes_in(self, name: str, icnet_file: Path) -> None:
-        fastest = {"openvino": "bf16" if cpu_has_bf16() else "fp32", "onnxruntime": "fp32", "torch": "fp32"}
+        fastest = {"openvino": "bf16" if cpu_has_bf16() else "fp32", "tensorrt": "fp16"}
+        if find_gpu() is not None:
+            fastest["torch"] = "fp16"
         with open_backend(name, icnet_file, precision="auto") as opened:
-            assert opened.precision == fastest[name]
+            assert opened.precision == fastest.get(name, "fp32")
 
     def test_a_gpu_where_it_cannot_use_one_is_refused_with_the_next_step(self, name: str, icnet_file: Path) -> None:
+        if name == "tensorrt":
+            pytest.skip("it runs on a GPU only; tests/backends/test_tensorrt.py asks for the CPU")
         if name == "torch":
             import torch
 
@@ -269,6 +303,7 @@ class TestEveryBackend:
         self, name: str, icnet_file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         package, remedy = PACKAGES[name]
+        open_device.cache_clear()  # what was loaded once is not missed
         monkeypatch.delitem(sys.modules, BACKENDS[name][0], raising=False)
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(BackendUnavailable) as caught:
@@ -288,6 +323,8 @@ class TestEveryBackend:
     def test_a_file_whose_weights_are_spoilt_is_a_model_error_that_names_it(
         self, name: str, icnet_file: Path, tmp_path: Path, harm: str
     ) -> None:
+        if name == "tensorrt":
+            pytest.skip("its weights are in the engine")
         model = onnx.load(str(icnet_file))
         kernel = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
         if harm == "kernel cut short":
@@ -328,7 +365,7 @@ class TestEveryBackend:
 
 
 @pytest.fixture(scope="module")
-def sequence(name: str, sequence_file: Path) -> Iterator[Backend]:
+def sequence(name: str, place: None, sequence_file: Path) -> Iterator[Backend]:
     """The backend ``name`` in fp32 with the tiny sequence model."""
     with open_backend(name, sequence_file, precision="fp32") as opened:
         yield opened
@@ -337,11 +374,11 @@ def sequence(name: str, sequence_file: Path) -> Iterator[Backend]:
 @pytest.fixture(scope="module")
 def sequence_truth(sequence_file: Path, batch: Pictures) -> Pictures:
     """What torch says of the pictures of ``batch`` as frames of one video."""
-    with open_backend("torch", sequence_file, precision="fp32") as reference:
+    with open_backend("torch", sequence_file, precision="fp32", device="cpu") as reference:
         return labels_one_by_one(reference, batch)
 
 
-@pytest.mark.parametrize("name", NAMES, scope="module")
+@pytest.mark.usefixtures("place")
 class TestSequenceModel:
     @pytest.mark.parametrize("hint", ["throughput", "latency"])
     def test_one_frame_is_in_flight_whatever_the_hint(self, name: str, sequence_file: Path, hint: str) -> None:
@@ -427,7 +464,7 @@ class TestSequenceModel:
 
     def test_at_another_size_it_remembers_too(self, name: str, sequence_file: Path, batch: Pictures) -> None:
         frames = np.ascontiguousarray(batch.repeat(2, 1)[:4])
-        with open_backend("torch", sequence_file, size=(128, 96), precision="fp32") as reference:
+        with open_backend("torch", sequence_file, size=(128, 96), precision="fp32", device="cpu") as reference:
             wanted = labels_one_by_one(reference, frames)
         with open_backend(name, sequence_file, size=(128, 96), precision="fp32") as opened:
             assert agreement(labels_one_by_one(opened, frames), wanted) >= 0.999
@@ -507,7 +544,9 @@ class TestOpenBackend:
             assert opened.spec == load_model(bundled).spec
 
     def test_an_unknown_name_is_refused_with_those_known(self, icnet_file: Path) -> None:
-        with pytest.raises(OptionError, match="unknown backend 'caffe'; known are auto, onnxruntime, openvino, torch"):
+        with pytest.raises(
+            OptionError, match="unknown backend 'caffe'; known are auto, onnxruntime, openvino, tensorrt, torch"
+        ):
             open_backend("caffe", icnet_file)
 
     @pytest.mark.parametrize(

@@ -36,7 +36,9 @@ def folder(
 
 def test_a_picture_comes_in_bgr_with_its_labels_and_void_is_255(tmp_path: Path) -> None:
     picture = np.random.default_rng(1).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    got, labels = open_dataset(f"camvid:{folder(tmp_path, picture=picture)}", "train").load(0)
+    data = open_dataset(f"camvid:{folder(tmp_path, picture=picture)}", "train")
+    assert data.title(0) == str(tmp_path / "train/a.png")
+    got, labels = data.load(0)
     np.testing.assert_array_equal(got, picture)
     assert (labels.dtype, labels.shape) == (np.uint8, (3, 4))
     np.testing.assert_array_equal(labels.ravel(), [*range(11), VOID])

@@ -61,7 +61,7 @@ def test_everything_wrong_is_found_in_one_go_with_file_names(root: Path, save: S
         "masks/b.png has no picture 'b'",
         "masks/d.png is 4x4, its picture",
         "masks/e.png holds 7 (12 pixels)",
-        "pictures/f.png is no picture that can be read",
+        "pictures/f.png is damaged",
         "masks/g.png is damaged: it ends too early",
         "pictures/h.png teaches nothing: every pixel of its mask is void",
         "no pixel of train has the class road (0), car (1)",

@@ -542,7 +542,7 @@ class TestDamagedFiles:
     def test_a_cut_picture_is_found(self, pair: Path) -> None:
         picture = pair / "pictures" / "a.jpg"
         picture.write_bytes(picture.read_bytes()[:-100])
-        assert f"{picture} is no picture that can be read: damaged, cut off or too large" in self.refusal(pair)
+        assert f"{picture} is damaged or cut off" in self.refusal(pair)
 
     @pytest.mark.parametrize("gone", ["pictures/a.jpg", "masks/a.png"])
     def test_a_file_that_went_away_is_named(self, pair: Path, gone: str) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import struct
+import sys
 import threading
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -10,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from rtseg._cv2 import cv2
-from rtseg.errors import SourceError, SourceNotFound
+from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.sources import PICTURE_SUFFIXES, SourceOptions, open_source
 from rtseg.sources._images import ImagesSource
+from rtseg.sources.reading import ReadOptions
 
 
 def save(path: Path, level: int = 100, size: tuple[int, int] = (12, 16)) -> Path:
@@ -90,7 +94,7 @@ def test_every_kind_of_picture_is_read(suffix: str, tmp_path: Path) -> None:
     writable = {".jpe": ".jpg", ".dib": ".bmp", ".pnm": ".ppm"}.get(suffix.lower(), suffix.lower())
     save(tmp_path / f"a{writable}").rename(tmp_path / f"b{suffix}")
     frame = next(iter(open_source(tmp_path / f"b{suffix}")))
-    assert frame.image.shape == (12, 16, 3)
+    assert frame.image.shape == (12, 16, 1 if suffix == ".pgm" else 3)
     assert abs(int(frame.image.mean()) - 100) <= 1
 
 
@@ -104,10 +108,10 @@ def test_every_kind_of_picture_is_read(suffix: str, tmp_path: Path) -> None:
     ],
     ids=["16-bit grey", "16-bit colour", "grey", "with alpha"],
 )
-def test_other_depths_and_channels_become_8_bit_bgr(stored: NDArray[np.generic], level: int, tmp_path: Path) -> None:
+def test_other_depths_become_8_bit_and_grey_stays_grey(stored: NDArray[np.generic], level: int, tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "a.png"), stored)
     frame = next(iter(open_source(tmp_path)))
-    assert frame.image.shape == (4, 4, 3)
+    assert frame.image.shape == (4, 4, 1 if stored.ndim == 2 else 3)
     assert frame.image.dtype == np.uint8
     assert (frame.image == level).all()
 
@@ -163,7 +167,7 @@ def test_a_jpeg_with_a_thumbnail_and_a_cut_off_end_is_damaged(tmp_path: Path) ->
 def test_a_folder_of_damaged_pictures_only_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     (tmp_path / "b.png").write_text("no")
-    with pytest.raises(SourceError, match=r"not one picture can be decoded \(a\.png, b\.png\)"):
+    with pytest.raises(SourceError, match=r"not one picture can be used: a\.png is damaged.*; b\.png is"):
         list(open_source(tmp_path))
 
 
@@ -177,13 +181,276 @@ def test_without_a_picture_the_error_names_place_and_suffixes(where: str, tmp_pa
 
 def test_leaving_early_and_stopping_end_the_decoding_threads(tmp_path: Path) -> None:
     for number in range(30):
-        save(tmp_path / f"{number}.png")
+        save(tmp_path / f"{number}.png", size=(120, 160))
     before = threading.active_count()
-    frames = iter(open_source(tmp_path))
+    few = SourceOptions(reading=ReadOptions(prefetch_mb=1))
+    big = np.zeros((600, 800, 3), np.uint8)  # more than the bound: what is behind it cannot be done already
+    assert cv2.imwrite(str(tmp_path / "5.png"), big)
+    frames = iter(open_source(tmp_path, few))
     next(frames)
     assert threading.active_count() > before
     frames.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
     source = open_source(tmp_path)
     for _ in source:
         source.stop()
     assert threading.active_count() == before
+
+
+def colour(level: int) -> NDArray[np.uint8]:
+    return np.full((8, 8, 3), level, np.uint8)
+
+
+def read(where: str | Path, **reading: object) -> list[str | None]:
+    """The names of the pictures, after a check that each one is its own."""
+    frames = list(open_source(where, SourceOptions(reading=ReadOptions(**reading))))  # type: ignore[arg-type]
+    return [frame.name for frame in frames]
+
+
+class TestPlaces:
+    @pytest.mark.parametrize(
+        ("pattern", "names"),
+        [
+            ("f_%03d.png", ["f_001.png", "f_002.png", "f_010.png", "f_1000.png"]),
+            ("f_%d.png", ["f_7.png", "f_1000.png"]),
+        ],
+    )
+    def test_a_numbered_sequence_is_what_printf_makes_of_it(
+        self, pattern: str, names: list[str], tmp_path: Path
+    ) -> None:
+        for name in ("f_010.png", "f_002.png", "f_001.png", "f_1000.png", "f_7.png", "f_x.png", "g_001.png"):
+            save(tmp_path / name)
+        assert read(str(tmp_path / pattern)) == names
+        assert open_source(str(tmp_path / pattern)).name == tmp_path.name
+
+    @pytest.mark.parametrize("name", ["list.txt", "@list.lst"])
+    def test_a_list_keeps_its_order_and_begins_at_its_folder(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "b").mkdir()
+        paths = [save(tmp_path / "b" / f"{number}.png") for number in (3, 1, 2)]
+        lines = ["# first", "b/3.png", "", str(paths[1]), " b/2.png "]
+        (tmp_path / name.removeprefix("@")).write_text("\n".join(lines))
+        assert read(name) == ["3.png", "1.png", "2.png"]
+        assert open_source(name).name == "list"
+
+    def test_a_file_of_a_list_that_is_not_there_is_named_and_the_others_are_read(self, tmp_path: Path) -> None:
+        save(tmp_path / "1.png")
+        (tmp_path / "l.txt").write_text("gone.png\n1.png\n")
+        source = open_source(tmp_path / "l.txt")
+        assert [frame.name for frame in source] == ["1.png"]
+        fault = {"name": "gone.png", "fault": "cannot be read: No such file or directory"}
+        assert source.facts()["reading"]["faults"] == [fault]
+
+    @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe\x00"])
+    def test_a_list_that_names_nothing_is_an_error(self, content: bytes, tmp_path: Path) -> None:
+        (tmp_path / "l.txt").write_bytes(content)
+        with pytest.raises(SourceError, match=r"l\.txt.*one path a line"):
+            open_source(tmp_path / "l.txt")
+
+
+class TestBehindUrls:
+    @pytest.fixture
+    def archive(self, tmp_path: Path) -> Path:
+        pytest.importorskip("fsspec")
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
+            for number in (1, 2, 10):
+                made.write(save(tmp_path / f"{number}.png", level=number), f"pics/{number}.png")
+            made.writestr("pics/notes.txt", "no picture")
+        return tmp_path / "a.zip"
+
+    @pytest.mark.parametrize("inside", ["pics", "pics/*.png", "pics/%d.png"])
+    def test_pictures_of_an_archive_come_in_natural_order(self, inside: str, archive: Path) -> None:
+        source = open_source(f"zip://{inside}::{archive}")
+        frames = list(source)
+        assert [frame.name for frame in frames] == ["1.png", "2.png", "10.png"]
+        assert [int(frame.image[0, 0, 0]) for frame in frames] == [1, 2, 10]
+        assert source.facts()["reading"]["storage"] == "remote"
+
+    def test_a_list_may_name_them(self, archive: Path, tmp_path: Path) -> None:
+        (tmp_path / "l.txt").write_text(f"zip://pics/10.png::{archive}\n1.png\n")
+        assert read(tmp_path / "l.txt") == ["10.png", "1.png"]
+
+    def test_they_are_staged_too(self, archive: Path, tmp_path: Path) -> None:
+        where = f"zip://pics::{archive}"
+        assert read(where, ssd_cache=tmp_path / "c") == ["1.png", "2.png", "10.png"]
+        source = open_source(where, SourceOptions(reading=ReadOptions(ssd_cache=tmp_path / "c")))
+        assert len(list(source)) == 3
+        assert source.facts()["reading"]["cache"]["hits"] == 3
+
+    def test_an_archive_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        pytest.importorskip("fsspec")
+        with pytest.raises(SourceNotFound, match=r"none\.zip"):
+            open_source(f"zip://a.png::{tmp_path}/none.zip")
+
+    def test_nothing_in_it_is_an_error_with_the_suffixes(self, archive: Path) -> None:
+        with pytest.raises(SourceNotFound, match=r"holds no picture: .*\.png"):
+            open_source(f"zip://none*::{archive}")
+
+    def test_a_package_that_is_missing_is_named_and_no_password_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("fsspec")
+        monkeypatch.setitem(sys.modules, "s3fs", None)
+        with pytest.raises(MissingExtra, match="s3fs") as caught:
+            open_source("s3://key:word@bucket/a.png")
+        assert "word" not in str(caught.value)
+
+
+class TestBadPictures:
+    def made(self, folder: Path, kind: str) -> str:
+        """Two good pictures and a bad one between them; returns why that is bad."""
+        for name in ("1.png", "3.png"):
+            assert cv2.imwrite(str(folder / name), colour(7))
+        bad = folder / "2.png"
+        if kind == "cmyk":
+            Image = pytest.importorskip("PIL.Image")  # noqa: N806
+            Image.new("CMYK", (8, 8)).save(bad, "JPEG")
+            return "is of CMYK"
+        if kind == "float":
+            done, data = cv2.imencode(".tiff", np.ones((8, 8), np.float32))
+            assert done
+            bad.write_bytes(data.tobytes())
+            return "holds float32"
+        if kind == "bomb":
+            bomb(bad)
+            return "has 60000x60000 pixels, more than --max-pixels allows, 100"
+        if kind == "pipe":
+            os.mkfifo(bad)
+            (folder / "all.txt").write_text("1.png\n2.png\n3.png\n")
+            return "cannot be read: no regular file"
+        if kind == "deleted":
+            assert cv2.imwrite(str(bad), colour(7))
+            return "cannot be read: No such file"
+        bad.write_text("not a picture")
+        return "is damaged, or no picture of a known kind"
+
+    @pytest.mark.parametrize("kind", ["text", "cmyk", "float", "bomb", "pipe", "deleted"])
+    @pytest.mark.parametrize("on_error", ["skip", "stop"])
+    def test_each_is_skipped_and_named_or_ends_the_run(self, kind: str, on_error: str, tmp_path: Path) -> None:
+        why = self.made(tmp_path, kind)
+        where = tmp_path / "all.txt" if kind == "pipe" else tmp_path
+        reading = ReadOptions(on_error=on_error, max_pixels=100)
+        source = open_source(where, SourceOptions(reading=reading))
+        if kind == "deleted":
+            (tmp_path / "2.png").unlink()
+        got = []
+        if on_error == "stop":
+            with pytest.raises(SourceError, match=rf"2\.png {why}"):
+                got += list(source)
+            return
+        got = [frame.name for frame in source]
+        assert got == ["1.png", "3.png"]
+        assert (source.damaged, source.damaged_names) == (1, ["2.png"])
+        (fault,) = source.facts()["reading"]["faults"]
+        assert fault["name"] == "2.png"
+        assert fault["fault"].startswith(why)
+
+    def test_one_of_another_size_is_right_and_counted_or_ends_the_run(self, tmp_path: Path) -> None:
+        for name, size in (("1.png", (8, 8)), ("2.png", (6, 8)), ("3.png", (8, 8))):
+            save(tmp_path / name, size=size)
+        source = open_source(tmp_path)
+        assert [frame.image.shape[:2] for frame in source] == [(8, 8), (6, 8), (8, 8)]
+        facts = source.facts()["reading"]
+        assert (facts["of_other_sizes"], facts["of_other_sizes_named"], facts["faults"]) == (1, ["2.png"], [])
+        with pytest.raises(SourceError, match=r"2\.png is 6x8, the first picture 8x8"):
+            read(tmp_path, on_error="stop")
+
+    def test_a_place_that_does_not_answer_is_an_error_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        gate = threading.Event()
+        monkeypatch.setattr("rtseg.sources._images.find_files", lambda where: gate.wait(20))
+        with pytest.raises(SourceError, match=r"does not answer within 0\.1 s: check the mount"):
+            ImagesSource("/mnt/gone", SourceOptions(reading=ReadOptions(timeout_s=0.1)))
+        gate.set()
+
+
+class TestCache:
+    def test_the_second_pass_reads_no_file_and_gives_the_same(self, tmp_path: Path) -> None:
+        folder = tmp_path / "slow"
+        folder.mkdir()
+        for number in range(6):
+            save(folder / f"{number}.png", level=10 * number)
+        reading = ReadOptions(ssd_cache=tmp_path / "c", storage="hdd")
+        for hits in (0, 6):
+            source = open_source(folder, SourceOptions(reading=reading))
+            assert [int(frame.image[0, 0, 0]) for frame in source] == [0, 10, 20, 30, 40, 50]
+            cache = source.facts()["reading"]["cache"]
+            assert (cache["hits"], cache["misses"], cache["fault"]) == (hits, 6 - hits, None)
+
+    def test_a_file_that_changed_or_an_entry_that_is_damaged_is_read_from_the_origin(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "a.png", level=10)
+        reading = ReadOptions(ssd_cache=tmp_path / "c")
+
+        def level() -> int:
+            return int(next(iter(open_source(path, SourceOptions(reading=reading)))).image[0, 0, 0])
+
+        assert level() == 10
+        save(path, level=200)
+        os.utime(path, (1, 1))
+        assert level() == 200
+        for entry in (tmp_path / "c").glob("??/*.entry"):
+            entry.write_bytes(entry.read_bytes()[:-3] + b"xyz")
+        assert level() == 200
+
+    def test_a_cache_that_is_full_is_told_and_the_pictures_come_or_it_ends_the_run(self, tmp_path: Path) -> None:
+        save(tmp_path / "a.png"), save(tmp_path / "b.png")
+        cache = tmp_path / "c"
+        cache.mkdir()
+        for number in range(256):  # no folder of an entry can be made
+            (cache / f"{number:02x}").write_text("")
+        source = open_source(tmp_path, SourceOptions(reading=ReadOptions(ssd_cache=cache)))
+        assert len(list(source)) == 2
+        assert "nothing more is kept" in source.facts()["reading"]["cache"]["fault"]
+        with pytest.raises(SourceError, match="--ssd-cache: nothing more is kept"):
+            read(tmp_path, ssd_cache=cache, on_error="stop")
+
+
+class TestReduce:
+    @pytest.mark.parametrize(("decoder"), ["cv2", "pil", "turbojpeg"])
+    @pytest.mark.parametrize(
+        ("model", "size"), [((60, 80), (60, 80)), ((70, 80), (120, 160)), ((30, 40), (30, 40)), ((999, 9), (240, 320))]
+    )
+    def test_a_jpeg_is_decoded_no_smaller_than_the_model_sees_it(
+        self, decoder: str, model: tuple[int, int], size: tuple[int, int], tmp_path: Path
+    ) -> None:
+        pytest.importorskip({"cv2": "cv2", "pil": "PIL", "turbojpeg": "simplejpeg"}[decoder])
+        ramp = np.linspace(0, 255, 320).astype(np.uint8)[None].repeat(240, axis=0)
+        assert cv2.imwrite(str(tmp_path / "a.jpg"), cv2.merge([ramp, ramp, ramp]))
+        assert cv2.imwrite(str(tmp_path / "b.png"), ramp)
+        source = open_source(tmp_path, SourceOptions(reading=ReadOptions(decoder=decoder, reduce=True)))
+        source.give(3, model)
+        first, second = list(source)
+        assert first.image.shape == (*size, 3)
+        assert np.abs(first.image[:, :, 1].astype(int) - cv2.resize(ramp, size[::-1], interpolation=3)).max() <= 4
+        assert second.image.shape == (240, 320, 1)
+
+    def test_without_being_asked_for_pictures_keep_their_size(self, tmp_path: Path) -> None:
+        save(tmp_path / "a.jpg", size=(240, 320))
+        source = open_source(tmp_path)
+        source.give(3, (30, 40))
+        assert next(iter(source)).image.shape[:2] == (240, 320)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"decoder": "gimp"}, "--decoder must be one of cv2, pil, turbojpeg, torchvision, got 'gimp'"),
+        ({"storage": "floppy"}, "--storage must be one of auto, ssd, hdd"),
+        ({"on_error": "cry"}, "--on-error must be one of skip, stop"),
+        ({"prefetch_mb": 0}, "--prefetch-mb must be in 1"),
+        ({"cache_gb": 0}, "--cache-gb must be in 0.001"),
+        ({"max_pixels": 0}, "--max-pixels must be in 1"),
+        ({"timeout_s": 0}, "--storage-timeout must be in 0.05"),
+        ({"reduce": True, "decoder": "torchvision"}, "--reduce needs another --decoder"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, object], told: str) -> None:
+    with pytest.raises(OptionError, match=told):
+        ReadOptions(**options)  # type: ignore[arg-type]
+
+
+def test_another_decoder_reads_no_plane_beside_the_colours(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    save(tmp_path / "a.png")
+    source = open_source(tmp_path, SourceOptions(reading=ReadOptions(decoder="pil")))
+    with pytest.raises(OptionError, match="--decoder pil gives 3 channels, the model wants 4: take cv2"):
+        source.give(4)

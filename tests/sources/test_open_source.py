@@ -20,6 +20,7 @@ from rtseg.sources import Source, SourceOptions, open_source
         ("rtsp://h/a", "VideoSource"),
         ("RTSPS://h/a", "VideoSource"),
         ("https://h/a.png", "VideoSource"),
+        ("https://h/a?x=*.png", "VideoSource"),
         ("udp://@:5004", "VideoSource"),
     ],
 )

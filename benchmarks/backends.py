@@ -1,0 +1,284 @@
+"""Every backend and precision that this machine has, on every bundled model: how fast, how large, how right.
+
+    python benchmarks/backends.py [--camvid FOLDER]                all of it, about half an hour on two cores
+    python benchmarks/backends.py --models icnet-camvid --sizes 384x640 --batches 1 --draft
+    python benchmarks/backends.py --table                          plot and page again, of the results
+
+- latency: submit and wait, one batch at a time, the backend opened with the hint ``latency``
+- throughput: frames per second with ``depth`` batches in flight, the backend opened with the hint ``throughput``
+- memory: the largest resident size of the process, Python and its libraries included, with the backend for throughput
+  alone in it; for a GPU also what its memory grew by
+- mIoU: on the validation split of CamVid, at the model's own size (another size is another score)
+
+Each row has a process of its own. All rows of one model, size and batch are alive at once and measured in turn, so that
+what the machine does meanwhile meets them all; each is compared with eager torch in fp32 on the same device, round by
+round. Frames are noise: what they show takes no other time. A row that fails says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import re
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import RESULTS, ROOT, machine, save, spread, versions
+from _rows import Case, Row, Side
+
+SIDES = (
+    Side("torch", "fp32", "cpu"),
+    Side("torch", "bf16", "cpu"),
+    Side("onnxruntime", "fp32", "cpu"),
+    Side("onnxruntime", "int8", "cpu"),
+    Side("openvino", "fp32", "cpu"),
+    Side("openvino", "bf16", "cpu"),
+    Side("openvino", "int8", "cpu"),
+    Side("torch", "fp32", "cuda"),
+    Side("torch", "fp16", "cuda"),
+    Side("tensorrt", "fp16", "cuda"),
+    Side("tensorrt", "int8", "cuda"),
+)
+REFERENCE = "torch fp32"
+"""Of the CPU; on a GPU with `` cuda`` behind it."""
+SIZES = ("384x640", "512x1024", "1024x2048")
+PAGE = Path(__file__).parent / "backends.md"
+PLOT = ROOT / "docs" / "backends.png"
+MARK = "<!-- tables: made by backends.py from results/backends.json -->"
+
+
+def main() -> None:
+    """Measure, print, save, draw."""
+    from rtseg.weights import bundled_models
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(bundled_models()))
+    parser.add_argument("--sizes", nargs="+", default=SIZES)
+    parser.add_argument("--batches", nargs="+", type=int, default=(1, 4))
+    parser.add_argument("--backends", nargs="+", default=[], help="words of which one must be in a row's name")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, help="of a row in a round, for latency and throughput each"
+    )
+    parser.add_argument("--camvid", type=Path, help="folder of CamVid; the mIoU is left out without it")
+    parser.add_argument("--draft", action="store_true", help="print only, write nothing")
+    parser.add_argument("--table", action="store_true", help="measure nothing, draw the results again")
+    options = parser.parse_args()
+    if options.table:
+        publish(json.loads((RESULTS / "backends.json").read_text()))
+        return
+    sides = [side for side in present() if not options.backends or any(w in side.title for w in options.backends)]
+    facts: dict[str, Any] = {
+        "method": __doc__,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "versions": versions("torch", "onnxruntime", "tensorrt-rtx", "tensorrt", "pycuda"),
+        "rows": [],
+        "accuracy": [],
+    }
+    sizes = [tuple(int(side) for side in size.split("x")) for size in options.sizes]
+    # The small ones first: what was found is kept where the large ones end the run.
+    for size, batch, model in itertools.product(sizes, options.batches, options.models):
+        facts["rows"] += compare(Case(model, size, batch), sides, options.rounds, options.seconds)
+        if not options.draft:
+            save("backends", facts)
+    if options.camvid is not None:
+        facts["accuracy"] = [judge(model, side, options.camvid) for model in options.models for side in sides]
+    print(tables(facts))
+    if not options.draft:
+        print(f"wrote {save('backends', facts)}")
+        publish({"machine": machine(), **facts})
+
+
+def present() -> list[Side]:
+    """The sides whose packages, and GPU, are here."""
+    from rtseg.trt import find_driver
+
+    packages = {"torch": ("torch",), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
+    has_gpu = find_driver() is not None
+    runtimes = [name for name in ("tensorrt", "tensorrt-rtx") if is_installed(name)]
+    found = []
+    for side in SIDES:
+        needed = packages.get(side.backend, ("pycuda",))
+        runs = all(map(is_installed, needed)) and (side.backend != "tensorrt" or runtimes)
+        if runs and (side.device == "cpu" or has_gpu):
+            found.append(side)
+    return found
+
+
+def is_installed(package: str) -> bool:
+    """Whether a distribution is there."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def compare(case: Case, sides: list[Side], rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """All rows of a case, measured in turn."""
+    with ExitStack() as alive:
+        rows = [alive.enter_context(Row(case, side)) for side in sides]
+        for _, row in itertools.product(range(rounds), rows):
+            row.measure(seconds)
+    measured = {row.side.title: row for row in rows if not row.failure}
+    found = []
+    for row in rows:
+        facts = {
+            "model": case.model,
+            "size": list(case.size),
+            "batch": case.batch,
+            "row": row.side.title,
+            "failure": row.failure.replace(f"{ROOT}/", "") or None,
+            **row.facts,
+        }
+        if not row.failure:
+            reference = measured.get(REFERENCE + (" cuda" if row.side.device == "cuda" else ""))
+            facts |= figures(row, reference)
+        found.append(facts)
+        rate = f"{facts['fps']['median']:.2f} fps" if not row.failure else row.failure
+        print(f"{case.title}, {row.side.title}: {rate}", flush=True)
+    return found
+
+
+def figures(row: Row, reference: Row | None) -> dict[str, Any]:
+    """What is said of a row: medians with quartiles, percentiles over all rounds."""
+    every = np.concatenate(row.latencies_s)
+    percentiles = np.percentile(1e3 * every, [50, 95, 99])
+    against = [mine / other for mine, other in zip(row.rates, reference.rates, strict=True)] if reference else None
+    return {
+        "latency_ms": dict(zip(("p50", "p95", "p99"), percentiles.tolist(), strict=True)) | {"batches": len(every)},
+        "latency_p50_ms": spread([1e3 * float(np.median(one)) for one in row.latencies_s]),
+        "fps": spread(row.rates),
+        "times_torch": spread(against) if against else None,
+    }
+
+
+def judge(model: str, side: Side, camvid: Path) -> dict[str, Any]:
+    """mIoU of a side on CamVid val, at the model's own size."""
+    from rtseg.errors import RtsegError
+    from rtseg.evaluation import Evaluation
+
+    found: dict[str, Any] = {"model": model, "row": side.title, "miou": None, "failure": None}
+    options = {"backend": side.backend, "precision": side.precision, "device": side.device}
+    try:
+        with Evaluation(model, f"camvid:{camvid}", "val", **options) as evaluation:
+            found["miou"] = evaluation.run()["miou"]
+    except RtsegError as error:
+        found["failure"] = str(error).replace(f"{ROOT}/", "")
+    print(f"{model}, {side.title}: mIoU {found['miou']}", flush=True)
+    return found
+
+
+def publish(facts: dict[str, Any]) -> None:
+    """Put the tables in place of those that the page has, and draw the plot."""
+    head = PAGE.read_text().split(MARK)[0]
+    PAGE.write_text(f"{head}{MARK}\n\n{tables(facts)}\n")
+    draw(facts)
+    print(f"wrote {PAGE} and {PLOT}")
+
+
+def tables(facts: dict[str, Any]) -> str:
+    """All rows, a table for each model and size, in Markdown."""
+    found = machine() | facts.get("machine", {})
+    parts = [f"Machine: {found['processor']}, {found['cores']} cores. Versions: {listed(facts['versions'])}."]
+    if facts["accuracy"]:
+        parts.append(accuracy_table(facts["accuracy"]))
+    for (model, size, batch), rows in grouped(facts["rows"]).items():
+        parts.append(f"### {model} at {size}, batches of {batch}")
+        head = "| backend | latency p50 ms | p95 | p99 | fps | quartiles | x torch | memory MB | GPU MB |"
+        lines = [head, "| --- " + "| ---: " * 8 + "|"]
+        for row in rows:
+            if row["failure"]:
+                continue
+            latency, fps, times = row["latency_ms"], row["fps"], row["times_torch"]
+            cells = [
+                row["row"],
+                *(f"{latency[key]:.1f}" for key in ("p50", "p95", "p99")),
+                f"{fps['median']:.1f}",
+                f"{fps['q1']:.1f} - {fps['q3']:.1f}",
+                f"{times['median']:.2f}" if times else "",
+                f"{row['memory_mb']:.0f}",
+                f"{row['gpu_memory_mb']:.0f}" if row["gpu_memory_mb"] is not None else "",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+        failures = [f"- {row['row']}: {row['failure']}" for row in rows if row["failure"]]
+        if failures:
+            parts.append("\n".join(("Without a result:", "", *failures)))
+    return "\n\n".join(parts)
+
+
+def accuracy_table(found: list[dict[str, Any]]) -> str:
+    """mIoU by backend and model, in Markdown."""
+    models = sorted({one["model"] for one in found})
+    scores = {(one["row"], one["model"]): f"{100 * one['miou']:.2f}" for one in found if one["miou"] is not None}
+    lines = [f"| mIoU on CamVid val, % | {' | '.join(models)} |", "| --- " + "| ---: " * len(models) + "|"]
+    for row in dict.fromkeys(one["row"] for one in found):
+        lines.append(f"| {row} | {' | '.join(scores.get((row, model), '') for model in models)} |")
+    return "\n".join(lines)
+
+
+def grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    """Rows by model, size and batch, the models together."""
+    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["model"], row["size"], row["batch"])):
+        height, width = row["size"]
+        found.setdefault((row["model"], f"{height}x{width}", row["batch"]), []).append(row)
+    return found
+
+
+def listed(found: dict[str, str]) -> str:
+    """Packages and versions in one line."""
+    return ", ".join(f"{name} {number}" for name, number in found.items())
+
+
+def draw(facts: dict[str, Any]) -> None:
+    """Frames per second of batch 1, a panel for each model, bars by size."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    least = min(row["batch"] for row in facts["rows"])
+    rows = [row for row in facts["rows"] if not row["failure"] and row["batch"] == least]
+    models = sorted({row["model"] for row in rows})
+    titles = [side.title for side in SIDES if any(row["row"] == side.title for row in rows)]
+    sizes = sorted({tuple(row["size"]) for row in rows})
+    colours = plt.get_cmap("cividis")(np.linspace(0, 0.95, len(titles)))
+    figure, panels = plt.subplots(
+        1, len(models), figsize=(6.2 * len(models), 4.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    width = 0.84 / len(titles)
+    for panel, model in zip(panels[0], models, strict=True):
+        for place, title in enumerate(titles):
+            fps = {tuple(row["size"]): row["fps"] for row in rows if row["model"] == model and row["row"] == title}
+            at = [index + (place - (len(titles) - 1) / 2) * width for index, size in enumerate(sizes) if size in fps]
+            middle = [fps[size]["median"] for size in sizes if size in fps]
+            error = [[abs(fps[size][q] - fps[size]["median"]) for size in sizes if size in fps] for q in ("q1", "q3")]
+            bars = panel.bar(at, middle, width * 0.92, yerr=error, color=colours[place], label=title, ecolor="0.5")
+            panel.bar_label(bars, fmt=short, fontsize=6, padding=2, rotation=90)
+        panel.set_title(model)
+        panel.set_xticks(range(len(sizes)), [f"{height}x{width}" for height, width in sizes])
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.margins(y=0.12)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("frames per second (log)")
+    found = machine() | facts.get("machine", {})
+    figure.suptitle(f"batches of {least} on {found['processor']}, {found['cores']} cores", fontsize=10)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside right center")
+    figure.savefig(PLOT, dpi=130)
+
+
+def short(value: float) -> str:
+    """A rate in three figures."""
+    return re.sub(r"\.0$", "", f"{value:.0f}" if value >= 100 else f"{value:.1f}")
+
+
+if __name__ == "__main__":
+    main()

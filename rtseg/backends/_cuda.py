@@ -1,0 +1,146 @@
+"""CUDA through pycuda, as much of it as a backend needs: one GPU, its memory, streams and events.
+
+Nothing here is made in, or belongs to, the thread that imports it: the context is the primary one of the GPU, which
+CUDA's runtime and torch use as well, and it is pushed around each use and popped after it, on whatever thread that is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.errors import BackendError, BackendUnavailable
+from rtseg.trt import find_driver
+
+__all__ = ["Device", "open_device"]
+
+_MIB = 1 << 20
+
+
+@cache
+def open_device() -> Device:
+    """The first GPU that CUDA shows. Its context is kept until the process ends, as CUDA's runtime keeps it.
+
+    Raises:
+        BackendUnavailable: no driver, no pycuda, or no GPU that a program may use.
+    """
+    if find_driver() is None:
+        raise BackendUnavailable("no NVIDIA driver answers: install one, or use --backend openvino")
+    try:
+        import pycuda.driver
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'rtseg[tensorrt]', or 'rtseg[rtx]'"
+        raise BackendUnavailable(f"backend 'tensorrt' needs {error.name!r}: {remedy}") from error
+    except ImportError as error:
+        raise BackendUnavailable(f"pycuda cannot be loaded ({error}): install it again for this driver") from error
+    try:
+        pycuda.driver.init()
+        return Device(pycuda.driver, pycuda.driver.Device(0))
+    except pycuda.driver.Error as error:
+        raise BackendUnavailable(f"CUDA finds no usable GPU ({_reason(error)}): see what nvidia-smi says") from error
+
+
+class Device:
+    """One GPU and its primary context.
+
+    Args:
+        driver: the module ``pycuda.driver``, initialised.
+        device: of its class ``Device``.
+    """
+
+    def __init__(self, driver: Any, device: Any) -> None:
+        self._driver = driver
+        self._context = device.retain_primary_context()
+        self.name: str = device.name()
+        """E.g. ``NVIDIA GeForce RTX 4090``."""
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Make the context current on this thread. All methods below, and every call of TensorRT, are for within.
+
+        Raises:
+            BackendError: from a call of CUDA within.
+        """
+        try:
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._driver.Context.pop()
+        except self._driver.MemoryError as error:
+            raise BackendError(
+                f"{self.name} has not enough free memory{self._free_memory()}: close what else runs on it, "
+                "or give a smaller --size"
+            ) from error
+        except self._driver.Error as error:
+            raise BackendError(f"CUDA failed on {self.name}: {_reason(error)}") from error
+
+    def _free_memory(self) -> str:
+        try:
+            self._context.push()
+            try:
+                free, total = self._driver.mem_get_info()
+            finally:
+                self._driver.Context.pop()
+        except self._driver.Error:
+            return ""
+        return f" ({free // _MIB} of {total // _MIB} MiB are free)"
+
+    def pinned(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Memory of this machine that the GPU copies from and to by itself, uint8.
+
+        It lives as long as the last view of it does, so that an array in a caller's hands never turns to dust.
+        """
+        held = [self._driver.pagelocked_empty(shape, np.uint8)]
+        size, address = held[0].nbytes, held[0].ctypes.data
+        # The array knows the address alone: what it referred to would die with it, wherever that is, and pycuda can
+        # free memory only where its context is current.
+        owner = np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+        weakref.finalize(owner, self._release, held).atexit = False
+        return owner.reshape(shape)
+
+    def _release(self, held: list[Any]) -> None:
+        with self.active():
+            held.clear()
+
+    def memory(self, size: int) -> Any:
+        """``size`` bytes on the GPU, all 0; ``int()`` is the address, ``free()`` gives them back."""
+        memory = self._driver.mem_alloc(size)
+        self._driver.memset_d8(int(memory), 0, size)
+        return memory
+
+    def stream(self) -> Any:
+        """A queue of work, done in order, beside what other streams do; its ``handle`` is for TensorRT."""
+        return self._driver.Stream()
+
+    def event(self) -> Any:
+        """What ``record(stream)`` puts behind the work of a stream, and ``synchronize()`` waits for."""
+        return self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
+
+    def upload(self, target: Any, source: NDArray[np.uint8], stream: Any) -> None:
+        """Queue a copy of pinned memory to the GPU."""
+        self._driver.memcpy_htod_async(int(target), source, stream)
+
+    def download(self, target: NDArray[np.uint8], source: Any, stream: Any) -> None:
+        """Queue a copy of the first bytes at ``source`` to pinned memory, as many as fit."""
+        self._driver.memcpy_dtoh_async(target, int(source), stream)
+
+    def copy(self, target: Any, source: Any, size: int, stream: Any) -> None:
+        """Queue a copy of ``size`` bytes within the GPU."""
+        self._driver.memcpy_dtod_async(int(target), int(source), size, stream)
+
+    def clear(self, target: Any, size: int, stream: Any) -> None:
+        """Queue the setting of ``size`` bytes to 0."""
+        self._driver.memset_d8_async(int(target), 0, size, stream)
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

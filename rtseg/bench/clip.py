@@ -1,0 +1,111 @@
+"""A clip through several backends, as fast as they go and as a camera would give it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from rtseg.backends import Backend, open_backend
+from rtseg.bench import _turns
+from rtseg.bench._streaming import Run, add_limit, cpu_costs, row_facts, run_pipeline, warm_up
+from rtseg.errors import OptionError
+from rtseg.redact import redact
+from rtseg.sources import Source, SourceOptions, open_source
+from rtseg.weights import DEFAULT_MODEL
+
+__all__ = ["PACES", "ClipOptions", "measure_clip"]
+
+PACES = {"file": ("never", "throughput"), "live": ("always", "latency")}
+"""``file``: every frame, as fast as it goes. ``live``: at the clip's own pace, the oldest dropped. -> ``drop`` of the
+pipeline and ``hint`` of the backend."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipOptions:
+    """What is run.
+
+    Raises:
+        OptionError: a value is out of range, or a backend is named twice.
+    """
+
+    source: str = "demo"
+    backends: tuple[str, ...] = ("auto",)
+    model: str = DEFAULT_MODEL
+    precision: str = "auto"
+    device: str = "auto"
+    model_size: tuple[int, int] | None = None
+    """(H, W) of the model's input, in pixels; the model's own unless given."""
+    frames: int = 200
+    """Of a round; a shorter clip begins again."""
+    rounds: int = 3
+
+    def __post_init__(self) -> None:
+        if self.frames < 2:
+            raise OptionError(f"--frames must be at least 2, for a rate; got {self.frames}")
+        if self.rounds < 1:
+            raise OptionError(f"--rounds must be at least 1, got {self.rounds}")
+        if len(set(self.backends)) < len(self.backends) or not all(self.backends):
+            raise OptionError(f"--backends wants names with commas between them, each once: {','.join(self.backends)}")
+
+
+def measure_clip(options: ClipOptions, tell: _turns.Tell = lambda done, total, what: None) -> dict[str, Any]:
+    """Run the clip through every backend, at both paces, in turn; returns ``sections`` of a result.
+
+    Raises:
+        RtsegError: the clip, the model or a backend cannot be used.
+    """
+
+    def clip() -> Source:
+        return open_source(options.source, SourceOptions(max_frames=options.frames, loop=True))
+
+    if clip().live:
+        raise OptionError(f"--source {redact(options.source)} is live: give a clip, which is the same in every round")
+    with ExitStack() as opened:
+        backends: dict[tuple[str, str], Backend] = {}
+        for name in options.backends:
+            for pace, (_, hint) in PACES.items():
+                backend = opened.enter_context(_open(options, name, hint))
+                warm_up(backend)
+                backends[name, pace] = backend
+        runs = {key: lambda key=key: run_pipeline(clip(), backends[key], drop=PACES[key[1]][0]) for key in backends}
+        results, complete = _turns.in_turn(runs, options.rounds, tell)
+        rows = [_row(options, key, found, backends[key]) for key, found in results.items()]
+        complete = complete and _turns.finish(lambda: _add_costs(rows, clip, backends))
+    return {"pipeline": rows, "complete": complete}
+
+
+def _open(options: ClipOptions, name: str, hint: str) -> Backend:
+    return open_backend(
+        name,
+        options.model,
+        size=options.model_size,
+        precision=options.precision,
+        device=options.device,
+        hint=hint,
+    )
+
+
+def _row(options: ClipOptions, key: tuple[str, str], runs: list[Run], backend: Backend) -> dict[str, Any]:
+    return {
+        "source": redact(options.source),
+        "storage": None,
+        "state": key[1],
+        "simulated": False,
+        "decoder": None,
+        "in_memory": None,
+        "as_said": True,
+        "asked_for": key[0],
+        **backend.facts(),
+        **row_facts(runs),
+        "cpu_ms": None,
+        "limit_fps": None,
+        "share_of_limit": None,
+    }
+
+
+def _add_costs(rows: list[dict[str, Any]], clip: Any, backends: dict[tuple[str, str], Backend]) -> None:
+    """To the rows whose rate the processor limits."""
+    for row in rows:
+        if row["state"] == "file":
+            add_limit(row, cpu_costs(clip, backends[row["asked_for"], "file"]))

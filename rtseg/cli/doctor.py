@@ -1,0 +1,41 @@
+"""``rtseg doctor``: what this machine has for rtseg."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+__all__ = ["doctor"]
+
+
+def doctor(
+    as_json: bool = typer.Option(False, "--json", help="Print it as JSON."),
+) -> None:
+    """Look at processor, GPU, runtimes, cameras, display, disks and codecs, and say what to install for more."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from rtseg import doctor as doctor_
+
+    findings = doctor_.examine()
+    if as_json:
+        print(json.dumps(doctor_.as_json(findings), indent=2, ensure_ascii=False))
+        return
+    console = Console(markup=False, emoji=False, highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    topic = ""
+    for finding in findings:
+        table.add_row(
+            finding.topic if finding.topic != topic else "",
+            finding.name,
+            finding.text,
+            style=None if finding.good else "yellow",
+        )
+        topic = finding.topic
+    console.print(table)
+    remedies = list(dict.fromkeys(finding.remedy for finding in findings if finding.remedy))
+    if remedies:
+        console.print("\nfor more:")
+    for remedy in remedies:
+        console.print(f"  {remedy}", soft_wrap=True)

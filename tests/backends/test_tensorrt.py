@@ -1,0 +1,388 @@
+"""The TensorRT backend on a GPU that is late and strict; see ``fake_cuda``."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_cuda import DRIVER, GPU, TARGET, Machine, installed, write_engine
+from small import SIZE, blue_file, blues_in, counting_file, frames_of
+
+from rtseg.backends import Backend, open_backend
+from rtseg.engine_file import facts_path
+from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
+from rtseg.spec import ModelFile
+from rtseg.trt import find_driver, find_gpu
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """The fake GPU, with the working folder at ``tmp_path``. What is left on it at the end is a fault."""
+    monkeypatch.chdir(tmp_path)
+    with installed(Machine()) as made:
+        yield made
+    assert not made.faults
+    assert not made.left()
+
+
+@pytest.fixture
+def blue(tmp_path: Path) -> ModelFile:
+    return blue_file(tmp_path)
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> ModelFile:
+    return counting_file(tmp_path)
+
+
+def opened(engine: Path, **options: Any) -> Backend:
+    return open_backend("tensorrt", engine, **options)
+
+
+class TestLabels:
+    @pytest.mark.parametrize("hint", ["throughput", "latency"])
+    def test_hundred_batches_with_all_slots_in_flight_have_their_own_labels_in_order(
+        self, machine: Machine, blue: ModelFile, hint: str
+    ) -> None:
+        got: list[int] = []
+        in_flight: deque[Any] = deque()
+        with opened(write_engine(blue), hint=hint) as backend:
+            for number in range(100):
+                in_flight.append(backend.submit(frames_of(number)))
+                if len(in_flight) == backend.depth:
+                    got += blues_in(backend.wait(in_flight.popleft()))
+            while in_flight:
+                got += blues_in(backend.wait(in_flight.popleft()))
+        assert got == list(range(100))
+
+    def test_tickets_are_waited_for_in_any_order(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_engine(blue)) as backend:
+            for order in permutations(range(backend.depth)):
+                tickets = [backend.submit(frames_of(number)) for number in range(backend.depth)]
+                assert [blues_in(backend.wait(tickets[place])) for place in order] == [[place] for place in order]
+
+    def test_the_array_is_the_callers_again_as_soon_as_submit_returns(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_engine(blue)) as backend:
+            frames = frames_of(50)
+            ticket = backend.submit(frames)
+            frames[...] = 99
+            assert blues_in(backend.wait(ticket)) == [50]
+
+    def test_submit_waits_for_nothing_until_all_slots_are_in_flight(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_engine(blue)) as backend:
+            assert backend.depth == 3
+            tickets = []
+            for number in range(3):
+                tickets.append(backend.submit(frames_of(number)))
+                works = [work.what for work in machine.pending()]
+                assert works == ["an upload", "an inference", "a download"] * (number + 1)
+            assert len([stream for stream in machine.streams.values() if stream.queue]) == 3
+            backend.wait(tickets[1])
+            assert len(list(machine.pending())) == 6, "waiting for one batch is no wait for the others"
+
+    def test_a_batch_that_nobody_waits_for_is_done_before_its_slot_is_used_again(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        with opened(write_engine(blue)) as backend:
+            tickets = [backend.submit(frames_of(number)) for number in range(10)]
+            assert blues_in(backend.wait(tickets[-1])) == [9]
+            with pytest.raises(BackendError, match="are gone: wait for them before 3 more batches"):
+                backend.wait(tickets[0])
+
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_a_batch_of_any_length_goes_through_an_engine_of_any_batch(
+        self, machine: Machine, blue: ModelFile, batch: int
+    ) -> None:
+        with opened(write_engine(blue, batch=batch)) as backend:
+            for length in (1, 3, 4, 9, 2):
+                blues = list(range(10, 10 + length))
+                before = machine.inferences
+                assert blues_in(backend.infer(frames_of(*blues))) == blues
+                assert machine.inferences - before == -(-length // batch)
+
+    def test_the_networks_of_tensorrt_rtx_are_replayed_as_cuda_graphs(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_engine(blue)):
+            assert [strategy.name for strategy in machine.graph_strategies] == ["WHOLE_GRAPH_CAPTURE"] * 3
+
+    def test_a_runtime_without_cuda_graphs_does_without(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(sys.modules["tensorrt_rtx"], "CudaGraphStrategy")
+        with opened(write_engine(blue)) as backend:
+            assert machine.graph_strategies == [None] * 3
+            assert blues_in(backend.infer(frames_of(5))) == [5]
+
+    def test_the_first_frame_finds_everything_run_before(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_engine(blue)) as backend:
+            assert machine.inferences == backend.depth
+            assert not list(machine.pending())
+
+
+class TestState:
+    def test_every_frame_of_a_video_sees_what_the_one_before_left(self, machine: Machine, counting: ModelFile) -> None:
+        with opened(write_engine(counting)) as backend:
+            assert (backend.recurrent, backend.depth) == (True, 1)
+            assert [blues_in(backend.infer(frames_of(10))) for _ in range(4)] == [[10], [11], [12], [13]]
+            backend.reset()
+            assert blues_in(backend.infer(frames_of(10))) == [10]
+
+    def test_a_reset_does_not_touch_the_frame_in_flight(self, machine: Machine, counting: ModelFile) -> None:
+        with opened(write_engine(counting)) as backend:
+            backend.infer(frames_of(10))
+            ticket = backend.submit(frames_of(10))
+            backend.reset()
+            assert blues_in(backend.wait(ticket)) == [11]
+            assert blues_in(backend.infer(frames_of(10))) == [10]
+
+    @pytest.mark.parametrize("batch", [1, 2, 8])
+    def test_every_picture_of_a_batch_has_a_state_of_its_own(
+        self, machine: Machine, counting: ModelFile, batch: int
+    ) -> None:
+        with opened(write_engine(counting, batch=batch)) as backend:
+            assert blues_in(backend.infer(frames_of(10, 20, 30))) == [10, 20, 30]
+            assert blues_in(backend.infer(frames_of(10, 20, 30))) == [11, 21, 31]
+            assert blues_in(backend.infer(frames_of(10))) == [10], "a batch of another length begins anew"
+            assert blues_in(backend.infer(frames_of(10, 20, 30))) == [10, 20, 30]
+
+    def test_the_state_never_leaves_the_gpu(self, machine: Machine, counting: ModelFile) -> None:
+        with opened(write_engine(counting)) as backend:
+            backend.infer(frames_of(10))
+            backend.submit(frames_of(10))
+            assert [work.what for work in machine.pending()] == ["an upload", "an inference", "a copy", "a download"]
+
+
+class TestLife:
+    def test_it_is_opened_used_and_closed_on_three_threads(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two, ThreadPoolExecutor(1) as three:
+            backend = one.submit(opened, engine).result()
+            assert blues_in(two.submit(backend.infer, frames_of(8)).result()) == [8]
+            three.submit(backend.close).result()
+
+    def test_closing_waits_for_what_is_in_flight_and_frees_everything(self, machine: Machine, blue: ModelFile) -> None:
+        backend = opened(write_engine(blue))
+        tickets = [backend.submit(frames_of(number)) for number in range(3)]
+        backend.close()
+        assert not machine.left()
+        backend.close()
+        with pytest.raises(BackendError, match="are gone"):
+            backend.wait(tickets[0])
+        with pytest.raises(BackendError, match="the tensorrt backend is closed: open it again"):
+            backend.submit(frames_of(1))
+
+    def test_labels_in_a_callers_hands_outlive_the_backend(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_engine(blue)) as backend:
+            labels = backend.infer(frames_of(8))
+        assert blues_in(labels) == [8]
+        assert len(machine.pinned) == 1
+        with ThreadPoolExecutor(1) as elsewhere:  # pycuda's own memory would be lost there
+            held = [labels]
+            del labels
+            elsewhere.submit(held.clear).result()
+        assert not machine.pinned
+
+    def test_two_at_once_do_not_disturb_each_other(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        with opened(engine) as one, opened(engine) as other:
+            tickets = [
+                (one.submit(frames_of(number)), other.submit(frames_of(100 + number))) for number in range(one.depth)
+            ]
+            for number, (first, second) in enumerate(tickets):
+                assert (blues_in(one.wait(first)), blues_in(other.wait(second))) == ([number], [100 + number])
+
+    def test_an_engine_is_changed_for_another_while_frames_go_through(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        old = opened(engine)
+        ticket = old.submit(frames_of(1))
+        with opened(write_engine(blue, precision="fp16")) as new:
+            later = new.submit(frames_of(2))
+            assert blues_in(old.wait(ticket)) == [1]
+            old.close()
+            assert blues_in(new.wait(later)) == [2]
+            assert new.precision == "fp16"
+
+    def test_it_says_what_it_is(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        with opened(engine) as backend:
+            facts = backend.facts()
+        assert (find_driver(), find_gpu().target) == (DRIVER, TARGET)  # type: ignore[union-attr]
+        assert (facts["backend"], facts["precision"], facts["device"]) == ("tensorrt", "fp32", GPU)
+        assert facts["engine"]["file"] == str(engine)
+        assert facts["size"] == list(SIZE)
+        assert len(facts["model_sha256"]) == 64
+
+
+class TestFailures:
+    def test_no_room_on_the_gpu_is_a_sentence_and_what_was_taken_is_given_back(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        engine = write_engine(blue)
+        machine.room = 200  # of 96 bytes for each slot: the third one has no place
+        with pytest.raises(BackendError, match=rf"^{GPU} has not enough free memory \(0 of 0 MiB are free\): close"):
+            opened(engine)
+        assert not machine.left()
+
+    def test_a_context_that_cannot_be_made_is_a_sentence(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        machine.failures["context"] = 0
+        with pytest.raises(BackendError, match=r"TensorRT-RTX 1\.7\.1\.116 cannot run the engine: close what else"):
+            opened(engine)
+        assert not machine.left()
+
+    def test_a_first_run_that_fails_is_a_sentence_and_what_was_taken_is_given_back(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        engine = write_engine(blue)
+        machine.failures["execute"] = 1  # the second slot's
+        with pytest.raises(BackendError, match="failed on a batch"):
+            opened(engine)
+        assert not machine.left()
+
+    def test_a_batch_that_fails_is_a_sentence_and_the_next_one_works(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_engine(blue)) as backend:
+            for _ in range(5):
+                machine.failures["execute"] = 0
+                with pytest.raises(BackendError, match=r"TensorRT-RTX 1\.7\.1\.116 failed on a batch"):
+                    backend.submit(frames_of(1))
+                machine.failures.clear()
+                assert blues_in(backend.infer(frames_of(2))) == [2]
+
+    def test_half_a_batch_that_failed_is_done_before_its_memory_is_used_again(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        with opened(write_engine(blue), hint="latency") as backend:
+            machine.failures["execute"] = 1
+            with pytest.raises(BackendError, match="failed on a batch"):
+                backend.submit(frames_of(1, 2))
+            machine.failures.clear()
+            assert not list(machine.pending())
+            assert blues_in(backend.infer(frames_of(3, 4))) == [3, 4]
+
+    def test_an_error_of_cuda_is_told_in_a_line_where_the_labels_are_asked_for(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        with opened(write_engine(blue)) as backend:
+            ticket = backend.submit(frames_of(1))
+            machine.failures["synchronize"] = 0
+            with pytest.raises(BackendError, match=f"^CUDA failed on {GPU}: .* illegal memory access .*$") as caught:
+                backend.wait(ticket)
+            assert "\n" not in str(caught.value)
+            machine.failures.clear()
+
+
+class TestEngines:
+    def test_a_model_file_is_run_by_the_engine_that_fits_it(self, machine: Machine, blue: ModelFile) -> None:
+        write_engine(blue, precision="fp32")
+        write_engine(blue, precision="fp16")
+        for precision, wanted in (("auto", "fp16"), ("fp32", "fp32")):
+            with open_backend("tensorrt", blue.path, precision=precision) as backend:
+                assert backend.precision == wanted
+                assert blues_in(backend.infer(frames_of(3))) == [3]
+
+    def test_without_an_engine_it_says_how_to_build_one(self, machine: Machine, blue: ModelFile) -> None:
+        told = rf"no engine for wide at 4x6 in engines/: build one with `rtseg build-engine {blue.path}`"
+        with pytest.raises(BackendUnavailable, match=told):
+            open_backend("tensorrt", blue.path)
+
+    def test_engines_that_do_not_fit_are_named_with_why(self, machine: Machine, blue: ModelFile) -> None:
+        write_engine(blue, runtime_version="1.0")
+        write_engine(blue, precision="int8", targets=("sm_89",))
+        with pytest.raises(BackendUnavailable) as caught:
+            open_backend("tensorrt", blue.path)
+        assert "wide-1-fp32-rtx-sm_86+.engine was built by TensorRT-RTX 1.0, this is TensorRT-RTX 1.7" in str(
+            caught.value
+        )
+        assert "wide-1-int8-rtx-sm_89.engine was built for sm_89, not for sm_86" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("facts", "options", "told"),
+        [
+            ({"runtime_version": "1.0"}, {}, "was built by TensorRT-RTX 1.0, this is TensorRT-RTX 1.7.1.116"),
+            ({"targets": ("sm_89", "sm_120")}, {}, "was built for sm_89, sm_120, not for sm_86"),
+            ({"gpu": "Other"}, {}, f"was built for Other, this is {GPU}"),
+            ({}, {"precision": "fp16"}, "computes in fp32, not in fp16"),
+            ({}, {"size": (32, 64)}, "was built for 4x6, not for 32x64"),
+        ],
+    )
+    def test_an_engine_that_does_not_fit_is_refused_before_it_is_loaded(
+        self, machine: Machine, blue: ModelFile, facts: dict[str, Any], options: dict[str, Any], told: str
+    ) -> None:
+        engine = write_engine(blue, **facts)
+        with pytest.raises(BackendUnavailable) as caught:
+            opened(engine, **options)
+        assert str(caught.value) == f"{engine} {told}: build one that fits with `rtseg build-engine`"
+
+    def test_an_engine_that_was_cut_off_is_refused(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        engine.write_bytes(engine.read_bytes()[:-1])
+        with pytest.raises(ModelError, match="is damaged or was changed"):
+            opened(engine)
+
+    def test_an_engine_without_its_facts_is_refused(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        facts_path(engine).unlink()
+        with pytest.raises(ModelError, match=r"has no .*json beside it"):
+            opened(engine)
+
+    def test_what_tensorrt_itself_refuses_is_told_with_its_reason(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue, plan=b"no engine")
+        with pytest.raises(BackendError, match=r"does not load .*\.engine \(.*it is no engine\): build it again"):
+            opened(engine)
+
+    def test_an_engine_that_is_not_there_is_told(self, machine: Machine) -> None:
+        with pytest.raises(ModelError, match=r"no engine at nope\.engine: make one with `rtseg build-engine`"):
+            opened(Path("nope.engine"))
+
+    def test_no_other_backend_runs_an_engine(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        with pytest.raises(OptionError, match="is an engine, which only TensorRT runs: leave --backend openvino out"):
+            open_backend("openvino", engine)
+        with open_backend("auto", engine) as backend:
+            assert (backend.name, backend.chosen) == ("tensorrt", "the model is an engine")
+
+    def test_the_cpu_is_refused(self, machine: Machine, blue: ModelFile) -> None:
+        with pytest.raises(BackendUnavailable, match="runs on an NVIDIA GPU: use --device cuda, or --backend openvino"):
+            opened(write_engine(blue), device="cpu")
+
+    def test_a_missing_pycuda_is_told_with_the_command_that_brings_it(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pycuda", None)
+        with pytest.raises(BackendUnavailable, match=r"needs 'pycuda': pip install 'rtseg\[tensorrt\]'"):
+            opened(write_engine(blue))
+
+    def test_a_missing_tensorrt_is_told_with_the_command_that_brings_it(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+        for model in (write_engine(blue), blue.path):
+            with pytest.raises(
+                BackendUnavailable, match=r"needs the package 'tensorrt_rtx': pip install 'rtseg\[rtx\]'"
+            ):
+                open_backend("tensorrt", model)
+
+
+def test_without_a_driver_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_gpu() is not None:
+        pytest.skip("this machine has a GPU")
+    monkeypatch.chdir(tmp_path)
+    model = blue_file(tmp_path)
+    for path in (write_engine(model), model.path):
+        with pytest.raises(
+            BackendUnavailable, match="no NVIDIA driver answers: install one, or use --backend openvino"
+        ):
+            open_backend("tensorrt", path)
+
+
+def test_labels_are_views_of_one_slot_each(machine: Machine, blue: ModelFile) -> None:
+    with opened(write_engine(blue)) as backend:
+        results = [backend.infer(frames_of(number)) for number in range(3)]
+        assert [blues_in(labels) for labels in results] == [[0], [1], [2]]
+        assert not any(np.shares_memory(one, other) for one, other in permutations(results, 2))

@@ -1,0 +1,76 @@
+"""``rtseg calibrate``: what it prints and writes, and its exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small import small_data, small_model
+
+from rtseg.cli import main
+from rtseg.deploy import calibrate as module
+from rtseg.deploy.calibration import read_ranges
+from rtseg.deploy.quantize import record
+from rtseg.spec import ModelFile
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFile:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return small_model(tmp_path)
+
+
+@pytest.fixture
+def data(small: ModelFile, tmp_path: Path) -> str:
+    return small_data(small, tmp_path / "data")
+
+
+def test_it_writes_ranges_that_stream_and_eval_then_take(
+    small: ModelFile, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(small.path)
+    assert main(["calibrate", path, "--data", data, "--method", "minmax", "--frames", "10"]) == 0
+    printed = capsys.readouterr().out
+    assert "wrote calib/small.json: small, minmax on 10 pictures of " in printed
+    assert "0 nodes left in float" in printed
+    assert "% of pixels, mIoU " in printed
+    assert read_ranges(Path("calib/small.json")).frames == 10
+    for backend in ("openvino", "onnxruntime"):
+        options = ["--data", data, "--split", "train", "--precision", "int8", "--backend", backend]
+        assert main(["eval", "--model", path, *options, "--size", "32x64"]) == 0
+        assert f"{backend} int8" in capsys.readouterr().out
+
+
+def test_without_ranges_int8_says_what_to_do(small: ModelFile, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--model", str(small.path), "--data", data, "--split", "train", "--precision", "int8"]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("rtseg: no INT8 ranges for small: record them with `rtseg calibrate ")
+    assert complaint.count("\n") == 1
+
+
+def test_a_model_that_int8_does_not_suit_is_exit_code_1(
+    small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        module, "record", lambda *given: {name: (low / 99, high / 99) for name, (low, high) in record(*given).items()}
+    )
+    monkeypatch.setattr(module, "_MOST_KEPT", 1)
+    assert main(["calibrate", str(small.path), "--data", data]) == 1
+    assert "rtseg: INT8 does not suit small, mIoU drops by" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--method", "random"], "--method must be one of minmax, entropy, percentile, got 'random'"),
+        (["--split", "val"], "--split val is for judging"),
+        (["--output", "ranges.txt"], "--output must end in .json"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", "icnet-camvid", "--data", "camvid:nowhere", *arguments]) == 2
+    assert complaint in capsys.readouterr().err

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from threading import get_ident
+
+import numpy as np
+import pytest
+
+from rtseg._cv2 import cv2
+from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets.ahead import load_ahead
+from rtseg.errors import DatasetError
+from rtseg.frame import Labels, Picture
+from rtseg.sources.reading import ReadOptions
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Dataset:
+    for name in ("pictures", "masks"):
+        (tmp_path / name).mkdir()
+        for number in range(40):
+            level = number % 2 if name == "masks" else number
+            assert cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((6, 8), level, np.uint8))
+    return open_dataset(f"pairs:{tmp_path}/pictures,{tmp_path}/masks,classes=a+b,val=*", "val")
+
+
+@pytest.mark.parametrize("storage", ["ssd", "hdd", "auto"])
+def test_each_place_comes_in_its_turn_with_its_picture_and_labels(pairs: Dataset, storage: str) -> None:
+    places = [7, 3, 3, 39, *range(20)]
+    loaded = list(load_ahead(pairs, places, options=ReadOptions(storage=storage)))
+    assert [place for place, _, _ in loaded] == places
+    for place, picture, labels in loaded:
+        expected, truth = pairs.load(place)
+        np.testing.assert_array_equal(picture, expected)
+        np.testing.assert_array_equal(labels, truth)
+
+
+def test_a_file_that_is_gone_is_the_error_of_load_after_what_comes_before_it(pairs: Dataset) -> None:
+    pairs.files(5)[0].unlink()
+    seen = []
+    with pytest.raises(DatasetError, match=r"cannot read the picture .*5\.png: No such file"):
+        for place, _, _ in load_ahead(pairs, range(40)):
+            seen.append(place)
+    assert seen == list(range(5))
+
+
+def test_leaving_early_ends_the_threads(pairs: Dataset) -> None:
+    with closing(load_ahead(pairs, range(40))) as loaded:
+        assert next(loaded)[0] == 0
+
+
+def test_places_are_not_taken_far_ahead_of_what_is_delivered(pairs: Dataset) -> None:
+    taken: list[int] = []
+
+    def places() -> object:
+        for place in range(40):
+            taken.append(place)
+            yield place
+
+    with closing(load_ahead(pairs, places())) as loaded:  # type: ignore[arg-type]
+        for number, _ in enumerate(loaded):
+            assert len(taken) <= number + 17
+
+
+def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
+    drawn: list[tuple[int, int, int]] = []
+
+    class Drawn(Dataset):
+        name = "drawn"
+
+        def __len__(self) -> int:
+            return 5
+
+        def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+            drawn.append((index, epoch, get_ident()))
+            return np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
+
+    loaded = load_ahead(Drawn(), [4, 2], epoch=3)
+    next(loaded)
+    assert drawn == [(4, 3, get_ident())]
+    assert [place for place, _, _ in loaded] == [2]

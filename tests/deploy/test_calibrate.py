@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small import small_data, small_model, small_pictures
+
+from rtseg.deploy import calibrate as module
+from rtseg.deploy.calibrate import CalibrateOptions, calibrate
+from rtseg.deploy.calibration import Ranges, find_ranges, read_ranges
+from rtseg.deploy.quantize import int8_model, record
+from rtseg.deploy.sensitivity import find_kept
+from rtseg.errors import DatasetError, ModelError, OptionError, ProofError, SinkError
+from rtseg.spec import ModelFile, load_model
+
+Tensors = dict[str, tuple[float, float]]
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFile:
+    """A model; the working directory is an empty folder beside it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return small_model(tmp_path)
+
+
+@pytest.fixture
+def data(small: ModelFile, tmp_path: Path) -> str:
+    return small_data(small, tmp_path / "data")
+
+
+def clipped(tensors: Tensors, *names: str) -> Tensors:
+    """Ranges of which some are far too narrow."""
+    return tensors | {name: (tensors[name][0] / 50, tensors[name][1] / 50) for name in names}
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    def badly(*arguments: Any) -> Tensors:
+        return clipped(record(*arguments), *names)
+
+    monkeypatch.setattr(module, "record", badly)
+
+
+def test_leaving_one_out_finds_the_layer_that_was_made_bad(small: ModelFile) -> None:
+    ranges = Ranges("small", "0" * 64, "minmax", "noise", 4, record(small, small_pictures(), "minmax"))
+    bad = replace(ranges, tensors=clipped(dict(ranges.tensors), "body.relu"))
+    seen: list[tuple[int, int]] = []
+    found = find_kept(small, bad, small_pictures(), lambda done, total: seen.append((done, total)))
+    assert found[0].nodes == ("left",)
+    assert found[0].gain > 5
+    assert all(found[0].gain > other.gain > 0 for other in found[1:])
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+class TestCalibrate:
+    def test_ranges_are_written_and_then_found(self, small: ModelFile, data: str) -> None:
+        done = calibrate(CalibrateOptions(small.path, data, method="minmax", frames=10))
+        assert done.path == Path("calib") / "small.json"
+        assert read_ranges(done.path) == find_ranges(small)
+        assert done.ranges.frames == 10
+        assert done.ranges.kept == ()
+        assert done.verdict.passed
+        assert done.verdict.pictures == 3  # one of six of the 19 that pairs: gives to train
+        assert int8_model(small).spec == small.spec
+
+    def test_the_quantised_graph_is_written_where_it_is_wanted(self, small: ModelFile, data: str) -> None:
+        calibrate(CalibrateOptions(small.path, data, "train", "minmax", 10, save_model=Path("new") / "int8.onnx"))
+        saved = load_model(Path("new") / "int8.onnx")
+        assert int8_model(saved) is saved
+        assert saved.spec == small.spec
+
+    def test_pictures_that_judge_are_not_recorded_on(
+        self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[bytes] = []
+
+        def noting(model: ModelFile, pictures: Any, *rest: Any) -> Tensors:
+            pictures = list(pictures)
+            seen.extend(picture.tobytes() for picture in pictures)
+            return record(model, pictures, *rest)
+
+        monkeypatch.setattr(module, "record", noting)
+        done = calibrate(CalibrateOptions(small.path, data, method="minmax"))
+        judged = [small_pictures(24)[int(Path(name).stem)].tobytes() for name, _ in done.verdict.worst]
+        assert len(seen) == 16
+        assert len(judged) == done.verdict.pictures == 3
+        assert not set(judged) & set(seen)
+
+    def test_fewer_pictures_than_asked_for_are_told(self, small: ModelFile, data: str) -> None:
+        said: list[str] = []
+        calibrate(CalibrateOptions(small.path, data, method="minmax", frames=300), tell=said.append)
+        assert len(said) == 1
+        assert "fewer pictures than the 300 asked for" in said[0]
+
+    def test_what_costs_too_much_is_left_in_float_and_noted(
+        self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spoil(monkeypatch, "body.relu")
+        said: list[str] = []
+        done = calibrate(CalibrateOptions(small.path, data, method="minmax"), tell=said.append)
+        assert done.ranges.kept[0].nodes == ("left",)
+        assert done.ranges.kept[0].gain > 5
+        assert done.verdict.passed
+        assert any("looking for what to leave in float" in line for line in said)
+        assert find_ranges(small).kept == done.ranges.kept
+
+    def test_where_the_budget_cannot_be_kept_nothing_is_written(
+        self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spoil(monkeypatch, "body.relu", "stem.relu", "left", "right")
+        monkeypatch.setattr(module, "_MOST_KEPT", 1)
+        with pytest.raises(ProofError, match=r"INT8 does not suit small, mIoU drops by .*nothing was written"):
+            calibrate(CalibrateOptions(small.path, data, method="minmax", save_model=Path("int8.onnx")))
+        assert list(Path().iterdir()) == []
+
+    def test_a_sequence_model_is_refused(self, small: ModelFile, data: str, tmp_path: Path) -> None:
+        (tmp_path / "sequence").mkdir()
+        recurrent = small_model(tmp_path / "sequence", recurrent=True)
+        with pytest.raises(ModelError, match="is a sequence model"):
+            calibrate(CalibrateOptions(recurrent.path, data))
+
+    def test_a_model_that_is_quantised_already_is_refused(self, small: ModelFile, data: str) -> None:
+        calibrate(CalibrateOptions(small.path, data, "train", "minmax", 10, save_model=Path("int8.onnx")))
+        with pytest.raises(ModelError, match=r"int8\.onnx is quantised already"):
+            calibrate(CalibrateOptions(Path("int8.onnx"), data))
+
+    def test_too_few_pictures_are_refused(self, small: ModelFile, tmp_path: Path) -> None:
+        few = small_data(small, tmp_path / "few", 5)
+        with pytest.raises(DatasetError, match="at least 12 pictures are needed"):
+            calibrate(CalibrateOptions(small.path, few))
+
+    def test_data_of_other_classes_are_refused(self, small: ModelFile, data: str) -> None:
+        with pytest.raises(DatasetError, match="small knows one, two, three"):
+            calibrate(CalibrateOptions(small.path, data.replace("one+two", "two+one")))
+
+    def test_a_place_that_cannot_be_written_is_told_before_the_work(self, small: ModelFile, data: str) -> None:
+        Path("file").write_text("")
+        with pytest.raises(SinkError, match="file is a file"):
+            calibrate(CalibrateOptions(small.path, data, output=Path("file") / "ranges.json"))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"method": "random"}, "--method must be one of minmax, entropy, percentile, got 'random'"),
+        ({"frames": 0}, "--frames must be at least 1, got 0"),
+        ({"split": "val"}, "--split val is for judging"),
+        ({"split": "test"}, "--split test is for judging"),
+        ({"output": Path("ranges.txt")}, r"--output must end in \.json"),
+        ({"save_model": Path("int8.json")}, r"--save-model must end in \.onnx"),
+    ],
+)
+def test_a_wrong_option_is_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(OptionError, match=complaint):
+        CalibrateOptions("icnet-camvid", "camvid:nowhere", **options)
