@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rtseg.pipeline import Pipeline
     from rtseg.sinks import Sink
     from rtseg.sources import Source, SourceOptions, open_source
+    from rtseg.sources.reading import ReadOptions
     from rtseg.spec import ModelSpec
     from rtseg.stream import StreamOptions, StreamRun
 
@@ -29,6 +30,7 @@ __all__ = [
     "Overlay",
     "OverlayOptions",
     "Pipeline",
+    "ReadOptions",
     "RtsegError",
     "Sink",
     "Source",
@@ -47,6 +49,7 @@ _HOME = {
     "Overlay": "overlay",
     "OverlayOptions": "overlay",
     "Pipeline": "pipeline",
+    "ReadOptions": "sources.reading",
     "RtsegError": "errors",
     "Sink": "sinks",
     "Source": "sources",

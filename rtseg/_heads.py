@@ -51,7 +51,7 @@ class Head:
         return self.height * self.width
 
 
-def read_head(data: bytes | bytearray) -> Head | None:
+def read_head(data: bytes) -> Head | None:
     """The head of a picture file; None where ``data`` begins like none of a known kind, or ends too early."""
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -69,12 +69,12 @@ def read_head(data: bytes | bytearray) -> Head | None:
         return None
 
 
-def _png(data: bytes | bytearray) -> Head:
+def _png(data: bytes) -> Head:
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
     return Head("png", height, width, _PNG_CHANNELS[colour])
 
 
-def jpeg_segments(data: bytes | bytearray) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Of each segment of a JPEG before its first scan: marker, where its content begins, where it ends.
 
     The last one is that of the scan, or the file ends too early. Source: ITU-T T.81, annex B.
@@ -95,11 +95,11 @@ def jpeg_segments(data: bytes | bytearray) -> Iterator[tuple[int, int, int]]:
         at = end
 
 
-def _jpeg(data: bytes | bytearray) -> Head | None:
+def _jpeg(data: bytes) -> Head | None:
     orientation = 1
     for marker, begin, end in jpeg_segments(data):
         if marker == _JPEG_EXIF and data[begin : begin + 6] == b"Exif\x00\x00":
-            tags = tiff_tags(bytes(data[begin + 6 : end]))
+            tags = tiff_tags(data[begin + 6 : end])
             orientation = tags.get(_ORIENTATION, (0, 1))[1]
         if marker in _JPEG_FRAMES:
             height, width, channels = struct.unpack_from(">HHB", data, begin + 1)
@@ -108,12 +108,12 @@ def _jpeg(data: bytes | bytearray) -> Head | None:
     return None
 
 
-def tiff_tags(data: bytes | bytearray) -> dict[int, tuple[int, int]]:
+def tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
     """Of the first picture of a TIFF: tag -> (where its first value stands, that value); empty where it is damaged.
 
     Source: TIFF revision 6.0, 1992, section 2; BigTIFF has the same with wider fields.
     """
-    order = _TIFF_ORDERS.get(bytes(data[:4]))
+    order = _TIFF_ORDERS.get(data[:4])
     if order is None:
         return {}
     offset, size, count, entry, value = "Q", 8, "Q", 20, 12
@@ -121,6 +121,8 @@ def tiff_tags(data: bytes | bytearray) -> dict[int, tuple[int, int]]:
         offset, size, count, entry, value = "I", 4, "H", 12, 8
     try:
         (start,) = struct.unpack_from(f"{order}{offset}", data, size)
+        if start > len(data):
+            return {}
         (entries,) = struct.unpack_from(f"{order}{count}", data, start)
         first = start + struct.calcsize(count)
         found = {}
@@ -133,13 +135,13 @@ def tiff_tags(data: bytes | bytearray) -> dict[int, tuple[int, int]]:
     return found
 
 
-def _tiff(data: bytes | bytearray) -> Head:
+def _tiff(data: bytes) -> Head:
     tags = {tag: value for tag, (_, value) in tiff_tags(data).items()}
     cmyk = tags.get(_PHOTOMETRIC) == _SEPARATED
     return Head("tiff", tags[_HEIGHT], tags[_WIDTH], tags.get(_SAMPLES, 1), cmyk)
 
 
-def _bmp(data: bytes | bytearray) -> Head:
+def _bmp(data: bytes) -> Head:
     (size,) = struct.unpack_from("<I", data, 14)
     if size == 12:  # the head of OS/2
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -148,9 +150,9 @@ def _bmp(data: bytes | bytearray) -> Head:
     return Head("bmp", abs(height), abs(width), 4 if bits == 32 else 3)
 
 
-def _webp(data: bytes | bytearray) -> Head:
+def _webp(data: bytes) -> Head:
     """Source: WebP container specification, and RFC 6386 (VP8), section 9.1."""
-    kind = bytes(data[12:16])
+    kind = data[12:16]
     if kind == b"VP8X":
         width = 1 + int.from_bytes(data[24:27], "little")
         height = 1 + int.from_bytes(data[27:30], "little")
@@ -162,7 +164,7 @@ def _webp(data: bytes | bytearray) -> Head:
     return Head("webp", height & 0x3FFF, width & 0x3FFF, {b"VP8 ": 3}[kind])
 
 
-def _pnm(data: bytes | bytearray) -> Head | None:
+def _pnm(data: bytes) -> Head | None:
     blank = rb"(?:\s|#[^\n]*\n)+"
     found = re.match(rb"P([1-6])" + blank + rb"(\d{1,9})" + blank + rb"(\d{1,9})\s", data[:4096])
     if found is None:

@@ -7,9 +7,11 @@ built for. So ``x.engine`` comes with ``x.engine.json``, and is trusted only whe
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -48,6 +50,8 @@ _TARGET = r"sm_\d{2,3}\+?"
 _PREFERRED = ("fp16", "int8", "fp32")
 """Order in which a precision is taken where none is asked for: int8 may cost half a point of mIoU, fp16 does not."""
 _TITLES = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
+_PROOF = {"passed", "agreement", "miou", "budget", "data", "judged_by"}
+"""What a certificate must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,10 @@ class EngineFacts:
                 raise ModelError(f"it is of format {version!r}, this rtseg reads {_FORMAT}")
             if facts["runtime"] not in _TITLES or facts["precision"] not in _PREFERRED:
                 raise ModelError(f"it tells of {facts['runtime']} and {facts['precision']}, unknown to this rtseg")
-            if not isinstance(facts["certificate"], dict):
-                raise ModelError(f"its certificate is {facts['certificate']!r}")
+            if not _is_certificate(facts["certificate"]):
+                raise ModelError("its certificate is not whole")
+            if type(facts["batch"]) is not int or facts["batch"] < 1:
+                raise ModelError(f"its batch is {facts['batch']!r}")
             facts["spec"] = ModelSpec.from_json(json.dumps(facts["spec"]))
             facts["targets"] = tuple(str(target) for target in facts["targets"])
             if not all(re.fullmatch(_TARGET, target) for target in facts["targets"]):
@@ -124,6 +130,19 @@ class EngineFacts:
             return cls(**facts)
         except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ModelError(f"it cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _is_certificate(found: Any) -> bool:
+    """Whether it has what is read of it; that of a staged engine is empty."""
+    if found == {}:
+        return True
+    return (
+        isinstance(found, dict)
+        and _PROOF <= found.keys()
+        and isinstance(found["budget"], dict)
+        and isinstance(found["budget"].get("max_drop"), float | int)
+        and (found["miou"] is None or isinstance(found["miou"], dict))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +280,7 @@ def find_engine(
         The engine, and why the others do not fit. Engines of other models are passed over in silence.
     """
     fitting: list[tuple[tuple[int, int], Path, EngineFacts]] = []
-    reasons = []
+    reasons: list[str] = []
     for path in sorted(folder.glob("*.engine")):
         if path.stem.endswith(_PART):
             continue
@@ -286,16 +305,23 @@ def find_engine(
             fitting.append(((_PREFERRED.index(facts.precision), facts.batch), path, facts))
         else:
             reasons.append(f"{path} {reason}")
-    if not fitting:
-        return FoundEngine(None, None, tuple(reasons))
-    _, path, facts = min(fitting, key=lambda entry: entry[0])
-    return FoundEngine(path, facts, tuple(reasons))
+    for _, path, facts in sorted(fitting, key=lambda entry: entry[0]):
+        try:
+            check_engine(path, facts)
+        except ModelError as error:
+            reasons.append(str(error))
+        else:
+            return FoundEngine(path, facts, tuple(reasons))
+    return FoundEngine(None, None, tuple(reasons))
 
 
 @contextlib.contextmanager
 def staged(engine: Path) -> Iterator[Path]:
-    """A name beside ``engine`` under which it can be made; what is left there afterwards is removed."""
-    part = engine.with_name(f"{engine.stem}{_PART}.engine")
+    """A name beside ``engine`` under which it can be made; what is left there afterwards is removed.
+
+    It is another one every time: two builds of one engine at once do not meet before ``install_engine``.
+    """
+    part = engine.with_name(f"{engine.stem}.{secrets.token_hex(4)}{_PART}.engine")
     try:
         yield part
     finally:
@@ -320,17 +346,18 @@ def install_engine(part: Path, facts: EngineFacts, engine: Path) -> None:
     """Give a staged engine its name, and ``facts`` theirs.
 
     An engine without facts is never run, so there are none while the engine changes: whenever the machine stops,
-    what is found afterwards is the old pair, the new pair, or an engine that has to be built again.
+    what is found afterwards is the old pair, the new pair, or an engine that has to be built again. Of two that are
+    installed at once one waits for the other.
 
     Raises:
         SinkError: they cannot be written.
     """
-    with _writing(engine):
+    with _writing(engine), _locked(engine.parent) as folder:
         _write(facts_path(part), facts.to_json().encode())
         facts_path(engine).unlink(missing_ok=True)
         part.replace(engine)
         facts_path(part).replace(facts_path(engine))
-        _sync_folder(engine.parent)
+        os.fsync(folder)  # names are on the disk only when their folder is
 
 
 @contextlib.contextmanager
@@ -348,10 +375,14 @@ def _write(path: Path, data: bytes | memoryview) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    """Names are on the disk only when their folder is."""
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """The folder, opened, with no other ``install_engine`` in it."""
     number = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(number)
+        # NFS locks no folder: there two builds of one engine at once may leave one that has to be built again.
+        with contextlib.suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield number
     finally:
         os.close(number)

@@ -10,7 +10,7 @@ from rtseg.backends import open_backend, read_spec
 from rtseg.datasets import open_dataset
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
-from rtseg.preprocess import Prepare
+from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
 from rtseg.training.boundary import TOLERANCE, Boundary
 from rtseg.training.evaluate import judge, total
 from rtseg.training.flicker import Flicker
@@ -23,16 +23,27 @@ __all__ = ["Evaluation"]
 class Evaluation:
     """One model, one data set, one backend, opened and checked.
 
+    ``preprocess`` are steps in place of those that the model file names, see ``rtseg.preprocess``.
+
     Raises:
         RtsegError: the model, the data or the backend cannot be used.
         DatasetError: the classes of the data are not those of the model.
     """
 
-    def __init__(self, model: str, data: str, split: str, **backend_options: Any) -> None:
+    def __init__(
+        self,
+        model: str,
+        data: str,
+        split: str,
+        *,
+        preprocess: tuple[str, ...] | None = None,
+        **backend_options: Any,
+    ) -> None:
         path = find_model(model)
         self.dataset = open_dataset(data, split, channels=read_spec(path).channels)
         self._backend = open_backend(backend_options.pop("backend", "auto"), path, **backend_options)
         spec = self._backend.spec
+        self._spec = override_steps(spec, preprocess)
         if spec.classes != self.dataset.classes:
             self._backend.close()
             raise DatasetError(
@@ -42,8 +53,8 @@ class Evaluation:
 
     @property
     def notice(self) -> str:
-        """What to tell the user of the backend that was chosen; empty where there is nothing to tell."""
-        return self._backend.notice
+        """What to tell the user of the backend that was chosen, and of steps that are not the model's own."""
+        return "; ".join(filter(None, (self._backend.notice, preprocess_notice(self._backend.spec, self._spec))))
 
     def run(self, places: Iterable[int] | None = None) -> dict[str, Any]:
         """Figures for JSON; all but counts are in [0, 1].
@@ -56,7 +67,7 @@ class Evaluation:
             DatasetError: a file of the data cannot be used, or no pixel is labelled.
             BackendError: the runtime failed.
         """
-        spec = self._backend.spec
+        spec = self._spec
         prepare = Prepare(spec)
 
         def label(picture: Picture) -> Labels:
@@ -73,6 +84,7 @@ class Evaluation:
         scores, outlines = total(confusion, self.dataset), boundary.scores()
         return {
             **self._backend.facts(),
+            **preprocess_facts(self._backend.spec, spec),
             "data": self.dataset.name,
             "pictures": pictures,
             **scores.to_dict(spec.classes),

@@ -44,8 +44,8 @@ def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
             f"{run.source.name}: {run.spec.name} at {run.spec.size[0]}x{run.spec.size[1]} on {backend.name} "
             f"({backend.precision}, {backend.device}) -> {', '.join(run.outputs)}"
         )
-        if backend.notice:
-            console.say(backend.notice)
+        for notice in filter(None, (backend.notice, run.notice)):
+            console.say(notice)
         with _observer(console, run) as observe:
             report = run.run(observe)
     console.say(_summary(report, run))

@@ -69,7 +69,7 @@ def check_head(head: Head | None, max_pixels: int = MAX_PIXELS) -> Head:
 
 
 def decode_picture(
-    data: bytes | bytearray,
+    data: bytes,
     channels: int = 3,
     *,
     keep_grey: bool = False,
@@ -98,7 +98,7 @@ def decode_picture(
         refuse_cut_jpeg(data)
     if channels == 3:
         return _decode(data, _colour_flags(head, keep_grey, reduce))
-    picture = _decode(with_plain_fourth_sample(bytes(data)), _ALL_PLANES)
+    picture = _decode(with_plain_fourth_sample(data), _ALL_PLANES)
     found = picture.shape[2]
     if found != 4:
         raise PlanesError.of(found, channels)
@@ -114,7 +114,7 @@ def _colour_flags(head: Head, keep_grey: bool, reduce: int) -> int:
     return _REDUCED[reduce][0 if keep_grey and head.channels == 1 else 1]
 
 
-def _decode(data: bytes | bytearray, flags: int) -> Picture:
+def _decode(data: bytes, flags: int) -> Picture:
     try:
         stored: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -153,7 +153,7 @@ def natural_order(path: Path | str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], str(path)
 
 
-def refuse_cut_jpeg(data: bytes | bytearray) -> None:
+def refuse_cut_jpeg(data: bytes) -> None:
     """OpenCV decodes a JPEG without an end silently and fills up with grey.
 
     Raises:

@@ -111,6 +111,7 @@ class Pipeline:
         overlay: draws the pictures; needed if any sink wants them.
         drop: ``auto`` drops the oldest frame of live sources alone; ``always`` plays files at their own pace and drops,
             as if they were live; ``never`` drops none.
+        prepare: makes the model's input, where that is not as the model file says.
 
     Raises:
         OptionError: ``drop`` is not known, or the source has no pictures of the channels that the model wants.
@@ -118,7 +119,14 @@ class Pipeline:
     """
 
     def __init__(
-        self, source: Source, backend: Backend, sinks: Sequence[Sink], overlay: Overlay, *, drop: str = "auto"
+        self,
+        source: Source,
+        backend: Backend,
+        sinks: Sequence[Sink],
+        overlay: Overlay,
+        *,
+        drop: str = "auto",
+        prepare: Prepare | None = None,
     ) -> None:
         if drop not in DROP:
             raise OptionError(f"--drop must be one of {', '.join(DROP)}, got {drop!r}")
@@ -128,7 +136,7 @@ class Pipeline:
         self._sinks = list(sinks)
         self._overlay = overlay
         self._drop = drop
-        self._prepare_picture = Prepare(backend.spec)
+        self._prepare_picture = prepare or Prepare(backend.spec)
         self._draws = any(sink.needs_picture for sink in self._sinks)
         self._running: list[tuple[str, Channel[Any], Thread]] = []
         self._stop = Event()

@@ -18,7 +18,7 @@ from rtseg.files import write_bytes, write_text
 from rtseg.frame import Labels, Picture
 from rtseg.overlay import Overlay, OverlayOptions
 from rtseg.pictures import PictureError, decode_picture, to_bgr
-from rtseg.preprocess import Prepare, resize_labels
+from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice, resize_labels
 from rtseg.shares import class_shares
 from rtseg.sinks._masks import mask_palette
 from rtseg.sinks._part import check_folder_writable, check_writable
@@ -56,6 +56,8 @@ class PredictOptions:
     device: str = "auto"
     size: tuple[int, int] | None = None
     """(H, W) of the model's input, in pixels; the model's own unless given."""
+    preprocess: tuple[str, ...] | None = None
+    """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
     alpha: float = 0.5
     """Weight of the class colour in overlays, 0 to 1."""
     only: tuple[str, ...] = RESULTS
@@ -125,10 +127,16 @@ class PredictRun:
             device=options.device,
             hint="latency",  # one picture after the other
         )
-        self.spec: ModelSpec = self.backend.spec
+        self._own = self.backend.spec
+        self.spec: ModelSpec = override_steps(self._own, options.preprocess)
         self._prepare = Prepare(self.spec)
         self._overlay, self._colours = Overlay(self.spec, painter), Overlay(self.spec, OverlayOptions("mask"))
         self._palette = mask_palette(self.spec)
+
+    @property
+    def notice(self) -> str:
+        """What to tell the user of steps that are not the model's own; empty where they are."""
+        return preprocess_notice(self._own, self.spec)
 
     def run(self, observe: Callable[[Prediction], None] = lambda done: None) -> None:
         """Label every picture and write its results, then the report.
@@ -178,6 +186,7 @@ class PredictRun:
         output = self.options.output
         return {
             **self.backend.facts(),
+            **preprocess_facts(self._own, self.spec),
             "output": str(output),
             "pictures": [
                 {

@@ -20,6 +20,7 @@ from rtseg.errors import OptionError, RtsegError, SinkError
 from rtseg.files import write_text
 from rtseg.overlay import Overlay, OverlayOptions
 from rtseg.pipeline import Pipeline, RunReport, Status
+from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
 from rtseg.redact import redact
 from rtseg.sinks import Sink
 from rtseg.sinks._part import check_writable
@@ -44,6 +45,8 @@ class StreamOptions:
     device: str = "auto"
     size: tuple[int, int] | None = None
     """(H, W) of the model's input, in pixels; the model's own unless given."""
+    preprocess: tuple[str, ...] | None = None
+    """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
     part: SourceOptions = field(default_factory=SourceOptions)
     output: Path | None = None
     """A video file, or ``null``. Without any result wanted, ``<source name>-rtseg.mp4`` in the working folder."""
@@ -93,10 +96,13 @@ class StreamRun:
                     hint=hint,
                 )
             )
-            self.spec: ModelSpec = self.backend.spec
+            self._own = self.backend.spec
+            self.spec: ModelSpec = override_steps(self._own, options.preprocess)
             overlay = Overlay(self.spec, _overlay_options(options, self.spec))
             self.sinks = _open_sinks(options, self.source, self.spec, self._stop)
-            self._pipeline = Pipeline(self.source, self.backend, self.sinks, overlay, drop=options.drop)
+            self._pipeline = Pipeline(
+                self.source, self.backend, self.sinks, overlay, drop=options.drop, prepare=Prepare(self.spec)
+            )
             self._opened = opened.pop_all()
         self.result: RunReport | None = None
 
@@ -104,6 +110,11 @@ class StreamRun:
     def outputs(self) -> list[str]:
         """What the results go to, in words."""
         return [sink.name for sink in self.sinks]
+
+    @property
+    def notice(self) -> str:
+        """What to tell the user of steps that are not the model's own; empty where they are."""
+        return preprocess_notice(self._own, self.spec)
 
     def stop(self) -> None:
         """Let the frames in hand come out, then end. Safe in a signal handler."""
@@ -150,6 +161,7 @@ class StreamRun:
         return {
             "source": redact(self.options.source),
             **self.backend.facts(),
+            **preprocess_facts(self._own, self.spec),
             "outputs": self.outputs,
             **facts,
             "damaged_names": self.source.damaged_names,

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +48,14 @@ FACTS = EngineFacts(
     built="2026-07-31",
     rtseg="0.1",
     ranges_sha256=None,
-    certificate={"passed": True, "agreement": 0.9995},
+    certificate={
+        "passed": True,
+        "agreement": 0.9995,
+        "miou": None,
+        "budget": {"max_drop": 0.05},
+        "data": "pictures",
+        "judged_by": "a test",
+    },
 )
 
 
@@ -75,6 +85,9 @@ class TestFacts:
             (lambda text: text.replace('"dark"', '"bright"'), "class names repeat"),
             (lambda text: text.replace('"rtx"', '"onnx"'), "onnx"),
             (lambda text: text.replace('"sm_86"', '"86"'), "86"),
+            (lambda text: text.replace('"batch": 1', '"batch": "1"'), "its batch is '1'"),
+            (lambda text: text.replace('"judged_by"', '"judged"'), "its certificate is not whole"),
+            (lambda text: text.replace('"budget": {', '"budget": null, "x": {'), "its certificate is not whole"),
         ],
     )
     def test_a_damaged_json_is_named_with_what_to_do(
@@ -214,6 +227,14 @@ class TestFind:
         assert "b.engine was built for sm_86, not for sm_89" in found.reasons[1]
         assert "d.engine.json: it cannot be read" in found.reasons[2]
 
+    def test_one_that_is_damaged_is_told_and_the_next_that_fits_is_taken(self, tmp_path: Path) -> None:
+        damaged = install(tmp_path / "a.engine")
+        whole = install(tmp_path / "b.engine", replace(FACTS, batch=4))
+        damaged.write_bytes(PLAN[:-1])
+        found = self.find(tmp_path)
+        assert found.path == whole
+        assert f"{damaged} is damaged or was changed" in found.reasons[0]
+
     def test_engines_of_other_models_and_unfinished_ones_are_passed_over(self, tmp_path: Path) -> None:
         install(tmp_path / "other.engine", replace(FACTS, model_sha256="b" * 64))
         write_staged(tmp_path / "x.part.engine", PLAN, FACTS)
@@ -255,6 +276,36 @@ class TestInstall:
             assert len(list(tmp_path.iterdir())) == 2
             raise KeyboardInterrupt
         assert list(tmp_path.iterdir()) == []
+
+    def test_two_that_are_made_at_once_are_both_installed_and_the_later_one_stays(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.engine"
+        plans = [PLAN, PLAN + b"2"]
+        facts = [replace(FACTS, engine_sha256=hashlib.sha256(plan).hexdigest()) for plan in plans]
+        with staged(path) as first, staged(path) as second:
+            write_staged(first, plans[0], facts[0])
+            write_staged(second, plans[1], facts[1])
+            install_engine(first, facts[0], path)
+            assert path.read_bytes() == plans[0]
+            install_engine(second, facts[1], path)
+        check_engine(path, read_engine_facts(path))
+        assert path.read_bytes() == plans[1]
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_one_that_is_installed_waits_for_another(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.engine"
+        with staged(path) as part, ThreadPoolExecutor(1) as threads:
+            write_staged(part, PLAN, FACTS)
+            folder = os.open(tmp_path, os.O_RDONLY)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            try:
+                installed = threads.submit(install_engine, part, FACTS, path)
+                with pytest.raises(TimeoutError):
+                    installed.result(timeout=0.1)
+                assert not path.exists()
+            finally:
+                os.close(folder)
+            installed.result(timeout=10)
+        assert path.exists()
 
     @pytest.mark.parametrize("steps", range(8))
     def test_wherever_the_machine_stops_no_engine_is_found_beside_facts_of_another(

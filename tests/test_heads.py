@@ -43,9 +43,8 @@ def test_kind_size_and_channels_are_those_of_the_file(data: bytes, kind: str, ch
 
 
 def test_a_bmp_from_top_to_bottom_has_a_height_all_the_same() -> None:
-    data = bytearray(encoded(".bmp", 3))
-    data[22:26] = struct.pack("<i", -23)
-    assert read_head(data) == Head("bmp", 23, 37, 3)
+    data = encoded(".bmp", 3)
+    assert read_head(data[:22] + struct.pack("<i", -23) + data[26:]) == Head("bmp", 23, 37, 3)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

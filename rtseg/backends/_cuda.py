@@ -32,7 +32,7 @@ def open_device() -> Device:
         BackendUnavailable: no driver, no pycuda, or no GPU that a program may use.
     """
     if find_driver() is None:
-        raise BackendUnavailable("no NVIDIA driver answers: install one, or use --backend openvino")
+        raise BackendUnavailable("no NVIDIA driver answers: install one, or run the .onnx file with --backend openvino")
     try:
         import pycuda.driver
     except ModuleNotFoundError as error:

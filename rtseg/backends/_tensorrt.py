@@ -118,16 +118,20 @@ def _installed() -> list[Trt]:
 
 def _gpu() -> Gpu:
     if find_driver() is None:
-        raise BackendUnavailable("no NVIDIA driver answers: install one, or use --backend openvino")
+        raise BackendUnavailable("no NVIDIA driver answers: install one, or run the .onnx file with --backend openvino")
     gpu = find_gpu()
     if gpu is None:
-        raise BackendUnavailable("CUDA finds no usable GPU: see what nvidia-smi says, or use --backend openvino")
+        raise BackendUnavailable(
+            "CUDA finds no usable GPU: see what nvidia-smi says, or run the .onnx file with --backend openvino"
+        )
     return gpu
 
 
 def _refuse_options(options: BackendOptions) -> None:
     if options.device == "cpu":
-        raise BackendUnavailable("the tensorrt backend runs on an NVIDIA GPU: use --device cuda, or --backend openvino")
+        raise BackendUnavailable(
+            "the tensorrt backend runs on an NVIDIA GPU: use --device cuda, or run the .onnx file with --backend openvino"
+        )
     if options.precision not in ("auto", *PRECISIONS):
         raise BackendUnavailable(f"the tensorrt backend computes in fp32, fp16 or int8, not in {options.precision}")
 

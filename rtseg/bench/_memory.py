@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from pathlib import Path
 from rtseg.sources.reading import ReadOptions
 
 __all__ = ["Memory", "memory_of_reading"]
+
+_LOOK_S = 0.5
+_STEADY = 1.005
+"""Resident memory that grows by less between two looks grows no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class Memory:
 
 
 def memory_of_reading(folder: Path, reading: ReadOptions) -> Memory:
-    """Read the pictures of ``folder`` once.
+    """Read the pictures of ``folder`` once; after the first, wait until the reader has worked ahead as far as it may.
 
     Raises:
         SourceError: they cannot be read.
@@ -47,9 +52,17 @@ def _read(folder: Path, reading: ReadOptions) -> Memory:
 
     source = ImagesSource(folder, SourceOptions(reading=reading))
     before_mb = _status_mb("VmRSS")
-    for _ in source:
-        pass
+    for frame in source:
+        if frame.index == 0:
+            _wait_until_steady()
     return Memory(before_mb, _status_mb("VmHWM"), reading.prefetch_mb)
+
+
+def _wait_until_steady() -> None:
+    resident_mb = 0.0
+    while _status_mb("VmRSS") > _STEADY * resident_mb:
+        resident_mb = _status_mb("VmRSS")
+        time.sleep(_LOOK_S)
 
 
 def _status_mb(field: str) -> float:

@@ -9,7 +9,7 @@ import typer
 
 from rtseg.errors import OptionError
 
-__all__ = ["BACKEND", "DEVICE", "MODEL", "PRECISION", "SIZE", "parse_numbers", "parse_range", "parse_size"]
+__all__ = ["BACKEND", "DEVICE", "MODEL", "PRECISION", "PREPROCESS", "SIZE", "parse_numbers", "parse_range", "parse_size"]
 
 _PANEL = "What labels it"
 
@@ -35,6 +35,12 @@ DEVICE: Any = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_P
 SIZE: Any = typer.Option(
     "",
     help="Input size of the model, HEIGHTxWIDTH in multiples of 32; its own unless given.",
+    rich_help_panel=_PANEL,
+)
+PREPROCESS: Any = typer.Option(
+    "",
+    help="Steps in place of those that the model file names, e.g. resize,background:FILE,clahe:clip=2,tiles=8; "
+    "resize alone: no other step.",
     rich_help_panel=_PANEL,
 )
 

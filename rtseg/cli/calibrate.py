@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from rtseg.cli._options import PREPROCESS
+
 __all__ = ["calibrate"]
 
 
@@ -20,6 +22,7 @@ def calibrate(
     verify_data: str | None = typer.Option(
         None, help="KIND:PATH of the pictures that judge; some of --data that are not recorded on unless given."
     ),
+    preprocess: str = PREPROCESS,
 ) -> None:
     """Record activation ranges for --precision int8, and prove them.
 
@@ -31,8 +34,10 @@ def calibrate(
 
     from rtseg.deploy.calibrate import CalibrateOptions
     from rtseg.deploy.calibrate import calibrate as run
+    from rtseg.preprocess import parse_steps
 
-    options = CalibrateOptions(model, data, split, method, frames, output, save_model, verify_data)
+    steps = parse_steps(preprocess)
+    options = CalibrateOptions(model, data, split, method, frames, output, save_model, verify_data, steps)
     console = Console(markup=False, emoji=False, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("loading")
@@ -47,7 +52,7 @@ def calibrate(
         f"{len(done.ranges.kept_nodes)} nodes left in float",
         soft_wrap=True,
     )
-    drop = "" if verdict.drop is None else f", mIoU {-verdict.drop:+.2f} points"
+    drop = "" if verdict.drop is None else f", mIoU {-verdict.drop:+z.2f} points"
     console.print(
         f"labels agree on {100 * verdict.agreement:.2f} % of pixels{drop}: {verdict.judged_by}, on {verdict.data}",
         soft_wrap=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, SIZE, parse_size
+from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, PREPROCESS, SIZE, parse_size
 
 __all__ = ["evaluate"]
 
@@ -20,6 +20,7 @@ def evaluate(
     precision: str = PRECISION,
     device: str = DEVICE,
     size: str = SIZE,
+    preprocess: str = PREPROCESS,
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures."),
     confusion: list[Path] = typer.Option(
         [], help="File for the confusion matrix: .csv (pixels) or .png (a heat map); may be repeated."
@@ -38,6 +39,7 @@ def evaluate(
     from rtseg.confusion import check_confusion_path, write_confusion
     from rtseg.evaluation import Evaluation
     from rtseg.files import write_text
+    from rtseg.preprocess import parse_steps
     from rtseg.sinks._part import check_writable
 
     if output is not None:
@@ -47,7 +49,17 @@ def evaluate(
         check_writable(path, f"--confusion {path}")
     console = Console(markup=False, emoji=False, highlight=False)
     wanted = parse_size(size) if size else None
-    with Evaluation(model, data, split, backend=backend, precision=precision, device=device, size=wanted) as evaluation:
+    opened = Evaluation(
+        model,
+        data,
+        split,
+        preprocess=parse_steps(preprocess),
+        backend=backend,
+        precision=precision,
+        device=device,
+        size=wanted,
+    )
+    with opened as evaluation:
         if evaluation.notice:
             console.print(evaluation.notice, soft_wrap=True)
         places = range(len(evaluation.dataset))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, SIZE, parse_size
+from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, PREPROCESS, SIZE, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +31,7 @@ def predict(
     precision: str = PRECISION,
     device: str = DEVICE,
     size: str = SIZE,
+    preprocess: str = PREPROCESS,
     only: str = typer.Option(
         "masks,colours,overlays", help="Which results, with commas between them.", rich_help_panel=_RESULT
     ),
@@ -51,6 +52,7 @@ def predict(
     from rich.progress import Progress
 
     from rtseg.predict import PredictOptions, PredictRun
+    from rtseg.preprocess import parse_steps
 
     options = PredictOptions(
         pictures=tuple(pictures),
@@ -60,6 +62,7 @@ def predict(
         precision=precision,
         device=device,
         size=parse_size(size) if size else None,
+        preprocess=parse_steps(preprocess),
         alpha=alpha,
         only=tuple(dict.fromkeys(kind.strip() for kind in only.split(",") if kind.strip())),
         overwrite=overwrite,
@@ -71,8 +74,8 @@ def predict(
         spec, used = run.spec, run.backend
         size_used = f"{spec.size[0]}x{spec.size[1]}"
         console.print(f"{spec.name} at {size_used} on {used.name} ({used.precision}, {used.device})", soft_wrap=True)
-        if used.notice:
-            console.print(used.notice, soft_wrap=True)
+        for notice in filter(None, (used.notice, run.notice)):
+            console.print(notice, soft_wrap=True)
         try:
             with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
                 bar = progress.add_task("labelling", total=len(run.pictures))

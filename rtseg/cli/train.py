@@ -43,8 +43,8 @@ def train(
     ),
     preprocess: list[str] = typer.Option(
         [],
-        help="Step before all else, in training as in the model: clahe:clip=2,tiles=8 or background:FILE; "
-        "may be repeated.",
+        help="Steps before all else, in training as in the model, e.g. resize,background:FILE,clahe:clip=2,tiles=8; "
+        "may be repeated, a step each.",
         rich_help_panel=_AUGMENTATION,
     ),
     scale: str = typer.Option(
@@ -82,6 +82,7 @@ def train(
     On several GPUs or machines: torchrun --nproc-per-node 4 -m rtseg train ...
     """
     from rtseg.errors import MissingExtra
+    from rtseg.preprocess import parse_steps
     from rtseg.training._augmentation import Augmentation
     from rtseg.training.options import TrainOptions
 
@@ -96,7 +97,7 @@ def train(
         size=parse_size(size),
         crop=parse_size(crop, "--crop"),
         clip=clip,
-        preprocess=tuple(preprocess),
+        preprocess=parse_steps(",".join(preprocess)) or (),
         augmentation=Augmentation(
             scale=parse_range(scale, "--scale"), stretch=stretch, flips=flips, rotation=rotation, colour=colour
         ),

@@ -99,11 +99,11 @@ def _tell(console: Console, verdict: Verdict) -> None:
     for column in ("reference", "candidate", "difference"):
         table.add_column(column, justify="right")
     for name, (before, after) in verdict.iou.items():
-        table.add_row(name, f"{100 * before:.2f}", f"{100 * after:.2f}", f"{100 * (after - before):+.2f}")
+        table.add_row(name, f"{100 * before:.2f}", f"{100 * after:.2f}", f"{100 * (after - before):+z.2f}")
     if verdict.miou is not None:
         before, after = verdict.miou
         table.add_section()
-        table.add_row("mean (mIoU)", f"{100 * before:.2f}", f"{100 * after:.2f}", f"{100 * (after - before):+.2f}")
+        table.add_row("mean (mIoU)", f"{100 * before:.2f}", f"{100 * after:.2f}", f"{100 * (after - before):+z.2f}")
         console.print(table)
     console.print(f"{verdict.agreement:.3%} of the pixels agree on {verdict.data}", soft_wrap=True)
     for name, agreement in verdict.worst[:3]:

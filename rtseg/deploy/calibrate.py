@@ -10,15 +10,15 @@ from rtseg.backends import Backend, BackendOptions
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.deploy.calibration import Ranges, default_output, write_ranges
 from rtseg.deploy.graph import is_quantised
-from rtseg.deploy.quantize import METHODS, quantize, record
+from rtseg.deploy.quantize import METHODS, quantize, record, refuse_sequence
 from rtseg.deploy.sensitivity import find_kept
 from rtseg.deploy.verify import BUDGETS, Verdict, proof_data, verify
 from rtseg.errors import DatasetError, ModelError, OptionError, ProofError
 from rtseg.files import write_bytes
 from rtseg.frame import Labels, Picture
-from rtseg.preprocess import Prepare
+from rtseg.preprocess import Prepare, override_steps, preprocess_notice
 from rtseg.sinks._part import check_folder_writable
-from rtseg.spec import ModelFile, file_sha256, load_model
+from rtseg.spec import ModelFile, file_sha256, load_model, write_spec
 from rtseg.weights import find_model
 
 __all__ = ["CalibrateOptions", "Calibrated", "calibrate"]
@@ -57,6 +57,8 @@ class CalibrateOptions:
     """Where to write the quantised graph, too."""
     verify_data: str | None = None
     """``KIND:PATH`` of the pictures that judge, of ``split`` as well; pictures of ``data`` held out unless given."""
+    preprocess: tuple[str, ...] | None = None
+    """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -100,14 +102,19 @@ def calibrate(
         ProofError: too much accuracy is lost whatever is left in float; nothing was written.
         SinkError: a file cannot be written.
     """
-    model = load_model(find_model(options.model))
-    _check_model(model)
+    own = load_model(find_model(options.model))
+    _check_model(own)
+    model = replace(own, spec=override_steps(own.spec, options.preprocess))
+    write_spec(model.graph, model.spec)  # the quantised graph names the steps that it was recorded with
+    notice = preprocess_notice(own.spec, model.spec)
+    if notice:
+        tell(notice)
     output = options.output or default_output(model)
     for path in filter(None, (output, options.save_model)):
         check_folder_writable(path.parent, str(path))
     recorded, judging = _parts(model, options)
     if len(recorded) < options.frames:
-        tell(f"{recorded.name} has fewer pictures than the {options.frames} asked for: all of them are used")
+        tell(f"there are only {recorded.name} to record on, fewer than --frames {options.frames}: all are used")
     prepare = Prepare(model.spec)
     frames = (prepare(recorded.load(place)[0]) for place in range(len(recorded)))
     tensors = record(model, frames, options.method, lambda done: observe("recording ranges", done, len(recorded)))
@@ -115,7 +122,7 @@ def calibrate(
         model=model.spec.name,
         model_sha256=file_sha256(model.path),
         method=options.method,
-        data=recorded.name,
+        data=f"{recorded.name}; {notice}" if notice else recorded.name,
         frames=len(recorded),
         tensors=tensors,
     )
@@ -131,8 +138,7 @@ def _check_model(model: ModelFile) -> None:
     """Raises ModelError for a model that cannot be quantised, before any work is done."""
     if is_quantised(model.graph):
         raise ModelError(f"{model.path} is quantised already: calibrate the model file that it was made of")
-    if model.state_shape is not None:
-        raise ModelError(f"{model.spec.name} is a sequence model, which rtseg does not quantise: use --precision bf16")
+    refuse_sequence(model)
 
 
 class _Part(Dataset):
@@ -188,7 +194,7 @@ def _prove(
     for kept in ranked[:_MOST_KEPT]:
         ranges = replace(ranges, kept=(*ranges.kept, kept))
         verdict = _judge(model, ranges, judging, observe)
-        tell(f"{', '.join(kept.nodes)} in float: mIoU {-(verdict.drop or 0):+.2f} points")
+        tell(f"{', '.join(kept.nodes)} in float: mIoU {-(verdict.drop or 0):+z.2f} points")
         if verdict.passed:
             return replace(ranges, verdict=verdict.to_dict()), verdict
     raise ProofError(

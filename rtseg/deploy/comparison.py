@@ -16,7 +16,7 @@ from rtseg.deploy.graph import is_quantised
 from rtseg.deploy.rounded import rounded_graph
 from rtseg.deploy.verify import BUDGETS, Budget, Verdict, proof_data, verify
 from rtseg.engine_file import read_engine_facts
-from rtseg.errors import BackendUnavailable
+from rtseg.errors import BackendUnavailable, OptionError
 from rtseg.sinks._part import check_folder_writable
 from rtseg.spec import ModelFile, file_sha256, load_model
 from rtseg.weights import find_model
@@ -110,6 +110,8 @@ class _Candidate:
 
 
 def _open_reference(options: ComparisonOptions) -> Backend:
+    if Path(options.reference).suffix == _ENGINE:
+        raise OptionError(f"REFERENCE {options.reference} is an engine: give the model file that it was made of")
     return open_backend(
         options.reference_backend,
         options.reference,

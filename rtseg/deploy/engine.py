@@ -32,9 +32,9 @@ from rtseg.engine_file import (
     staged,
     write_staged,
 )
-from rtseg.errors import ModelError, OptionError, ProofError
+from rtseg.errors import ModelError, OptionError, ProofError, SinkError
 from rtseg.files import write_bytes
-from rtseg.sinks._part import check_folder_writable
+from rtseg.sinks._part import check_folder_writable, check_writable
 from rtseg.spec import ModelFile, ModelSpec, file_sha256, load_model
 from rtseg.trt import RUNTIMES, Trt, find_driver, find_gpu, import_tensorrt
 from rtseg.weights import find_model
@@ -137,6 +137,10 @@ def build_engine(
     label = _label(own.spec, model.spec, options.batch)
     path = options.output or engine_path(ENGINES, label, options.precision, trt.name, place.targets)
     check_folder_writable(path.parent, f"--output {path}")
+    if path.is_dir():
+        raise SinkError(f"--output {path} is a folder: give a file name in it")
+    if options.timing_cache is not None:
+        check_writable(options.timing_cache, f"--timing-cache {options.timing_cache}")
     wanted = _Wanted(options, model, trt, place, file_sha256(model.path), _ranges_sha256(model, options.precision))
     fitting = _fitting(path, wanted, tell)
     if fitting is not None:
@@ -192,7 +196,7 @@ class _Wanted:
         )
         if reason is None and facts.ranges_sha256 != self.ranges_sha256:
             return "was quantised with other ranges than those recorded now"
-        most, proven = self.options.max_drop, facts.certificate.get("budget", {}).get("max_drop", math.inf)
+        most, proven = self.options.max_drop, facts.certificate["budget"]["max_drop"] if facts.certificate else math.inf
         if reason is None and most is not None and proven > most:
             return f"is proven to {proven:g} points of mIoU, {most:g} are wanted"
         return reason
@@ -287,7 +291,10 @@ def _candidate(wanted: _Wanted, graph: ModelFile, part: Path) -> tuple[Backend, 
 
 
 def _load(options: EngineOptions) -> ModelFile:
-    model = load_model(find_model(options.model))
+    path = find_model(options.model)
+    if path.suffix == ".engine":
+        raise OptionError(f"{path} is an engine already: give the model file that it was made of")
+    model = load_model(path)
     if options.precision != "int8" and is_quantised(model.graph):
         raise OptionError(f"{model.path} is quantised: use --precision int8, or give the model that it was made of")
     return model
@@ -298,7 +305,9 @@ def _ranges_sha256(model: ModelFile, precision: str) -> str | None:
     if precision != "int8" or is_quantised(model.graph):
         return None
     from rtseg.deploy.calibration import find_ranges
+    from rtseg.deploy.quantize import refuse_sequence
 
+    refuse_sequence(model)
     return hashlib.sha256(find_ranges(model).to_json().encode()).hexdigest()
 
 

@@ -43,7 +43,8 @@ def half_graph(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
 
     Raises:
         OptionError: there is no node of a name in ``keep``.
-        ModelError: a weight is too large for fp16, or the graph is not consistent.
+        ModelError: a weight is too large for fp16, the graph is not consistent, or it is quantised otherwise than to
+            signed bytes around 0.
     """
     unknown = set(keep) - {node.name for node in model.graph.graph.node}
     if unknown:
@@ -56,6 +57,8 @@ def half_graph(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
     _drop_casts_to_float(graph, keep)
     if is_quantised(graph):
         _raise_opset(graph)
+        _store_constants(graph)
+        _refuse_unsigned(graph, model)
         _round_scales(graph)
     _halve_weights(graph, keep, model)
     _halve_constants(graph, keep)
@@ -88,10 +91,37 @@ def _raise_opset(graph: onnx.ModelProto) -> None:
             opset.version = max(opset.version, _OPSET_OF_HALF_SCALES)
 
 
+def _quantisers(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in graph.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+
+
+def _store_constants(graph: onnx.ModelProto) -> None:
+    """Keep the scales and zero points that stand in nodes, as torch exports them, beside the weights."""
+    wanted = {name for node in _quantisers(graph) for name in node.input}
+    for node in list(graph.graph.node):
+        if node.op_type == "Constant" and node.output[0] in wanted and node.attribute[0].name == "value":
+            tensor = graph.graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+            graph.graph.node.remove(node)
+
+
+def _refuse_unsigned(graph: onnx.ModelProto, model: ModelFile) -> None:
+    """TensorRT reads unsigned bytes as signed ones without a word; a CPU that judges the graph would not see it."""
+    stored = {tensor.name: tensor for tensor in graph.graph.initializer}
+    for node in _quantisers(graph):
+        scale, zero = stored.get(node.input[1]), stored.get(node.input[2]) if len(node.input) > 2 else None
+        if scale is None or zero is None or zero.data_type != TensorProto.INT8 or numpy_helper.to_array(zero).any():
+            raise ModelError(
+                f"{model.path} is not quantised to signed bytes around 0 ({node.op_type} {node.name!r}), which is all "
+                "that TensorRT computes: give the model that it was made of, and `rtseg calibrate` it"
+            )
+
+
 def _round_scales(graph: onnx.ModelProto) -> None:
     """Store scales as fp16, and round quantised weights anew to what is stored."""
     stored = {tensor.name: tensor for tensor in graph.graph.initializer}
-    quantisers = [node for node in graph.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    quantisers = _quantisers(graph)
     exact = {node.input[1]: numpy_helper.to_array(stored[node.input[1]]) for node in quantisers}
     rounded = {name: np.maximum(scale.astype(np.float16), _SMALLEST_SCALE) for name, scale in exact.items()}
     for node in quantisers:

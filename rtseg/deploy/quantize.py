@@ -24,7 +24,7 @@ from rtseg.errors import BackendUnavailable, ModelError, OptionError
 from rtseg.frame import Picture
 from rtseg.spec import ModelFile
 
-__all__ = ["METHODS", "groups", "int8_model", "quantize", "record"]
+__all__ = ["METHODS", "groups", "int8_model", "quantize", "record", "refuse_sequence"]
 
 METHODS = ("minmax", "entropy", "percentile")
 _OPERATORS = ("Conv", "ConvTranspose", "Gemm", "Add")
@@ -39,10 +39,13 @@ def int8_model(model: ModelFile) -> ModelFile:
     """``model`` itself if its graph is quantised already, else quantised with the ranges that belong to its file.
 
     Raises:
-        ModelError: there are no ranges for this file, or they are damaged.
+        ModelError: it is a sequence model, there are no ranges for its file, or they are damaged.
         BackendUnavailable: ONNX Runtime, whose quantizer does the work, is not installed.
     """
-    return model if is_quantised(model.graph) else quantize(model, find_ranges(model))
+    if is_quantised(model.graph):
+        return model
+    refuse_sequence(model)  # before it is said to lack ranges, which it cannot have
+    return quantize(model, find_ranges(model))
 
 
 def groups(model: ModelFile) -> dict[str, tuple[str, ...]]:
@@ -129,8 +132,7 @@ def record(
     if method not in METHODS:
         raise OptionError(f"--method must be one of {', '.join(METHODS)}, got {method!r}")
     _refuse_quantised(model)
-    if model.state_shape is not None:
-        raise ModelError(f"{model.spec.name} is a sequence model, which rtseg does not quantise: use --precision bf16")
+    refuse_sequence(model)
     names = list(_read_by(_quantisable(_prepared(model))))
     session = _session(model, names)
     histograms = {name: Histogram(detailed=method != "minmax") for name in names}
@@ -161,6 +163,14 @@ def _session(model: ModelFile, names: list[str]) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     return onnxruntime.InferenceSession(graph.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+
+
+def refuse_sequence(model: ModelFile) -> None:
+    """Raises ModelError for a sequence model."""
+    if model.state_shape is not None:
+        raise ModelError(
+            f"{model.spec.name} is a sequence model, which rtseg does not quantise: use another --precision than int8"
+        )
 
 
 def _refuse_quantised(model: ModelFile) -> None:

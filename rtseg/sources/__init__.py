@@ -21,6 +21,7 @@ from urllib.request import url2pathname
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
 from rtseg.redact import redact
+from rtseg.sources._lookup import answer_within
 from rtseg.sources.reading import ReadOptions
 
 __all__ = ["PICTURE_SUFFIXES", "Source", "SourceOptions", "is_list", "is_numbered", "open_source"]
@@ -248,6 +249,7 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
     Raises:
         OptionError: ``where`` is empty, or a scheme is not known.
         SourceNotFound: no such file, folder or picture.
+        SourceError: the place does not answer, or cannot be looked into.
         MissingExtra: the library that reads it cannot be loaded.
     """
     options = options or SourceOptions()
@@ -266,7 +268,8 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
             if url[1].lower() not in _URL_SCHEMES:
                 _refuse_unknown_scheme(where, url[1].lower())
             return _load(*_IMAGES)(where, options)
-    return _load(*_kind_of_path(where))(where, options)
+    kind = answer_within(options.reading.timeout_s, str(where)[:200], lambda: _kind_of_path(where))
+    return _load(*kind)(where, options)
 
 
 def is_list(where: str | Path) -> bool:

@@ -89,11 +89,6 @@ def _by(kinds: tuple[str, ...], decode: Callable[[bytes, Head, Wanted], NDArray[
     return decoder
 
 
-def _reduced(head: Head, wanted: Wanted) -> tuple[int, int]:
-    """(H, W) of a reduced JPEG, before it is turned: rounded up, as libjpeg does."""
-    return -(-head.height // wanted.reduce), -(-head.width // wanted.reduce)
-
-
 def _open_pil() -> Decoder:
     from PIL import Image, ImageOps
 
@@ -102,11 +97,11 @@ def _open_pil() -> Decoder:
         with Image.open(BytesIO(data)) as image:
             if wanted.reduce > 1:
                 # Of JPEGs alone: the smallest of 1, 1/2, 1/4, 1/8 that is at least so large.
-                image.draft(None, _reduced(head, wanted)[::-1])
+                image.draft(None, (head.width // wanted.reduce, head.height // wanted.reduce))
             image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):
                 pixels = np.asarray(image)
-                return pixels.astype(np.uint16) if image.mode == "I" and head.kind == "png" else pixels
+                return pixels.astype(np.uint16) if image.mode == "I" and head.kind != "tiff" else pixels
             if image.mode in ("1", "L", "LA"):
                 return np.asarray(image.convert("L"))
             return np.asarray(image.convert("RGB"))[..., ::-1]
@@ -120,7 +115,7 @@ def _open_turbojpeg() -> Decoder:
     def decode(data: bytes, head: Head, wanted: Wanted) -> NDArray[Any]:
         space = "GRAY" if head.channels == 1 else "BGR"
         # strict would refuse what every viewer shows, as stray bytes before a marker.
-        height, width = _reduced(head, wanted)
+        height, width = (-(-side // wanted.reduce) for side in (head.height, head.width))
         stored = simplejpeg.decode_jpeg(data, space, min_height=height, min_width=width, strict=False)
         turned: NDArray[Any] = _TURNS[head.orientation](stored)
         return turned

@@ -7,11 +7,11 @@ import re
 import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
-from threading import Lock, Thread
-from typing import Any, TypeVar
+from threading import Lock
+from typing import Any
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.pictures import natural_order
@@ -20,9 +20,7 @@ from rtseg.sources import PICTURE_SUFFIXES, is_list, is_numbered
 from rtseg.sources._pace import Pace
 from rtseg.sources._prefetch import Slot
 
-__all__ = ["Footprint", "LocalFile", "PictureFile", "RemoteFile", "answer_within", "find_files", "find_pictures"]
-
-T = TypeVar("T")
+__all__ = ["Footprint", "LocalFile", "PictureFile", "RemoteFile", "find_files", "find_pictures"]
 
 _CHUNK = 16 * 2**20
 """Bytes of one read call: less than a slow mount gives within its time-out, and all of most pictures."""
@@ -205,32 +203,6 @@ class RemoteFile(PictureFile):
 
     def discard(self) -> None:
         """See ``PictureFile``."""
-
-
-def answer_within(timeout_s: float, what: str, call: Callable[[], T]) -> T:
-    """``call()``, on a thread that is left behind where it does not come back: a mount that hangs holds it for ever.
-
-    Raises:
-        SourceError: no answer came within ``timeout_s`` seconds.
-        Exception: whatever ``call`` raised.
-    """
-    answers: list[T] = []
-    errors: list[Exception] = []
-
-    def ask() -> None:
-        try:
-            answers.append(call())
-        except Exception as error:  # noqa: BLE001 - raised by the caller
-            errors.append(error)
-
-    thread = Thread(target=ask, name="rtseg-lookup", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if errors:
-        raise errors[0]
-    if not answers:
-        raise SourceError(f"{redact(what)} does not answer within {timeout_s:g} s: check the mount or the network")
-    return answers[0]
 
 
 Found = Path | tuple[Any, str]

@@ -19,7 +19,8 @@ from rtseg.redact import redact
 from rtseg.sources import Source, SourceOptions
 from rtseg.sources._cache import SsdCache
 from rtseg.sources._decoders import Decoder, Wanted, open_decoder
-from rtseg.sources._files import Footprint, Found, LocalFile, PictureFile, RemoteFile, answer_within, find_files
+from rtseg.sources._files import Footprint, Found, LocalFile, PictureFile, RemoteFile, find_files
+from rtseg.sources._lookup import answer_within
 from rtseg.sources._pace import REMOTE, Pace
 from rtseg.sources._prefetch import Job, Outcome, Prefetch, Slot, StallError, StorageStalls
 from rtseg.sources._storage import Storage, find_storage

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets.ahead import load_ahead
 from rtseg.errors import DatasetError, OptionError, RtsegError, SinkError, TrainingError
 from rtseg.models import channels_of, create_model
 from rtseg.models._network import Network
@@ -249,9 +250,10 @@ def _count_pixels(datasets: list[Dataset]) -> NDArray[np.int64]:
     classes = len(datasets[0].classes)
     counts = np.zeros((2, classes), dtype=np.int64)
     for dataset in datasets:
-        for index in range(len(dataset)):
-            found = np.bincount(dataset.load(index)[1].ravel(), minlength=256)[:classes]
-            counts += np.stack((found, (found > 0) * found.sum()))
+        with closing(load_ahead(dataset, range(len(dataset)))) as loaded:
+            for _, _, labels in loaded:
+                found = np.bincount(labels.ravel(), minlength=256)[:classes]
+                counts += np.stack((found, (found > 0) * found.sum()))
     return counts
 
 

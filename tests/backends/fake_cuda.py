@@ -577,6 +577,18 @@ class _Libcuda:
 
 
 @contextmanager
+def missing(package: str) -> Iterator[None]:
+    """Within it, importing ``package`` fails.
+
+    The fixture ``monkeypatch`` would not do: it may be undone after the fake machine is gone, and bring its modules
+    back for all tests that follow.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, package, None)
+        yield
+
+
+@contextmanager
 def installed(machine: Machine) -> Iterator[Machine]:
     """Within it, this process finds the GPU, the driver and the packages of ``machine``."""
     from rtseg.backends._cuda import open_device

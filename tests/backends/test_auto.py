@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_cuda import Machine, installed, write_engine
-from small import blue_file, blues_in, frames_of
+from counting_models import blue_file, blues_in, frames_of
+from fake_cuda import Machine, installed, missing, write_engine
 
 from rtseg.backends import BackendOptions, open_backend
 from rtseg.backends._auto import Choice, choose
@@ -109,11 +109,11 @@ class TestWithAGpu:
 
     @pytest.mark.parametrize("package", ["pycuda", "tensorrt_rtx"])
     def test_a_package_that_is_missing_is_told_with_the_command_that_brings_it(
-        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch, package: str
+        self, machine: Machine, blue: ModelFile, package: str
     ) -> None:
         write_engine(blue)
-        monkeypatch.setitem(sys.modules, package, None)
-        choice = choose(blue.path, BackendOptions())
+        with missing(package):
+            choice = choose(blue.path, BackendOptions())
         assert choice.name == "openvino"
         assert package in choice.notice
         assert "pip install 'rtseg[rtx]'" in choice.notice

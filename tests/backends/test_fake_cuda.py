@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counting_models import blue_file, blues_in, frames_of
 from fake_cuda import Machine, Misuse, installed, write_engine
 from numpy.typing import NDArray
-from small import blue_file, blues_in, frames_of
 
 from rtseg.backends import Backend, open_backend
 from rtseg.backends._cuda import Device

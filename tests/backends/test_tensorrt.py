@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_cuda import DRIVER, GPU, TARGET, Machine, installed, write_engine
-from small import SIZE, blue_file, blues_in, counting_file, frames_of
+from counting_models import SIZE, blue_file, blues_in, counting_file, frames_of
+from fake_cuda import DRIVER, GPU, TARGET, Machine, installed, missing, write_engine
 
 from rtseg.backends import Backend, open_backend
 from rtseg.engine_file import facts_path
@@ -348,23 +348,26 @@ class TestEngines:
             assert (backend.name, backend.chosen) == ("tensorrt", "the model is an engine")
 
     def test_the_cpu_is_refused(self, machine: Machine, blue: ModelFile) -> None:
-        with pytest.raises(BackendUnavailable, match="runs on an NVIDIA GPU: use --device cuda, or --backend openvino"):
+        with pytest.raises(BackendUnavailable, match="runs on an NVIDIA GPU: use --device cuda, or run the"):
             opened(write_engine(blue), device="cpu")
 
-    def test_a_missing_pycuda_is_told_with_the_command_that_brings_it(
-        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "pycuda", None)
-        with pytest.raises(BackendUnavailable, match=r"needs 'pycuda': pip install 'rtseg\[tensorrt\]'"):
-            opened(write_engine(blue))
+    def test_a_missing_pycuda_is_told_with_the_command_that_brings_it(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        with (
+            missing("pycuda"),
+            pytest.raises(BackendUnavailable, match=r"needs 'pycuda': pip install 'rtseg\[tensorrt\]'"),
+        ):
+            opened(engine)
 
     def test_a_missing_tensorrt_is_told_with_the_command_that_brings_it(
-        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+        self, machine: Machine, blue: ModelFile
     ) -> None:
-        monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
         for model in (write_engine(blue), blue.path):
-            with pytest.raises(
-                BackendUnavailable, match=r"needs the package 'tensorrt_rtx': pip install 'rtseg\[rtx\]'"
+            with (
+                missing("tensorrt_rtx"),
+                pytest.raises(
+                    BackendUnavailable, match=r"needs the package 'tensorrt_rtx': pip install 'rtseg\[rtx\]'"
+                ),
             ):
                 open_backend("tensorrt", model)
 
@@ -376,7 +379,7 @@ def test_without_a_driver_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     model = blue_file(tmp_path)
     for path in (write_engine(model), model.path):
         with pytest.raises(
-            BackendUnavailable, match="no NVIDIA driver answers: install one, or use --backend openvino"
+            BackendUnavailable, match="no NVIDIA driver answers: install one, or run the .onnx file with --backend"
         ):
             open_backend("tensorrt", path)
 

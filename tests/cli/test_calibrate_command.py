@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small import small_data, small_model
+from small_network import small_data, small_model
 
 from rtseg.cli import main
 from rtseg.deploy import calibrate as module

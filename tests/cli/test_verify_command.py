@@ -129,6 +129,7 @@ class TestExitCodes:
             ("{wide} {wide} --data synthetic:street", "give --data with the same classes"),
             ("{tiny} nothing", "no model 'nothing'"),
             ("{tiny} nothing.engine", "no engine at nothing.engine"),
+            ("some.engine {tiny}", "REFERENCE some.engine is an engine: give the model file"),
             ("{tiny} {tiny} --output none/a.json", "there is no folder none"),
             ("{tiny} {tiny} --worst {tiny}", "is a file: choose another folder"),
         ],

@@ -40,10 +40,9 @@ def test_each_place_comes_in_its_turn_with_its_picture_and_labels(pairs: Dataset
 
 def test_a_file_that_is_gone_is_the_error_of_load_after_what_comes_before_it(pairs: Dataset) -> None:
     pairs.files(5)[0].unlink()
-    seen = []
+    seen: list[int] = []
     with pytest.raises(DatasetError, match=r"cannot read the picture .*5\.png: No such file"):
-        for place, _, _ in load_ahead(pairs, range(40)):
-            seen.append(place)
+        seen.extend(place for place, _, _ in load_ahead(pairs, range(40)))
     assert seen == list(range(5))
 
 

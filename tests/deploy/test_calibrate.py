@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import small_data, small_model, small_pictures
+from small_network import small_data, small_model, small_pictures
 
 from rtseg.deploy import calibrate as module
 from rtseg.deploy.calibrate import CalibrateOptions, calibrate
@@ -92,7 +92,7 @@ class TestCalibrate:
         said: list[str] = []
         calibrate(CalibrateOptions(small.path, data, method="minmax", frames=300), tell=said.append)
         assert len(said) == 1
-        assert "fewer pictures than the 300 asked for" in said[0]
+        assert "fewer than --frames 300" in said[0]
 
     def test_what_costs_too_much_is_left_in_float_and_noted(
         self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small import small_model
+from small_network import small_model
 
 from rtseg.deploy.calibration import Kept, Ranges, default_output, find_ranges, read_ranges, write_ranges
 from rtseg.errors import ModelError

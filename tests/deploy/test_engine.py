@@ -326,6 +326,21 @@ class TestRefusal:
             build(model)
         assert files() == []
 
+    def test_a_folder_in_the_place_of_the_engine_is_told_before_the_work(self, model: Path) -> None:
+        Path("x.engine").mkdir()
+        options = EngineOptions(model, runtime="rtx", output=Path("x.engine"))
+        with pytest.raises(SinkError, match=r"--output x\.engine is a folder"):
+            build_engine(options, observe=lambda phase: pytest.fail(phase))
+
+    def test_an_engine_is_no_model_file(self, model: Path) -> None:
+        built, _ = build(model)
+        with pytest.raises(OptionError, match=r"\.engine is an engine already: give the model file"):
+            build(built.path)
+
+    def test_a_sequence_model_is_not_sent_to_be_calibrated(self) -> None:
+        with pytest.raises(ModelError, match="is a sequence model, which rtseg does not quantise: use another"):
+            build(remembering(Path("remembering.onnx")), precision="int8")
+
     def test_a_folder_that_cannot_be_made_is_told_before_the_work(self, model: Path) -> None:
         Path("engines").write_text("a file")
         with pytest.raises(SinkError, match=r"--output engines/.* cannot be written, .*engines is a file"):
@@ -397,12 +412,18 @@ class TestTensorRt:
             built, told = build(model, runtime="tensorrt")
         assert told == [f"building again: {built.path} was built for NVIDIA L4, this is NVIDIA L40S"]
 
-    def test_a_timing_cache_that_cannot_be_read_is_told(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("cache", "told"), [("folder", "folder is a folder"), ("none/cache", "there is no folder none")]
+    )
+    def test_a_timing_cache_that_cannot_be_kept_is_told_before_the_work(
+        self, model: Path, monkeypatch: pytest.MonkeyPatch, cache: str, told: str
+    ) -> None:
         monkeypatch.setattr("rtseg.deploy.engine.import_tensorrt", lambda wanted: FakeTensorRt().trt())
         monkeypatch.setattr("rtseg.deploy._plan.find_gpu", lambda: Gpu("NVIDIA L4", "sm_89"))
         Path("folder").mkdir()
-        with pytest.raises(OptionError, match="--timing-cache folder cannot be read"):
-            build(model, runtime="tensorrt", timing_cache=Path("folder"))
+        options = EngineOptions(model, runtime="tensorrt", timing_cache=Path(cache))
+        with pytest.raises(SinkError, match=f"--timing-cache {cache} .*{told}|--timing-cache {told}"):
+            build_engine(options, observe=lambda phase: pytest.fail(phase))
 
 
 class TestOptions:

@@ -10,7 +10,7 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from small import INNER, SIZE, small_model, small_pictures
+from small_network import INNER, SIZE, small_model, small_pictures
 
 from rtseg.backends import BackendOptions, open_backend
 from rtseg.backends._onnxruntime import OnnxRuntimeBackend
@@ -85,7 +85,7 @@ class TestRecord:
             record(small, small_pictures(), "random")
 
     def test_a_sequence_model_is_refused_with_the_next_step(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelError, match=r"sequence model.*use --precision bf16"):
+        with pytest.raises(ModelError, match=r"sequence model.*use another --precision"):
             record(small_model(tmp_path, recurrent=True), small_pictures(), "minmax")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+import sys
 from io import BytesIO
 
 import numpy as np
@@ -13,6 +14,9 @@ from rtseg.errors import MissingExtra
 from rtseg.pictures import PictureError
 from rtseg.sources._decoders import Decoder, Wanted, open_decoder
 from rtseg.sources.reading import DECODERS
+
+# Superseded by torchcodec since torchvision 0.29, which still works.
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities:DeprecationWarning")
 
 LIBRARIES = {"cv2": "cv2", "pil": "PIL", "turbojpeg": "simplejpeg", "torchvision": "torchvision"}
 
@@ -113,8 +117,9 @@ def test_transparency_is_left_out(decode: Decoder) -> None:
 
 @pytest.mark.parametrize("name", ["pil", "turbojpeg", "torchvision"])
 def test_a_library_that_is_missing_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, LIBRARIES[name], None)
-    monkeypatch.delitem(__import__("sys").modules, "rtseg.sources._torchvision", raising=False)
-    monkeypatch.setitem(__import__("sys").modules, "torch", None) if name == "torchvision" else None
+    monkeypatch.setitem(sys.modules, LIBRARIES[name], None)
+    if name == "torchvision":
+        monkeypatch.delitem(sys.modules, "rtseg.sources._torchvision", raising=False)
+        monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtra, match=rf"--decoder {name} needs the package .*pip install 'rtseg\["):
         open_decoder(name)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -133,7 +134,7 @@ def test_of_slow_storage_one_file_is_read_at_a_time_while_others_are_decoded(kin
 def test_of_an_ssd_several_files_are_read_at_once() -> None:
     steps = Steps()
     both = threading.Barrier(3, timeout=WAIT_S)
-    jobs = [Number(n, steps, on_read=lambda n: 1 <= n <= 3 and both.wait()) for n in range(20)]  # type: ignore[arg-type,func-returns-value]
+    jobs = [Number(n, steps, on_read=lambda n: both.wait() if 1 <= n <= 3 else None) for n in range(20)]
     with prefetch(jobs) as ahead:
         assert len(list(ahead)) == 20
     assert steps.most["read"] >= 3
@@ -195,7 +196,7 @@ def test_leaving_in_the_middle_ends_the_threads_and_lets_go_of_what_is_left(kind
 
 def test_being_asked_to_stop_ends_the_iteration_while_nothing_comes() -> None:
     gate, stop = threading.Event(), threading.Event()
-    ahead = prefetch([Number(0, on_decode=lambda n: gate.wait(WAIT_S) and None)], stopped=stop.is_set)  # type: ignore[func-returns-value]
+    ahead = prefetch([Number(0, on_decode=partial(_hold, gate, {0}))], stopped=stop.is_set)
     threading.Timer(0.05, stop.set).start()
     assert list(ahead) == []
     gate.set()
@@ -205,7 +206,7 @@ def test_being_asked_to_stop_ends_the_iteration_while_nothing_comes() -> None:
 class TestStalls:
     def test_a_read_that_does_not_come_back_is_given_up_and_the_others_come(self) -> None:
         gate = threading.Event()
-        jobs = [Number(n, on_read=lambda n: n == 3 and gate.wait(WAIT_S) and None) for n in range(10)]  # type: ignore[arg-type,func-returns-value]
+        jobs = [Number(n, on_read=partial(_hold, gate, {3})) for n in range(10)]
         for kind in ("hdd", "ssd"):
             gate.clear()
             with prefetch(jobs, kind, timeout_s=0.2) as ahead:
@@ -219,12 +220,11 @@ class TestStalls:
     def test_several_in_a_row_are_an_error_and_the_end(self) -> None:
         gate = threading.Event()
         steps = Steps()
-        jobs = [Number(n, steps, on_read=lambda n: n > 1 and gate.wait(WAIT_S) and None) for n in range(1000)]  # type: ignore[arg-type,func-returns-value]
-        got = []
-        with prefetch(jobs, "hdd", timeout_s=0.15) as ahead:
-            with pytest.raises(StorageStalls, match=r"3 files in a row did not come within 0\.15 s"):
-                for outcome in ahead:
-                    got.append(outcome.value)
+        jobs = [Number(n, steps, on_read=partial(_hold, gate, range(2, 1000))) for n in range(1000)]
+        got: list[int | None] = []
+        told = r"3 files in a row did not come within 0\.15 s"
+        with prefetch(jobs, "hdd", timeout_s=0.15) as ahead, pytest.raises(StorageStalls, match=told):
+            got.extend(outcome.value for outcome in ahead)
         assert got[:2] == [0, 1]
         assert set(got[2:]) <= {None}
         assert ahead.left_behind >= 3
@@ -257,6 +257,11 @@ class TestStalls:
 
         with prefetch([Cached(number) for number in range(3)], "hdd") as ahead:
             assert [outcome.value for outcome in ahead] == [0, 1, 2]
+
+
+def _hold(gate: threading.Event, numbers: Container[int], number: int) -> None:
+    if number in numbers:
+        gate.wait(WAIT_S)
 
 
 def _await_threads() -> None:
