@@ -120,16 +120,17 @@ class EngineFacts:
                 raise ModelError(f"it tells of {facts['runtime']} and {facts['precision']}, unknown to this rtseg")
             if not _is_certificate(facts["certificate"]):
                 raise ModelError("its certificate is not whole")
-            if type(facts["batch"]) is not int or facts["batch"] < 1:
-                raise ModelError(f"its batch is {facts['batch']!r}")
             facts["spec"] = ModelSpec.from_json(json.dumps(facts["spec"]))
             facts["targets"] = tuple(str(target) for target in facts["targets"])
             if not all(re.fullmatch(_TARGET, target) for target in facts["targets"]):
                 raise ModelError(f"it names a target that is none: {', '.join(facts['targets'])}")
             facts["state_shape"] = tuple(facts["state_shape"]) if facts["state_shape"] is not None else None
-            return cls(**facts)
+            found = cls(**facts)
         except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ModelError(f"it cannot be read ({type(error).__name__}: {error})") from error
+        if type(found.batch) is not int or found.batch < 1:
+            raise ModelError(f"its batch is {found.batch!r}")
+        return found
 
 
 def _is_certificate(found: Any) -> bool:
@@ -138,7 +139,7 @@ def _is_certificate(found: Any) -> bool:
         return True
     return (
         isinstance(found, dict)
-        and _PROOF <= found.keys()
+        and found.keys() >= _PROOF
         and isinstance(found["budget"], dict)
         and isinstance(found["budget"].get("max_drop"), float | int)
         and (found["miou"] is None or isinstance(found["miou"], dict))

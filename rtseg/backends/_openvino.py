@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class OpenVinoBackend(Backend):
         self._states: list[tuple[ov.Tensor, ov.Tensor]] = []
         """Of each picture of a batch: the state before it, and room for the one after it. Empty: nothing was seen."""
         hint = "latency" if self.recurrent else options.hint
-        core = ov.Core()
+        core = _core()
         arithmetic = _arithmetic(core, options.precision)
         if options.precision == "int8":
             model = int8_model(model)
@@ -140,6 +141,16 @@ class OpenVinoBackend(Backend):
         while self._lent:
             self._reclaim()
         self._free.clear()
+
+
+@cache
+def _core() -> ov.Core:
+    """The one ``Core`` of this process, never freed.
+
+    The CPU plugin of each gives the thread a stack for signals, and takes it back when it goes. Of two that do not go
+    in the reverse order of their coming the last leaves the thread a stack that is gone: Ctrl-C is a crash then.
+    """
+    return ov.Core()
 
 
 def _zeros(shape: tuple[int, int, int]) -> ov.Tensor:

@@ -130,7 +130,8 @@ def _gpu() -> Gpu:
 def _refuse_options(options: BackendOptions) -> None:
     if options.device == "cpu":
         raise BackendUnavailable(
-            "the tensorrt backend runs on an NVIDIA GPU: use --device cuda, or run the .onnx file with --backend openvino"
+            "the tensorrt backend runs on an NVIDIA GPU: use --device cuda, or run the .onnx file with "
+            "--backend openvino"
         )
     if options.precision not in ("auto", *PRECISIONS):
         raise BackendUnavailable(f"the tensorrt backend computes in fp32, fp16 or int8, not in {options.precision}")

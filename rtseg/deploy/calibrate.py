@@ -105,10 +105,10 @@ def calibrate(
     own = load_model(find_model(options.model))
     _check_model(own)
     model = replace(own, spec=override_steps(own.spec, options.preprocess))
-    write_spec(model.graph, model.spec)  # the quantised graph names the steps that it was recorded with
     notice = preprocess_notice(own.spec, model.spec)
     if notice:
         tell(notice)
+        write_spec(model.graph, model.spec)  # the quantised graph names the steps that it was recorded with
     output = options.output or default_output(model)
     for path in filter(None, (output, options.save_model)):
         check_folder_writable(path.parent, str(path))

@@ -379,7 +379,7 @@ def test_without_a_driver_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     model = blue_file(tmp_path)
     for path in (write_engine(model), model.path):
         with pytest.raises(
-            BackendUnavailable, match="no NVIDIA driver answers: install one, or run the .onnx file with --backend"
+            BackendUnavailable, match=r"no NVIDIA driver answers: install one, or run the \.onnx file with --backend"
         ):
             open_backend("tensorrt", path)
 

@@ -56,6 +56,7 @@ def engine(tmp_path: Path, tiny_spec: ModelSpec) -> Path:
         "passed": True,
         "agreement": 0.9991,
         "miou": {"reference": 0.61, "candidate": 0.6095},
+        "budget": {"max_drop": 0.05, "min_agreement": 0.995},
         "data": "CamVid val (101 pictures)",
         "judged_by": "the graph on the CPU by ONNX Runtime 1.31",
     }

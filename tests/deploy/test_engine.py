@@ -148,7 +148,7 @@ class TestProofOnTheGpu:
     def test_the_engine_itself_is_judged_where_it_can_run(self, model: Path, opened: list[Path]) -> None:
         built, _ = build(model, targets=("sm_86", "sm_89"))
         assert built.facts.certificate["judged_by"] == "the engine on NVIDIA L4"
-        assert opened == [Path("engines/brightest-fp16-rtx-sm_86-sm_89.part.engine")]
+        assert [path.match("engines/brightest-fp16-rtx-sm_86-sm_89.*.part.engine") for path in opened] == [True]
         assert files() == [built.path.name, f"{built.path.name}.json"]
 
     def test_its_graph_where_it_is_for_another_gpu(self, model: Path, opened: list[Path]) -> None:
