@@ -135,7 +135,7 @@ def _runtimes(_: Path) -> Iterator[Finding]:
     yield _package(
         "tensorrt", "pip install 'rtseg[tensorrt]' for data centre GPUs" if has_driver and not rtx.good else ""
     )
-    yield _package("pycuda", "pip install 'rtseg[rtx]' runs models on the GPU" if has_driver else "")
+    yield _package("pycuda", "pip install 'rtseg[cuda]' runs engines on the GPU" if has_driver else "")
 
 
 def _package(name: str, remedy: str, note: str = "") -> Finding:

@@ -31,7 +31,10 @@ class Frame:
     """
 
     image: Picture
-    """See ``Picture``; of a video or camera BGR, of a file in grey (H, W, 1), until it is shown or prepared. Values 0..255. Shared between threads: do not write to it."""
+    """See ``Picture``; of a video or camera BGR, of a grey file (H, W, 1) until it is shown or prepared.
+
+    Values 0..255. Shared between threads: do not write to it.
+    """
     index: int
     """Place in what is read of the source, from 0. A gap means that frames were dropped or skipped."""
     pts_s: float

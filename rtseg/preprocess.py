@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def resize_labels(labels: Labels, size: tuple[int, int]) -> Labels:
 def clahe(image: Picture, *, clip: float = 2.0, tiles: int = 8) -> Picture:
     """Contrast-limited adaptive histogram equalisation of the lightness; colours keep their hue.
 
-    Grey, (H, W, 1), becomes BGR. A plane beside the colours, or beside grey, stays as it is: what its values mean may hang on their height.
+    Grey, (H, W, 1), becomes BGR. A plane beside the colours, or beside grey, stays as it is: what its values mean may
+    hang on their height.
 
     Args:
         image: uint8 (H, W, C), see ``rtseg.frame.Picture``.
@@ -100,7 +102,8 @@ def _grey_lightness() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     values = np.arange(256, dtype=np.uint8).reshape(256, 1)
     lab = cv2.cvtColor(cv2.merge((values, values, values)), cv2.COLOR_BGR2LAB)
     lightness, a, b = cv2.split(lab)  # a and b of every grey are the same
-    return lightness.ravel(), np.asarray(cv2.cvtColor(cv2.merge((values, a, b)), cv2.COLOR_LAB2BGR), dtype=np.uint8)
+    bgr = cv2.cvtColor(cv2.merge((values, a, b)), cv2.COLOR_LAB2BGR)
+    return np.asarray(lightness, dtype=np.uint8).ravel(), np.asarray(bgr, dtype=np.uint8)
 
 
 def subtract_background(image: Picture, background: Picture) -> Picture:
@@ -164,12 +167,10 @@ def parse_steps(text: str) -> tuple[str, ...] | None:
 
 
 def _after_resize(steps: Sequence[str]) -> tuple[str, ...]:
-    rest = tuple(steps[1:] if steps and steps[0] == "resize" else steps)
-    if "resize" in rest:
-        raise ModelError(
-            f"resize is always the first preprocessing step, got it after {steps[rest.index('resize')]}: put it first"
-        )
-    return rest
+    for before, step in pairwise(steps):
+        if step == "resize":
+            raise ModelError(f"resize is always the first preprocessing step, got it after {before}: put it first")
+    return tuple(steps[1:] if steps and steps[0] == "resize" else steps)
 
 
 def override_steps(spec: ModelSpec, steps: Sequence[str] | None) -> ModelSpec:

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from rtseg.errors import ModelError, OptionError
-from rtseg.preprocess import NEUTRAL, Prepare, clahe, resize, resize_labels, subtract_background
+from rtseg.preprocess import (
+    NEUTRAL,
+    Prepare,
+    clahe,
+    override_steps,
+    parse_steps,
+    preprocess_notice,
+    resize,
+    resize_labels,
+    subtract_background,
+)
 from rtseg.sources._street import Street
 from rtseg.spec import ModelSpec
 
@@ -164,6 +174,74 @@ class TestPrepare:
             path.write_bytes(content)
         with pytest.raises(OptionError, match=r"the background picture .*still\.png"):
             prepare(f"background:{path}")
+
+
+class TestParseSteps:
+    @pytest.mark.parametrize(
+        ("text", "steps"),
+        [
+            ("", None),
+            (" ", None),
+            ("resize", ()),
+            ("clahe", ("clahe",)),
+            ("resize,clahe:clip=2,tiles=8", ("clahe:clip=2,tiles=8",)),
+            ("resize, background:a.png, clahe", ("background:a.png", "clahe")),
+            (
+                "resize,background:still, scene.png,clahe:clip=2,tiles=8",
+                ("background:still, scene.png", "clahe:clip=2,tiles=8"),
+            ),
+            ("clahe:tiles=4,clip=3,background:a.png,clahe", ("clahe:tiles=4,clip=3", "background:a.png", "clahe")),
+        ],
+    )
+    def test_a_list_is_cut_where_a_step_begins(self, text: str, steps: tuple[str, ...] | None) -> None:
+        assert parse_steps(text) == steps
+
+    @pytest.mark.parametrize("text", ["clahe,resize", "resize,background:a.png,resize", "resize,resize"])
+    def test_resize_elsewhere_than_first_is_refused(self, text: str) -> None:
+        with pytest.raises(ModelError, match="resize is always the first preprocessing step, got it after"):
+            parse_steps(text)
+
+    @pytest.mark.parametrize("text", ["blur", "clip=2,clahe", ",clahe", "resized,clahe"])
+    def test_a_list_that_begins_with_no_step_is_refused(self, text: str) -> None:
+        with pytest.raises(ModelError, match="unknown preprocessing step"):
+            parse_steps(text)
+
+    def test_an_unknown_step_later_is_refused_when_it_is_to_be_taken(self) -> None:
+        for text in ("resize,blur", "clahe,blur"):
+            with pytest.raises(ModelError, match="blur"):
+                prepare(*(parse_steps(text) or ()))
+
+
+class TestResizeInTheList:
+    def test_it_may_head_the_list_of_a_model_file(self, street: np.ndarray) -> None:
+        np.testing.assert_array_equal(prepare("resize", "clahe")(street), prepare("clahe")(street))
+
+    def test_it_is_refused_elsewhere_in_it(self) -> None:
+        with pytest.raises(ModelError, match="got it after clahe: put it first"):
+            prepare("clahe", "resize")
+
+
+class TestOverrideSteps:
+    OWN = replace(SPEC, preprocess=("clahe",))
+
+    def test_nothing_given_leaves_the_model_s_own(self) -> None:
+        assert override_steps(self.OWN, None) is self.OWN
+        assert preprocess_notice(self.OWN, self.OWN) == ""
+
+    def test_no_step_is_another_thing_than_nothing_given(self) -> None:
+        used = override_steps(self.OWN, parse_steps("resize"))
+        assert used.preprocess == ()
+        assert preprocess_notice(self.OWN, used) == "pictures are prepared by resize; a was trained with resize,clahe"
+
+    def test_the_model_s_own_steps_said_again_are_no_news(self) -> None:
+        for own in (self.OWN, replace(SPEC, preprocess=("resize", "clahe"))):
+            assert preprocess_notice(own, override_steps(own, parse_steps("resize,clahe"))) == ""
+
+
+def test_clahe_of_every_grey_is_that_of_three_equal_planes() -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(5, 0).repeat(7, 1)
+    for arguments in ({}, {"clip": 40.0, "tiles": 3}):
+        np.testing.assert_array_equal(clahe(ramp, **arguments), clahe(ramp.repeat(3, 2), **arguments))
 
 
 @pytest.mark.parametrize("step", [(), ("clahe:clip=2,tiles=4",)])

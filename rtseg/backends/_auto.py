@@ -80,7 +80,7 @@ def _by_tensorrt(model: ModelFile, options: BackendOptions) -> tuple[Path | None
     if options.precision not in ("auto", *PRECISIONS):
         return None, f"TensorRT does not compute in {options.precision}"
     if find_spec("pycuda") is None:
-        return None, "pycuda is not installed (pip install 'rtseg[rtx]')"
+        return None, "pycuda is not installed (pip install 'rtseg[cuda]')"
     try:
         found = fitting_engine(file_sha256(model.path), model.spec.size, options.precision)
     except BackendUnavailable as error:

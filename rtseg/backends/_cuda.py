@@ -36,7 +36,7 @@ def open_device() -> Device:
     try:
         import pycuda.driver
     except ModuleNotFoundError as error:
-        remedy = "pip install 'rtseg[tensorrt]', or 'rtseg[rtx]'"
+        remedy = "pip install 'rtseg[cuda]' (wants a C++ compiler and the headers of CUDA)"
         raise BackendUnavailable(f"backend 'tensorrt' needs {error.name!r}: {remedy}") from error
     except ImportError as error:
         raise BackendUnavailable(f"pycuda cannot be loaded ({error}): install it again for this driver") from error

@@ -14,6 +14,7 @@ import typer
 import rtseg
 from rtseg.cli import (
     average,
+    background,
     bench,
     build_engine,
     calibrate,
@@ -53,6 +54,7 @@ app.command("verify")(verify.verify)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.command("models")(models.models)
+app.command("background")(background.background)
 app.command("label")(label.label)
 app.add_typer(data.data, name="data")
 

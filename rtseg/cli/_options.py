@@ -9,7 +9,17 @@ import typer
 
 from rtseg.errors import OptionError
 
-__all__ = ["BACKEND", "DEVICE", "MODEL", "PRECISION", "PREPROCESS", "SIZE", "parse_numbers", "parse_range", "parse_size"]
+__all__ = [
+    "BACKEND",
+    "DEVICE",
+    "MODEL",
+    "PRECISION",
+    "PREPROCESS",
+    "SIZE",
+    "parse_numbers",
+    "parse_range",
+    "parse_size",
+]
 
 _PANEL = "What labels it"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, SIZE, parse_size
+from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, PREPROCESS, SIZE, parse_size
 
 __all__ = ["stream"]
 
@@ -21,8 +21,8 @@ def stream(
         "demo",
         "--source",
         "-s",
-        help="A video file or URL, camera:0, demo or demo:SECONDS; of pictures a folder, a glob, frame_%05d.png, "
-        "paths.txt, or a URL of them (s3://, zip://, https://host/*.png ..).",
+        help="A video file or URL, camera:0, demo or demo:SECONDS, fringes:SECONDS; of pictures a folder, a glob, "
+        "frame_%05d.png, paths.txt, or a URL of them (s3://, zip://, https://host/*.png ..).",
         rich_help_panel=_WHAT,
     ),
     model: str = MODEL,
@@ -30,6 +30,14 @@ def stream(
     precision: str = PRECISION,
     device: str = DEVICE,
     size: str = SIZE,
+    preprocess: str = PREPROCESS,
+    preset: str = typer.Option(
+        "",
+        help="fringes: what 3072x3072 interferograms want. Unless given, the source is fringes:2, which is drawn, the "
+        "size 1024x1024, the steps resize, background and CLAHE; the background is made of the source, into "
+        "<source name>-background.png, or taken from there.",
+        rich_help_panel=_WHAT,
+    ),
     start: float = typer.Option(0.0, help="Skip so many seconds.", rich_help_panel=_WHAT),
     duration: float | None = typer.Option(
         None, help="Length of the part to read, in seconds; --loop repeats it.", rich_help_panel=_WHAT
@@ -110,6 +118,8 @@ def stream(
     a run in good order.
     """
     from rtseg.live import run_to_the_end
+    from rtseg.preprocess import parse_steps
+    from rtseg.presets import apply_preset
     from rtseg.sources import SourceOptions
     from rtseg.sources.reading import ReadOptions
     from rtseg.stream import StreamOptions
@@ -121,6 +131,7 @@ def stream(
         precision=precision,
         device=device,
         size=parse_size(size) if size else None,
+        preprocess=parse_steps(preprocess),
         part=SourceOptions(
             start_s=start,
             duration_s=duration,
@@ -152,4 +163,6 @@ def stream(
         hide=tuple(hide),
         drop=drop,
     )
+    if preset:
+        options = apply_preset(preset, options, lambda line: None if quiet else print(line, flush=True))
     raise typer.Exit(run_to_the_end(options, quiet=quiet))

@@ -14,6 +14,7 @@ All lengths are shares of the side, so that a smaller ``size`` shows the same su
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from rtseg.datasets._splits import SPLITS
 from rtseg.errors import OptionError
 from rtseg.frame import Labels, Picture
 
-__all__ = ["BUMP_WAVES", "CLASSES", "PALETTE", "Fringes", "draw_interferogram"]
+__all__ = ["BUMP_WAVES", "CLASSES", "PALETTE", "Exposure", "Fringes", "draw_interferogram", "expose_surface"]
 
 CLASSES = ("Outside", "Fringes", "Scratch", "Dig", "Dust", "Bump")
 """Outside of the surface; the surface; a groove; a pit; dirt on it; a smooth hill or hollow."""
@@ -80,13 +81,38 @@ class Fringes(Dataset):
 
 def draw_interferogram(size: tuple[int, int], seed: tuple[int, ...]) -> tuple[NDArray[np.uint8], Labels]:
     """Grey values, uint8 (H, W), and class ids, uint8 (H, W), of the surface that ``seed`` stands for."""
-    scene = _Scene(size, np.random.default_rng(seed))
-    scene.add_bumps()
-    scene.add_instrument_rings()
-    scene.add_digs()
-    scene.add_scratches()
-    scene.add_dust()
+    scene = _Scene.of(size, seed)
     return scene.expose(), scene.labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Exposure:
+    """What the camera sees of one surface while its distance from the flat changes, noise left out.
+
+    With the distance the phase of all fringes changes alike: I = A + B cos(phi + p), which is
+    A + B cos(phi) cos(p) - B sin(phi) sin(p) (phase shifting: Malacara, "Optical Shop Testing", chapter 14). The mean
+    over a whole period is A.
+    """
+
+    steady: _Field
+    """A, in grey values, float32 (H, W)."""
+    cosine: _Field
+    """B cos(phi), in grey values, float32 (H, W)."""
+    sine: _Field
+    """B sin(phi), in grey values, float32 (H, W)."""
+    labels: Labels
+    """Class ids, uint8 (H, W); the same at every distance."""
+
+    def at(self, phase: float) -> _Field:
+        """Grey values, float32 (H, W), where the phase has grown by ``phase`` radians."""
+        image = cv2.addWeighted(self.cosine, np.cos(phase), self.sine, -np.sin(phase), 0)
+        return np.asarray(cv2.add(image, self.steady, dst=image), dtype=np.float32)
+
+
+def expose_surface(size: tuple[int, int], seed: tuple[int, ...]) -> Exposure:
+    """The surface that ``seed`` stands for, see ``draw_interferogram``, while its distance changes."""
+    scene = _Scene.of(size, seed)
+    return Exposure(*scene.expose_parts(), scene.labels)
 
 
 class _Scene:
@@ -109,6 +135,17 @@ class _Scene:
         self.light = self._illumination()
         self.contrast: _Field = self._noise(3, float(rng.uniform(0.01, 0.06))) + np.float32(rng.uniform(0.6, 0.85))
         self.labels: Labels = np.full(size, _FRINGES, np.uint8)
+
+    @classmethod
+    def of(cls, size: tuple[int, int], seed: tuple[int, ...]) -> _Scene:
+        """The surface that ``seed`` stands for, with all its defects."""
+        scene = cls(size, np.random.default_rng(seed))
+        scene.add_bumps()
+        scene.add_instrument_rings()
+        scene.add_digs()
+        scene.add_scratches()
+        scene.add_dust()
+        return scene
 
     def add_bumps(self) -> None:
         """Smooth hills and hollows: the profile (1 - r^2)^2 over an ellipse bends the fringes."""
@@ -186,16 +223,28 @@ class _Scene:
         image += 1
         image *= self.light
         image *= self._speckle()
+        image *= self._edge()
+        image += self.rng.uniform(2, 9) * (1 + 0.3 * self.across)
+        image += self.rng.standard_normal(self.size, np.float32) * np.float32(self.rng.uniform(0.8, 2.5))
+        return np.clip(image, 0, 255).astype(np.uint8)
+
+    def expose_parts(self) -> tuple[_Field, _Field, _Field]:
+        """What stays and what swings with the distance, see ``Exposure``; ``labels`` are complete afterwards."""
+        light = self.light * self._speckle()
+        light *= self._edge()
+        cosine, sine = cv2.polarToCart(light * self.contrast, self.waves * np.float32(2 * np.pi))
+        steady = light + (self.rng.uniform(2, 9) * (1 + 0.3 * self.across)).astype(np.float32)
+        return steady, np.asarray(cosine, dtype=np.float32), np.asarray(sine, dtype=np.float32)
+
+    def _edge(self) -> _Field:
+        """Factors 0 to 1 at the edge of the surface; what lies outside is labelled so."""
         distance = np.sqrt(self.squared)
         # From 1 to 0 within two pixels at the edge; a bevel, one hundredth wide, is darker.
         edge = np.clip((self.radius - distance) * (self.side / 4) + 0.5, 0, 1)
         if self.hole:
             edge *= np.clip((distance - self.hole) * (self.side / 4) + 0.5, 0, 1)
-        image *= edge * (0.55 + 0.45 * np.clip((self.radius - distance) * 100, 0, 1))
-        image += self.rng.uniform(2, 9) * (1 + 0.3 * self.across)
-        image += self.rng.standard_normal(self.size, np.float32) * np.float32(self.rng.uniform(0.8, 2.5))
         self.labels[(distance > self.radius) | (distance < self.hole)] = _OUTSIDE
-        return np.clip(image, 0, 255).astype(np.uint8)
+        return np.asarray(edge * (0.55 + 0.45 * np.clip((self.radius - distance) * 100, 0, 1)), dtype=np.float32)
 
     def _figure(self) -> _Field:
         """Height of the whole surface in fringes."""

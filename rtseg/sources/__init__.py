@@ -224,6 +224,7 @@ _IMAGES = ("rtseg.sources._images", "ImagesSource")
 _WORDS = {
     "camera": ("rtseg.sources._camera", "CameraSource"),
     "demo": ("rtseg.sources._synthetic", "StreetSource"),
+    "fringes": ("rtseg.sources._fringes", "FringesSource"),
 }
 _URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp", "rtp")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
@@ -240,10 +241,10 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
 
     Args:
         where: a video file; an http, https, rtsp, rtmp, srt, tcp, udp or rtp URL; ``camera:0`` or
-            ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``. Of pictures: one; a
-            folder; a glob; a numbered sequence as ``frame_%05d.png``; a list, ``paths.txt`` or ``@FILE``, with a path
-            or URL on each line; and the first four behind a URL that fsspec reads, as ``s3://bucket/folder``,
-            ``zip://*.png::file.zip`` or ``https://host/*.png``.
+            ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``; ``fringes`` or
+            ``fringes:SECONDS``. Of pictures: one; a folder; a glob; a numbered sequence as ``frame_%05d.png``; a list,
+            ``paths.txt`` or ``@FILE``, with a path or URL on each line; and the first four behind a URL that fsspec
+            reads, as ``s3://bucket/folder``, ``zip://*.png::file.zip`` or ``https://host/*.png``.
         options: which part to read; all of it unless given.
 
     Raises:

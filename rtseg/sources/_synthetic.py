@@ -12,12 +12,12 @@ from rtseg.frame import Frame, Labels
 from rtseg.sources import Source, SourceOptions
 from rtseg.sources._street import Street
 
-__all__ = ["FPS", "Street", "StreetSource"]
+__all__ = ["FPS", "Street", "StreetSource", "parse_where"]
 
 FPS = 25.0
 """Frames of a second of the street."""
 
-_WHERE = re.compile(r"demo(?::(?P<seconds>[^@]+)?(?:@(?P<width>\d{1,5})x(?P<height>\d{1,5}))?(?<!:))?", re.IGNORECASE)
+_REST = r"(?::(?P<seconds>[^@]+)?(?:@(?P<width>\d{1,5})x(?P<height>\d{1,5}))?(?<!:))?"
 _SIDES = (64, 8192)
 """Least and greatest width and height, in pixels."""
 
@@ -35,7 +35,7 @@ class StreetSource(Source):
         super().__init__("demo", options)
         self.live = False
         self.fps = FPS
-        seconds, size = _parse(where)
+        seconds, size = parse_where(where, "demo", (540, 960), _SIDES)
         if seconds is not None:
             self.frame_count = math.ceil(seconds * FPS - 1e-6)
         self.street = Street(size)
@@ -60,10 +60,25 @@ class StreetSource(Source):
             index += 1
 
 
-def _parse(where: str) -> tuple[float | None, tuple[int, int]]:
-    """Seconds (None: endless) and size (H, W) in ``where``."""
-    hint = "write demo, demo:SECONDS or demo:SECONDS@WIDTHxHEIGHT, for example demo:10 or demo:10@960x540"
-    match = _WHERE.fullmatch(where.strip())
+def parse_where(
+    where: str, word: str, size: tuple[int, int], sides: tuple[int, int]
+) -> tuple[float | None, tuple[int, int]]:
+    """Seconds (None: endless) and size (H, W) in ``WORD:SECONDS@WxH``.
+
+    Args:
+        where: the text.
+        word: what it begins with.
+        size: what it is to be where it is not said.
+        sides: least and greatest width and height, in pixels.
+
+    Raises:
+        OptionError: the text is not of that form.
+    """
+    hint = (
+        f"write {word}, {word}:SECONDS or {word}:SECONDS@WIDTHxHEIGHT, for example {word}:10 or "
+        f"{word}:10@{size[1]}x{size[0]}"
+    )
+    match = re.fullmatch(word + _REST, where.strip(), re.IGNORECASE)
     if match is None:
         raise OptionError(f"cannot understand the source {where!r}: {hint}")
     seconds: float | None = None
@@ -74,9 +89,8 @@ def _parse(where: str) -> tuple[float | None, tuple[int, int]]:
             raise OptionError(f"{match['seconds']!r} in {where!r} is not a number of seconds: {hint}") from error
         if not 0 < seconds < math.inf:
             raise OptionError(f"the seconds in {where!r} must be a number above 0: {hint}")
-    size = (540, 960)
     if match["width"] is not None:
         size = (int(match["height"]), int(match["width"]))
-        if not (_SIDES[0] <= min(size) and max(size) <= _SIDES[1]):
-            raise OptionError(f"width and height in {where!r} must lie within {_SIDES[0]}..{_SIDES[1]}: {hint}")
+        if not (sides[0] <= min(size) and max(size) <= sides[1]):
+            raise OptionError(f"width and height in {where!r} must lie within {sides[0]}..{sides[1]}: {hint}")
     return seconds, size

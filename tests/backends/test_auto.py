@@ -107,16 +107,16 @@ class TestWithAGpu:
             assert blues_in(backend.infer(frames_of(5))) == [5]
         assert not machine.left()
 
-    @pytest.mark.parametrize("package", ["pycuda", "tensorrt_rtx"])
+    @pytest.mark.parametrize(("package", "extra"), [("pycuda", "cuda"), ("tensorrt_rtx", "rtx")])
     def test_a_package_that_is_missing_is_told_with_the_command_that_brings_it(
-        self, machine: Machine, blue: ModelFile, package: str
+        self, machine: Machine, blue: ModelFile, package: str, extra: str
     ) -> None:
         write_engine(blue)
         with missing(package):
             choice = choose(blue.path, BackendOptions())
         assert choice.name == "openvino"
         assert package in choice.notice
-        assert "pip install 'rtseg[rtx]'" in choice.notice
+        assert f"pip install 'rtseg[{extra}]'" in choice.notice
 
     @pytest.mark.parametrize("command", ["predict", "stream"])
     def test_the_commands_say_that_the_gpu_stays_idle(

@@ -355,7 +355,7 @@ class TestEngines:
         engine = write_engine(blue)
         with (
             missing("pycuda"),
-            pytest.raises(BackendUnavailable, match=r"needs 'pycuda': pip install 'rtseg\[tensorrt\]'"),
+            pytest.raises(BackendUnavailable, match=r"needs 'pycuda': pip install 'rtseg\[cuda\]'"),
         ):
             opened(engine)
 
