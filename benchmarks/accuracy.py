@@ -176,7 +176,7 @@ def tables(results: dict[str, Any]) -> str:
         rows = [(task, row) for task, row in rows if task.table == table]
         if not rows:
             continue
-        head = "| run | epochs | minutes | mIoU % | pixel accuracy % | date |"
+        head = "| run | epoch kept | minutes | mIoU % | pixel accuracy % | date |"
         lines = [f"### {title}", "", head, "| --- " * 6 + "|"]
         lines += [
             f"| {task.name} | {row['epochs']} | {row['minutes']:.1f} | {100 * row['miou']:.1f} "
