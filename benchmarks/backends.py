@@ -11,8 +11,9 @@
 - mIoU: on the validation split of CamVid, at the model's own size (another size is another score)
 
 Each row has a process of its own. All rows of one model, size and batch are alive at once and measured in turn, so that
-what the machine does meanwhile meets them all; each is compared with eager torch in fp32 on the same device, round by
-round. Frames are noise: what they show takes no other time. A row that fails says why.
+what the machine does meanwhile meets them all; each is compared with torch in fp32 on the same device, round by
+round: eager on a CPU; on a GPU the torch backend replays CUDA graphs, and is the harder to beat. Frames are noise: what
+they show takes no other time. A row that fails says why.
 """
 
 from __future__ import annotations
