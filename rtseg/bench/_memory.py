@@ -14,6 +14,8 @@ from rtseg.sources.reading import ReadOptions
 __all__ = ["Memory", "memory_of_reading"]
 
 _LOOK_S = 0.5
+_LOOKS = 120
+"""Most of them: a minute. What a reader still takes then is in the peak all the same."""
 _STEADY = 1.005
 """Resident memory that grows by less between two looks grows no more."""
 
@@ -60,9 +62,12 @@ def _read(folder: Path, reading: ReadOptions) -> Memory:
 
 def _wait_until_steady() -> None:
     resident_mb = 0.0
-    while _status_mb("VmRSS") > _STEADY * resident_mb:
-        resident_mb = _status_mb("VmRSS")
-        time.sleep(_LOOK_S)
+    for _ in range(_LOOKS):
+        now_mb = _status_mb("VmRSS")
+        if now_mb <= _STEADY * resident_mb:
+            return
+        resident_mb = now_mb
+        time.sleep(_LOOK_S)  # nothing tells of memory that has stopped growing: it has to be looked at
 
 
 def _status_mb(field: str) -> float:
