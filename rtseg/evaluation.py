@@ -8,9 +8,11 @@ from typing import Any, Self
 
 from rtseg.backends import open_backend, read_spec
 from rtseg.datasets import open_dataset
+from rtseg.datasets.ahead import Reader
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
+from rtseg.sources.reading import ReadOptions
 from rtseg.training.boundary import TOLERANCE, Boundary
 from rtseg.training.evaluate import judge, total
 from rtseg.training.flicker import Flicker
@@ -23,7 +25,8 @@ __all__ = ["Evaluation"]
 class Evaluation:
     """One model, one data set, one backend, opened and checked.
 
-    ``preprocess`` are steps in place of those that the model file names, see ``rtseg.preprocess``.
+    ``preprocess`` are steps in place of those that the model file names, see ``rtseg.preprocess``. ``reading``
+    says how the files of the data are read.
 
     Raises:
         RtsegError: the model, the data or the backend cannot be used.
@@ -37,8 +40,10 @@ class Evaluation:
         split: str,
         *,
         preprocess: tuple[str, ...] | None = None,
+        reading: ReadOptions | None = None,
         **backend_options: Any,
     ) -> None:
+        self._reader = Reader(reading)
         path = find_model(model)
         self.dataset = open_dataset(data, split, channels=read_spec(path).channels)
         self._backend = open_backend(backend_options.pop("backend", "auto"), path, **backend_options)
@@ -76,7 +81,7 @@ class Evaluation:
 
         confusion, boundary, flicker = Confusion(len(spec.classes)), Boundary(len(spec.classes)), Flicker()
         pictures = 0
-        for judged in judge(label, self.dataset, places, self._backend.reset):
+        for judged in judge(label, self.dataset, places, self._backend.reset, self._reader):
             confusion.add(judged.labels, judged.truth)
             boundary.add(judged.labels, judged.truth)
             flicker.add(judged.labels, judged.truth, follows=judged.follows)

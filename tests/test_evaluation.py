@@ -8,7 +8,7 @@ import pytest
 from doubles import FakeBackend, blue_graph, wide_spec
 
 from rtseg.camvid import CLASSES
-from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets import Dataset, Read, open_dataset
 from rtseg.errors import DatasetError, OptionError
 from rtseg.evaluation import Evaluation
 from rtseg.frame import Labels, Picture
@@ -85,7 +85,7 @@ class Blues(Dataset):
     def __len__(self) -> int:
         return 5
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         truth = np.zeros((8, 12), np.uint8)
         truth[:, 6:] = 1
         truth[:2, :2] = VOID

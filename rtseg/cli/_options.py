@@ -11,17 +11,24 @@ from rtseg.errors import OptionError
 
 __all__ = [
     "BACKEND",
+    "CACHE_GB",
     "DEVICE",
+    "FILES",
     "MODEL",
     "PRECISION",
+    "PREFETCH_MB",
     "PREPROCESS",
     "SIZE",
+    "SSD_CACHE",
+    "STORAGE",
+    "STORAGE_TIMEOUT",
     "parse_numbers",
     "parse_range",
     "parse_size",
 ]
 
 _PANEL = "What labels it"
+FILES = "How files are read"
 
 MODEL: Any = typer.Option(
     "icnet-camvid",
@@ -52,6 +59,21 @@ PREPROCESS: Any = typer.Option(
     help="Steps in place of those that the model file names, e.g. resize,background:FILE,clahe:clip=2,tiles=8; "
     "resize alone: no other step.",
     rich_help_panel=_PANEL,
+)
+
+PREFETCH_MB: Any = typer.Option(256, help="Bound of what is read and decoded ahead.", rich_help_panel=FILES)
+STORAGE: Any = typer.Option(
+    "auto",
+    help="hdd: one file after the other, also for mounts of other machines. ssd: many at once. auto: what the kernel "
+    "knows of the disk, else what the first files show.",
+    rich_help_panel=FILES,
+)
+SSD_CACHE: Any = typer.Option(
+    None, help="Folder on an SSD for copies of what is read: the next pass takes them.", rich_help_panel=FILES
+)
+CACHE_GB: Any = typer.Option(20.0, help="Bound of that folder.", rich_help_panel=FILES)
+STORAGE_TIMEOUT: Any = typer.Option(
+    20.0, help="Longest wait, in seconds, for storage that gives no data.", rich_help_panel=FILES
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import PREPROCESS
+from rtseg.cli._options import CACHE_GB, PREFETCH_MB, PREPROCESS, SSD_CACHE, STORAGE, STORAGE_TIMEOUT
 
 __all__ = ["calibrate"]
 
@@ -23,6 +23,11 @@ def calibrate(
         None, help="KIND:PATH of the pictures that judge; some of --data that are not recorded on unless given."
     ),
     preprocess: str = PREPROCESS,
+    storage: str = STORAGE,
+    prefetch_mb: int = PREFETCH_MB,
+    ssd_cache: Path | None = SSD_CACHE,
+    cache_gb: float = CACHE_GB,
+    storage_timeout: float = STORAGE_TIMEOUT,
 ) -> None:
     """Record activation ranges for --precision int8, and prove them.
 
@@ -35,9 +40,17 @@ def calibrate(
     from rtseg.deploy.calibrate import CalibrateOptions
     from rtseg.deploy.calibrate import calibrate as run
     from rtseg.preprocess import parse_steps
+    from rtseg.sources.reading import ReadOptions
 
     steps = parse_steps(preprocess)
-    options = CalibrateOptions(model, data, split, method, frames, output, save_model, verify_data, steps)
+    reading = ReadOptions(
+        storage=storage,
+        prefetch_mb=prefetch_mb,
+        ssd_cache=ssd_cache,
+        cache_gb=cache_gb,
+        timeout_s=storage_timeout,
+    )
+    options = CalibrateOptions(model, data, split, method, frames, output, save_model, verify_data, steps, reading)
     console = Console(markup=False, emoji=False, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("loading")

@@ -7,7 +7,20 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, PREPROCESS, SIZE, parse_size
+from rtseg.cli._options import (
+    BACKEND,
+    CACHE_GB,
+    DEVICE,
+    MODEL,
+    PRECISION,
+    PREFETCH_MB,
+    PREPROCESS,
+    SIZE,
+    SSD_CACHE,
+    STORAGE,
+    STORAGE_TIMEOUT,
+    parse_size,
+)
 
 __all__ = ["evaluate"]
 
@@ -21,6 +34,11 @@ def evaluate(
     device: str = DEVICE,
     size: str = SIZE,
     preprocess: str = PREPROCESS,
+    storage: str = STORAGE,
+    prefetch_mb: int = PREFETCH_MB,
+    ssd_cache: Path | None = SSD_CACHE,
+    cache_gb: float = CACHE_GB,
+    storage_timeout: float = STORAGE_TIMEOUT,
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures."),
     confusion: list[Path] = typer.Option(
         [], help="File for the confusion matrix: .csv (pixels) or .png (a heat map); may be repeated."
@@ -41,6 +59,7 @@ def evaluate(
     from rtseg.files import write_text
     from rtseg.preprocess import parse_steps
     from rtseg.sinks._part import check_writable
+    from rtseg.sources.reading import ReadOptions
 
     if output is not None:
         check_writable(output, f"--output {output}")
@@ -58,6 +77,13 @@ def evaluate(
         precision=precision,
         device=device,
         size=wanted,
+        reading=ReadOptions(
+            storage=storage,
+            prefetch_mb=prefetch_mb,
+            ssd_cache=ssd_cache,
+            cache_gb=cache_gb,
+            timeout_s=storage_timeout,
+        ),
     )
     with opened as evaluation:
         if evaluation.notice:

@@ -6,14 +6,27 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, PREPROCESS, SIZE, parse_size
+from rtseg.cli._options import (
+    BACKEND,
+    CACHE_GB,
+    DEVICE,
+    FILES,
+    MODEL,
+    PRECISION,
+    PREFETCH_MB,
+    PREPROCESS,
+    SIZE,
+    SSD_CACHE,
+    STORAGE,
+    STORAGE_TIMEOUT,
+    parse_size,
+)
 
 __all__ = ["stream"]
 
 _WHAT = "What to segment"
 _RESULT = "Where the result goes"
 _LOOK = "How it is drawn"
-_FILES = "How picture files are read"
 
 
 def stream(
@@ -82,33 +95,24 @@ def stream(
         False, "--contours/--no-contours", help="Lines between classes.", rich_help_panel=_LOOK
     ),
     hide: list[str] = typer.Option([], help="A class that is not drawn; may be repeated.", rich_help_panel=_LOOK),
-    decoder: str = typer.Option("cv2", help="cv2, pil, turbojpeg or torchvision.", rich_help_panel=_FILES),
-    prefetch_mb: int = typer.Option(256, help="Bound of what is read and decoded ahead.", rich_help_panel=_FILES),
-    storage: str = typer.Option(
-        "auto",
-        help="hdd: one file after the other, also for mounts of other machines. ssd: many at once. auto: what the "
-        "kernel knows of the disk, else what the first files show.",
-        rich_help_panel=_FILES,
-    ),
-    ssd_cache: Path | None = typer.Option(
-        None, help="Folder on an SSD for copies of what is read: the next pass takes them.", rich_help_panel=_FILES
-    ),
-    cache_gb: float = typer.Option(20.0, help="Bound of that folder.", rich_help_panel=_FILES),
+    decoder: str = typer.Option("cv2", help="cv2, pil, turbojpeg or torchvision.", rich_help_panel=FILES),
+    prefetch_mb: int = PREFETCH_MB,
+    storage: str = STORAGE,
+    ssd_cache: Path | None = SSD_CACHE,
+    cache_gb: float = CACHE_GB,
     on_error: str = typer.Option(
         "skip",
         help="skip: leave out pictures that cannot be used, and name them. stop: end at the first, or at one of "
         "another size.",
-        rich_help_panel=_FILES,
+        rich_help_panel=FILES,
     ),
-    storage_timeout: float = typer.Option(
-        20.0, help="Longest wait, in seconds, for storage that gives no data.", rich_help_panel=_FILES
-    ),
-    max_pixels: int = typer.Option(2**27, help="Pictures of more pixels are refused.", rich_help_panel=_FILES),
+    storage_timeout: float = STORAGE_TIMEOUT,
+    max_pixels: int = typer.Option(2**27, help="Pictures of more pixels are refused.", rich_help_panel=FILES),
     reduce: bool = typer.Option(
         False,
         "--reduce",
         help="Decode JPEGs at 1/2, 1/4 or 1/8 where the model's input is smaller by that; results shrink with them.",
-        rich_help_panel=_FILES,
+        rich_help_panel=FILES,
     ),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RESULT),
 ) -> None:

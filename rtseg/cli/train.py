@@ -6,7 +6,16 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import parse_numbers, parse_range, parse_size
+from rtseg.cli._options import (
+    CACHE_GB,
+    PREFETCH_MB,
+    SSD_CACHE,
+    STORAGE,
+    STORAGE_TIMEOUT,
+    parse_numbers,
+    parse_range,
+    parse_size,
+)
 
 __all__ = ["train"]
 
@@ -75,6 +84,11 @@ def train(
     seed: int = typer.Option(0, rich_help_panel=_RECIPE),
     workers: int = typer.Option(2, help="Processes that load and augment.", rich_help_panel=_MACHINE),
     device: str = typer.Option("auto", help="auto, cpu or cuda.", rich_help_panel=_MACHINE),
+    storage: str = STORAGE,
+    prefetch_mb: int = PREFETCH_MB,
+    ssd_cache: Path | None = SSD_CACHE,
+    cache_gb: float = CACHE_GB,
+    storage_timeout: float = STORAGE_TIMEOUT,
     resume: bool = typer.Option(False, "--resume", help="Go on from the last checkpoint in the run folder."),
 ) -> None:
     """Train a network; the best and the last state are kept in the run folder.
@@ -83,6 +97,7 @@ def train(
     """
     from rtseg.errors import MissingExtra
     from rtseg.preprocess import parse_steps
+    from rtseg.sources.reading import ReadOptions
     from rtseg.training._augmentation import Augmentation
     from rtseg.training.options import TrainOptions
 
@@ -115,6 +130,13 @@ def train(
         eval_every=eval_every,
         seed=seed,
         workers=workers,
+        reading=ReadOptions(
+            storage=storage,
+            prefetch_mb=prefetch_mb,
+            ssd_cache=ssd_cache,
+            cache_gb=cache_gb,
+            timeout_s=storage_timeout,
+        ),
         device=device,
         resume=resume,
     )

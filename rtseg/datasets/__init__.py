@@ -10,7 +10,10 @@ from pathlib import Path
 from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Labels, Picture
 
-__all__ = ["Dataset", "open_dataset"]
+__all__ = ["Dataset", "Read", "open_dataset"]
+
+Read = Callable[[Path], bytes]
+"""The content of a file; raises OSError as ``Path.read_bytes`` does."""
 
 
 class Dataset(ABC):
@@ -33,12 +36,13 @@ class Dataset(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         """Picture and labels at ``index``: uint8 (H, W, ``channels``), BGR for 3, and uint8 (H, W), 255 where void.
 
         Args:
             index: 0 .. len - 1.
             epoch: data made on the fly differ from epoch to epoch; files do not.
+            read: asked for each of ``files``, which may have been read ahead.
 
         Raises:
             DatasetError: a file is missing, cannot be read, has too few channels, or does not fit its partner.
@@ -55,14 +59,23 @@ class Dataset(ABC):
         """
         return None
 
-    def clip(self, index: int, epoch: int, length: int) -> list[tuple[Picture, Labels]]:
-        """What a sequence model is trained on: ``length`` labelled pictures, oldest first, last the one at ``index``.
+    def clip(self, index: int, epoch: int, length: int, read: Read = Path.read_bytes) -> list[tuple[Picture, Labels]]:
+        """What a sequence model is trained on: labelled pictures, oldest first, as many as ``clip_places`` names.
 
-        They are the frames before it in its video, as the data set has them; before the first one, and for a single
-        picture, time stands still. A picture that comes more than once is the same array: do not write to it.
+        A picture that comes more than once is the same array: do not write to it.
 
         Raises:
             DatasetError: as of ``load``.
+        """
+        places = self.clip_places(index, length)
+        loaded = {place: self.load(place, epoch, read) for place in dict.fromkeys(places)}
+        return [loaded[place] for place in places]
+
+    def clip_places(self, index: int, length: int) -> list[int]:
+        """Where the ``length`` pictures of a clip are whose last one is at ``index``.
+
+        They are the frames before it in its video, as the data set has them; before the first one, and for a single
+        picture, time stands still.
         """
         places = [index]
         video = self.sequence(index)
@@ -70,8 +83,7 @@ class Dataset(ABC):
             first = places[0]
             goes_back = video is not None and first > 0 and self.sequence(first - 1) == video
             places.insert(0, first - 1 if goes_back else first)
-        loaded = {place: self.load(place, epoch) for place in dict.fromkeys(places)}
-        return [loaded[place] for place in places]
+        return places
 
     def title(self, index: int) -> str:
         """What a message calls the picture at ``index``: its path, where it has one."""

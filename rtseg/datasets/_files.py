@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.datasets._masks import read_mask
 from rtseg.datasets._table import MaskTable
 from rtseg.errors import DatasetError
@@ -44,11 +44,11 @@ class PairedFiles(Dataset):
         """See ``Dataset.files``."""
         return self.pairs[index].picture, self.pairs[index].mask
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         pair = self.pairs[index]
-        picture = read_picture(pair.picture, self.channels)
-        labels = self.table(pair.mask).labels(read_mask(pair.mask), pair.mask)
+        picture = read_picture(pair.picture, self.channels, read)
+        labels = self.table(pair.mask).labels(read_mask(pair.mask, read), pair.mask)
         if labels.shape == picture.shape[:2]:
             return picture, labels
         (height, width), (mask_height, mask_width) = picture.shape[:2], labels.shape
@@ -66,14 +66,14 @@ class PairedFiles(Dataset):
         """How the file ``mask`` is to be read."""
 
 
-def read_picture(path: Path, channels: int = 3) -> Picture:
+def read_picture(path: Path, channels: int = 3, read: Read = Path.read_bytes) -> Picture:
     """The picture in ``path``, uint8 (H, W, channels), BGR for 3; see ``decode_picture``.
 
     Raises:
         DatasetError: it is missing or damaged, or holds no plane beside the colours where one is wanted.
     """
     try:
-        return decode_picture(path.read_bytes(), channels)
+        return decode_picture(read(path), channels)
     except OSError as error:
         raise DatasetError(f"cannot read the picture {path}: {error.strerror}") from error
     except PictureError as error:

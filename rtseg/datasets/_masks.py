@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg._cv2 import cv2
+from rtseg.datasets import Read
 from rtseg.errors import DatasetError
 
 __all__ = ["StoredMask", "pack", "read_mask"]
@@ -44,8 +45,8 @@ def pack(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return np.asarray(red << 16 | green << 8 | blue, dtype=np.uint32)
 
 
-def read_mask(path: Path) -> StoredMask:
-    """Read a mask.
+def read_mask(path: Path, read: Read = Path.read_bytes) -> StoredMask:
+    """The mask in ``path``, whose content ``read`` gives.
 
     Raises:
         DatasetError: it is missing, damaged, or of a kind that keeps no exact values.
@@ -53,7 +54,7 @@ def read_mask(path: Path) -> StoredMask:
     Source: PNG specification, third edition, sections 5 (chunks, CRC) and 11.2.1 (IHDR).
     """
     try:
-        data = path.read_bytes()
+        data = read(path)
     except OSError as error:
         raise DatasetError(f"cannot read the mask {path}: {error.strerror}") from error
     if data.startswith(_JPEG):

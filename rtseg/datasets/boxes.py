@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.datasets._arguments import parse_arguments
 from rtseg.datasets._files import list_pictures, read_picture
 from rtseg.datasets._splits import choose
@@ -119,10 +119,10 @@ class Boxes(Dataset):
         """See ``Dataset.files``."""
         return (self.folder / self._names[index],)
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         name = self._names[index]
-        picture = read_picture(self.folder / name, self.channels)
+        picture = read_picture(self.folder / name, self.channels, read)
         return picture, box_mask(self._drawn[name], picture, self.folder / name)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rtseg._cv2 import cv2
 from rtseg.camvid import CLASSES, PALETTE
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.datasets._arguments import parse_arguments
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
@@ -42,7 +42,7 @@ class CamVid(Dataset):
         if not listing.is_file():
             raise DatasetError(f"no {listing}: --data camvid:FOLDER wants the folder that holds train.txt and val.txt")
         lines = [line.split() for line in listing.read_text(errors="replace").splitlines() if line.strip()]
-        if not lines or any(len(pair) != 2 for pair in lines):
+        if not lines or any(len(pair) != 2 or "\0" in "".join(pair) for pair in lines):
             raise DatasetError(f"{listing} must name a picture and its labels on every line")
         self._pairs = [(self._locate(picture), self._locate(labels)) for picture, labels in lines]
         self.name = f"CamVid {split} ({len(self._pairs)} pictures)"
@@ -66,11 +66,11 @@ class CamVid(Dataset):
         """See ``Dataset.files``."""
         return self._pairs[index]
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         picture_path, labels_path = self._pairs[index]
-        picture = _imread(picture_path, cv2.IMREAD_COLOR)
-        stored = _imread(labels_path, cv2.IMREAD_UNCHANGED)
+        picture = _decoded(picture_path, cv2.IMREAD_COLOR, read)
+        stored = _decoded(labels_path, cv2.IMREAD_UNCHANGED, read)
         if stored.dtype != np.uint8:
             raise DatasetError(f"{labels_path} is {stored.dtype}: CamVid's labels are 8-bit class ids")
         if stored.shape != picture.shape[:2]:
@@ -82,8 +82,13 @@ class CamVid(Dataset):
         return np.asarray(picture, dtype=np.uint8), labels
 
 
-def _imread(path: Path, flags: int) -> NDArray[Any]:
-    array = cv2.imread(str(path), flags)
+def _decoded(path: Path, flags: int, read: Read) -> NDArray[Any]:
+    advice = "fetch CamVid again, or take the line out of the list"
+    try:
+        data = read(path)
+    except OSError as error:
+        raise DatasetError(f"cannot read {path} ({error.strerror}): {advice}") from error
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if array is None:
-        raise DatasetError(f"cannot read {path}: fetch CamVid again, or take the line out of the list")
+        raise DatasetError(f"{path} is no picture, or damaged: {advice}")
     return array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets.ahead import Reader
 from rtseg.errors import DatasetError
 from rtseg.spec import VOID
 
@@ -111,23 +113,23 @@ def _check_split(
     pictures_with: NDArray[np.int64] = np.zeros(VOID + 1, np.int64)
     sizes: set[tuple[int, int]] = set()
     read = 0
-    for place in track(range(len(dataset)), split):
-        try:
-            picture, labels = dataset.load(place)
-        except DatasetError as error:
-            problems.append(str(error))
-            continue
-        read += 1
-        sizes.add((labels.shape[0], labels.shape[1]))
-        counts = np.bincount(labels.ravel(), minlength=VOID + 1)
-        pixels += counts
-        pictures_with += counts > 0
-        if counts[VOID] == labels.size:
-            problems.append(f"{dataset.title(place)} teaches nothing: every pixel of its mask is void")
-        content = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
-        other, title = seen.setdefault(content, (split, dataset.title(place)))
-        if other != split:
-            problems.append(f"{dataset.title(place)} in {split} is the same picture as {title} in {other}")
+    with closing(Reader().attempt(dataset, track(range(len(dataset)), split))) as attempts:
+        for place, loaded in attempts:
+            if isinstance(loaded, DatasetError):
+                problems.append(str(loaded))
+                continue
+            _, picture, labels = loaded
+            read += 1
+            sizes.add((labels.shape[0], labels.shape[1]))
+            counts = np.bincount(labels.ravel(), minlength=VOID + 1)
+            pixels += counts
+            pictures_with += counts > 0
+            if counts[VOID] == labels.size:
+                problems.append(f"{dataset.title(place)} teaches nothing: every pixel of its mask is void")
+            content = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
+            other, title = seen.setdefault(content, (split, dataset.title(place)))
+            if other != split:
+                problems.append(f"{dataset.title(place)} in {split} is the same picture as {title} in {other}")
     absent = [f"{name} ({class_id})" for class_id, name in enumerate(dataset.classes) if not pixels[class_id]]
     if absent and read:
         problems.append(f"no pixel of {split} has the class {', '.join(absent)}")

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtseg._cv2 import cv2
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.datasets._arguments import parse_arguments
 from rtseg.datasets._splits import SPLITS
 from rtseg.errors import OptionError
@@ -73,7 +74,7 @@ class Fringes(Dataset):
     def __len__(self) -> int:
         return self._frames
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         """See ``Dataset.load``. The picture is grey, stored as BGR."""
         grey, labels = draw_interferogram(self._size, (self._split, self._seed, epoch, index))
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8), labels

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from rtseg.camvid import CLASSES, PALETTE
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.datasets._arguments import parse_arguments
 from rtseg.errors import OptionError
 from rtseg.frame import Labels, Picture
@@ -42,11 +44,11 @@ class SyntheticStreet(Dataset):
     def __len__(self) -> int:
         return self._frames
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
         return self.clip(index, epoch, 1)[0]
 
-    def clip(self, index: int, epoch: int, length: int) -> list[tuple[Picture, Labels]]:
+    def clip(self, index: int, epoch: int, length: int, read: Read = Path.read_bytes) -> list[tuple[Picture, Labels]]:
         """See ``Dataset.clip``: the same street at so many moments, ten a second."""
         from rtseg.sources._street import Street
 

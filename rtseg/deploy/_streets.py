@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.frame import Labels, Picture
 from rtseg.sources._street import Street
 from rtseg.spec import VOID, ModelSpec
@@ -28,7 +30,7 @@ class UnlabelledStreets(Dataset):
     def __len__(self) -> int:
         return _STREETS * _MOMENTS
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         """See ``Dataset.load``; every label is void."""
         street, moment = divmod(index, _MOMENTS)
         picture, labels = Street(_SIZE, seed=street).render(_BEGIN_S * (street + 1) + moment / _FPS)

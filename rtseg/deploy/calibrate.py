@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rtseg.backends import Backend, BackendOptions
-from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets import Dataset, Read, open_dataset
+from rtseg.datasets.ahead import Reader
 from rtseg.deploy.calibration import Ranges, default_output, write_ranges
 from rtseg.deploy.graph import is_quantised
 from rtseg.deploy.quantize import METHODS, quantize, record, refuse_sequence
@@ -18,6 +20,7 @@ from rtseg.files import write_bytes
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import Prepare, override_steps, preprocess_notice
 from rtseg.sinks._part import check_folder_writable
+from rtseg.sources.reading import ReadOptions
 from rtseg.spec import ModelFile, file_sha256, load_model, write_spec
 from rtseg.weights import find_model
 
@@ -59,6 +62,8 @@ class CalibrateOptions:
     """``KIND:PATH`` of the pictures that judge, of ``split`` as well; pictures of ``data`` held out unless given."""
     preprocess: tuple[str, ...] | None = None
     """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    """How the files of the data are read; see ``rtseg.datasets.ahead.Reader``."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -102,6 +107,7 @@ def calibrate(
         ProofError: too much accuracy is lost whatever is left in float; nothing was written.
         SinkError: a file cannot be written.
     """
+    reader = Reader(options.reading)
     own = load_model(find_model(options.model))
     _check_model(own)
     model = replace(own, spec=override_steps(own.spec, options.preprocess))
@@ -116,8 +122,9 @@ def calibrate(
     if len(recorded) < options.frames:
         tell(f"there are only {recorded.name} to record on, fewer than --frames {options.frames}: all are used")
     prepare = Prepare(model.spec)
-    frames = (prepare(recorded.load(place)[0]) for place in range(len(recorded)))
-    tensors = record(model, frames, options.method, lambda done: observe("recording ranges", done, len(recorded)))
+    with closing(reader.load(recorded, range(len(recorded)))) as loaded:
+        frames = (prepare(picture) for _, picture, _ in loaded)
+        tensors = record(model, frames, options.method, lambda done: observe("recording ranges", done, len(recorded)))
     ranges = Ranges(
         model=model.spec.name,
         model_sha256=file_sha256(model.path),
@@ -126,7 +133,7 @@ def calibrate(
         frames=len(recorded),
         tensors=tensors,
     )
-    ranges, verdict = _prove(model, ranges, judging, observe, tell)
+    ranges, verdict = _prove(model, ranges, judging, reader, observe, tell)
     if options.save_model is not None:
         options.save_model.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(options.save_model, quantize(model, ranges).graph.SerializeToString())
@@ -154,9 +161,13 @@ class _Part(Dataset):
     def __len__(self) -> int:
         return len(self._places)
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         """See ``Dataset.load``."""
-        return self._whole.load(self._places[index], epoch)
+        return self._whole.load(self._places[index], epoch, read)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """See ``Dataset.files``."""
+        return self._whole.files(self._places[index])
 
     def title(self, index: int) -> str:
         """See ``Dataset.title``."""
@@ -180,20 +191,26 @@ def _parts(model: ModelFile, options: CalibrateOptions) -> tuple[Dataset, Datase
 
 
 def _prove(
-    model: ModelFile, ranges: Ranges, judging: Dataset, observe: Observe, tell: Callable[[str], None]
+    model: ModelFile,
+    ranges: Ranges,
+    judging: Dataset,
+    reader: Reader,
+    observe: Observe,
+    tell: Callable[[str], None],
 ) -> tuple[Ranges, Verdict]:
     """Judge the quantised graph, and leave the worst of it in float until it passes."""
-    verdict = _judge(model, ranges, judging, observe)
+    verdict = _judge(model, ranges, judging, reader, observe)
     if verdict.passed:
         return replace(ranges, verdict=verdict.to_dict()), verdict
     tell(f"all in INT8 {verdict.reasons[0]}: looking for what to leave in float")
     prepare = Prepare(model.spec)
     chosen = [place * len(judging) // _SEARCH_FRAMES for place in range(min(_SEARCH_FRAMES, len(judging)))]
-    pictures = [prepare(judging.load(place)[0]) for place in chosen]
+    with closing(reader.load(judging, chosen)) as loaded:
+        pictures = [prepare(picture) for _, picture, _ in loaded]
     ranked = find_kept(model, ranges, pictures, lambda done, total: observe("leaving one out", done, total))
     for kept in ranked[:_MOST_KEPT]:
         ranges = replace(ranges, kept=(*ranges.kept, kept))
-        verdict = _judge(model, ranges, judging, observe)
+        verdict = _judge(model, ranges, judging, reader, observe)
         tell(f"{', '.join(kept.nodes)} in float: mIoU {-(verdict.drop or 0):+z.2f} points")
         if verdict.passed:
             return replace(ranges, verdict=verdict.to_dict()), verdict
@@ -203,7 +220,7 @@ def _prove(
     )
 
 
-def _judge(model: ModelFile, ranges: Ranges, judging: Dataset, observe: Observe) -> Verdict:
+def _judge(model: ModelFile, ranges: Ranges, judging: Dataset, reader: Reader, observe: Observe) -> Verdict:
     with _opened(model, "fp32", ranges) as reference, _opened(quantize(model, ranges), "int8", ranges) as candidate:
         return verify(
             reference,
@@ -212,6 +229,7 @@ def _judge(model: ModelFile, ranges: Ranges, judging: Dataset, observe: Observe)
             BUDGETS["int8"],
             observe=lambda done, total: observe("judging", done, total),
             judged_by=f"the graph on the CPU by OpenVINO {candidate.version}",
+            reader=reader,
         )
 
 

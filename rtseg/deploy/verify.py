@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from rtseg.backends import Backend
 from rtseg.camvid import CLASSES
 from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets.ahead import Reader, load_ahead
 from rtseg.deploy._streets import UnlabelledStreets
 from rtseg.deploy._worst import WorstPictures
 from rtseg.errors import DatasetError, ModelError, OptionError
@@ -155,6 +157,7 @@ def verify(
     worst: Path | None = None,
     frames: int | None = None,
     judged_by: str = "",
+    reader: Reader | None = None,
     observe: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verdict:
     """Label the same pictures with both, and judge the candidate by a budget.
@@ -170,6 +173,7 @@ def verify(
         budget: what may be lost, see ``BUDGETS``.
         worst: folder for drawings of the pictures that agree least; it is made.
         frames: how many pictures, spread evenly over the data (for a sequence model the first ones); all unless given.
+        reader: how files are read; as usual unless given.
         judged_by: the verdict's words for what computes the candidate; what the backend says unless given.
         observe: called after every picture with how many are done, and of how many.
 
@@ -192,19 +196,19 @@ def verify(
         raise DatasetError(f"{data.name} holds no picture: give other --data")
     equal = pixels = 0
     before: int | None = None
-    for done, place in enumerate(places, start=1):
-        picture, truth = data.load(place)
-        labels: list[Labels] = []
-        for backend, prepare, confusion in zip(both, prepares, confusions, strict=True):
-            if not follows(data, before, place):
-                backend.reset()
-            labels.append(backend.infer(prepare(picture)[None])[0].copy())
-            confusion.add(resize_labels(labels[-1], (truth.shape[0], truth.shape[1])), truth)
-        same = int(np.count_nonzero(labels[0] == labels[1]))
-        equal, pixels = equal + same, pixels + labels[0].size
-        pictures.add(Path(data.title(place)).name, same / labels[0].size, picture, labels[0], labels[1])
-        before = place
-        observe(done, len(places))
+    with closing(load_ahead(data, places, reader=reader)) as loaded:
+        for done, (place, picture, truth) in enumerate(loaded, start=1):
+            labels: list[Labels] = []
+            for backend, prepare, confusion in zip(both, prepares, confusions, strict=True):
+                if not follows(data, before, place):
+                    backend.reset()
+                labels.append(backend.infer(prepare(picture)[None])[0].copy())
+                confusion.add(resize_labels(labels[-1], (truth.shape[0], truth.shape[1])), truth)
+            same = int(np.count_nonzero(labels[0] == labels[1]))
+            equal, pixels = equal + same, pixels + labels[0].size
+            pictures.add(Path(data.title(place)).name, same / labels[0].size, picture, labels[0], labels[1])
+            before = place
+            observe(done, len(places))
     if worst is not None:
         pictures.write(worst)
     iou = _iou_of_both(confusions, spec.classes)

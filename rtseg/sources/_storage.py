@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-__all__ = ["KINDS", "Storage", "find_storage"]
+__all__ = ["KINDS", "Storage", "find_storage", "slowest"]
 
 KINDS = ("ssd", "hdd", "network", "memory", "unknown")
 """``ssd``: no moving part. ``hdd``: a disk that turns and seeks. ``network``: a mount of another machine. ``memory``:
@@ -40,6 +40,8 @@ class Storage:
     """One of ``KINDS``."""
     why: str
     """How that is known, in a few words: ``sda turns, ext4 on /data``."""
+    device: str | None = field(default=None, compare=False)
+    """``major:minor`` of the mount, as ``st_dev`` of its files; None where no mount is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ def find_storage(path: str | Path, *, root: Path = Path("/")) -> Storage:
         mounts = _mounts((root / "proc/self/mountinfo").read_text())
     except OSError:
         return Storage("unknown", "the system has no /proc/self/mountinfo")
-    return _of_path(os.path.realpath(path), mounts, root, _DEEPEST)
+    real = os.path.realpath(path)
+    mount = _mount_of(real, mounts)
+    return replace(_of_path(real, mounts, root, _DEEPEST), device=mount.device if mount else None)
 
 
 def _mounts(text: str) -> list[_Mount]:
@@ -76,12 +80,17 @@ def _mounts(text: str) -> list[_Mount]:
     return found
 
 
-def _of_path(path: str, mounts: Sequence[_Mount], root: Path, depth: int) -> Storage:
+def _mount_of(path: str, mounts: Sequence[_Mount]) -> _Mount | None:
     covering = [mount for mount in mounts if f"{path}/".startswith(mount.point.rstrip("/") + "/")]
-    if not covering or depth == 0:
-        return Storage("unknown", f"no mount is known for {path}")
     # Of mounts on one point the last one covers the others.
-    mount = max(enumerate(covering), key=lambda place: (len(place[1].point), place[0]))[1]
+    found = max(enumerate(covering), key=lambda place: (len(place[1].point), place[0]), default=None)
+    return found[1] if found else None
+
+
+def _of_path(path: str, mounts: Sequence[_Mount], root: Path, depth: int) -> Storage:
+    mount = _mount_of(path, mounts)
+    if mount is None or depth == 0:
+        return Storage("unknown", f"no mount is known for {path}")
     where = f"{mount.kind} on {mount.point}"
     if _NETWORK.fullmatch(mount.kind):
         return Storage("network", where)
@@ -104,7 +113,7 @@ def _of_layers(mount: _Mount, mounts: Sequence[_Mount], root: Path, depth: int) 
     found = [_of_path(place, own, root, depth - 1) for place in places if (root / place.lstrip("/")).exists()]
     if not found:
         return Storage("unknown", f"overlay on {mount.point}, whose layers cannot be seen from here")
-    below = _slowest(found)
+    below = slowest(found)
     return Storage(below.kind, f"{below.why}, under overlay on {mount.point}")
 
 
@@ -125,7 +134,7 @@ def _of_device(device: Path, mounts: Sequence[_Mount], root: Path, depth: int) -
         device = device.parent
     parts = sorted((device / "slaves").iterdir()) if (device / "slaves").is_dir() else []
     if parts:
-        below = _slowest([_of_device(part.resolve(), mounts, root, depth - 1) for part in parts])
+        below = slowest([_of_device(part.resolve(), mounts, root, depth - 1) for part in parts])
         return Storage(below.kind, f"{below.why}, under {device.name}")
     backing = _text(device / "loop/backing_file")
     if backing:
@@ -150,7 +159,8 @@ def _of_disk(disk: Path) -> Storage:
     return Storage("hdd", f"{name} turns")
 
 
-def _slowest(found: Sequence[Storage]) -> Storage:
+def slowest(found: Sequence[Storage]) -> Storage:
+    """The one that must be spared most: what lies on several is read as if all of it lay there."""
     return min(found, key=lambda storage: _SLOWEST_FIRST.index(storage.kind))
 
 

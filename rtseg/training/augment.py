@@ -5,27 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset as TorchDataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name that every torch program uses
 
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
+from rtseg.datasets.ahead import Example
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import resize_labels
 from rtseg.spec import VOID
 from rtseg.training._augmentation import Augmentation
 
-__all__ = ["Augmentation", "RandomViews"]
+__all__ = ["Augmentation", "Frames", "RandomViews"]
 
 _GREY = 124
+Frames = list[tuple[Picture, Labels]]
+"""The labelled pictures of a view: one, or those of a clip, oldest first."""
 
 
-class RandomViews(TorchDataset[tuple[Tensor, Tensor]]):
+class RandomViews:
     """Random views of several data sets, one of each picture an epoch.
 
     What a view looks like depends on the seed, the epoch and its place alone, not on the worker that makes it:
@@ -66,13 +69,32 @@ class RandomViews(TorchDataset[tuple[Tensor, Tensor]]):
         return len(self._items)
 
     def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
+        """``view`` of the frames at ``place``, read here and now."""
+        return self.view(place, self.example(place).make(Path.read_bytes))
+
+    def origins(self) -> tuple[Path, ...]:
+        """The files of one picture of each data set."""
+        return tuple(path for dataset, index in self._items if index == 0 for path in dataset.files(0))
+
+    def example(self, place: int) -> Example[Frames]:
+        """What ``view`` makes the view at ``place`` of, to be read ahead."""
+        dataset, index = self._items[place]
+        epoch, clip = self.epoch, self._clip
+        places = dataset.clip_places(index, clip)
+        files = tuple(path for one in dict.fromkeys(places) for path in dataset.files(one))
+
+        def load(read: Read) -> Frames:
+            return dataset.clip(index, epoch, clip, read) if clip > 1 else [dataset.load(index, epoch, read)]
+
+        return Example(dataset.title(index), files, load)
+
+    def view(self, place: int, frames: Frames) -> tuple[Tensor, Tensor]:
         """Picture uint8 (C, h, w) and labels int64 (h, w) at ``place``, (clip, C, h, w) and (clip, h, w) of a clip.
 
-        Colours are RGB; further planes of the picture follow them.
+        Colours are RGB; further planes of the picture follow them. torch's own random numbers are used and restored:
+        to be called by one thread at a time.
         """
-        dataset, index = self._items[place]
         several = self._clip > 1
-        frames = dataset.clip(index, self.epoch, self._clip) if several else [dataset.load(index, self.epoch)]
         pairs = [self._tensors(*frame) for frame in frames]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash((self._seed, self.epoch, place)) & 0x7FFF_FFFF)

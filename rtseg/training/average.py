@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import CheckpointError, DatasetError, OptionError
@@ -25,6 +24,7 @@ from rtseg.sinks._part import check_writable
 from rtseg.spec import ModelSpec
 from rtseg.training._augmentation import Augmentation
 from rtseg.training.augment import RandomViews
+from rtseg.training.batches import load_batches
 from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint, unwrapped
 from rtseg.training.metrics import Scores
 from rtseg.training.processes import find_device
@@ -165,7 +165,11 @@ def _restore_statistics(network: Network, dataset: Dataset, spec: ModelSpec, bat
     )
     network.train()
     device = next(network.parameters()).device
-    for pictures, _ in DataLoader(views, batch_size=batch, shuffle=True, drop_last=len(views) >= batch):
+    order = torch.randperm(len(views)).tolist()
+    whole = max(1, len(views) // batch)
+    for pictures, _ in load_batches(
+        views, [order[step * batch : (step + 1) * batch] for step in range(whole)], workers=0
+    ):
         _look(network, pictures.to(device))
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from rtseg.datasets import Dataset
-from rtseg.datasets.ahead import load_ahead
+from rtseg.datasets.ahead import Reader, load_ahead
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.preprocess import resize_labels
@@ -33,6 +33,7 @@ def judge(
     dataset: Dataset,
     places: Iterable[int] | None = None,
     reset: Callable[[], None] | None = None,
+    reader: Reader | None = None,
 ) -> Iterator[Judged]:
     """Label the pictures of a data set, one after the other, for whatever is to be measured.
 
@@ -43,12 +44,13 @@ def judge(
         places: which pictures; all unless given (a progress bar wraps them).
         reset: called before every picture that is not the next frame of a video, for labels that hang on the frames
             before.
+        reader: how files are read; as usual unless given.
 
     Raises:
         DatasetError: a file of the data set cannot be used.
     """
     before: int | None = None
-    with closing(load_ahead(dataset, range(len(dataset)) if places is None else places)) as loaded:
+    with closing(load_ahead(dataset, range(len(dataset)) if places is None else places, reader=reader)) as loaded:
         for place, picture, truth in loaded:
             is_next = follows(dataset, before, place)
             if reset is not None and not is_next:
@@ -75,6 +77,7 @@ def evaluate(
     dataset: Dataset,
     places: Iterable[int] | None = None,
     reset: Callable[[], None] | None = None,
+    reader: Reader | None = None,
 ) -> Scores:
     """Scores over a data set, every picture judged at the size of its truth; arguments and errors as of ``judge``.
 
@@ -82,7 +85,7 @@ def evaluate(
         DatasetError: no pixel of the data set is labelled.
     """
     confusion = Confusion(len(dataset.classes))
-    for judged in judge(label, dataset, places, reset):
+    for judged in judge(label, dataset, places, reset, reader):
         confusion.add(judged.labels, judged.truth)
     return total(confusion, dataset)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from rtseg.datasets import Dataset
+from rtseg.datasets.ahead import load_ahead
 from rtseg.errors import SinkError
 from rtseg.overlay import Overlay, OverlayOptions
 from rtseg.pictures import to_bgr
@@ -126,14 +127,15 @@ class Journal:
             self._show(epoch, label, dataset, spec, overlay)
 
     def _show(self, epoch: int, label: NetworkLabels, dataset: Dataset, spec: ModelSpec, overlay: Overlay) -> None:
-        for place in np.linspace(0, len(dataset) - 1, min(_EXAMPLES, len(dataset)), dtype=int).tolist():
-            picture, truth = dataset.load(place)
-            small = resize(np.ascontiguousarray(to_bgr(picture)), spec.size)
-            label.reset()
-            pairs = (resize_labels(truth, spec.size), resize_labels(label(picture), spec.size))
-            painted = [overlay.draw(small, labels).copy() for labels in pairs]
-            rgb = np.ascontiguousarray(np.concatenate(painted, axis=1)[..., ::-1])
-            self._board.add_image(f"val/{place}", torch.from_numpy(rgb), epoch, dataformats="HWC")
+        places = np.linspace(0, len(dataset) - 1, min(_EXAMPLES, len(dataset)), dtype=int).tolist()
+        with closing(load_ahead(dataset, places)) as loaded:
+            for place, picture, truth in loaded:
+                small = resize(np.ascontiguousarray(to_bgr(picture)), spec.size)
+                label.reset()
+                pairs = (resize_labels(truth, spec.size), resize_labels(label(picture), spec.size))
+                painted = [overlay.draw(small, labels).copy() for labels in pairs]
+                rgb = np.ascontiguousarray(np.concatenate(painted, axis=1)[..., ::-1])
+                self._board.add_image(f"val/{place}", torch.from_numpy(rgb), epoch, dataformats="HWC")
         self._board.flush()
 
     def __enter__(self) -> Self:

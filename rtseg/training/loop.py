@@ -15,18 +15,17 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, default_collate
-from torch.utils.data import Dataset as TorchDataset
 
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.datasets.ahead import load_ahead
-from rtseg.errors import DatasetError, OptionError, RtsegError, SinkError, TrainingError
+from rtseg.datasets.ahead import Reader, load_ahead
+from rtseg.errors import DatasetError, OptionError, SinkError, TrainingError
 from rtseg.models import channels_of, create_model
 from rtseg.models._network import Network
 from rtseg.pictures import picture_channels
 from rtseg.preprocess import Prepare
 from rtseg.spec import ModelSpec
 from rtseg.training.augment import RandomViews
+from rtseg.training.batches import load_batches
 from rtseg.training.checkpoint import BEST, LAST, begin_with, load_checkpoint, save_checkpoint
 from rtseg.training.journal import Journal
 from rtseg.training.losses import class_weights, make_loss
@@ -41,8 +40,6 @@ from rtseg.training.validation import NetworkLabels, autocast, validate
 __all__ = ["train"]
 
 _GRADIENT_NORM = 5.0
-_Item = tuple[Tensor, Tensor] | RtsegError
-_Batch = list[Tensor] | RtsegError
 _NAMED = 3
 """Pictures of a batch that an error names."""
 
@@ -82,6 +79,7 @@ class _Setting:
     views: RandomViews
     validation: Dataset
     data: dict[str, Any]
+    reader: Reader
 
     @property
     def steps_per_epoch(self) -> int:
@@ -98,11 +96,13 @@ def _train(options: TrainOptions, processes: Processes, console: Console) -> Sco
     views = _open_views(options, datasets, spec, clip=options.clip if network.recurrent else 1)
     if len(views) < options.batch:
         raise DatasetError(f"{len(views)} training pictures are fewer than --batch {options.batch}")
-    setting = _Setting(options, processes, spec, views, validation, described(datasets, validation))
+    reader = Reader(options.reading)
+    setting = _Setting(options, processes, spec, views, validation, described(datasets, validation), reader)
 
     network = network.to(processes.device).to(memory_format=torch.channels_last)
     run = new_run(network, options)
-    objective = _objective(network, options, _class_weights(options, datasets, validation, processes), processes)
+    weights = _class_weights(datasets, setting)
+    objective = _objective(network, options, weights, processes)
     if options.resume:
         restore(run, options, setting.data)
     with _journal(run, setting, console) as journal:
@@ -135,14 +135,20 @@ def _train_epoch(run: Run, objective: nn.Module, setting: _Setting, journal: Jou
     options, views = setting.options, setting.views
     views.epoch = run.epoch
     batches = _batches(setting)
-    steps: Iterable[_Batch] = _loader(setting, batches)
+    # What is random within a step (dropout) hangs on the epoch alone, so that a resumed run goes on exactly.
+    torch.manual_seed(_epoch_seed(setting) * setting.processes.count + setting.processes.rank)
+    steps: Iterable[list[Tensor]] = load_batches(
+        views,
+        batches,
+        workers=options.workers,
+        reader=setting.reader,
+        pin_memory=setting.processes.device.type == "cuda",
+    )
     if journal is not None:
         steps = journal.counted(f"epoch {run.epoch + 1}", steps, len(batches))
     losses = []
     per_epoch = setting.steps_per_epoch
     for number, (places, batch) in enumerate(zip(batches, steps, strict=True)):
-        if isinstance(batch, RtsegError):
-            raise batch
         rate = options.lr * learning_rate(
             options.schedule, run.epoch * per_epoch + number, options.epochs * per_epoch, per_epoch
         )
@@ -165,7 +171,7 @@ def _validate_and_save(run: Run, setting: _Setting, label: NetworkLabels) -> Sco
     if run.epoch % options.eval_every and run.epoch != options.epochs:
         save_checkpoint(options.output / LAST, full_state(run, options, setting.data))
         return None
-    result = validate(label, setting.validation)
+    result = validate(label, setting.validation, setting.reader)
     if result.miou > run.best_miou:
         run.best_miou = result.miou
         save_checkpoint(options.output / BEST, public_state(run, options, setting.data, result))
@@ -235,22 +241,23 @@ def _open_views(options: TrainOptions, datasets: list[Dataset], spec: ModelSpec,
     )
 
 
-def _class_weights(options: TrainOptions, datasets: list[Dataset], validation: Dataset, processes: Processes) -> Tensor:
+def _class_weights(datasets: list[Dataset], setting: _Setting) -> Tensor:
     """The weights; on the way every picture and mask is read once, so that a bad one is told before any training."""
+    processes, validation = setting.processes, setting.validation
     counts = None
     if processes.first:
-        counts = _count_pixels(datasets)
-        if not _count_pixels([validation]).any():
+        counts = _count_pixels(datasets, setting.reader)
+        if not _count_pixels([validation], setting.reader).any():
             raise DatasetError(f"no pixel of {validation.name} is labelled: every label is void")
-    return class_weights(processes.from_first(counts), options.class_weights).to(processes.device)
+    return class_weights(processes.from_first(counts), setting.options.class_weights).to(processes.device)
 
 
-def _count_pixels(datasets: list[Dataset]) -> NDArray[np.int64]:
+def _count_pixels(datasets: list[Dataset], reader: Reader) -> NDArray[np.int64]:
     """Pixels of each class, and labelled pixels of all pictures in which it occurs: int64 (2, C)."""
     classes = len(datasets[0].classes)
     counts = np.zeros((2, classes), dtype=np.int64)
     for dataset in datasets:
-        with closing(load_ahead(dataset, range(len(dataset)))) as loaded:
+        with closing(load_ahead(dataset, range(len(dataset)), reader=reader)) as loaded:
             for _, _, labels in loaded:
                 found = np.bincount(labels.ravel(), minlength=256)[:classes]
                 counts += np.stack((found, (found > 0) * found.sum()))
@@ -291,48 +298,6 @@ def _batches(setting: _Setting) -> list[list[int]]:
     begin = setting.processes.rank * share
     order = torch.randperm(len(setting.views), generator=torch.Generator().manual_seed(_epoch_seed(setting))).tolist()
     return [order[step * size + begin : step * size + begin + share] for step in range(setting.steps_per_epoch)]
-
-
-class _Told(TorchDataset[_Item]):
-    """Views, or the error that one meets, as a value: raised in a worker it would come with the worker's traceback."""
-
-    def __init__(self, views: RandomViews) -> None:
-        self._views = views
-
-    def __getitem__(self, place: int) -> _Item:
-        try:
-            return self._views[place]
-        except RtsegError as error:
-            return error
-
-
-def _collate(items: list[_Item]) -> _Batch:
-    for item in items:
-        if isinstance(item, RtsegError):
-            return item
-    batch: _Batch = default_collate(items)
-    return batch
-
-
-def _loader(setting: _Setting, batches: list[list[int]]) -> DataLoader[_Item]:
-    processes, workers = setting.processes, setting.options.workers
-    # What is random within a step (dropout) hangs on the epoch alone, so that a resumed run goes on exactly.
-    torch.manual_seed(_epoch_seed(setting) * processes.count + processes.rank)
-    return DataLoader(
-        _Told(setting.views),
-        batch_sampler=batches,
-        collate_fn=_collate,
-        num_workers=workers,
-        worker_init_fn=_quiet_worker,
-        prefetch_factor=4 if workers else None,
-        pin_memory=processes.device.type == "cuda",
-    )
-
-
-def _quiet_worker(_: int) -> None:
-    from rtseg._cv2 import cv2
-
-    cv2.setNumThreads(0)
 
 
 def _step(run: Run, objective: nn.Module, batch: list[Tensor], rate: float, setting: _Setting) -> float:

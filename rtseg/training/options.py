@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rtseg.errors import OptionError
+from rtseg.sources.reading import ReadOptions
 from rtseg.training._augmentation import Augmentation
 from rtseg.training._loss_terms import parse_loss
 
@@ -77,6 +78,8 @@ class TrainOptions:
     seed: int = 0
     workers: int = 2
     """Processes that load and augment, beside each training process."""
+    reading: ReadOptions = field(default_factory=ReadOptions)
+    """How the files of the data are read: storage, cache, bounds; its other fields are of no meaning here."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     resume: bool = False

@@ -24,7 +24,7 @@ __all__ = ["Run", "described", "full_state", "new_run", "plain", "public_state",
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 _CHANGEABLE = ("epochs", "lr", "amp", "eval_every", "model", "channels", "pretrained")
 """Options that a run may go on with changed; what the network is, is compared by its architecture."""
-_PLACES = ("data", "val_data", "output", "init", "resume", "device", "workers")
+_PLACES = ("data", "val_data", "output", "init", "resume", "device", "workers", "reading")
 """Options about the machine that trained: no business of whoever uses the model."""
 
 
@@ -171,4 +171,7 @@ def _check_same_run(state: dict[str, Any], run: Run, options: TrainOptions, data
 
 def plain(options: TrainOptions) -> dict[str, Any]:
     """``options`` for JSON."""
-    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
+    return asdict(
+        options,
+        dict_factory=lambda pairs: {key: str(value) if isinstance(value, Path) else value for key, value in pairs},
+    )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rtseg.datasets import Dataset
+from rtseg.datasets.ahead import Reader
 from rtseg.frame import Labels, Picture
 from rtseg.models._labels import LabelNetwork
 from rtseg.models._network import Network
@@ -61,10 +62,10 @@ class NetworkLabels:
         return np.asarray(labels[0].cpu().numpy(), dtype=np.uint8)
 
 
-def validate(label: NetworkLabels, dataset: Dataset) -> Scores:
+def validate(label: NetworkLabels, dataset: Dataset, reader: Reader | None = None) -> Scores:
     """Scores over a data set, in its order; what a network remembers ends with each video.
 
     Raises:
         DatasetError: a file of the data set cannot be used, or no pixel of it is labelled.
     """
-    return evaluate(label, dataset, reset=label.reset)
+    return evaluate(label, dataset, reset=label.reset, reader=reader)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 from threading import get_ident
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from rtseg._cv2 import cv2
-from rtseg.datasets import Dataset, open_dataset
-from rtseg.datasets.ahead import load_ahead
+from rtseg.datasets import Dataset, Read, open_dataset
+from rtseg.datasets.ahead import Reader, load_ahead
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 from rtseg.sources.reading import ReadOptions
@@ -30,7 +31,7 @@ def pairs(tmp_path: Path) -> Dataset:
 @pytest.mark.parametrize("storage", ["ssd", "hdd", "auto"])
 def test_each_place_comes_in_its_turn_with_its_picture_and_labels(pairs: Dataset, storage: str) -> None:
     places = [7, 3, 3, 39, *range(20)]
-    loaded = list(load_ahead(pairs, places, options=ReadOptions(storage=storage)))
+    loaded = list(load_ahead(pairs, places, reader=Reader(ReadOptions(storage=storage))))
     assert [place for place, _, _ in loaded] == places
     for place, picture, labels in loaded:
         expected, truth = pairs.load(place)
@@ -73,7 +74,7 @@ def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
         def __len__(self) -> int:
             return 5
 
-        def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+        def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
             drawn.append((index, epoch, get_ident()))
             return np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
 
@@ -81,3 +82,59 @@ def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
     next(loaded)
     assert drawn == [(4, 3, get_ident())]
     assert [place for place, _, _ in loaded] == [2]
+
+
+def test_an_attempt_goes_on_behind_a_picture_that_cannot_be_used(pairs: Dataset) -> None:
+    pairs.files(3)[1].write_bytes(b"no mask")
+    outcomes = list(Reader().attempt(pairs, range(6)))
+    assert [place for place, _ in outcomes] == list(range(6))
+    assert [place for place, outcome in outcomes if isinstance(outcome, DatasetError)] == [3]
+    assert "3.png" in str(outcomes[3][1])
+
+
+def test_a_second_pass_takes_what_the_first_one_kept(pairs: Dataset, tmp_path: Path) -> None:
+    reader = Reader(ReadOptions(ssd_cache=tmp_path / "cache"))
+    first = list(load_ahead(pairs, range(40), reader=reader))
+    for place in range(40):  # the same names, sizes and times, and nothing in them
+        for path in pairs.files(place):
+            facts = path.stat()
+            path.write_bytes(bytes(facts.st_size))
+            os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    for one, other in zip(first, load_ahead(pairs, range(40), reader=reader), strict=True):
+        np.testing.assert_array_equal(one[1], other[1])
+        np.testing.assert_array_equal(one[2], other[2])
+
+
+class Turn:
+    """Counts who holds it."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.held = False
+
+    def __enter__(self) -> None:
+        assert not self.held
+        self.held = True
+        self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.held = False
+
+
+@pytest.mark.parametrize(("storage", "taken"), [("hdd", 20), ("ssd", 0)])
+def test_processes_take_turns_at_a_disk_that_turns_and_nowhere_else(pairs: Dataset, storage: str, taken: int) -> None:
+    turn = Turn()
+    assert len(list(Reader(ReadOptions(storage=storage)).split(2, turn).load(pairs, range(10)))) == 10
+    assert turn.taken == taken
+    assert not turn.held
+
+
+def test_a_data_set_asks_for_the_files_that_it_names_and_no_other(pairs: Dataset) -> None:
+    asked: list[Path] = []
+
+    def read(path: Path) -> bytes:
+        asked.append(path)
+        return path.read_bytes()
+
+    pairs.load(7, 0, read)
+    assert tuple(asked) == pairs.files(7)

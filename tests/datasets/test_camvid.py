@@ -75,8 +75,8 @@ def test_a_list_that_is_missing_or_malformed_is_named(tmp_path: Path, listing: s
 def test_a_list_that_is_no_text_is_a_dataset_error(tmp_path: Path) -> None:
     folder(tmp_path)
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00 \x80\x81\n")
-    with pytest.raises(DatasetError, match="cannot read"):
-        open_dataset(f"camvid:{tmp_path}", "train").load(0)
+    with pytest.raises(DatasetError, match="must name a picture and its labels on every line"):
+        open_dataset(f"camvid:{tmp_path}", "train")
 
 
 @pytest.mark.parametrize("name", ["train", "trainannot"])
@@ -87,7 +87,7 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, name: str, c
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises(DatasetError, match=f"cannot read {path}: fetch CamVid again"):
+    with pytest.raises(DatasetError, match=rf"{path}.*: fetch CamVid again, or take the line out"):
         open_dataset(f"camvid:{tmp_path}", "train").load(0)
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
 
@@ -20,7 +22,7 @@ class Album(Dataset):
     def __len__(self) -> int:
         return len(self._videos)
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         if not 0 <= index < len(self):
             raise DatasetError(f"there is no picture {index}")
         self.loaded.append(index)

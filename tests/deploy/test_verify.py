@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rtseg._cv2 import cv2
 from rtseg.backends import Ticket
 from rtseg.camvid import CLASSES, PALETTE
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.deploy.verify import BUDGETS, Budget, Verdict, proof_data, verify
 from rtseg.errors import DatasetError, ModelError, OptionError, SinkError
 from rtseg.frame import Labels, Picture
@@ -44,7 +44,7 @@ class Columns(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def load(self, index: int, epoch: int = 0) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
         self.loaded.append(index)
         truth = np.zeros((16, 24), np.uint8)
         truth[:, 12:] = 1

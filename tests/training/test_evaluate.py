@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg.datasets import Dataset
+from rtseg.datasets import Dataset, Read
 from rtseg.errors import DatasetError
 from rtseg.spec import VOID
 from rtseg.training.evaluate import evaluate, judge
@@ -25,7 +27,7 @@ class Squares(Dataset):
     def __len__(self) -> int:
         return 3
 
-    def load(self, index: int, epoch: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
         self.loaded.append(index)
         labels = np.full((8 + 4 * index, 12), index, np.uint8)
         picture = labels[..., None].repeat(3, 2)
@@ -33,7 +35,10 @@ class Squares(Dataset):
         return picture, labels if self.labelled else np.full_like(labels, VOID)
 
 
-def blue(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+Bytes = NDArray[np.uint8]
+
+
+def blue(picture: Bytes) -> Bytes:
     return picture[..., 0]
 
 
@@ -82,7 +87,7 @@ class Videos(Squares):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def load(self, index: int, epoch: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
         return super().load(index % 3)
 
     def sequence(self, index: int) -> str | None:
@@ -109,7 +114,7 @@ class TestVideos:
     def test_what_remembers_is_reset_before_every_picture_that_does_not_follow(self) -> None:
         said: list[str] = []
 
-        def label(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        def label(picture: Bytes) -> Bytes:
             said.append("label")
             return blue(picture)
 

@@ -28,6 +28,7 @@ from rtseg.models import create_model
 from rtseg.models._labels import LabelNetwork
 from rtseg.models.icnet import ICNet
 from rtseg.preprocess import resize
+from rtseg.sources.reading import ReadOptions
 from rtseg.training._augmentation import Augmentation
 from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint
 from rtseg.training.evaluate import evaluate
@@ -280,9 +281,23 @@ class TestBreaking:
         def lost(*_: object) -> None:
             raise DatasetError("cannot read a.png: it is gone")
 
-        monkeypatch.setattr("rtseg.training.augment.RandomViews.__getitem__", lost)
+        monkeypatch.setattr("rtseg.training.augment.RandomViews.view", lost)
         with pytest.raises(DatasetError, match=r"^cannot read a\.png: it is gone$"):
             train(options(tmp_path), quiet())
+
+    def test_files_are_read_through_the_cache_which_the_config_names(self, tmp_path: Path) -> None:
+        labelled = tmp_path / "labelled"
+        for name in ("pictures", "masks"):
+            (labelled / name).mkdir(parents=True)
+            for number in range(6):
+                noise = np.random.default_rng(number).integers(0, 2, SIZE, dtype=np.uint8)
+                assert cv2.imwrite(str(labelled / name / f"{number}.png"), noise)
+        data = f"pairs:{labelled}/pictures,{labelled}/masks,classes=a+b,val=[45]"
+        cache = tmp_path / "cache"
+        train(options(tmp_path / "run", data=(data,), epochs=1, reading=ReadOptions(ssd_cache=cache)), quiet())
+        assert len(list(cache.rglob("*.entry"))) == 12
+        assert json.loads((tmp_path / "run" / "config.json").read_text())["reading"]["ssd_cache"] == str(cache)
+        assert "reading" not in load_checkpoint(tmp_path / "run" / "best.safetensors")["recipe"]
 
     def test_a_full_disk_under_tensorboard_is_told_and_the_epoch_is_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
