@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -20,6 +20,8 @@ from rtseg.errors import RtsegError
 if TYPE_CHECKING:
     from rtseg.backends import Backend
 
+EAGER = "torch-eager"
+"""The side that is no backend of rtseg: torch on a GPU without CUDA graphs."""
 SLOWEST_S = 900.0
 """Longest wait for an answer of a row: what takes longer is called hung."""
 _PICTURES = 4
@@ -133,17 +135,13 @@ def _serve(pipe: Connection, case: dict[str, Any], side: dict[str, Any]) -> None
 @contextmanager
 def _opened(case: Case, side: Side) -> Iterator[tuple[Backend, Backend, dict[str, Any]]]:
     """The backend for many frames, the one for the next frame (often the same), and what is known of them."""
-    from rtseg import open_backend
     from rtseg.nvml import list_gpus
 
     on_gpu = side.device == "cuda"
     taken = list_gpus()[0].memory_used if on_gpu else 0
-    options: dict[str, Any] = {"size": case.size, "precision": side.precision, "device": side.device}
-    model: str | Path = case.model
-    if side.backend == "tensorrt":
-        model, options = _engine(case, side), {}
+    open_with = _opener(case, side)
     begun = time.perf_counter()
-    with open_backend(side.backend, model, hint="throughput", **options) as throughput:
+    with open_with("throughput") as throughput:
         loaded_s = time.perf_counter() - begun
         frames = _frames(throughput, case.batch)
         for _ in _labelled(throughput, frames, time.perf_counter() + 0.2, least=throughput.depth + 1):
@@ -159,9 +157,24 @@ def _opened(case: Case, side: Side) -> Iterator[tuple[Backend, Backend, dict[str
         if throughput.depth == 1:
             yield throughput, throughput, facts
             return
-        with open_backend(side.backend, model, hint="latency", **options) as latency:
+        with open_with("latency") as latency:
             latency.infer(frames[0])
             yield throughput, latency, facts
+
+
+def _opener(case: Case, side: Side) -> Callable[[str], Backend]:
+    """What opens the side with a hint; what is slow and no part of that is done before."""
+    from rtseg import open_backend
+
+    options: dict[str, Any] = {"size": case.size, "precision": side.precision, "device": side.device}
+    if side.backend == EAGER:
+        from _eager import EagerTorch
+
+        return lambda hint: EagerTorch(case.model, **options)
+    if side.backend == "tensorrt":
+        engine = _engine(case, side)
+        return lambda hint: open_backend(side.backend, engine, hint=hint)
+    return lambda hint: open_backend(side.backend, case.model, hint=hint, **options)
 
 
 def _engine(case: Case, side: Side) -> Path:

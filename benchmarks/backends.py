@@ -1,6 +1,7 @@
 """Every backend and precision that this machine has, on every bundled model: how fast, how large, how right.
 
     python benchmarks/backends.py [--camvid FOLDER]                all of it, about half an hour on two cores
+    python benchmarks/backends.py --sizes 1024x2048 --batches 4    these cases anew, what else is published stays
     python benchmarks/backends.py --models icnet-camvid --sizes 384x640 --batches 1 --draft
     python benchmarks/backends.py --table                          plot and page again, of the results
 
@@ -11,9 +12,13 @@
 - mIoU: on the validation split of CamVid, at the model's own size (another size is another score)
 
 Each row has a process of its own. All rows of one model, size and batch are alive at once and measured in turn, so that
-what the machine does meanwhile meets them all; each is compared with torch in fp32 on the same device, round by
-round: eager on a CPU; on a GPU the torch backend replays CUDA graphs, and is the harder to beat. Frames are noise: what
-they show takes no other time. A row that fails says why.
+what the machine does meanwhile meets them all; each is compared with eager torch in fp32 on the same device, round by
+round. On a GPU ``torch`` is the backend of rtseg, which replays CUDA graphs, and ``torch-eager`` launches one kernel
+after another; all times there end when the labels are in the machine's own memory, and the GPU has nothing left to do
+for them. Frames are noise: what they show takes no other time. A row that fails says why.
+
+A case (model, size, batch, CPU or GPU) that is measured again replaces the published one as a whole; all others stay,
+and each says which run it comes from.
 """
 
 from __future__ import annotations
@@ -21,15 +26,18 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import re
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import RESULTS, ROOT, machine, save, spread, versions
-from _rows import Case, Row, Side
+from _common import RESULTS, ROOT, commit, machine, spread, versions
+from _rows import EAGER, Case, Row, Side
+from _runs import EMPTY, merged, run_of, run_title
 
 SIDES = (
     Side("torch", "fp32", "cpu"),
@@ -39,13 +47,16 @@ SIDES = (
     Side("openvino", "fp32", "cpu"),
     Side("openvino", "bf16", "cpu"),
     Side("openvino", "int8", "cpu"),
+    Side(EAGER, "fp32", "cuda"),
+    Side(EAGER, "fp16", "cuda"),
     Side("torch", "fp32", "cuda"),
     Side("torch", "fp16", "cuda"),
     Side("tensorrt", "fp16", "cuda"),
     Side("tensorrt", "int8", "cuda"),
 )
-REFERENCE = "torch fp32"
-"""Of the CPU; on a GPU with `` cuda`` behind it."""
+REFERENCE = {"cpu": "torch fp32", "cuda": f"{EAGER} fp32 cuda"}
+"""The row that all others on a device are compared with."""
+PUBLISHED = RESULTS / "backends.json"
 SIZES = ("384x640", "512x1024", "1024x2048")
 PAGE = Path(__file__).parent / "backends.md"
 PLOT = ROOT / "docs" / "backends.png"
@@ -67,39 +78,55 @@ def main() -> None:
     )
     parser.add_argument("--camvid", type=Path, help="folder of CamVid; the mIoU is left out without it")
     parser.add_argument("--draft", action="store_true", help="print only, write nothing")
+    parser.add_argument(
+        "--output", type=Path, default=PUBLISHED, help="JSON that the cases go into; only the published one has a page"
+    )
     parser.add_argument("--table", action="store_true", help="measure nothing, draw the results again")
     options = parser.parse_args()
     if options.table:
-        publish(json.loads((RESULTS / "backends.json").read_text()))
+        publish(json.loads(PUBLISHED.read_text()))
         return
     sides = [side for side in present() if not options.backends or any(w in side.title for w in options.backends)]
-    facts: dict[str, Any] = {
-        "method": __doc__,
+    before = json.loads(options.output.read_text()) if options.output.exists() and not options.draft else EMPTY
+    run: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "load": os.getloadavg()[0],
+        "machine": machine(),
+        "versions": versions("torch", "onnxruntime", "tensorrt-rtx", "tensorrt", "pycuda"),
         "rounds": options.rounds,
         "seconds": options.seconds,
-        "versions": versions("torch", "onnxruntime", "tensorrt-rtx", "tensorrt", "pycuda"),
-        "rows": [],
-        "accuracy": [],
     }
+    rows: list[dict[str, Any]] = []
+    scores: list[dict[str, Any]] = []
     sizes = [tuple(int(side) for side in size.split("x")) for size in options.sizes]
     # The small ones first: what was found is kept where the large ones end the run.
     for size, batch, model in itertools.product(sizes, options.batches, options.models):
-        facts["rows"] += compare(Case(model, size, batch), sides, options.rounds, options.seconds)
+        rows += compare(Case(model, size, batch), sides, options.rounds, options.seconds)
         if not options.draft:
-            save("backends", facts)
+            write(options.output, merged(before, run, rows, scores))
     if options.camvid is not None:
-        facts["accuracy"] = [judge(model, side, options.camvid) for model in options.models for side in sides]
-    print(tables(facts))
+        judged = [side for side in sides if side.backend != EAGER]  # its labels are those of torch
+        scores = [judge(model, side, options.camvid) for model in options.models for side in judged]
+    print(tables(merged(EMPTY, run, rows, scores)))
     if not options.draft:
-        print(f"wrote {save('backends', facts)}")
-        publish({"machine": machine(), **facts})
+        facts = merged(before, run, rows, scores)
+        write(options.output, facts)
+        print(f"wrote {options.output}")
+        if options.output == PUBLISHED:
+            publish(facts)
+
+
+def write(path: Path, facts: dict[str, Any]) -> None:
+    """Write the results, with what they mean."""
+    path.write_text(json.dumps({"method": __doc__, **facts}, indent=2) + "\n")
 
 
 def present() -> list[Side]:
     """The sides whose packages, and GPU, are here."""
     from rtseg.trt import find_driver
 
-    packages = {"torch": ("torch",), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
+    packages = {"torch": ("torch",), EAGER: ("torch",), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
     has_gpu = find_driver() is not None
     runtimes = [name for name in ("tensorrt", "tensorrt-rtx") if is_installed(name)]
     found = []
@@ -138,8 +165,7 @@ def compare(case: Case, sides: list[Side], rounds: int, seconds: float) -> list[
             **row.facts,
         }
         if not row.failure:
-            reference = measured.get(REFERENCE + (" cuda" if row.side.device == "cuda" else ""))
-            facts |= figures(row, reference)
+            facts |= figures(row, measured.get(REFERENCE[row.side.device]))
         found.append(facts)
         rate = f"{facts['fps']['median']:.2f} fps" if not row.failure else row.failure
         print(f"{case.title}, {row.side.title}: {rate}", flush=True)
@@ -185,10 +211,10 @@ def publish(facts: dict[str, Any]) -> None:
 
 def tables(facts: dict[str, Any]) -> str:
     """All rows, a table for each model and size, in Markdown."""
-    found = machine() | facts.get("machine", {})
-    parts = [f"Machine: {found['processor']}, {found['cores']} cores. Versions: {listed(facts['versions'])}."]
+    parts = ["\n".join(f"- Run of {run_title(run)}: {where(run)}. {listed(run['versions'])}." for run in facts["runs"])]
     if facts["accuracy"]:
         parts.append(accuracy_table(facts["accuracy"]))
+        parts.append(f"From the {runs_of(facts, facts['accuracy'])}.")
     for (model, size, batch), rows in grouped(facts["rows"]).items():
         parts.append(f"### {model} at {size}, batches of {batch}")
         head = "| backend | latency p50 ms | p95 | p99 | fps | quartiles | x torch | memory MB | GPU MB |"
@@ -208,10 +234,21 @@ def tables(facts: dict[str, Any]) -> str:
             ]
             lines.append(f"| {' | '.join(cells)} |")
         parts.append("\n".join(lines))
+        parts.append(f"From the {runs_of(facts, rows)}.")
         failures = [f"- {row['row']}: {row['failure']}" for row in rows if row["failure"]]
         if failures:
             parts.append("\n".join(("Without a result:", "", *failures)))
     return "\n\n".join(parts)
+
+
+def runs_of(facts: dict[str, Any], entries: list[dict[str, Any]]) -> str:
+    """Where rows or scores come from, e.g. ``run of 2026-11-20T19:39:09+00:00, commit dedac4c, load 0.1 before it``."""
+    return " and the ".join(dict.fromkeys(f"run of {run_title(run_of(facts, entry))}" for entry in entries))
+
+
+def where(run: dict[str, Any]) -> str:
+    """The machine of a run in words."""
+    return f"{run['machine']['processor']}, {run['machine']['cores']} cores"
 
 
 def accuracy_table(found: list[dict[str, Any]]) -> str:
@@ -225,9 +262,10 @@ def accuracy_table(found: list[dict[str, Any]]) -> str:
 
 
 def grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
-    """Rows by model, size and batch, the models together."""
+    """Rows by model, size and batch, the models together, in the order of ``SIDES``."""
     found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: (row["model"], row["size"], row["batch"])):
+    titles = [side.title for side in SIDES]
+    for row in sorted(rows, key=lambda row: (row["model"], row["size"], row["batch"], titles.index(row["row"]))):
         height, width = row["size"]
         found.setdefault((row["model"], f"{height}x{width}", row["batch"]), []).append(row)
     return found
@@ -270,8 +308,8 @@ def draw(facts: dict[str, Any]) -> None:
         panel.margins(y=0.12)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("frames per second (log)")
-    found = machine() | facts.get("machine", {})
-    figure.suptitle(f"batches of {least} on {found['processor']}, {found['cores']} cores", fontsize=10)
+    places = " and ".join(dict.fromkeys(where(run_of(facts, row)) for row in rows))
+    figure.suptitle(f"batches of {least} on {places}", fontsize=10)
     figure.legend(*panels[0][0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside right center")
     figure.savefig(PLOT, dpi=130)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -18,21 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.errors import ModelError, SinkError
-from rtseg.spec import ModelSpec, file_sha256
+from rtseg.spec import ModelSpec
 
 __all__ = [
     "ENGINES",
     "REMEDY",
     "EngineFacts",
     "FoundEngine",
-    "check_engine",
     "covers",
     "engine_path",
     "facts_path",
     "find_engine",
     "install_engine",
     "misfit",
+    "read_engine",
     "read_engine_facts",
+    "runtime_cache_path",
     "staged",
     "write_staged",
 ]
@@ -154,6 +156,8 @@ class FoundEngine:
     """The engine that fits; None if none does."""
     facts: EngineFacts | None
     """Of that engine."""
+    plan: bytes | None
+    """The engine itself, as ``read_engine`` gives it."""
     reasons: tuple[str, ...]
     """Why each other engine of the model does not fit, e.g. ``engines/x.engine was built for sm_86, not for sm_89``."""
 
@@ -161,6 +165,11 @@ class FoundEngine:
 def facts_path(engine: Path) -> Path:
     """The JSON beside an engine."""
     return engine.with_suffix(".engine.json")
+
+
+def runtime_cache_path(engine: Path) -> Path:
+    """What TensorRT-RTX compiled of an engine for the GPU that is here. It lies beside it, and need not be there."""
+    return engine.with_suffix(".engine.runtime-cache")
 
 
 def engine_path(folder: Path, model: str, precision: str, runtime: str, targets: Sequence[str]) -> Path:
@@ -188,18 +197,19 @@ def read_engine_facts(engine: Path) -> EngineFacts:
         raise ModelError(f"{path}: {error}{REMEDY}") from error
 
 
-def check_engine(engine: Path, facts: EngineFacts) -> None:
-    """See that the engine is the one that its facts are about.
+def read_engine(engine: Path, facts: EngineFacts) -> bytes:
+    """The engine that its facts are about: the very bytes that were checked, whatever happens to the file meanwhile.
 
     Raises:
         ModelError: it was cut off or changed, or cannot be read.
     """
     try:
-        same = file_sha256(engine) == facts.engine_sha256
+        plan = engine.read_bytes()
     except OSError as error:
         raise ModelError(f"{engine} cannot be read ({error.strerror}){REMEDY}") from error
-    if not same:
+    if hashlib.sha256(plan).hexdigest() != facts.engine_sha256:
         raise ModelError(f"{engine} is damaged or was changed{REMEDY}")
+    return plan
 
 
 def misfit(
@@ -308,12 +318,12 @@ def find_engine(
             reasons.append(f"{path} {reason}")
     for _, path, facts in sorted(fitting, key=lambda entry: entry[0]):
         try:
-            check_engine(path, facts)
+            plan = read_engine(path, facts)
         except ModelError as error:
             reasons.append(str(error))
         else:
-            return FoundEngine(path, facts, tuple(reasons))
-    return FoundEngine(None, None, tuple(reasons))
+            return FoundEngine(path, facts, plan, tuple(reasons))
+    return FoundEngine(None, None, None, tuple(reasons))
 
 
 @contextlib.contextmanager
@@ -326,7 +336,7 @@ def staged(engine: Path) -> Iterator[Path]:
     try:
         yield part
     finally:
-        for path in (part, facts_path(part)):
+        for path in (part, facts_path(part), runtime_cache_path(part)):
             with contextlib.suppress(OSError):  # what the folder does not allow to write, it may not allow to remove
                 path.unlink(missing_ok=True)
 
@@ -344,7 +354,7 @@ def write_staged(part: Path, plan: bytes | memoryview, facts: EngineFacts) -> No
 
 
 def install_engine(part: Path, facts: EngineFacts, engine: Path) -> None:
-    """Give a staged engine its name, and ``facts`` theirs.
+    """Give a staged engine its name, and ``facts`` and what its proof on a GPU compiled theirs.
 
     An engine without facts is never run, so there are none while the engine changes: whenever the machine stops,
     what is found afterwards is the old pair, the new pair, or an engine that has to be built again. Of two that are
@@ -357,6 +367,8 @@ def install_engine(part: Path, facts: EngineFacts, engine: Path) -> None:
         _write(facts_path(part), facts.to_json().encode())
         facts_path(engine).unlink(missing_ok=True)
         part.replace(engine)
+        with contextlib.suppress(FileNotFoundError):
+            runtime_cache_path(part).replace(runtime_cache_path(engine))
         facts_path(part).replace(facts_path(engine))
         os.fsync(folder)  # names are on the disk only when their folder is
 

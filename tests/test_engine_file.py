@@ -15,14 +15,15 @@ import pytest
 
 from rtseg.engine_file import (
     EngineFacts,
-    check_engine,
     covers,
     engine_path,
     facts_path,
     find_engine,
     install_engine,
     misfit,
+    read_engine,
     read_engine_facts,
+    runtime_cache_path,
     staged,
     write_staged,
 )
@@ -120,15 +121,20 @@ class TestFacts:
 
 
 class TestCheck:
-    def test_a_whole_engine_passes(self, tmp_path: Path) -> None:
-        check_engine(install(tmp_path / "x.engine"), FACTS)
+    def test_a_whole_engine_is_read(self, tmp_path: Path) -> None:
+        assert read_engine(install(tmp_path / "x.engine"), FACTS) == PLAN
+
+    def test_one_that_cannot_be_read_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "x.engine").mkdir()
+        with pytest.raises(ModelError, match=r"x\.engine cannot be read \(Is a directory\): build it again"):
+            read_engine(tmp_path / "x.engine", FACTS)
 
     @pytest.mark.parametrize("content", [PLAN[:-1], PLAN[:-1] + b"?", b""])
     def test_one_that_was_cut_off_or_changed_does_not(self, tmp_path: Path, content: bytes) -> None:
         path = install(tmp_path / "x.engine")
         path.write_bytes(content)
         with pytest.raises(ModelError, match=r"x\.engine is damaged or was changed: build it again"):
-            check_engine(path, FACTS)
+            read_engine(path, FACTS)
 
 
 WANTED: dict[str, Any] = {
@@ -273,9 +279,20 @@ class TestInstall:
     def test_what_is_staged_and_not_installed_is_gone_afterwards(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt), staged(tmp_path / "x.engine") as part:  # noqa: PT012
             write_staged(part, PLAN, FACTS)
-            assert len(list(tmp_path.iterdir())) == 2
+            runtime_cache_path(part).touch()
+            assert len(list(tmp_path.iterdir())) == 3
             raise KeyboardInterrupt
         assert list(tmp_path.iterdir()) == []
+
+    def test_what_the_proof_compiled_takes_the_place_of_what_was_compiled_of_the_old_one(self, tmp_path: Path) -> None:
+        path = install(tmp_path / "x.engine")
+        runtime_cache_path(path).write_text("old")
+        with staged(path) as part:
+            write_staged(part, PLAN, FACTS)
+            runtime_cache_path(part).write_text("new")
+            install_engine(part, FACTS, path)
+        assert runtime_cache_path(path).read_text() == "new"
+        assert len(list(tmp_path.iterdir())) == 3
 
     def test_two_that_are_made_at_once_are_both_installed_and_the_later_one_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "x.engine"
@@ -287,7 +304,7 @@ class TestInstall:
             install_engine(first, facts[0], path)
             assert path.read_bytes() == plans[0]
             install_engine(second, facts[1], path)
-        check_engine(path, read_engine_facts(path))
+        read_engine(path, read_engine_facts(path))
         assert path.read_bytes() == plans[1]
         assert len(list(tmp_path.iterdir())) == 2
 
@@ -345,7 +362,7 @@ class TestInstall:
         except ModelError:
             assert path.is_file(), "an engine without facts is built again; one that is gone would be a loss"
         else:
-            check_engine(path, found)
+            read_engine(path, found)
 
     def test_a_full_disk_is_told_and_the_old_pair_stays(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = install(tmp_path / "x.engine")

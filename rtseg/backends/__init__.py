@@ -79,7 +79,7 @@ class Backend(ABC):
     chosen: str = "asked for"
     """Why this backend: what ``auto`` found, e.g. ``no NVIDIA driver``, or that it was asked for by its name."""
     notice: str = ""
-    """What to tell the user of that: a sentence where there is a GPU and ``auto`` leaves it idle, else nothing."""
+    """What to tell the user of that: a sentence where ``auto`` leaves a GPU or a fitting engine idle; else empty."""
     depth: int = 1
     """How many batches may be in flight. ``submit`` more and it waits for the oldest."""
     recurrent: bool = False
@@ -178,7 +178,8 @@ def open_backend(name: str, model: str | Path, *, size: tuple[int, int] | None =
 
     Args:
         name: a key of ``BACKENDS``; or ``auto``: TensorRT where there is a GPU and an engine that fits, else torch
-            where there is a GPU, else OpenVINO. ``chosen`` of the backend says why.
+            where there is a GPU, else OpenVINO; each also where the one before cannot be opened. ``chosen`` of the
+            backend says why.
         model: an ``.onnx`` file, the name of a bundled model, or an ``.engine`` file.
         size: (H, W) to run it at, in pixels, where that is not the size of the file.
         options: fields of ``BackendOptions``.
@@ -231,18 +232,21 @@ def _open(name: str, model: ModelFile, options: BackendOptions) -> Backend:
 
 
 def _open_chosen(model: ModelFile, options: BackendOptions) -> Backend:
-    from rtseg.backends._auto import choose_for, without
+    from rtseg.backends._auto import choose_for
 
+    failed: dict[str, str] = {}
     choice = choose_for(model, options)
-    try:
-        backend = _open(choice.name, model, options)
-    except BackendError as error:
-        if choice.name == "openvino" or options.device == "cuda":
-            raise
-        choice = without(choice, error)
-        backend = _open(choice.name, model, options)
-    backend.chosen, backend.notice = choice.reason, choice.notice
-    return backend
+    while True:
+        try:
+            backend = _open(choice.name, model, options)
+        except BackendError as error:
+            if choice.name == "openvino":
+                raise
+            failed[choice.name] = str(error)
+            choice = choose_for(model, options, failed)
+        else:
+            backend.chosen, backend.notice = choice.reason, choice.notice
+            return backend
 
 
 def _open_engine(name: str, path: Path, options: BackendOptions, size: tuple[int, int] | None) -> Backend:

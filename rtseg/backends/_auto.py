@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 from rtseg.backends import BackendOptions
-from rtseg.errors import BackendError, BackendUnavailable
+from rtseg.errors import BackendUnavailable
 from rtseg.spec import ModelFile, file_sha256, load_model
 from rtseg.trt import find_driver
 
-__all__ = ["Choice", "choose", "choose_for", "without"]
+__all__ = ["Choice", "choose", "choose_for"]
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Choice:
     engine: Path | None = None
     """The engine that TensorRT will run."""
     notice: str = ""
-    """A sentence for the user where there is a GPU that stays idle; else empty."""
+    """A sentence for the user where a GPU stays idle, or an engine that fits is not used; else empty."""
 
 
 def choose(model: Path, options: BackendOptions) -> Choice:
@@ -44,32 +48,34 @@ def choose(model: Path, options: BackendOptions) -> Choice:
     return choose_for(load_model(model), options)
 
 
-def choose_for(model: ModelFile, options: BackendOptions) -> Choice:
-    """``choose`` for a model file that is loaded, at the size at which it is to be run."""
+def choose_for(model: ModelFile, options: BackendOptions, failed: Mapping[str, str] = _NOTHING) -> Choice:
+    """``choose`` for a model file that is loaded, at the size at which it is to be run.
+
+    Args:
+        model: the file.
+        options: how it is to be run.
+        failed: what was chosen before and could not be opened, with why: it is not chosen again.
+
+    Raises:
+        BackendUnavailable: see ``choose``.
+    """
     if options.device == "cpu":
         return Choice("openvino", "the CPU was asked for")
     if find_driver() is None:
         if options.device == "cuda":
             raise BackendUnavailable("no NVIDIA driver answers: install one, or use --device cpu")
         return Choice("openvino", "no NVIDIA driver")
-    engine, no_tensorrt = _by_tensorrt(model, options)
+    unopened = {name: f"{name} could not be opened: {why}" for name, why in failed.items()}
+    engine, no_tensorrt = (None, unopened["tensorrt"]) if "tensorrt" in failed else _by_tensorrt(model, options)
     if engine is not None:
         return Choice("tensorrt", f"{engine} fits the model and the GPU", engine)
-    no_torch = _by_torch(model, options)
+    no_torch = unopened.get("torch") or _by_torch(model, options)
     if no_torch is None:
-        return Choice("torch", f"a GPU, but {no_tensorrt}")
+        notice = f"torch takes the GPU, for {no_tensorrt}" if "tensorrt" in failed else ""
+        return Choice("torch", f"a GPU, but {no_tensorrt}", notice=notice)
     reason = f"{no_tensorrt}; {no_torch}"
     if options.device == "cuda":
         raise BackendUnavailable(f"the GPU cannot be used: {reason}")
-    return _idle(reason)
-
-
-def without(choice: Choice, error: BackendError) -> Choice:
-    """OpenVINO in place of a choice that could not be opened."""
-    return _idle(f"{choice.name} could not be opened: {error}")
-
-
-def _idle(reason: str) -> Choice:
     return Choice("openvino", reason, notice=f"the GPU stays idle, for {reason}")
 
 

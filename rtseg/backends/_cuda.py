@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,9 @@ class Device:
         self._context = device.retain_primary_context()
         self.name: str = device.name()
         """E.g. ``NVIDIA GeForce RTX 4090``."""
+        self.alone = RLock()
+        """Held while a CUDA graph may be captured, and while memory is taken or given back: a capture fails where
+        another thread allocates in the middle of it. Take it before ``active``."""
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -98,7 +102,8 @@ class Device:
 
         It lives as long as the last view of it does, so that an array in a caller's hands never turns to dust.
         """
-        held = [self._driver.pagelocked_empty(shape, np.uint8)]
+        with self.alone:
+            held = [self._driver.pagelocked_empty(shape, np.uint8)]
         size, address = held[0].nbytes, held[0].ctypes.data
         # The array knows the address alone: what it referred to would die with it, wherever that is, and pycuda can
         # free memory only where its context is current.
@@ -107,13 +112,14 @@ class Device:
         return owner.reshape(shape)
 
     def _release(self, held: list[Any]) -> None:
-        with self.active():
+        with self.alone, self.active():
             held.clear()
 
     def memory(self, size: int) -> Any:
-        """``size`` bytes on the GPU, all 0; ``int()`` is the address, ``free()`` gives them back."""
-        memory = self._driver.mem_alloc(size)
-        self._driver.memset_d8(int(memory), 0, size)
+        """``size`` bytes on the GPU, all 0; ``int()`` is the address, ``free()`` gives them back: call it ``alone``."""
+        with self.alone:
+            memory = self._driver.mem_alloc(size)
+            self._driver.memset_d8(int(memory), 0, size)
         return memory
 
     def stream(self) -> Any:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from rtseg.backends import BackendOptions
 from rtseg.backends._cuda import Device, open_device
+from rtseg.backends._runtime_cache import RuntimeCacheFile
 from rtseg.backends._slots import DEPTH, SlotBackend
-from rtseg.engine_file import ENGINES, EngineFacts, FoundEngine, check_engine, find_engine, misfit, read_engine_facts
+from rtseg.engine_file import ENGINES, EngineFacts, FoundEngine, find_engine, misfit, read_engine, read_engine_facts
 from rtseg.errors import BackendError, BackendUnavailable
 from rtseg.spec import ModelFile, file_sha256
 from rtseg.trt import Gpu, Trt, complaints, find_driver, find_gpu, import_tensorrt, logger_of
@@ -25,10 +25,6 @@ __all__ = ["PRECISIONS", "TensorRtBackend", "fitting_engine", "no_engine", "open
 PRECISIONS = ("fp32", "fp16", "int8")
 _FLOAT_BYTES = 4
 _NOTHING = np.empty((0, 0, 0), np.uint8)
-
-_opening = Lock()
-"""One engine at a time is loaded and run for the first time: TensorRT-RTX then captures a CUDA graph, and a capture
-fails where another thread allocates in the middle of it."""
 
 
 def open_tensorrt(model: ModelFile, options: BackendOptions) -> TensorRtBackend:
@@ -41,9 +37,9 @@ def open_tensorrt(model: ModelFile, options: BackendOptions) -> TensorRtBackend:
     """
     _refuse_options(options)
     found = fitting_engine(file_sha256(model.path), model.spec.size, options.precision)
-    if found.path is None or found.facts is None:
+    if found.path is None or found.facts is None or found.plan is None:
         raise BackendUnavailable(no_engine(model, options.precision, found.reasons))
-    return TensorRtBackend(found.path, found.facts, options)
+    return TensorRtBackend(found.path, found.facts, found.plan, options)
 
 
 def open_engine(path: Path, options: BackendOptions, size: tuple[int, int] | None = None) -> TensorRtBackend:
@@ -55,7 +51,9 @@ def open_engine(path: Path, options: BackendOptions, size: tuple[int, int] | Non
         BackendError: the GPU has not enough memory.
     """
     _refuse_options(options)
-    return TensorRtBackend(path, read_engine_facts(path), options, size)
+    facts = read_engine_facts(path)
+    _refuse_misfit(path, facts, options, size or facts.size)
+    return TensorRtBackend(path, facts, read_engine(path, facts), options)
 
 
 def fitting_engine(model_sha256: str, size: tuple[int, int], precision: str) -> FoundEngine:
@@ -85,7 +83,7 @@ def fitting_engine(model_sha256: str, size: tuple[int, int], precision: str) -> 
         if found.path is not None:
             return found
         reasons += found.reasons
-    return FoundEngine(None, None, tuple(dict.fromkeys(reasons)))
+    return FoundEngine(None, None, None, tuple(dict.fromkeys(reasons)))
 
 
 def no_engine(model: ModelFile, precision: str, reasons: Sequence[str]) -> str:
@@ -151,13 +149,9 @@ class TensorRtBackend(SlotBackend):
 
     name = "tensorrt"
 
-    def __init__(
-        self, engine: Path, facts: EngineFacts, options: BackendOptions, size: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, engine: Path, facts: EngineFacts, plan: bytes, options: BackendOptions) -> None:
         super().__init__()
-        gpu, trt = _gpu(), import_tensorrt(facts.runtime)
-        _refuse_misfit(engine, facts, trt, gpu, options, size or facts.size)
-        check_engine(engine, facts)
+        trt = import_tensorrt(facts.runtime)
         self.spec = facts.spec
         self.precision = facts.precision
         self.version = trt.version
@@ -168,15 +162,17 @@ class TensorRtBackend(SlotBackend):
         self._device = open_device()
         self.device = self._device.name
         self._plan: _Plan | None = None
+        self._cache = RuntimeCacheFile(engine, f"{facts.engine_sha256}, {trt.title}, {self.device}")
         depth = 1 if self.recurrent else DEPTH[options.hint]
-        with _opening:
-            plan = self._plan = _Plan(trt, self._device, engine)
-            self._use((_Slot(plan, self._device, facts) for _ in range(depth)), warm=True)
+        with self._device.alone:  # one engine at a time is loaded, and captured when it is run for the first time
+            loaded = self._plan = _Plan(trt, self._device, engine, plan, self._cache)
+            self._use((_Slot(loaded, self._device, facts) for _ in range(depth)), warm=True)
+            loaded.keep_compiled()
 
     def facts(self) -> dict[str, Any]:
-        """See ``Backend.facts``; with the engine."""
+        """See ``Backend.facts``; with the engine, and what became of what TensorRT-RTX compiled of it."""
         engine = {"file": str(self._engine_file), "sha256": self.engine_facts.engine_sha256}
-        return {**super().facts(), "engine": engine}
+        return {**super().facts(), "engine": {**engine, "runtime_cache": self._cache.note}}
 
     def _close(self) -> None:
         if self._plan is not None:
@@ -184,9 +180,8 @@ class TensorRtBackend(SlotBackend):
             self._plan = None
 
 
-def _refuse_misfit(
-    path: Path, facts: EngineFacts, trt: Trt, gpu: Gpu, options: BackendOptions, size: tuple[int, int]
-) -> None:
+def _refuse_misfit(path: Path, facts: EngineFacts, options: BackendOptions, size: tuple[int, int]) -> None:
+    gpu, trt = _gpu(), import_tensorrt(facts.runtime)
     reason = misfit(
         facts,
         model_sha256=facts.model_sha256,  # its own: nobody gave an ONNX file to compare with
@@ -202,29 +197,67 @@ def _refuse_misfit(
 
 
 class _Plan:
-    """An engine, loaded."""
+    """An engine, loaded.
 
-    def __init__(self, trt: Trt, device: Device, path: Path) -> None:
+    Args:
+        trt: what runs it.
+        device: where; ``alone`` is held.
+        path: of its file, for what is told.
+        data: the engine itself.
+        kept: what was compiled of it before.
+    """
+
+    def __init__(self, trt: Trt, device: Device, path: Path, data: bytes, kept: RuntimeCacheFile) -> None:
         self.trt = trt
         self._device = device
-        with device.active(), complaints(trt) as said:
-            self._runtime = trt.module.Runtime(logger_of(trt.module))
-            self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-            if self._engine is None:
-                raise BackendError(
-                    f"{trt.title} does not load {path}{_because(said)}: build it again with `rtseg build-engine`"
-                )
+        self._kept = kept
+        self._cache: Any = None
+        self._config: Any = None
+        with device.active():
+            with complaints(trt) as said:
+                self._runtime = trt.module.Runtime(logger_of(trt.module))
+                self._engine = self._runtime.deserialize_cuda_engine(data)
+                if self._engine is None:
+                    raise BackendError(
+                        f"{trt.title} does not load {path}{_because(said)}: build it again with `rtseg build-engine`"
+                    )
+            if hasattr(trt.module, "CudaGraphStrategy"):  # TensorRT-RTX, since its 1.2
+                self._configure()
+
+    def _configure(self) -> None:
+        """Have CUDA graphs, and kernels that were compiled before."""
+        module = self.trt.module
+        self._config = self._engine.create_runtime_config()
+        self._config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        # Compiled, and captured, in the first run of a length: else that happens in a later one, nobody knows which.
+        eager = module.DynamicShapesKernelSpecializationStrategy.EAGER
+        self._config.dynamic_shapes_kernel_specialization_strategy = eager
+        self._cache = self._config.create_runtime_cache()
+        compiled = self._kept.read()
+        with complaints(self.trt):  # of what is kept: it is compiled anew, and nothing is wrong
+            if compiled is not None and not self._cache.deserialize(compiled):
+                self._kept.refuse()
+        if not self._config.set_runtime_cache(self._cache):
+            self._cache = None
+            self._kept.refuse()
+
+    def keep_compiled(self) -> None:
+        """Keep what was compiled by now for the next time."""
+        if self._cache is None:
+            return
+        with self._device.alone, self._device.active():
+            compiled = self._cache.serialize()
+        if compiled is not None:
+            self._kept.write(bytes(compiled))
 
     def context(self) -> Any:
         """What runs the engine for one slot."""
         with complaints(self.trt) as said:
-            strategies = getattr(self.trt.module, "CudaGraphStrategy", None)  # of TensorRT-RTX, since its 1.2
-            if strategies is None:
+            # No name here for the configuration: the traceback of an error would keep it alive beyond the engine.
+            if self._config is None:
                 context = self._engine.create_execution_context()
             else:
-                config = self._engine.create_runtime_config()
-                config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE
-                context = self._engine.create_execution_context(config)
+                context = self._engine.create_execution_context(self._config)
             if context is None:
                 raise BackendError(
                     f"{self.trt.title} cannot run the engine{_because(said)}: "
@@ -234,7 +267,10 @@ class _Plan:
 
     def close(self) -> None:
         """Free it, after all contexts."""
-        with self._device.active():
+        self.keep_compiled()
+        with self._device.alone, self._device.active():
+            self._cache = None
+            self._config = None
             self._engine = None
             self._runtime = None
 
@@ -255,6 +291,8 @@ class _Slot:
         self._fresh = True
         self._shaped = 0
         """Frames that the context was told to expect."""
+        self._captured: set[int] = set()
+        """Lengths of the batches that were run before: what follows of them allocates and captures nothing."""
         self._length = 0
         self._host_frames = self._host_labels = _NOTHING
         self._context: Any = None
@@ -288,7 +326,8 @@ class _Slot:
 
     def start(self, frames: NDArray[np.uint8]) -> None:
         """See ``Slot.start``."""
-        with self._device.active():
+        is_first = len(frames) not in self._captured
+        with self._device.alone if is_first else nullcontext(), self._device.active():
             if len(frames) > len(self._host_frames):
                 self._hold(len(frames))
             np.copyto(self._host_frames[: len(frames)], frames)
@@ -300,6 +339,7 @@ class _Slot:
                     self._run(part, first, min(first + self._batch, len(frames)))
             finally:  # also behind half a batch: the memory is not used again before that is done
                 self._done.record(self._stream)
+        self._captured.add(len(frames))
 
     def _run(self, part: int, first: int, end: int) -> None:
         """Label the frames ``first`` to ``end`` of the batch, which are its ``part``."""
@@ -352,7 +392,7 @@ class _Slot:
 
     def close(self) -> None:
         """See ``Slot.close``. What the context uses goes after it."""
-        with self._device.active():
+        with self._device.alone, self._device.active():
             # pycuda frees streams and events that nobody refers to, and can only do so where its context is current.
             self._context = self._done = self._stream = None
             self._host_frames = self._host_labels = _NOTHING

@@ -5,11 +5,13 @@ Code 1 says that what was made of a model labels too differently from it; code 1
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 import rtseg
 from rtseg.cli import (
@@ -36,8 +38,20 @@ __all__ = ["main"]
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
 """The base of what typer raises of a wrong command line. Where its class lives differs between versions."""
 
+
+class _Commands(TyperGroup):
+    """Tells Ctrl-C where no command minds it. Of what typer itself makes of it, some versions leave nothing to see."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise typer.Abort from interrupt
+
+
 app = typer.Typer(
     name="rtseg",
+    cls=_Commands,
     help="Segment live video in real time: a frame goes in, a class for every pixel comes out.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -84,9 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _USAGE_ERROR as error:
         where = error.ctx.command_path if error.ctx is not None else "rtseg"
         return _complain(f"{error.format_message().rstrip('.')}: see `{where} --help`")
-    except typer.Abort:  # Ctrl-C where no command minds it: while a model is loaded, say
-        print("rtseg: stopped", file=sys.stderr)
-        return 130
+    except typer.Abort:
+        if argv is None:  # the process is ours, and about to end: another Ctrl-C ends it without a traceback
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return _complain("stopped", code=130)
     except OSError as error:
         if error.filename is None:
             raise  # not about something that the user named

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import rtseg
 from rtseg.backends import Backend, BackendOptions, open_backend
@@ -23,11 +24,11 @@ from rtseg.engine_file import (
     ENGINES,
     REMEDY,
     EngineFacts,
-    check_engine,
     covers,
     engine_path,
     install_engine,
     misfit,
+    read_engine,
     read_engine_facts,
     staged,
     write_staged,
@@ -208,7 +209,7 @@ def _fitting(path: Path, wanted: _Wanted, tell: Observe) -> EngineFacts | None:
         return None
     try:
         facts = read_engine_facts(path)
-        check_engine(path, facts)
+        read_engine(path, facts)
     except ModelError as error:
         tell(f"building again: {str(error).removesuffix(REMEDY)}")
         return None
@@ -245,9 +246,17 @@ def _build_and_prove(path: Path, wanted: _Wanted, observe: Observe) -> EngineFac
                 observe=lambda done, total: observe(f"checking the labels, picture {done} of {total}"),
             )
         _refuse_failed(path, verdict)
-        facts = replace(facts, certificate=verdict.to_dict())
+        facts = replace(facts, certificate=_certificate(verdict, path, facts.engine_sha256))
         install_engine(part, facts, path)
     return facts
+
+
+def _certificate(verdict: Verdict, engine: Path, sha256: str) -> dict[str, Any]:
+    """The verdict for JSON. An engine that was judged goes by the name that it is given now, not by the staged one."""
+    found = verdict.to_dict()
+    if "engine" in found["candidate"]:
+        found["candidate"] = {**found["candidate"], "engine": {"file": str(engine), "sha256": sha256}}
+    return found
 
 
 def _refuse_failed(path: Path, verdict: Verdict) -> None:

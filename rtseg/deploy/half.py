@@ -43,8 +43,8 @@ def half_graph(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
 
     Raises:
         OptionError: there is no node of a name in ``keep``.
-        ModelError: a weight is too large for fp16, the graph is not consistent, or it is quantised otherwise than to
-            signed bytes around 0.
+        ModelError: a weight is too large for fp16, the graph is not consistent, it computes with the bytes of the
+            pictures, or it is quantised otherwise than to signed bytes around 0.
     """
     unknown = set(keep) - {node.name for node in model.graph.graph.node}
     if unknown:
@@ -53,7 +53,7 @@ def half_graph(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
     fold_kernels(graph)
     del graph.graph.value_info[:]
     types = value_types(graph)
-    _cast_frames_first(graph)
+    _cast_frames_first(graph, types, model)
     _drop_casts_to_float(graph, keep)
     if is_quantised(graph):
         _raise_opset(graph)
@@ -68,13 +68,31 @@ def half_graph(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
     return ModelFile(model.path, model.spec, graph)
 
 
-def _cast_frames_first(graph: onnx.ModelProto) -> None:
+def _cast_frames_first(graph: onnx.ModelProto, types: dict[str, int], model: ModelFile) -> None:
     """Move the cast of the pictures before whatever only moves their values about: 0..255 are exact in fp16."""
     if not any(node.op_type in _MOVERS for node, _ in readers(graph)["frames"]):
         return
+    _refuse_bytes(graph, types, model)
     for node, place in readers(graph)["frames"]:
         node.input[place] = "frames.fp16"
     graph.graph.node.insert(0, _cast("frames", "frames.fp16", TensorProto.FLOAT16))
+
+
+def _refuse_bytes(graph: onnx.ModelProto, types: dict[str, int], model: ModelFile) -> None:
+    """Bytes of the pictures that meet no cast before something has to be a byte: the labels, or what they meet."""
+    moved = {"frames"}
+    for node in graph.graph.node:
+        if node.op_type == "Cast" or not moved & {*node.input}:
+            continue
+        if node.op_type in _MOVERS:
+            moved.update(node.output)
+        others = {*node.input, *node.output} - moved
+        if "labels" in node.output or any(types.get(name) == TensorProto.UINT8 for name in others):
+            where = f"{node.op_type} {node.name or node.output[0]!r}"
+            raise ModelError(
+                f"{model.path} computes with the bytes of the pictures ({where}), which TensorRT does not: cast them "
+                "to float before that, and export it again"
+            )
 
 
 def _drop_casts_to_float(graph: onnx.ModelProto, keep: Collection[str]) -> None:

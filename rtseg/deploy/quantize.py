@@ -20,7 +20,7 @@ import onnx
 from rtseg.deploy._histogram import Histogram
 from rtseg.deploy.calibration import Ranges, calibrate_command, find_ranges
 from rtseg.deploy.graph import copy_of, fold_kernels, is_quantised
-from rtseg.errors import BackendUnavailable, ModelError, OptionError
+from rtseg.errors import BackendUnavailable, ModelError, OptionError, ProofError
 from rtseg.frame import Picture
 from rtseg.spec import ModelFile
 
@@ -71,13 +71,16 @@ def quantize(model: ModelFile, ranges: Ranges) -> ModelFile:
         ranges: of its file; what they name as ``kept`` stays in float.
 
     Raises:
-        ModelError: it is quantised already, or ranges lack a tensor of the graph.
+        ModelError: it is quantised already, has nothing to quantise, or ranges lack a tensor of the graph.
+        ProofError: the ranges leave all of it in float.
         BackendUnavailable: ONNX Runtime is not installed.
     """
     _refuse_quantised(model)
     quantizer, calibrate, kinds = _import_quantizer()
     graph = _prepared(model)
     nodes = [node.name for node in _quantisable(graph) if node.name not in ranges.kept_nodes]
+    if not nodes:  # which the quantizer would take for all
+        raise ProofError(f"INT8 does not suit {ranges.model}, all of it is to stay in float: use another --precision")
     needed = _read_by([node for node in graph.graph.node if node.name in nodes])
     missing = sorted(set(needed) - set(ranges.tensors))
     if missing:
@@ -126,7 +129,8 @@ def record(
 
     Raises:
         OptionError: the method is not known.
-        ModelError: the model is quantised already, or is a sequence model; or no picture is given.
+        ModelError: the model is quantised already, is a sequence model, or has nothing to quantise; or no picture is
+            given.
         BackendUnavailable: ONNX Runtime is not installed.
     """
     if method not in METHODS:
@@ -194,7 +198,7 @@ def _quantisable(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
     weights = {tensor.name for tensor in graph.graph.initializer}
     before = _upstream(convolutions[0], makers)
     logits = _logits(graph, makers)
-    return [
+    found = [
         node
         for node in graph.graph.node
         if node.op_type in _OPERATORS
@@ -203,6 +207,9 @@ def _quantisable(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
         and not (node.op_type == "Add" and any(name in weights or _is_pyramid(makers.get(name)) for name in node.input))
         and not _is_single(node, makers)
     ]
+    if not found:
+        raise ModelError("the graph has no convolution but the last, which stays float: there is nothing to quantise")
+    return found
 
 
 def _read_by(nodes: Iterable[onnx.NodeProto]) -> dict[str, None]:

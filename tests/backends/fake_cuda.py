@@ -2,8 +2,11 @@
 
 It is as late as a GPU may be: what is put on a stream is done only when somebody waits for it. And it is as strict as
 one is not: a call without a context, memory used after it was freed or changed while a copy of it is on its way, two
-streams on the same memory, or an object that dies where CUDA could not free it, is a ``Misuse``. What cannot be raised
-where it happens stands in ``faults``.
+streams on the same memory, an object that dies where CUDA could not free it, or memory taken or given back while
+another thread captures a CUDA graph, is a ``Misuse``. What cannot be raised where it happens stands in ``faults``.
+
+The first run of a shape compiles its kernels, unless they are in the runtime cache, and captures a graph; with dynamic
+shapes that are not specialised eagerly the second one captures, for one that nobody can foretell.
 
 An engine is the ONNX file itself, run by ONNX Runtime: labels can be compared with those of every other backend.
 """
@@ -17,6 +20,7 @@ import json
 import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +86,7 @@ class Memory:
 
     def free(self) -> None:
         self._machine.check_current("free")
+        self._machine.check_quiet("free")
         if self._machine.memory.pop(self.address, None) is None:
             raise Misuse("memory is freed a second time")
         for work in self._machine.pending():
@@ -112,6 +117,8 @@ class Pinned:
         self._machine.pinned.remove(self)
         if not self._machine.is_current():
             self._machine.faults.append("pinned memory died where no context is current: pycuda leaks it")
+        if self._machine.is_disturbing():
+            self._machine.faults.append("pinned memory died while another thread captures a CUDA graph")
         for work in self._machine.pending():
             if self in (*work.reads, *work.writes):
                 self._machine.faults.append(f"pinned memory died while {work.what} of it is on its way")
@@ -225,11 +232,20 @@ class Machine:
         self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self.contexts: weakref.WeakSet[ExecutionContext] = weakref.WeakSet()
         self.engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+        self.caches: weakref.WeakSet[RuntimeCache] = weakref.WeakSet()
         self.faults: list[str] = []
         self.failures: dict[str, int] = {}
         """Call -> how many more of them go well before one fails; none is asked for that is not here."""
         self.inferences = 0
         self.graph_strategies: list[Any] = []
+        self.plans: list[bytes] = []
+        """What was to be deserialised, in order."""
+        self.captures: list[int] = []
+        """Lengths of the batches whose graphs were captured, in order."""
+        self.compilations = 0
+        self.during_capture: Callable[[], None] = lambda: None
+        self.capturing: int | None = None
+        """The thread that captures a graph."""
         self._stacks = threading.local()
 
     def stack(self) -> list[Context]:
@@ -244,6 +260,22 @@ class Machine:
     def check_current(self, what: str) -> None:
         if not self.is_current():
             raise Misuse(f"{what} without a current context")
+
+    def is_disturbing(self) -> bool:
+        return self.capturing not in (None, threading.get_ident())
+
+    def check_quiet(self, what: str) -> None:
+        if self.is_disturbing():
+            raise Misuse(f"{what} while another thread captures a CUDA graph: the capture fails")
+
+    def capture(self, length: int) -> None:
+        self.check_quiet("a capture")
+        self.captures.append(length)
+        self.capturing = threading.get_ident()
+        try:
+            self.during_capture()
+        finally:
+            self.capturing = None
 
     def died(self, what: str) -> None:
         if not self.is_current():
@@ -286,6 +318,7 @@ class Machine:
             *("a stream" for _ in self.streams),
             *("an execution context" for _ in self.contexts),
             *("an engine" for _ in self.engines),
+            *("a runtime cache" for _ in self.caches),
         ]
 
 
@@ -298,25 +331,90 @@ class Engine:
         self._batch: int = json.loads(header)["batch"]
         self._session = _session(hashlib.sha256(graph).hexdigest(), graph)
         self._contexts: weakref.WeakSet[ExecutionContext] = weakref.WeakSet()
+        self.caches: weakref.WeakSet[RuntimeCache] = weakref.WeakSet()
         machine.engines.add(self)
 
-    def create_runtime_config(self) -> Any:
+    def create_runtime_config(self) -> RuntimeConfig:
         self._machine.check_current("create_runtime_config")
-        return type("RuntimeConfig", (), {"cuda_graph_strategy": None})()
+        return RuntimeConfig(self._machine, self)
 
-    def create_execution_context(self, config: Any = None) -> ExecutionContext | None:
+    def create_execution_context(self, config: RuntimeConfig | None = None) -> ExecutionContext | None:
         self._machine.check_current("create_execution_context")
+        self._machine.check_quiet("create_execution_context")
         if "context" in self._machine.failures:
             return None
         self._machine.graph_strategies.append(config.cuda_graph_strategy if config is not None else None)
-        context = ExecutionContext(self._machine, self._session, self._batch)
+        context = ExecutionContext(self._machine, self._session, self._batch, config)
         self._contexts.add(context)
+        if config is not None and config.cache is not None:
+            config.cache.contexts.add(context)
         return context
 
     def __del__(self) -> None:
         self._machine.died("an engine")
         if self._contexts:
             self._machine.faults.append("an engine died before its execution contexts")
+        if self.caches:
+            self._machine.faults.append("an engine died before its runtime cache")
+
+
+class RuntimeConfig:
+    """``IRuntimeConfig``."""
+
+    def __init__(self, machine: Machine, engine: Engine) -> None:
+        self._machine = machine
+        self._engine = weakref.ref(engine)
+        self.cuda_graph_strategy: Any = None
+        self.dynamic_shapes_kernel_specialization_strategy: Any = None
+        self.cache: RuntimeCache | None = None
+
+    def create_runtime_cache(self) -> RuntimeCache:
+        self._machine.check_current("create_runtime_cache")
+        cache = RuntimeCache(self._machine)
+        engine = self._engine()
+        if engine is None:
+            raise Misuse("a runtime cache is made of an engine that is gone")
+        engine.caches.add(cache)
+        return cache
+
+    def set_runtime_cache(self, cache: RuntimeCache) -> bool:
+        if "cache" in self._machine.failures:
+            return False
+        self.cache = cache
+        return True
+
+    def __del__(self) -> None:
+        self._machine.died("a runtime config")
+
+
+class RuntimeCache:
+    """``IRuntimeCache``: the shapes whose kernels are compiled."""
+
+    HEAD = f"kernels for {GPU}: ".encode()
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.compiled: set[int] = set()
+        self.contexts: weakref.WeakSet[ExecutionContext] = weakref.WeakSet()
+        machine.caches.add(self)
+
+    def deserialize(self, blob: bytes) -> bool:
+        self._machine.check_current("deserialize")
+        if self.contexts:
+            raise Misuse("a runtime cache is filled when contexts have it already")
+        if not blob.startswith(self.HEAD):
+            return False
+        self.compiled = set(json.loads(blob.removeprefix(self.HEAD)))
+        return True
+
+    def serialize(self) -> bytes:
+        self._machine.check_current("serialize")
+        return self.HEAD + json.dumps(sorted(self.compiled)).encode()
+
+    def __del__(self) -> None:
+        self._machine.died("a runtime cache")
+        if self.contexts:
+            self._machine.faults.append("a runtime cache died before its execution contexts")
 
 
 _graphs: dict[str, bytes] = {}
@@ -341,10 +439,17 @@ _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 class ExecutionContext:
     """``IExecutionContext``: looks at shapes and addresses when it is put on a stream, at memory when that runs."""
 
-    def __init__(self, machine: Machine, session: ort.InferenceSession, batch: int) -> None:
+    def __init__(
+        self, machine: Machine, session: ort.InferenceSession, batch: int, config: RuntimeConfig | None
+    ) -> None:
         self._machine = machine
         self._session = session
         self._batch = batch
+        self._cache = weakref.ref(config.cache) if config is not None and config.cache is not None else lambda: None
+        self._captures = config is not None and config.cuda_graph_strategy.name == "WHOLE_GRAPH_CAPTURE"
+        strategy = getattr(config, "dynamic_shapes_kernel_specialization_strategy", None)
+        self._captured_in = 1 if batch == 1 or getattr(strategy, "name", "") == "EAGER" else 2
+        self._runs: Counter[int] = Counter()
         self._inputs = {entry.name: entry for entry in session.get_inputs()}
         self._outputs = {entry.name: entry for entry in session.get_outputs()}
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -405,9 +510,21 @@ class ExecutionContext:
                 flat = np.ascontiguousarray(result).view(np.uint8).reshape(-1)
                 at[name].data[: flat.size] = flat
 
+        self._compile(length)
         reads, writes = (tuple(at[name] for name in names) for names in (self._inputs, self._outputs))
         machine.streams[stream_handle].put(Work("an inference", run, reads, writes, by=self))
         return True
+
+    def _compile(self, length: int) -> None:
+        """What comes before the first inferences of a shape."""
+        cache = self._cache()
+        self._runs[length] += 1
+        if self._runs[length] == 1 and (cache is None or length not in cache.compiled):
+            self._machine.compilations += 1
+            if cache is not None:
+                cache.compiled.add(length)
+        if self._captures and self._runs[length] == self._captured_in:
+            self._machine.capture(length)
 
     def __del__(self) -> None:
         self._machine.died("an execution context")
@@ -421,12 +538,14 @@ def _pycuda(machine: Machine) -> dict[str, ModuleType]:
 
     def mem_alloc(size: int) -> Memory:
         machine.check_current("mem_alloc")
+        machine.check_quiet("mem_alloc")
         if sum(memory.data.nbytes for memory in machine.memory.values()) + size > machine.room:
             raise CudaMemoryError("cuMemAlloc failed: out of memory")
         return Memory(machine, size)
 
     def pagelocked_empty(shape: tuple[int, ...], dtype: type) -> NDArray[np.uint8]:
         machine.check_current("pagelocked_empty")
+        machine.check_quiet("pagelocked_empty")
         assert dtype is np.uint8
         return Pinned(machine, shape).take()
 
@@ -533,6 +652,8 @@ def _tensorrt(machine: Machine) -> ModuleType:
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             machine.check_current("deserialize_cuda_engine")
+            machine.check_quiet("deserialize_cuda_engine")
+            machine.plans.append(plan)
             if not plan.startswith(b"{"):
                 self._logger.log(ILogger.ERROR, "IRuntime::deserializeCudaEngine: Error Code 1: it is no engine")
                 return None
@@ -544,6 +665,7 @@ def _tensorrt(machine: Machine) -> ModuleType:
             "ILogger": ILogger,
             "Runtime": Runtime,
             "CudaGraphStrategy": enum.Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"]),
+            "DynamicShapesKernelSpecializationStrategy": enum.Enum("Strategy", ["LAZY", "EAGER", "NONE"]),
         }
     )
     return module

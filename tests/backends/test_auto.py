@@ -12,14 +12,28 @@ import pytest
 from counting_models import blue_file, blues_in, frames_of
 from fake_cuda import Machine, installed, missing, write_engine
 
-from rtseg.backends import BackendOptions, open_backend
+from rtseg.backends import Backend, BackendOptions, open_backend
 from rtseg.backends._auto import Choice, choose
+from rtseg.backends._openvino import OpenVinoBackend
 from rtseg.cli import main
-from rtseg.errors import BackendUnavailable
+from rtseg.errors import BackendError, BackendUnavailable
 from rtseg.spec import ModelFile
 from rtseg.trt import find_driver
 
 BUILD = "build one with `rtseg build-engine"
+
+
+def torch_on_the_gpu(patch: pytest.MonkeyPatch, opened: list[str], *, fails: bool = False) -> None:
+    """Have ``auto`` believe in torch on the GPU; OpenVINO stands in for it, or it cannot be opened."""
+
+    def open_torch(model: ModelFile, options: BackendOptions) -> Backend:
+        opened.append("torch")
+        if fails:
+            raise BackendError("no room for torch")
+        return OpenVinoBackend(model, options)
+
+    patch.setattr("rtseg.backends._torch.why_not_on_a_gpu", lambda spec, precision: None)
+    patch.setattr("rtseg.backends._torch.TorchBackend", open_torch)
 
 
 @pytest.fixture
@@ -94,6 +108,50 @@ class TestWithAGpu:
         choice = choose(blue.path, BackendOptions(precision="bf16"))
         assert choice == Choice("torch", "a GPU, but TensorRT does not compute in bf16")
 
+    def test_an_engine_that_cannot_be_opened_is_told_and_torch_taken(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_engine(blue)
+        machine.room = 50
+        opened: list[str] = []
+        torch_on_the_gpu(monkeypatch, opened)
+        with open_backend("auto", blue.path) as backend:
+            assert opened == ["torch"]
+            assert backend.chosen.startswith("a GPU, but tensorrt could not be opened: Fake GeForce has not enough")
+            assert backend.notice == f"torch takes the GPU, for {backend.chosen.removeprefix('a GPU, but ')}"
+            assert blues_in(backend.infer(frames_of(5))) == [5]
+        assert not machine.left()
+
+    def test_where_torch_cannot_be_opened_either_both_are_told_and_openvino_taken(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_engine(blue)
+        machine.room = 50
+        opened: list[str] = []
+        torch_on_the_gpu(monkeypatch, opened, fails=True)
+        with open_backend("auto", blue.path) as backend:
+            assert (opened, backend.name) == (["torch"], "openvino")
+            tensorrt, torch = backend.chosen.split("; torch could not be opened: ")
+            assert tensorrt.startswith("tensorrt could not be opened: Fake GeForce has not enough free memory")
+            assert torch == "no room for torch"
+            assert backend.notice == f"the GPU stays idle, for {backend.chosen}"
+            assert blues_in(backend.infer(frames_of(5))) == [5]
+
+    @pytest.mark.parametrize("torch_is_there", [False, True])
+    def test_a_gpu_that_is_asked_for_is_not_replaced_where_nothing_can_be_opened(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch, torch_is_there: bool
+    ) -> None:
+        write_engine(blue)
+        machine.room = 50
+        if torch_is_there:
+            torch_on_the_gpu(monkeypatch, [], fails=True)
+        why = "torch could not be opened: no room" if torch_is_there else "torch finds no usable CUDA device"
+        with pytest.raises(
+            BackendUnavailable, match=f"the GPU cannot be used: tensorrt could not be opened: .*; {why}"
+        ) as caught:
+            open_backend("auto", blue.path, device="cuda")
+        assert isinstance(caught.value.__context__, BackendError)
+
     def test_an_engine_that_cannot_be_opened_is_told_and_openvino_taken(
         self, machine: Machine, blue: ModelFile
     ) -> None:
@@ -104,6 +162,7 @@ class TestWithAGpu:
             assert backend.notice.startswith(
                 "the GPU stays idle, for tensorrt could not be opened: Fake GeForce has not"
             )
+            assert backend.notice.endswith("; torch finds no usable CUDA device")
             assert blues_in(backend.infer(frames_of(5))) == [5]
         assert not machine.left()
 

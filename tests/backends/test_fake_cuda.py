@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,9 @@ from fake_cuda import Machine, Misuse, installed, write_engine
 from numpy.typing import NDArray
 
 from rtseg.backends import Backend, open_backend
-from rtseg.backends._cuda import Device
+from rtseg.backends._cuda import Device, open_device
 from rtseg.backends._slots import SlotBackend
-from rtseg.backends._tensorrt import _Plan, _Slot
+from rtseg.backends._tensorrt import TensorRtBackend, _Plan, _Slot
 from rtseg.spec import VOID
 
 
@@ -143,6 +146,43 @@ def test_slots_that_share_what_is_one_slots_own_are_seen(
 def in_flight(backend: Backend) -> None:
     for number in range(backend.depth):
         backend.submit(frames_of(number))
+
+
+def test_memory_that_is_taken_in_the_middle_of_a_capture_is_seen(
+    machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtseg.backends._cuda.RLock", nullcontext)  # nobody waits for anybody
+    with ThreadPoolExecutor(1) as thread:
+        machine.during_capture = lambda: thread.submit(open_backend, "tensorrt", engine).result()
+        with pytest.raises(Misuse, match="deserialize_cuda_engine while another thread captures a CUDA graph"):
+            open_backend("tensorrt", engine)
+
+
+def test_kernels_that_are_not_compiled_in_the_first_run_are_captured_in_a_later_one(
+    machine: Machine, engine: Path, tmp_path: Path
+) -> None:
+    with open_backend("tensorrt", write_engine(blue_file(tmp_path), batch=4), hint="latency") as backend:
+        assert machine.captures == [1]
+        assert isinstance(backend, TensorRtBackend)
+        assert backend._plan is not None
+        strategies = sys.modules["tensorrt_rtx"].DynamicShapesKernelSpecializationStrategy
+        backend._plan._config.dynamic_shapes_kernel_specialization_strategy = strategies.LAZY
+        with open_device().active():
+            context = backend._plan.context()
+            context._compile(2)
+            assert machine.captures == [1]
+            context._compile(2)
+            assert machine.captures == [1, 2]
+            del context
+
+
+def test_a_runtime_cache_that_dies_before_its_contexts_is_seen(machine: Machine, engine: Path) -> None:
+    backend = open_backend("tensorrt", engine)
+    assert isinstance(backend, TensorRtBackend)
+    assert backend._plan is not None
+    with open_device().active():
+        backend._plan._config = backend._plan._cache = None
+    assert machine.faults == ["a runtime cache died before its execution contexts"]
 
 
 def test_streams_that_die_without_a_context_are_seen(machine: Machine, engine: Path) -> None:

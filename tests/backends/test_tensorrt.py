@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from counting_models import SIZE, blue_file, blues_in, counting_file, frames_of
-from fake_cuda import DRIVER, GPU, TARGET, Machine, installed, missing, write_engine
+from fake_cuda import DRIVER, GPU, TARGET, Machine, RuntimeCache, installed, missing, write_engine
 
 from rtseg.backends import Backend, open_backend
-from rtseg.engine_file import facts_path
+from rtseg.backends._cuda import open_device
+from rtseg.engine_file import facts_path, runtime_cache_path
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.spec import ModelFile
 from rtseg.trt import find_driver, find_gpu
@@ -123,6 +124,169 @@ class TestLabels:
         with opened(write_engine(blue)) as backend:
             assert machine.inferences == backend.depth
             assert not list(machine.pending())
+
+
+class TestCapture:
+    """A CUDA graph is captured in the first run of a length, while no other thread may allocate."""
+
+    @staticmethod
+    def is_alone(thread: ThreadPoolExecutor) -> bool:
+        """Whether another thread has to wait for the device now."""
+        taken = thread.submit(open_device().alone.acquire, blocking=False).result()
+        if taken:
+            thread.submit(open_device().alone.release).result()
+        return not taken
+
+    def test_every_first_run_of_a_length_is_captured_alone_and_no_other_one(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        alone: list[bool] = []
+        with ThreadPoolExecutor(1) as thread:
+            machine.during_capture = lambda: alone.append(self.is_alone(thread))
+            with opened(write_engine(blue, batch=4)) as backend:
+                assert machine.captures == [1] * 3
+                for _ in range(6):
+                    backend.infer(frames_of(1, 2, 3))
+                assert machine.captures == [1] * 3 + [3] * 3
+                for _ in range(6):
+                    backend.infer(frames_of(1, 2, 3, 4, 5, 6))  # in parts of four and of two
+                assert machine.captures == [1] * 3 + [3] * 3 + [4, 2] * 3
+            assert alone == [True] * 12
+            assert not self.is_alone(thread)
+
+    def test_a_length_that_was_run_before_waits_for_nobody(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_engine(blue, batch=4), hint="latency") as backend, ThreadPoolExecutor(1) as thread:
+            backend.infer(frames_of(1, 2))
+            with open_device().alone:  # as while another engine is opened
+                assert blues_in(thread.submit(backend.infer, frames_of(5)).result(60)) == [5]
+                assert blues_in(thread.submit(backend.infer, frames_of(6, 7)).result(60)) == [6, 7]
+
+    def test_other_threads_take_and_give_back_memory_before_or_after_a_capture(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        engine = write_engine(blue, batch=4)
+        one, other = opened(engine, hint="latency"), opened(engine, hint="latency")
+        labels = [other.infer(frames_of(9))]
+        with ThreadPoolExecutor(3) as threads:
+            meanwhile: list[Any] = []
+
+            def disturb() -> None:
+                machine.during_capture = lambda: None
+                meanwhile.append(threads.submit(opened, engine))
+                meanwhile.append(threads.submit(other.infer, frames_of(1, 2, 3)))
+                meanwhile.append(threads.submit(labels.clear))
+                done, _ = wait(meanwhile, timeout=0.2)  # long enough for whoever does not wait
+                assert meanwhile[0] not in done
+                assert meanwhile[1] not in done
+
+            machine.during_capture = disturb
+            assert blues_in(one.infer(frames_of(4, 5))) == [4, 5]
+            assert blues_in(meanwhile[1].result()) == [1, 2, 3]
+            for backend in (one, other, meanwhile[0].result()):
+                backend.close()
+
+    def test_a_run_that_failed_is_the_first_one_again(self, machine: Machine, blue: ModelFile) -> None:
+        alone: list[bool] = []
+        with ThreadPoolExecutor(1) as thread, opened(write_engine(blue, batch=4), hint="latency") as backend:
+            machine.failures["execute"] = 0
+            with pytest.raises(BackendError, match="failed on a batch"):
+                backend.infer(frames_of(1, 2))
+            machine.failures.clear()
+            machine.during_capture = lambda: alone.append(self.is_alone(thread))
+            backend.infer(frames_of(1, 2))
+        assert alone == [True]
+
+
+class TestRuntimeCache:
+    """What TensorRT-RTX compiles is kept beside the engine."""
+
+    @staticmethod
+    def note(backend: Backend) -> str:
+        told: str = backend.facts()["engine"]["runtime_cache"]
+        return told
+
+    def test_the_second_opening_compiles_nothing(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue)
+        with opened(engine) as backend:
+            assert self.note(backend) == "written"
+        assert machine.compilations == 1, "the slots share what is compiled"
+        before = runtime_cache_path(engine).stat()
+        with opened(engine) as backend:
+            assert self.note(backend) == "read"
+            assert blues_in(backend.infer(frames_of(5))) == [5]
+        assert machine.compilations == 1
+        after = runtime_cache_path(engine).stat()
+        assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "it did not grow"
+
+    def test_what_was_compiled_later_is_kept_when_it_is_closed(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_engine(blue, batch=4)
+        with opened(engine) as backend:
+            backend.infer(frames_of(1, 2, 3))
+        assert machine.compilations == 2
+        with opened(engine) as backend:
+            backend.infer(frames_of(1, 2, 3))
+        assert machine.compilations == 2
+        assert sorted(path.name for path in engine.parent.iterdir()) == sorted(
+            (engine.name, facts_path(engine).name, runtime_cache_path(engine).name)
+        )
+
+    @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + b"?", lambda data: b""])
+    def test_a_damaged_one_is_ignored_and_written_anew(
+        self, machine: Machine, blue: ModelFile, damage: Callable[[bytes], bytes]
+    ) -> None:
+        engine = write_engine(blue)
+        opened(engine).close()
+        kept = runtime_cache_path(engine)
+        whole = kept.read_bytes()
+        kept.write_bytes(damage(whole))
+        with opened(engine) as backend:
+            assert self.note(backend) == "written"
+        assert machine.compilations == 2
+        assert kept.read_bytes() == whole
+
+    def test_one_of_another_engine_is_ignored_and_written_anew(
+        self, machine: Machine, blue: ModelFile, counting: ModelFile
+    ) -> None:
+        engine, other = write_engine(blue), write_engine(counting, Path("others"))
+        opened(other).close()
+        runtime_cache_path(other).replace(runtime_cache_path(engine))
+        with opened(engine) as backend:
+            assert self.note(backend) == "written"
+        assert machine.compilations == 2
+
+    def test_one_that_the_runtime_refuses_is_ignored_and_written_anew(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = write_engine(blue)
+        opened(engine).close()
+        monkeypatch.setattr(RuntimeCache, "HEAD", b"other driver: ")
+        with opened(engine) as backend:
+            assert self.note(backend) == "written"
+        assert machine.compilations == 2
+
+    def test_where_it_cannot_be_kept_the_engine_runs_and_the_facts_say_why(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        engine = write_engine(blue)
+        kept = runtime_cache_path(engine)
+        kept.mkdir()
+        with opened(engine) as backend:
+            assert self.note(backend) == f"{kept} cannot be written (Is a directory)"
+            assert blues_in(backend.infer(frames_of(5))) == [5]
+        assert [path.name for path in engine.parent.glob("*.part")] == []
+
+    def test_a_runtime_without_one_does_without(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = write_engine(blue)
+        machine.failures["cache"] = 0
+        with opened(engine) as backend:
+            assert self.note(backend) == "nothing kept"
+            assert blues_in(backend.infer(frames_of(5))) == [5]
+        monkeypatch.delattr(sys.modules["tensorrt_rtx"], "CudaGraphStrategy")
+        with opened(engine) as backend:
+            assert self.note(backend) == "nothing kept"
+        assert not runtime_cache_path(engine).exists()
 
 
 class TestState:
@@ -324,6 +488,26 @@ class TestEngines:
         engine.write_bytes(engine.read_bytes()[:-1])
         with pytest.raises(ModelError, match="is damaged or was changed"):
             opened(engine)
+
+    @pytest.mark.parametrize("by_model", [False, True])
+    def test_what_was_checked_is_what_is_loaded_whatever_the_file_is_meanwhile(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch, by_model: bool
+    ) -> None:
+        engine = write_engine(blue)
+        whole = engine.read_bytes()
+        read = Path.read_bytes
+
+        def read_and_swap(path: Path) -> bytes:
+            data = read(path)
+            if path.name == engine.name:
+                path.write_bytes(b"{another engine")
+            return data
+
+        monkeypatch.setattr(Path, "read_bytes", read_and_swap)
+        with open_backend("tensorrt", blue.path if by_model else engine) as backend:
+            assert blues_in(backend.infer(frames_of(5))) == [5]
+        assert machine.plans == [whole]
+        assert read(engine) == b"{another engine"
 
     def test_an_engine_without_its_facts_is_refused(self, machine: Machine, blue: ModelFile) -> None:
         engine = write_engine(blue)

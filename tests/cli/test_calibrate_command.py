@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 from small_network import small_data, small_model
@@ -12,6 +18,8 @@ from rtseg.deploy import calibrate as module
 from rtseg.deploy.calibration import read_ranges
 from rtseg.deploy.quantize import record
 from rtseg.spec import ModelFile
+
+TIMEOUT_S = 120
 
 
 @pytest.fixture
@@ -74,3 +82,47 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(
 ) -> None:
     assert main(["calibrate", "icnet-camvid", "--data", "camvid:nowhere", *arguments]) == 2
     assert complaint in capsys.readouterr().err
+
+
+class TestStopping:
+    def test_ctrl_c_is_told_in_a_line_with_code_130_and_nothing_is_written(
+        self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def stop(*given: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(module, "record", stop)
+        assert main(["calibrate", str(small.path), "--data", data]) == 130
+        assert capsys.readouterr().err == "rtseg: stopped\n"
+        assert not Path("calib").exists()
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+    def test_ctrl_c_while_it_works_ends_the_process_with_130_and_no_traceback(
+        self, small: ModelFile, data: str, tmp_path: Path
+    ) -> None:
+        working = tmp_path / "working"
+        code = (
+            "import sys, time; from pathlib import Path\n"
+            "from rtseg.cli import main; from rtseg.deploy import calibrate\n"
+            "def work(model, pictures, *given):\n"
+            f"    Path({str(working)!r}).touch()\n"
+            "    while True:\n"
+            "        for _ in pictures: time.sleep(0.001)\n"
+            "calibrate.record = work\n"
+            "sys.exit(main())"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "calibrate", str(small.path), "--data", data, "--frames", "10"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        deadline = time.monotonic() + TIMEOUT_S
+        while not working.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "it did not begin to work"
+            Event().wait(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        assert (process.returncode, out, err) == (130, "", "rtseg: stopped\n")

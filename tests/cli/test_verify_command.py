@@ -23,6 +23,17 @@ from rtseg.spec import ModelSpec, file_sha256, load_model, write_spec
 DATA = ("--data", "synthetic:street,frames=2")
 
 
+def test_ctrl_c_is_told_in_a_line_with_code_130(
+    icnet_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Comparison, "run", stop)
+    assert main(["verify", str(icnet_file), str(icnet_file), *DATA]) == 130
+    assert capsys.readouterr().err == "rtseg: stopped\n"
+
+
 @pytest.fixture(scope="module")
 def spoilt(icnet_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model with an output layer that has forgotten much."""

@@ -15,13 +15,14 @@ from fake_tensorrt import FakeTensorRt
 from small_graphs import SIZE, STATE, brightest, convolved, remembering, uncast
 
 from rtseg import backends
-from rtseg.backends import Backend
+from rtseg.backends import Backend, BackendOptions
+from rtseg.backends._onnxruntime import OnnxRuntimeBackend
 from rtseg.deploy.calibration import Ranges, default_output, write_ranges
 from rtseg.deploy.engine import BuiltEngine, EngineOptions, build_engine
 from rtseg.deploy.quantize import int8_model, record
-from rtseg.engine_file import check_engine, facts_path, read_engine_facts
+from rtseg.engine_file import facts_path, read_engine, read_engine_facts, runtime_cache_path
 from rtseg.errors import ModelError, OptionError, ProofError, SinkError
-from rtseg.spec import file_sha256, load_model
+from rtseg.spec import ModelFile, file_sha256, load_model
 from rtseg.trt import Gpu, import_tensorrt
 from rtseg.weights import bundled_models
 
@@ -53,6 +54,19 @@ def model() -> Path:
     return brightest(Path("brightest.onnx"))
 
 
+class OnAGpu(OnnxRuntimeBackend):
+    """Stands in for the tensorrt backend, and says what it would."""
+
+    def __init__(self, model: ModelFile, engine: Path) -> None:
+        super().__init__(model, BackendOptions())
+        self.model_sha256 = file_sha256(model.path)
+        self._engine = engine
+
+    def facts(self) -> dict[str, Any]:
+        sha256 = read_engine_facts(self._engine).engine_sha256
+        return super().facts() | {"engine": {"file": str(self._engine), "sha256": sha256, "runtime_cache": "written"}}
+
+
 def build(model: Path | str, **options: Any) -> tuple[BuiltEngine, list[str]]:
     """The engine, and what was told on the way."""
     told: list[str] = []
@@ -76,7 +90,7 @@ class TestBuild:
         assert files() == [built.path.name, f"{built.path.name}.json"]
         facts = read_engine_facts(built.path)
         assert facts == built.facts
-        check_engine(built.path, facts)
+        read_engine(built.path, facts)
         assert (facts.model, facts.model_sha256) == ("brightest", file_sha256(model))
         assert (facts.runtime, facts.runtime_version, facts.precision, facts.batch) == ("rtx", rtx, "fp16", 1)
         assert (facts.targets, facts.gpu, facts.size, facts.state_shape) == (("sm_86+",), None, SIZE, None)
@@ -117,7 +131,7 @@ class TestBuild:
         # One picture is too few for the mIoU to be held to 0.05 points.
         built, _ = build(name, precision=precision, targets=TARGETS, max_drop=1.0)
         found = read_engine_facts(built.path)
-        check_engine(built.path, found)
+        read_engine(built.path, found)
         assert found.targets == TARGETS
         assert found.model == name
         assert found.certificate["passed"]
@@ -136,9 +150,10 @@ class TestProofOnTheGpu:
         def open_backend(name: str, model: Path, **options: Any) -> Backend:
             if name != "tensorrt":
                 return backends.open_backend(name, model, **options)
-            check_engine(model, read_engine_facts(model))
+            read_engine(model, read_engine_facts(model))
             paths.append(model)
-            return backends.open_backend("onnxruntime", "brightest.onnx")
+            runtime_cache_path(model).write_text("compiled")
+            return OnAGpu(load_model(Path("brightest.onnx")), model)
 
         monkeypatch.setattr("rtseg.deploy.engine.find_gpu", lambda: Gpu("NVIDIA L4", "sm_89"))
         monkeypatch.setattr("rtseg.deploy.engine.find_spec", lambda package: package == "pycuda")
@@ -149,7 +164,20 @@ class TestProofOnTheGpu:
         built, _ = build(model, targets=("sm_86", "sm_89"))
         assert built.facts.certificate["judged_by"] == "the engine on NVIDIA L4"
         assert [path.match("engines/brightest-fp16-rtx-sm_86-sm_89.*.part.engine") for path in opened] == [True]
-        assert files() == [built.path.name, f"{built.path.name}.json"]
+        assert files() == [built.path.name, f"{built.path.name}.json", f"{built.path.name}.runtime-cache"]
+
+    def test_the_certificate_names_the_engine_as_it_is_called_from_then_on(
+        self, model: Path, opened: list[Path]
+    ) -> None:
+        built, _ = build(model, targets=("sm_86", "sm_89"))
+        for facts in (built.facts, read_engine_facts(built.path)):
+            judged = facts.certificate["candidate"]["engine"]
+            assert judged == {"file": str(built.path), "sha256": facts.engine_sha256}
+        assert ".part" not in facts_path(built.path).read_text()
+
+    def test_what_the_proof_compiled_is_installed_with_the_engine(self, model: Path, opened: list[Path]) -> None:
+        built, _ = build(model, targets=("sm_86", "sm_89"))
+        assert runtime_cache_path(built.path).read_text() == "compiled"
 
     def test_its_graph_where_it_is_for_another_gpu(self, model: Path, opened: list[Path]) -> None:
         built, _ = build(model, targets=("sm_86",))
@@ -229,7 +257,7 @@ class TestFit:
         built.path.write_bytes(built.path.read_bytes()[:1000])
         again, told = build(model)
         assert told == [f"building again: {built.path} is damaged or was changed"]
-        check_engine(again.path, again.facts)
+        read_engine(again.path, again.facts)
 
     def test_an_engine_without_its_json_is_built_again(self, model: Path) -> None:
         built, _ = build(model)

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+from small_graphs import uncast
 from small_network import SIZE, small_graph, small_model, small_pictures
 
 from rtseg.backends import BackendOptions
@@ -91,6 +92,31 @@ def test_pictures_that_are_permuted_as_uint8_are_cast_first(small: ModelFile) ->
     types = value_types(half.graph)
     assert all(types[node.input[0]] == HALF for node in half.graph.graph.node if node.op_type == "Transpose")
     assert (labels(half, small_pictures()) == wanted).mean() > 0.99
+
+
+@pytest.mark.parametrize("operator", ["Squeeze", "Concat", "Equal"])
+def test_bytes_that_something_needs_as_bytes_are_told_with_the_node(tmp_path: Path, operator: str) -> None:
+    model = load_model(uncast(tmp_path / "uncast.onnx"))
+    graph = model.graph.graph
+    squeeze = graph.node[-1]
+    assert (squeeze.op_type, list(squeeze.output)) == ("Squeeze", ["labels"])
+    if operator != "Squeeze":
+        graph.initializer.append(numpy_helper.from_array(np.zeros((1, 32, 64, 1), np.uint8), "zeros"))
+        joined = helper.make_node(operator, [squeeze.input[0], "zeros"], ["joined"], "join")
+        if operator == "Concat":
+            joined.attribute.append(helper.make_attribute("axis", 0))
+        graph.node.insert(len(graph.node) - 1, joined)
+        squeeze.input[0] = "joined"
+        if operator == "Equal":
+            squeeze.output[0] = "same"
+            graph.node.append(helper.make_node("Cast", ["same"], ["labels"], "narrow", to=TensorProto.UINT8))
+    name = {"Squeeze": "labels"}.get(operator, "join")
+    with pytest.raises(ModelError) as caught:
+        half_graph(model)
+    assert str(caught.value) == (
+        f"{model.path} computes with the bytes of the pictures ({operator} {name!r}), which TensorRT does not: cast "
+        "them to float before that, and export it again"
+    )
 
 
 def test_a_node_to_keep_computes_in_float32_and_nothing_else_does(small: ModelFile) -> None:

@@ -10,6 +10,7 @@ import openvino
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from small_graphs import convolved
 from small_network import INNER, SIZE, small_model, small_pictures
 
 from rtseg.backends import BackendOptions, open_backend
@@ -17,7 +18,7 @@ from rtseg.backends._onnxruntime import OnnxRuntimeBackend
 from rtseg.deploy._histogram import Histogram
 from rtseg.deploy.calibration import Kept, Ranges
 from rtseg.deploy.quantize import groups, int8_model, quantize, record
-from rtseg.errors import BackendUnavailable, ModelError, OptionError
+from rtseg.errors import BackendUnavailable, ModelError, OptionError, ProofError
 from rtseg.spec import ModelFile, load_model
 from rtseg.weights import find_model
 
@@ -80,6 +81,20 @@ class TestRecord:
         with pytest.raises(ModelError, match="no picture to record the ranges of small on"):
             record(small, [], "minmax")
 
+    def test_a_model_whose_only_convolution_is_the_last_is_refused(self, tmp_path: Path) -> None:
+        model = load_model(convolved(tmp_path / "convolved.onnx"))
+        nodes = {node.name: node for node in model.graph.graph.node}
+        nodes["keep"].input[0] = "planes"
+        model.graph.graph.node.remove(nodes["mix"])
+        last = next(tensor for tensor in model.graph.graph.initializer if tensor.name == "last")
+        last.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(last)[:, :3], "last"))
+        black = np.zeros((*model.spec.size, 3), np.uint8)
+        told = "the graph has no convolution but the last, which stays float: there is nothing to quantise"
+        with pytest.raises(ModelError, match=told):
+            record(model, [black], "minmax")
+        with pytest.raises(ModelError, match=told):
+            quantize(model, Ranges("convolved", "0" * 64, "minmax", "noise", 1, {}))
+
     def test_another_method_is_refused_with_those_there_are(self, small: ModelFile) -> None:
         with pytest.raises(OptionError, match="minmax, entropy, percentile, got 'random'"):
             record(small, small_pictures(), "random")
@@ -133,6 +148,11 @@ class TestQuantize:
             assert not stored[node.input[2]].any()
         biases = {node.input[2] for node in graph.node if node.op_type == "Conv"}
         assert biases == {f"{name}.bias" for name in ("stem", *INNER, "logits")}
+
+    def test_ranges_that_leave_all_in_float_are_refused(self, small: ModelFile) -> None:
+        kept = tuple(Kept(names, 0.1) for names in groups(small).values())
+        with pytest.raises(ProofError, match="INT8 does not suit small, all of it is to stay in float: use another"):
+            quantize(small, replace(ranges_of(small), kept=kept))
 
     def test_the_convolutions_and_the_sum_read_pairs_and_the_logits_do_not(self, small: ModelFile) -> None:
         graph = quantize(small, ranges_of(small)).graph.graph
