@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rtseg.bench._disk import SimulatedDisk, SimulatedFile
 from rtseg.bench._facts import rate
@@ -18,7 +17,7 @@ from rtseg.frame import Picture
 from rtseg.pictures import PictureError
 from rtseg.sources import Source, SourceOptions
 from rtseg.sources._decoders import Decoder, Wanted, open_decoder
-from rtseg.sources._files import Footprint, LocalFile, PictureFile
+from rtseg.sources._files import Footprint, Found, LocalFile, PictureFile
 from rtseg.sources._images import ImagesSource
 from rtseg.sources._pace import Pace
 from rtseg.sources._prefetch import Job, Prefetch, Slot, StorageStalls
@@ -228,6 +227,11 @@ class _Workers(Pace):
         super().__init__(Storage("memory", "as many readers as workers"), workers)
 
     @property
+    def decoders(self) -> int:
+        """See ``Pace``: all of them."""
+        return self.readers
+
+    @property
     def threads(self) -> int:
         """See ``Pace``: no one beside them."""
         return self.readers
@@ -239,12 +243,10 @@ class _OnDisk(ImagesSource):
     def __init__(self, where: Path, options: SourceOptions, disk: SimulatedDisk) -> None:
         super().__init__(where, options)
         self._disk = disk
-        self._folder = where
 
-    def _jobs(self, found: Any, pace: Pace) -> Any:
-        for job in super()._jobs(found, pace):
-            job._file = SimulatedFile(job._file, self._folder / job.name, self._disk)
-            yield job
+    def _file(self, found: Found, pace: Pace, footprint: Footprint, limit: int) -> PictureFile:
+        assert isinstance(found, Path), "the pictures of a folder are files"
+        return SimulatedFile(super()._file(found, pace, footprint, limit), found, self._disk)
 
 
 def _nothing() -> None:

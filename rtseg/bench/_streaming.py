@@ -18,11 +18,21 @@ from rtseg.errors import SourceError
 from rtseg.frame import Frame, Labels
 from rtseg.overlay import Overlay
 from rtseg.pipeline import Pipeline, RunReport, Status
-from rtseg.preprocess import Prepare, resize_labels
+from rtseg.preprocess import Prepare, override_steps, resize_labels
 from rtseg.sinks._null import NullSink
 from rtseg.sources import Source
 
-__all__ = ["Run", "add_limit", "bottleneck", "busy_shares", "cpu_costs", "row_facts", "run_pipeline", "warm_up"]
+__all__ = [
+    "Run",
+    "add_limit",
+    "bottleneck",
+    "busy_shares",
+    "cpu_costs",
+    "prepared",
+    "row_facts",
+    "run_pipeline",
+    "warm_up",
+]
 
 _KEPT = 8
 """Frames at least that the later stages are measured on."""
@@ -54,8 +64,24 @@ def warm_up(backend: Backend) -> None:
     backend.reset()
 
 
-def run_pipeline(source: Source, backend: Backend, *, drop: str = "never") -> Run:
+def prepared(backend: Backend, steps: Sequence[str] | None) -> Prepare:
+    """What makes the input of ``backend``: by ``steps`` in place of those that the model file names, unless None.
+
+    Raises:
+        ModelError: a step is not known.
+        OptionError: a background picture cannot be read.
+    """
+    return Prepare(override_steps(backend.spec, steps))
+
+
+def run_pipeline(source: Source, backend: Backend, prepare: Prepare | None = None, *, drop: str = "never") -> Run:
     """Send every frame of ``source`` through, drawn and thrown away.
+
+    Args:
+        source: read to its end.
+        backend: with nothing in flight.
+        prepare: of ``prepared``; as the model file says unless given.
+        drop: see ``Pipeline``.
 
     Raises:
         RtsegError: of the source or the backend; also where the source gave fewer than two frames.
@@ -67,7 +93,7 @@ def run_pipeline(source: Source, backend: Backend, *, drop: str = "never") -> Ru
         for stage, waiting in status.queues.items():
             looks.setdefault(stage, []).append(waiting)
 
-    with Pipeline(source, backend, [_Drawn()], Overlay(backend.spec), drop=drop) as pipeline:
+    with Pipeline(source, backend, [_Drawn()], Overlay(backend.spec), drop=drop, prepare=prepare) as pipeline:
         ended = pipeline.run(look)
     report = pipeline.report(ended)
     if report.frames_written < 2:
@@ -123,7 +149,7 @@ def _queues(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
     return {stage: {"mean": float(np.mean(waiting)), "max": max(waiting)} for stage, waiting in looks.items()}
 
 
-def cpu_costs(open_source: Callable[[], Source], backend: Backend) -> dict[str, float]:
+def cpu_costs(open_source: Callable[[], Source], backend: Backend, prepare: Prepare | None = None) -> dict[str, float]:
     """CPU seconds that one frame costs in each stage alone, all threads of the process counted.
 
     Keys are ``read``, ``prepare``, ``infer`` and ``render``. What a GPU does is not among them.
@@ -131,6 +157,7 @@ def cpu_costs(open_source: Callable[[], Source], backend: Backend) -> dict[str, 
     Args:
         open_source: gives the source, unread; it is read once.
         backend: with nothing in flight.
+        prepare: as ``run_pipeline`` takes it.
     """
     costs: dict[str, float] = {}
     source = open_source()
@@ -145,7 +172,7 @@ def cpu_costs(open_source: Callable[[], Source], backend: Backend) -> dict[str, 
     costs["read"] /= count
     # Short stages are repeated: the clock of a process is coarse.
     repeated = list(itertools.islice(itertools.cycle(frames), max(_KEPT, min(count, 4 * _KEPT))))
-    prepare = Prepare(backend.spec)
+    prepare = prepare or Prepare(backend.spec)
     with _counted(costs, "prepare", len(repeated)):
         batches = [prepare(frame.image)[None] for frame in repeated]
     backend.reset()

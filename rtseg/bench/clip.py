@@ -8,8 +8,9 @@ from typing import Any
 
 from rtseg.backends import Backend, open_backend
 from rtseg.bench import _turns
-from rtseg.bench._streaming import Run, add_limit, cpu_costs, row_facts, run_pipeline, warm_up
+from rtseg.bench._streaming import Run, add_limit, cpu_costs, prepared, row_facts, run_pipeline, warm_up
 from rtseg.errors import OptionError
+from rtseg.preprocess import Prepare, override_steps, preprocess_facts
 from rtseg.redact import redact
 from rtseg.sources import Source, SourceOptions, open_source
 from rtseg.weights import DEFAULT_MODEL
@@ -36,6 +37,8 @@ class ClipOptions:
     device: str = "auto"
     model_size: tuple[int, int] | None = None
     """(H, W) of the model's input, in pixels; the model's own unless given."""
+    preprocess: tuple[str, ...] | None = None
+    """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
     frames: int = 200
     """Of a round; a shorter clip begins again."""
     rounds: int = 3
@@ -63,15 +66,20 @@ def measure_clip(options: ClipOptions, tell: _turns.Tell = lambda done, total, w
         raise OptionError(f"--source {redact(options.source)} is live: give a clip, which is the same in every round")
     with ExitStack() as opened:
         backends: dict[tuple[str, str], Backend] = {}
+        prepares: dict[tuple[str, str], Prepare] = {}
         for name in options.backends:
             for pace, (_, hint) in PACES.items():
                 backend = opened.enter_context(_open(options, name, hint))
+                prepares[name, pace] = prepared(backend, options.preprocess)
                 warm_up(backend)
                 backends[name, pace] = backend
-        runs = {key: lambda key=key: run_pipeline(clip(), backends[key], drop=PACES[key[1]][0]) for key in backends}
+        runs = {
+            key: lambda key=key: run_pipeline(clip(), backends[key], prepares[key], drop=PACES[key[1]][0])
+            for key in backends
+        }
         results, complete = _turns.in_turn(runs, options.rounds, tell)
         rows = [_row(options, key, found, backends[key]) for key, found in results.items()]
-        complete = complete and _turns.finish(lambda: _add_costs(rows, clip, backends))
+        complete = complete and _turns.finish(lambda: _add_costs(rows, clip, backends, prepares))
     return {"pipeline": rows, "complete": complete}
 
 
@@ -97,6 +105,7 @@ def _row(options: ClipOptions, key: tuple[str, str], runs: list[Run], backend: B
         "as_said": True,
         "asked_for": key[0],
         **backend.facts(),
+        **preprocess_facts(backend.spec, override_steps(backend.spec, options.preprocess)),
         **row_facts(runs),
         "cpu_ms": None,
         "limit_fps": None,
@@ -104,8 +113,14 @@ def _row(options: ClipOptions, key: tuple[str, str], runs: list[Run], backend: B
     }
 
 
-def _add_costs(rows: list[dict[str, Any]], clip: Any, backends: dict[tuple[str, str], Backend]) -> None:
+def _add_costs(
+    rows: list[dict[str, Any]],
+    clip: Any,
+    backends: dict[tuple[str, str], Backend],
+    prepares: dict[tuple[str, str], Prepare],
+) -> None:
     """To the rows whose rate the processor limits."""
     for row in rows:
         if row["state"] == "file":
-            add_limit(row, cpu_costs(clip, backends[row["asked_for"], "file"]))
+            key = row["asked_for"], "file"
+            add_limit(row, cpu_costs(clip, backends[key], prepares[key]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["METHOD", "as_result", "bottleneck_lines", "mark", "show"]
+__all__ = ["METHOD", "as_result", "bottleneck_lines", "mark", "prepared_lines", "show"]
 
 METHOD = (
     "fps are (n - 1) / (last - first) over the times at which frames leave the last stage",
@@ -92,7 +92,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         _print(console, _pipeline_table(result["pipeline"]))
         for row in result["pipeline"]:
             _print(console, _stages_table(row))
-        for line in bottleneck_lines(result["pipeline"]):
+        for line in (*prepared_lines(result["pipeline"]), *bottleneck_lines(result["pipeline"])):
             console.print(line, soft_wrap=True)
     if result["memory"]:
         memory = result["memory"]
@@ -218,6 +218,12 @@ def bottleneck_lines(rows: list[dict[str, Any]]) -> list[str]:
         f"{100 * row['busy'][row['bottleneck']]:.0f} % of the time"
         for row in rows
     ]
+
+
+def prepared_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """By which steps pictures were prepared, where they are not those of the model file; each list once."""
+    others = [row["preprocess"] for row in rows if row["preprocess"] != row["preprocess_of_model"]]
+    return list(dict.fromkeys(f"pictures are prepared by {','.join(('resize', *steps))}" for steps in others))
 
 
 def _ratio_table(rows: list[dict[str, Any]]) -> Table:

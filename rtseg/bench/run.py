@@ -94,7 +94,11 @@ def _judged(old: dict[str, Any], new: dict[str, Any], percent: float, console: C
 
 def _workload(options: StorageOptions | ClipOptions) -> dict[str, Any]:
     """What two results must have in common to be compared."""
-    model = {"model": Path(options.model).name, "model_size": list(options.model_size) if options.model_size else None}
+    model = {
+        "model": Path(options.model).name,
+        "model_size": list(options.model_size) if options.model_size else None,
+        "preprocess": list(options.preprocess) if options.preprocess is not None else None,
+    }
     if isinstance(options, ClipOptions):
         clip = redact(options.source).rpartition("/")[2]
         return {"source": clip, "frames": options.frames, **model}

@@ -19,8 +19,9 @@ from rtseg.bench._places import Place, check_kind, measured
 from rtseg.bench._ratios import ratios, shares_of_best
 from rtseg.bench._reading import AUTO, MEASURED_FROM, Pass, Setup, refuse_damaged, why_not
 from rtseg.bench._sets import DrawnOptions, PictureSet, copied, drawn, taken
-from rtseg.bench._streaming import Run, add_limit, cpu_costs, row_facts, run_pipeline, warm_up
+from rtseg.bench._streaming import Run, add_limit, cpu_costs, prepared, row_facts, run_pipeline, warm_up
 from rtseg.errors import OptionError
+from rtseg.preprocess import Prepare, override_steps, preprocess_facts
 from rtseg.sources._decoders import open_decoder
 from rtseg.sources._storage import Storage, find_storage
 from rtseg.sources.reading import DECODERS, ReadOptions
@@ -59,6 +60,8 @@ class StorageOptions:
     precision: str = "auto"
     device: str = "auto"
     model_size: tuple[int, int] | None = None
+    preprocess: tuple[str, ...] | None = None
+    """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
 
     def __post_init__(self) -> None:
         if not self.places:
@@ -118,11 +121,12 @@ def measure_storage(options: StorageOptions, tell: _turns.Tell = lambda done, to
             if stand.place.kind == "hdd" or stand.storage.kind in ("hdd", "network")
         }
         backend = opened.enter_context(_opened_backend(options)) if options.network else None
-        runs, skipped = _runs(options, stands, caches, backend)
+        prepare = prepared(backend, options.preprocess) if backend is not None else None
+        runs, skipped = _runs(options, stands, caches, backend, prepare)
         results, complete = _turns.in_turn(runs, options.rounds, tell)
         sections = _sections(options, stands, results, skipped, backend)
         if backend is not None:
-            complete = complete and _turns.finish(lambda: _add_costs(sections["pipeline"], stands, backend))
+            complete = complete and _turns.finish(lambda: _add_costs(sections["pipeline"], stands, backend, prepare))
     return {
         **sections,
         "memory": memory.facts(),
@@ -188,7 +192,11 @@ _Runs = dict[_Key, Callable[[], Any]]
 
 
 def _runs(
-    options: StorageOptions, stands: list[_Stand], caches: dict[str, Path], backend: Backend | None
+    options: StorageOptions,
+    stands: list[_Stand],
+    caches: dict[str, Path],
+    backend: Backend | None,
+    prepare: Prepare | None,
 ) -> tuple[_Runs, dict[tuple[str, str], str]]:
     """All that is measured, and of (storage, decoder) why it is not."""
     runs: _Runs = {}
@@ -212,7 +220,7 @@ def _runs(
                 runs["cache", label, "cv2", number, "cold"] = passes
         if backend is not None:
             for state in STATES:
-                runs["stream", label, "cv2", AUTO, state] = partial(_streamed, stand.setup, backend, state)
+                runs["stream", label, "cv2", AUTO, state] = partial(_streamed, stand.setup, backend, prepare, state)
     return runs, skipped
 
 
@@ -230,10 +238,10 @@ class _CachePass:
         return self.setup.read_through(self.folder)
 
 
-def _streamed(setup: Setup, backend: Backend, state: str) -> tuple[Run, float]:
+def _streamed(setup: Setup, backend: Backend, prepare: Prepare | None, state: str) -> tuple[Run, float]:
     in_memory = setup.chill() if state == "cold" else setup.warm()
     source = setup.source("cv2")
-    run = run_pipeline(source, backend)
+    run = run_pipeline(source, backend, prepare)
     refuse_damaged(source)
     return run, in_memory
 
@@ -272,7 +280,7 @@ def _sections(
         for state in STATES:
             found = results.get(("stream", label, "cv2", AUTO, state))
             if found and backend is not None:
-                pipeline.append(_pipeline_row(stand, state, found, options.backend, backend))
+                pipeline.append(_pipeline_row(stand, state, found, options, backend))
     return {
         "storages": storages,
         "reading": reading,
@@ -309,7 +317,7 @@ def _as_said(in_memory: list[float], state: str) -> dict[str, Any]:
 
 
 def _pipeline_row(
-    stand: _Stand, state: str, found: list[tuple[Run, float]], asked_for: str, backend: Backend
+    stand: _Stand, state: str, found: list[tuple[Run, float]], options: StorageOptions, backend: Backend
 ) -> dict[str, Any]:
     return {
         **stand.facts(),
@@ -317,8 +325,9 @@ def _pipeline_row(
         "state": state,
         "decoder": "cv2",
         **_as_said([in_memory for _, in_memory in found], state),
-        "asked_for": asked_for,
+        "asked_for": options.backend,
         **backend.facts(),
+        **preprocess_facts(backend.spec, override_steps(backend.spec, options.preprocess)),
         **row_facts([run for run, _ in found]),
         "cpu_ms": None,
         "limit_fps": None,
@@ -326,13 +335,13 @@ def _pipeline_row(
     }
 
 
-def _add_costs(rows: list[dict[str, Any]], stands: list[_Stand], backend: Backend) -> None:
+def _add_costs(rows: list[dict[str, Any]], stands: list[_Stand], backend: Backend, prepare: Prepare | None) -> None:
     """To the rows that no storage slows down, where the stages' work is all done by the processor."""
     if not backend.device.startswith("CPU"):
         return
     for stand in stands:
         stand.setup.warm()
-        costs = cpu_costs(lambda stand=stand: stand.setup.source("cv2"), backend)  # type: ignore[misc]
+        costs = cpu_costs(lambda stand=stand: stand.setup.source("cv2"), backend, prepare)  # type: ignore[misc]
         for row in rows:
             if row["storage"] == stand.place.label and row["state"] == "warm":
                 add_limit(row, costs)

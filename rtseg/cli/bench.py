@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, parse_size
+from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, PREPROCESS, parse_size
 from rtseg.errors import OptionError
 
 __all__ = ["bench"]
@@ -60,6 +60,7 @@ def bench(
     model_size: str = typer.Option(
         "", help="Input size of the model, HEIGHTxWIDTH in multiples of 32.", rich_help_panel=_MODEL
     ),
+    preprocess: str = PREPROCESS,
     rounds: int = typer.Option(3, help="Everything is measured so many times, in turn.", rich_help_panel=_RESULT),
     output: Path | None = typer.Option(
         None,
@@ -86,6 +87,7 @@ def bench(
     from rtseg.bench.run import Outcome
     from rtseg.bench.run import bench as run
     from rtseg.bench.storage import StorageOptions
+    from rtseg.preprocess import parse_steps
 
     of_clip = pipeline or bool(backends)
     if bool(storage) == of_clip:
@@ -101,6 +103,7 @@ def bench(
             precision=precision,
             device=device,
             model_size=wanted,
+            preprocess=parse_steps(preprocess),
             frames=frames,
             rounds=rounds,
         )
@@ -120,6 +123,7 @@ def bench(
             precision=precision,
             device=device,
             model_size=wanted,
+            preprocess=parse_steps(preprocess),
         )
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:

@@ -18,6 +18,7 @@ from rtseg.pictures import PictureError, PlanesError, check_head
 from rtseg.redact import redact
 from rtseg.sources import Source, SourceOptions
 from rtseg.sources._cache import SsdCache
+from rtseg.sources._cached import CachedFile
 from rtseg.sources._decoders import Decoder, Wanted, open_decoder
 from rtseg.sources._files import Footprint, Found, LocalFile, PictureFile, RemoteFile, find_files
 from rtseg.sources._lookup import answer_within
@@ -28,11 +29,12 @@ from rtseg.sources._storage import Storage, find_storage
 __all__ = ["ImagesSource", "decoding_threads", "storage_of"]
 
 _FPS = 25.0
-_LEAST_THREADS, _MOST_THREADS = 8, 32
-"""Decoding threads. More than there are processors: one that waits for the storage, or for its turn on a busy machine,
-then holds up nobody, and where pictures are not what a run waits for, all of them sleep."""
+_MOST_THREADS = 32
+"""That decode. More than there are processors would push each other's pictures out of the caches."""
 _BYTES_A_PIXEL = 16
 """More than any kind of picture stores without compression: 4 channels of 32 bits."""
+_COPIES = 2
+"""Of a picture while it is decoded: that of the library, and the array that is made of it."""
 _NAMED = 3
 
 
@@ -148,14 +150,19 @@ class ImagesSource(Source):
         reading = self._reading
         limit = _BYTES_A_PIXEL * reading.max_pixels
         for one in found:
-            file = LocalFile(one, pace, footprint, limit) if isinstance(one, Path) else RemoteFile(*one, limit)
+            file = self._file(one, pace, footprint, limit)
             yield _PictureJob(
-                file,
+                CachedFile(file, self._cache) if self._cache is not None else file,
                 self._decode,
                 Wanted(self.channels, max_pixels=reading.max_pixels),
-                self._cache,
                 self._model_size if reading.reduce else None,
             )
+
+    def _file(self, found: Found, pace: Pace, footprint: Footprint, limit: int) -> PictureFile:
+        """What one of the pictures is read from."""
+        if isinstance(found, Path):
+            return LocalFile(found, pace, footprint, limit)
+        return RemoteFile(*found, limit)
 
     def _judged(self, outcome: Outcome[Picture]) -> Picture | None:
         """The picture; None where there is none, which is taken note of.
@@ -190,7 +197,7 @@ class ImagesSource(Source):
 
 def decoding_threads() -> int:
     """How many threads may decode at once: one for each processor that this process may use, within bounds."""
-    return min(_MOST_THREADS, max(_LEAST_THREADS, len(os.sched_getaffinity(0))))
+    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
 def storage_of(found: Found, wanted: str) -> Storage:
@@ -210,27 +217,23 @@ class _PictureJob(Job[Picture]):
         file: PictureFile,
         decode: Decoder,
         wanted: Wanted,
-        cache: SsdCache | None,
         model_size: tuple[int, int] | None,
     ) -> None:
         self.name = file.name
         self._file = file
         self._decode = decode
         self._wanted = wanted
-        self._cache = cache
         self._model_size = model_size
         self._data = b""
 
     def announce(self) -> None:
-        """See ``Job``; what is in the cache will not be read from the file."""
-        key = self._file.stamp() if self._cache is not None else None
-        if self._cache is None or key is None or not self._cache.has(key):
-            self._file.announce()
+        """See ``Job``."""
+        self._file.announce()
 
     def read(self, slot: Slot) -> int:
         """See ``Job``."""
         try:
-            self._data = self._content(slot)
+            self._data = self._file.read(slot)
         finally:
             self._file.discard()
         head = check_head(read_head(self._data), self._wanted.max_pixels)
@@ -240,19 +243,8 @@ class _PictureJob(Job[Picture]):
             reduce = _reduction((height, width), self._model_size)
             self._wanted = Wanted(3, reduce, self._wanted.max_pixels)
         channels = self._wanted.channels if self._wanted.channels != 3 or head.channels != 1 else 1
-        self.needs = head.pixels * channels // self._wanted.reduce**2
+        self.needs = _COPIES * head.pixels * channels // self._wanted.reduce**2
         return len(self._data)
-
-    def _content(self, slot: Slot) -> bytes:
-        key = self._file.stamp() if self._cache is not None else None
-        if self._cache is None or key is None:
-            return self._file.read(slot)
-        kept = self._cache.get(key, found=slot.give_back)
-        if kept is not None:
-            return kept
-        data = self._file.read(slot)
-        self._cache.put(key, data)
-        return data
 
     def decode(self) -> tuple[Picture, int]:
         """See ``Job``."""
@@ -270,7 +262,7 @@ def _reduction(stored: tuple[int, int], model: tuple[int, int]) -> int:
     return next((by for by in (8, 4, 2) if stored[0] >= by * model[0] and stored[1] >= by * model[1]), 1)
 
 
-def _fault(error: Exception) -> str:
+def _fault(error: BaseException) -> str:
     """Why a picture cannot be used, as a part of a sentence that begins with its name."""
     if isinstance(error, PictureError | StallError):
         return str(error)

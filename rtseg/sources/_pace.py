@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from statistics import median
 from threading import Lock
 
@@ -21,6 +22,9 @@ _MEASURE_S = 1.0
 _REMOTE_READERS = 16
 _AHEAD = {"hdd": 16, "network": 16, "ssd": 8, "memory": 1, "unknown": 1, REMOTE: 1}
 """Files that the kernel is told of beyond the one that is read."""
+_measured: dict[str, Storage] = {}
+"""What this process has found of storages of unknown kind, by their device."""
+_measured_lock = Lock()
 
 
 class Pace:
@@ -28,15 +32,17 @@ class Pace:
 
     One at a time on disks that turn and on network mounts, many on what has no moving part. Where the kind is unknown,
     it is measured on the first files that do not lie in memory: the time until their first byte, over eight files or
-    one second, decides. Until then one at a time.
+    one second, decides, for every later pass over that device as well. Until then one at a time.
 
     Args:
         storage: what is read from.
-        threads: most readers at once.
+        threads: most readers at once of storage that is near, and processors to decode with.
     """
 
     def __init__(self, storage: Storage, threads: int) -> None:
-        self._storage = storage
+        with _measured_lock:
+            known = _measured.get(storage.device) if storage.device is not None else None
+        self._storage = known if known is not None and storage.kind == "unknown" else storage
         self._threads = threads
         self._lock = Lock()
         self._first_bytes_s: list[float] = []
@@ -57,14 +63,21 @@ class Pace:
     @property
     def readers(self) -> int:
         """How many files may be read at once."""
+        if self._storage.kind == REMOTE:
+            return _REMOTE_READERS
         return 1 if self.serial else self._threads
+
+    @property
+    def decoders(self) -> int:
+        """How many pictures may be decoded at once: one more than there are processors, as one waits now and then."""
+        return self._threads + 1
 
     @property
     def threads(self) -> int:
         """How many threads are of use: while one waits for a disk, all others can decode."""
         if self._storage.kind == REMOTE:
-            return self._threads + _REMOTE_READERS
-        return self._threads + 1
+            return self.decoders + _REMOTE_READERS
+        return self.decoders + 1
 
     @property
     def ahead(self) -> int:
@@ -97,4 +110,7 @@ class Pace:
             typical_s = median(self._first_bytes_s)
             kind = "hdd" if typical_s > _SEEKS_S else "ssd"
             why = f"{self._storage.why}; measured: {1e3 * typical_s:.1f} ms until the first byte of a file"
-            self._storage = Storage(kind, why)
+            self._storage = replace(self._storage, kind=kind, why=why)
+            if self._storage.device is not None:
+                with _measured_lock:
+                    _measured[self._storage.device] = self._storage

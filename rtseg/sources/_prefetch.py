@@ -3,7 +3,12 @@
     announce ──► read ──► decode ──► next()
     (the kernel) (slots)  (threads)  (the caller, in order)
 
-Any thread takes any step. How many may be in the first two, which touch the storage, is up to the ``Pace``.
+Any thread takes any step. How many may be in the first two, which touch the storage, and how many in the third, which
+takes a processor, is up to the ``Pace``.
+
+Whoever changes what may be done wakes one thread at most, and a thread that sees more than it takes wakes the next: to
+wake all of them for every picture costs a tenth of the pictures. Of those that wait the last to have come is woken
+first, so that no more of them work, and keep memory for it, than are needed.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from threading import Condition, Thread, current_thread
+from threading import Condition, RLock, Thread, current_thread
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -25,8 +30,10 @@ from rtseg.sources._pace import Pace
 __all__ = ["Job", "Outcome", "Prefetch", "Slot", "StallError", "StorageStalls"]
 
 T = TypeVar("T")
-_Step = Callable[[], bool]
-"""Of a thread; tells whether it is to go on."""
+_Conclusion = Callable[[], bool]
+"""What a step changes, called with the lock held; tells whether the thread is to go on."""
+_Step = Callable[[], _Conclusion]
+"""What a thread does without the lock."""
 
 _TICK_S = 0.1
 """Longest time between two looks at what may have stalled."""
@@ -60,7 +67,7 @@ class Job(ABC, Generic[T]):
     name: str
     """As a report calls it."""
     needs: int | None = None
-    """Bytes that the result will take, known (if at all) after ``read``."""
+    """Bytes that ``decode`` takes at its highest, the result among them; known (if at all) after ``read``."""
 
     def announce(self) -> None:
         """Tell the kernel that ``read`` comes soon. Left out where that is of no use."""
@@ -83,7 +90,7 @@ class Outcome(Generic[T]):
 
     job: Job[T]
     value: T | None
-    error: Exception | None
+    error: BaseException | None
 
 
 class _State(Enum):
@@ -113,7 +120,7 @@ class Prefetch(Generic[T]):
     """Does jobs ahead. Iterate it once, by one thread; leaving ``with`` ends the threads.
 
     Args:
-        jobs: what is to be done, in order; taken as they are needed.
+        jobs: what is to be done, in order; taken as they are needed, by one thread at a time, while all others wait.
         pace: how the storage is read.
         budget: bytes that may be held of what is read and decoded ahead. A single job may take more.
         timeout_s: longest time that a step in the storage may go without data.
@@ -140,17 +147,21 @@ class Prefetch(Generic[T]):
         self._most = most
         self._stopped = stopped
         self._name = name
-        self._changed = Condition()
+        self._lock = RLock()
+        self._head_done = Condition(self._lock)  # the caller waits for it, or for the end
+        self._idle: list[Condition] = []  # each of one thread, the last to have come at the end
+        self._woken = 0  # threads that were woken and have not looked yet
         self._line: deque[_Item[T]] = deque()  # everything that has not been delivered, in order
         self._announced: list[tuple[int, _Item[T]]] = []
         self._read: list[tuple[int, _Item[T]]] = []
         self._touching: dict[Thread, _Item[T]] = {}  # who is in a step that touches the storage
         self._count = 0
-        self._announcing = self._slots = 0
+        self._announcing = self._slots = self._decoding = 0
         self._used = self._holders = 0
         self._expected = budget  # until the first is known, one at a time
         self._stalled_in_a_row = 0
         self._exhausted = self._closed = False
+        self._fault: BaseException | None = None  # of the jobs themselves
         self._threads: list[Thread] = []
         self.left_behind = 0
         """Threads that sit in a read that does not come back."""
@@ -158,39 +169,45 @@ class Prefetch(Generic[T]):
         """Bytes, at their highest."""
 
     def __iter__(self) -> Iterator[Outcome[T]]:
-        """What became of each job, in order.
+        """What became of each job, in order. An error of ``jobs`` is raised after those before it.
 
         Raises:
             StorageStalls: several reads in a row did not come back.
         """
         for _ in range(self._pace.threads):
             self._start_thread()
-        while True:
-            with self._changed:
-                while not (self._line and self._line[0].state is _State.DONE):
-                    if self._stopped() or self._closed or (self._exhausted and not self._line):
-                        return
-                    self._abandon_stalled()
-                    self._changed.wait(_TICK_S)
-                item = self._line.popleft()
-                self._hold(item, 0)
-                self._changed.notify_all()
-            assert item.outcome is not None, "what is done has an outcome"
-            yield item.outcome
+        while (outcome := self._next_outcome()) is not None:
+            yield outcome
+        if self._fault is not None:
+            raise self._fault
+
+    def _next_outcome(self) -> Outcome[T] | None:
+        with self._lock:
+            while not (self._line and self._line[0].state is _State.DONE):
+                if self._stopped() or self._closed or (self._exhausted and not self._line):
+                    return None
+                self._head_done.wait(_TICK_S)
+                self._abandon_stalled()
+            item = self._line.popleft()
+            self._hold(item, 0)
+            self._wake_one()
+        return item.outcome
 
     def close(self) -> None:
         """End every thread and drop what is left. One that sits in a read is waited for shortly, then left behind."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self._head_done.notify()
+            for turn in self._idle:
+                turn.notify()
         deadline_s = time.monotonic() + _LEAVE_S
         for thread in self._threads:
-            with self._changed:
+            with self._lock:
                 reads = thread in self._touching
             thread.join(max(0.0, deadline_s - time.monotonic()) if reads else None)
             self.left_behind += thread.is_alive()
         self._threads.clear()
-        with self._changed:
+        with self._lock:
             for item in self._line:
                 if item.state not in (_State.ANNOUNCING, _State.READING):  # those are let go of by their own thread
                     item.job.discard()
@@ -207,42 +224,78 @@ class Prefetch(Generic[T]):
     def _start_thread(self) -> None:
         # A daemon: a read that never comes back must not keep the process from ending.
         thread = Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _work(self) -> None:
+        turn = Condition(self._lock)
+        conclude: _Conclusion = _go_on
         while True:
-            with self._changed:
-                step = self._next_step()
-                while step is None:
-                    self._changed.wait()
-                    step = self._next_step()
-            if not step():
-                return
+            with self._lock:
+                step = self._await_step(turn) if conclude() else None
+                if step is None:
+                    return
+                self._wake_one()
+            conclude = step()
 
-    def _next_step(self) -> _Step | None:
-        """What a free thread does now; None: wait. Called with the lock held."""
-        if self._closed:
-            return _end
-        from_storage, from_memory = self._storage_step, self._decode_step
-        # A disk that turns must not wait for anyone; elsewhere what is read is best decoded while the caches hold it.
-        for choose in (from_storage, from_memory) if self._pace.serial else (from_memory, from_storage):
-            step = choose()
+    def _await_step(self, turn: Condition) -> _Step | None:
+        """What a free thread does now; None: it ends. Called with the lock held."""
+        while not self._closed:
+            step = self._next_step()
             if step is not None:
                 return step
-        under_way = self._slots or self._announcing or self._announced or self._read
-        return _end if self._exhausted and not under_way else None
+            self._idle.append(turn)
+            turn.wait()
+            self._woken -= 1
+        return None
+
+    def _wake_one(self) -> None:
+        """Have one thread look, where there is something to do; it is to be called after every change with the lock
+        held, except by a thread that looks itself.
+
+        So, whenever the lock is free, nothing can be done, or nobody is idle, or somebody is on the way.
+        """
+        if self._idle and not self._woken and (self._may_decode() or self._may_take() or self._may_read()):
+            self._woken += 1
+            self._idle.pop().notify()
+
+    def _next_step(self) -> _Step | None:
+        from_storage, from_memory = self._storage_step, self._decode_step
+        # A disk that turns must not wait for anyone; elsewhere what is read is best decoded while the caches hold it.
+        first, second = (from_storage, from_memory) if self._pace.serial else (from_memory, from_storage)
+        return first() or second()
+
+    def _may_decode(self) -> bool:
+        if not self._read or self._decoding >= self._pace.decoders:
+            return False
+        return self._used <= self._budget or self._is_head(self._read[0][1])
+
+    def _may_take(self) -> bool:
+        full = self._most is not None and len(self._line) >= self._most
+        known = len(self._announced) + self._announcing
+        return not (self._exhausted or full) and known < self._pace.ahead and self._slots < self._pace.readers
+
+    def _may_read(self) -> bool:
+        if not self._announced or self._slots >= self._pace.readers:
+            return False
+        # Files are announced at once and so out of order: the room may be full of what comes after the head.
+        if not self._holders or self._is_head(self._announced[0][1]):
+            return True
+        # A disk that turns goes on; elsewhere the kernel keeps what is to come, and what has just been read is decoded
+        # out of the caches.
+        wanted = self._pace.serial or len(self._read) < self._pace.readers
+        return wanted and self._used + self._expected <= self._budget
+
+    def _is_head(self, item: _Item[T]) -> bool:
+        return bool(self._line) and item is self._line[0]
 
     def _storage_step(self) -> _Step | None:
-        if self._slots >= self._pace.readers:
-            return None
-        full = self._most is not None and len(self._line) >= self._most
-        if not (self._exhausted or full) and len(self._announced) + self._announcing < self._pace.ahead:
+        if self._may_take():
             taken = self._take()
             if taken is not None and taken.state is _State.ANNOUNCING:
                 self._touch(taken)
                 return partial(self._announce, taken)
-        if not self._announced or (self._holders and self._used + self._expected > self._budget):
+        if not self._may_read():
             return None
         item = heapq.heappop(self._announced)[1]
         item.state = _State.READING
@@ -252,10 +305,13 @@ class Prefetch(Generic[T]):
 
     def _take(self) -> _Item[T] | None:
         """The next job, in line."""
-        job = next(self._jobs, None)
+        try:
+            job = next(self._jobs, None)
+        except BaseException as error:  # noqa: BLE001 - not swallowed: the caller gets it
+            self._fault, job = error, None
         if job is None:
             self._exhausted = True
-            self._changed.notify_all()
+            self._head_done.notify()
             return None
         state = _State.ANNOUNCING if self._pace.announces else _State.ANNOUNCED
         item = _Item(self._count, job, state)
@@ -268,13 +324,11 @@ class Prefetch(Generic[T]):
         return item
 
     def _decode_step(self) -> _Step | None:
-        if not self._read:
+        if not self._may_decode():
             return None
-        item = self._read[0][1]
-        if self._used > self._budget and item is not self._line[0]:
-            return None
-        heapq.heappop(self._read)
+        item = heapq.heappop(self._read)[1]
         item.state = _State.DECODING
+        self._decoding += 1
         return partial(self._decode, item)
 
     def _touch(self, item: _Item[T]) -> None:
@@ -283,10 +337,11 @@ class Prefetch(Generic[T]):
         self._slots += 1
         self._touching[current_thread()] = item
 
-    def _announce(self, item: _Item[T]) -> bool:
-        error = self._in_storage(item, item.job.announce)
-        with self._changed:
-            if self._came_late(item):
+    def _announce(self, item: _Item[T]) -> _Conclusion:
+        error = _error_of(item.job.announce)
+
+        def conclude() -> bool:
+            if not self._is_waited_for(item):
                 return False
             self._announcing -= 1
             if error is not None:
@@ -294,74 +349,75 @@ class Prefetch(Generic[T]):
             else:
                 item.state = _State.ANNOUNCED
                 heapq.heappush(self._announced, (item.index, item))
-            self._changed.notify_all()
-        return True
+            return True
 
-    def _fetch(self, item: _Item[T]) -> bool:
+        return conclude
+
+    def _fetch(self, item: _Item[T]) -> _Conclusion:
         held = 0
 
         def read() -> None:
             nonlocal held
-            held = item.job.read(Slot(lambda: self._give_back(item), lambda: _breathe(item)))
+            held = item.job.read(Slot(lambda: self._give_back_early(item), lambda: _breathe(item)))
 
-        error = self._in_storage(item, read)
-        with self._changed:
-            if self._came_late(item):
+        def conclude() -> bool:
+            if not self._is_waited_for(item):
                 return False
             self._stalled_in_a_row = 0
             if error is not None:
                 self._finish(item, None, error)
-            else:
-                needs = item.job.needs if item.job.needs is not None else self._expected - held
-                self._hold(item, held + max(0, needs))
-                if item.job.needs is not None:
-                    self._expect(item.held)
-                item.state = _State.READ
-                heapq.heappush(self._read, (item.index, item))
-            self._changed.notify_all()
-        return True
+                return True
+            needs = item.job.needs if item.job.needs is not None else self._expected - held
+            self._hold(item, held + max(0, needs))
+            if item.job.needs is not None:
+                self._expect(item.held)
+            item.state = _State.READ
+            heapq.heappush(self._read, (item.index, item))
+            return True
 
-    def _in_storage(self, item: _Item[T], step: Callable[[], None]) -> Exception | None:
-        try:
-            step()
-        except Exception as error:  # noqa: BLE001 - not swallowed: it is the outcome
-            return error
-        finally:
-            with self._changed:
-                self._touching.pop(current_thread(), None)
-                self._give_back(item)
-        return None
+        error = _error_of(read)
+        return conclude
+
+    def _give_back_early(self, item: _Item[T]) -> None:
+        with self._lock:
+            self._give_back(item)
+            self._wake_one()
 
     def _give_back(self, item: _Item[T]) -> None:
-        with self._changed:
-            if item.has_slot:
-                item.has_slot = False
-                self._slots -= 1
-                self._changed.notify_all()
+        if item.has_slot:
+            item.has_slot = False
+            self._slots -= 1
 
-    def _came_late(self, item: _Item[T]) -> bool:
-        """Whether nobody waits for this any more; another thread has taken the place of this one."""
+    def _is_waited_for(self, item: _Item[T]) -> bool:
+        """After a step in the storage: whether this is in time. Else another thread has taken the place of this one."""
+        self._touching.pop(current_thread(), None)
+        self._give_back(item)
         if item.abandoned or self._closed:
             item.job.discard()
-        return item.abandoned
+        return not item.abandoned
 
-    def _decode(self, item: _Item[T]) -> bool:
+    def _decode(self, item: _Item[T]) -> _Conclusion:
         value, error, size = None, None, 0
         try:
             value, size = item.job.decode()
-        except Exception as raised:  # noqa: BLE001 - not swallowed: it is the outcome
+        except BaseException as raised:  # noqa: BLE001 - not swallowed: it is the outcome
             error = raised
-        with self._changed:
+
+        def conclude() -> bool:
+            self._decoding -= 1
             self._finish(item, value, error, size)
             if error is None and item.job.needs is None:
                 self._expect(size)
-            self._changed.notify_all()
-        return True
+            return True
 
-    def _finish(self, item: _Item[T], value: T | None, error: Exception | None, size: int = 0) -> None:
+        return conclude
+
+    def _finish(self, item: _Item[T], value: T | None, error: BaseException | None, size: int = 0) -> None:
         item.outcome = Outcome(item.job, value, error)
         item.state = _State.DONE
         self._hold(item, size)
+        if self._is_head(item):
+            self._head_done.notify()
 
     def _hold(self, item: _Item[T], size: int) -> None:
         self._holders += (size > 0) - (item.held > 0)
@@ -392,11 +448,18 @@ class Prefetch(Generic[T]):
             if self._stalled_in_a_row >= _MOST_STALLED:
                 raise StorageStalls(f"{_MOST_STALLED} files in a row did not come within {self._timeout_s:g} s each")
             self._start_thread()
-        self._changed.notify_all()
 
 
-def _end() -> bool:
-    return False
+def _error_of(step: Callable[[], None]) -> BaseException | None:
+    try:
+        step()
+    except BaseException as error:  # noqa: BLE001 - not swallowed: it is the outcome
+        return error
+    return None
+
+
+def _go_on() -> bool:
+    return True
 
 
 def _breathe(item: _Item[T]) -> None:

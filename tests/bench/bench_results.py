@@ -50,6 +50,8 @@ def pipeline_row(storage: str | None, state: str, fps: float, p95: float = 20.0)
         "precision": "fp32",
         "device": "CPU",
         "runtime_version": "1",
+        "preprocess": [],
+        "preprocess_of_model": [],
         "fps": spread([fps]),
         "latency_ms": {"p50": spread([10.0]), "p95": spread([p95]), "p99": spread([30.0])},
         "stages": {stage: {"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0, "mean_ms": 1.5} for stage in stages},

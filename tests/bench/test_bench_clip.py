@@ -14,6 +14,7 @@ from rtseg.bench.report import as_result
 from rtseg.bench.schema import check_result
 from rtseg.errors import OptionError, SourceError
 from rtseg.pipeline import RunReport
+from rtseg.preprocess import Prepare
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -68,6 +69,17 @@ class TestClip:
             assert set(row["stages"]) == {"read", "prepare", "infer", "render", "null"}
             assert (row["limit_fps"] is None) == (row["state"] == "live")
 
+    def test_other_steps_are_taken_and_told(self, opened: list[Any], clip: str) -> None:
+        sections = measure_clip(ClipOptions(source=clip, preprocess=("clahe:clip=2,tiles=8",), frames=3, rounds=1))
+        check_result(as_result("pipeline", sections, {}, 0.1))
+        for row in sections["pipeline"]:
+            assert (row["preprocess"], row["preprocess_of_model"]) == (["clahe:clip=2,tiles=8"], [])
+
+    def test_a_background_that_is_missing_is_told_before_the_first_run(self, opened: list[Any], clip: str) -> None:
+        wanted = ClipOptions(source=clip, preprocess=("background:missing.png",), frames=3)
+        with pytest.raises(OptionError, match=r"background picture missing\.png"):
+            measure_clip(wanted, lambda done, total, what: pytest.fail("it went on"))
+
     def test_ctrl_c_keeps_what_was_measured(self, opened: list[Any], clip: str) -> None:
         def tell(done: int, total: int, what: str) -> None:
             if done == 1:
@@ -93,6 +105,27 @@ class TestRun:
     def test_one_frame_has_no_rate(self) -> None:
         with pytest.raises(SourceError, match="gave 1 frames"):
             run_pipeline(FakeSource(1), FakeBackend())
+
+    def test_pictures_are_prepared_as_asked_in_the_run_and_in_its_limit(self) -> None:
+        class Noting(FakeBackend):
+            def __init__(self) -> None:
+                super().__init__()
+                self.seen: list[int] = []
+
+            def _submit(self, frames: Any) -> Any:
+                self.seen.append(int(frames.max()))
+                return super()._submit(frames)
+
+        class Dark(Prepare):
+            def __call__(self, image: Any) -> Any:
+                return np.zeros_like(super().__call__(image))
+
+        run_in, limited = Noting(), Noting()
+        run_pipeline(FakeSource(4), run_in, Dark(run_in.spec))
+        cpu_costs(lambda: FakeSource(10), limited, Dark(limited.spec))
+        assert run_in.seen == 4 * [0]
+        assert len(limited.seen) >= 8
+        assert set(limited.seen) == {0}
 
     def test_pictures_are_drawn(self) -> None:
         run = run_pipeline(FakeSource(6), FakeBackend())

@@ -149,3 +149,14 @@ def test_memory_is_that_of_a_fresh_process(folder: Path) -> None:
     memory = memory_of_reading(folder, ReadOptions(prefetch_mb=16))
     assert 10 < memory.before_mb <= memory.peak_mb < ballast.nbytes / 1e6
     assert memory.budget_mb == 16
+
+
+def test_reading_large_pictures_takes_little_more_than_the_budget(tmp_path: Path) -> None:
+    first = tmp_path / "0.png"
+    cv2.imwrite(str(first), np.random.default_rng(0).integers(120, 136, (3072, 3072), np.uint8))
+    for number in range(1, 24):
+        (tmp_path / f"{number}.png").hardlink_to(first)
+    memory = memory_of_reading(tmp_path, ReadOptions(prefetch_mb=4))
+    assert memory.peak_mb < memory.budget_mb + 200
+    # A decoded picture has 9 MB; were every thread to decode in its turn, each would keep the room for two.
+    assert memory.peak_mb - memory.before_mb < memory.budget_mb + 80

@@ -51,6 +51,15 @@ class TestSchema:
         assert isinstance(result["commit"], str)
         assert any("(n - 1) / (last - first)" in line for line in result["method"])
 
+    def test_a_result_older_than_the_steps_in_its_rows_is_still_one(self) -> None:
+        result = clip_result()
+        for row in result["pipeline"]:
+            del row["preprocess"], row["preprocess_of_model"]
+        check_result(result)
+        result["pipeline"][0]["preprocess"] = "clahe"
+        with pytest.raises(ValueError, match=r"pipeline\[0\]\.preprocess is str, not list"):
+            check_result(result)
+
     @pytest.mark.parametrize("key", sorted(storage_result()))
     def test_every_key_is_needed(self, key: str) -> None:
         result = storage_result()

@@ -82,6 +82,19 @@ def test_runs_come_in_turn_and_the_cold_one_before_the_warm_one() -> None:
     assert told[1:] == [f"round {round_}: {what}" for round_ in (1, 2) for what in once]
 
 
+def test_other_steps_are_taken_and_told() -> None:
+    sections = measure_storage(options("ssd", preprocess=("clahe",), workers=(0,), rounds=1))
+    check_result(as_result("storage", sections, {}, 0.1))
+    assert [(row["preprocess"], row["preprocess_of_model"]) for row in sections["pipeline"]] == 2 * [(["clahe"], [])]
+    assert all(row["limit_fps"] for row in sections["pipeline"] if row["state"] == "warm")
+
+
+def test_a_background_that_is_missing_is_told_and_what_was_written_removed(place: Path) -> None:
+    with pytest.raises(OptionError, match=r"background picture missing\.png"):
+        measure_storage(options("ssd", preprocess=("background:missing.png",)))
+    assert list(place.iterdir()) == []
+
+
 def test_ctrl_c_keeps_what_was_measured_and_removes_what_was_written(place: Path) -> None:
     def tell(done: int, total: int, what: str) -> None:
         assert len(list(place.iterdir())) >= 1

@@ -96,6 +96,16 @@ def test_backends_alone_measure_the_pipeline(of_clip: Callable[..., int], work: 
     assert {row["asked_for"] for row in result["pipeline"]} == {"one", "two"}
 
 
+def test_steps_are_as_asked_in_json_and_table(
+    of_clip: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert of_clip("--preprocess", "resize,clahe:clip=2,tiles=8", "-o", "out") == 0
+    assert capsys.readouterr().out.count("pictures are prepared by resize,clahe:clip=2,tiles=8\n") == 1
+    result = json.loads((work / "out/pipeline.json").read_text())
+    assert {tuple(row["preprocess"]) for row in result["pipeline"]} == {("clahe:clip=2,tiles=8",)}
+    assert result["workload"]["preprocess"] == ["clahe:clip=2,tiles=8"]
+
+
 class TestComparing:
     @pytest.fixture
     def old(self, of_clip: Callable[..., int], work: Path) -> Path:
@@ -118,6 +128,13 @@ class TestComparing:
         capsys.readouterr()
         assert of_clip("--compare", str(old), "--frames", "5") == 2
         assert capsys.readouterr() == ("", "rtseg: --compare: frames was 4, now it is 5: measure the same work\n")
+
+    def test_so_are_other_steps(
+        self, of_clip: Callable[..., int], old: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        capsys.readouterr()
+        assert of_clip("--compare", str(old), "--preprocess", "clahe") == 2
+        assert "preprocess was None, now it is ['clahe']" in capsys.readouterr().err
 
     def test_so_is_a_result_of_storages(
         self, of_storage: Callable[..., int], old: Path, capsys: pytest.CaptureFixture[str]
@@ -170,6 +187,7 @@ def test_ctrl_c_writes_what_was_measured_and_exits_with_130(
         ("--storage ssd --format gif", "--format must be png or jpg"),
         ("--storage ssd --decoders cv2,magick", "--decoder must be one of"),
         ("--storage ssd --model-size x", "--model-size wants HEIGHTxWIDTH"),
+        ("--pipeline --source clip --preprocess blur", "unknown preprocessing step 'blur'"),
         ("--pipeline --source missing.mp4", "there is no file or folder missing.mp4"),
         ("--pipeline --source clip --max-regression -1", "--max-regression must be in"),
         ("--pipeline --source clip --compare missing.json", "cannot be read"),

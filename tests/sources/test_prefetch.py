@@ -170,6 +170,66 @@ def test_no_more_jobs_are_taken_than_may_be_ahead() -> None:
             assert len(taken) <= number + 1 + 6
 
 
+def test_the_next_one_is_read_though_what_comes_after_it_fills_the_room() -> None:
+    full = threading.Event()
+
+    class Late(Number):
+        def announce(self) -> None:
+            if self.number == 2:  # the others overtake it, until no more of them fit
+                assert full.wait(WAIT_S)
+
+    jobs = [Late(n, on_decode=lambda n: full.set() if n == 4 else None) for n in range(20)]
+    with prefetch(jobs, budget=300) as ahead:
+        assert [outcome.value for outcome in ahead] == list(range(20))
+
+
+def test_no_more_are_decoded_at_once_than_the_pace_allows() -> None:
+    steps = Steps()
+    both = threading.Barrier(2, timeout=WAIT_S)
+    jobs = [Number(n, steps, on_decode=lambda n: both.wait()) for n in range(40)]
+    with prefetch(jobs, pace=pace(REMOTE, threads=2)) as ahead:
+        assert len(list(ahead)) == 40
+    assert 2 <= steps.most["decode"] <= 3
+
+
+def test_an_error_of_the_jobs_comes_after_those_before_it() -> None:
+    def jobs() -> Iterator[Number]:
+        yield from (Number(n) for n in range(5))
+        raise KeyError("no sixth")
+
+    got: list[int | None] = []
+    with prefetch(jobs()) as ahead, pytest.raises(KeyError, match="no sixth"):
+        got.extend(outcome.value for outcome in ahead)
+    assert got == list(range(5))
+
+
+@pytest.mark.parametrize("step", ["on_read", "on_decode"])
+def test_what_is_no_exception_ends_no_thread_unheard(step: str) -> None:
+    def leave(number: int) -> None:
+        raise SystemExit(number)
+
+    with prefetch([Number(0, **{step: leave})]) as ahead:  # type: ignore[arg-type]
+        (outcome,) = ahead
+    assert isinstance(outcome.error, SystemExit)
+
+
+def test_ctrl_c_while_nothing_comes_ends_the_threads() -> None:
+    gate = threading.Event()
+    looks: list[int] = []
+
+    def interrupt() -> bool:
+        looks.append(1)
+        if len(looks) == 2:
+            gate.set()
+            raise KeyboardInterrupt
+        return False
+
+    jobs = [Number(0, on_decode=partial(_hold, gate, {0}))]
+    with pytest.raises(KeyboardInterrupt), prefetch(jobs, stopped=interrupt) as ahead:
+        list(ahead)
+    assert ahead.left_behind == 0
+
+
 @pytest.mark.parametrize("step", ["on_read", "on_decode"])
 def test_an_error_is_the_outcome_of_its_job_alone(step: str) -> None:
     def fail(number: int) -> None:
@@ -232,6 +292,25 @@ class TestStalls:
         _await_threads()
         assert {2, 3, 4} <= set(steps.discarded)  # what came late is let go of
 
+    def test_an_announcement_that_hangs_is_left_behind_and_let_go_of_later(self) -> None:
+        gate, began = threading.Event(), threading.Event()
+        steps = Steps()
+
+        class Hanging(Number):
+            def announce(self) -> None:
+                if self.number == 1:
+                    began.set()
+                    assert gate.wait(WAIT_S)
+
+        with prefetch([Hanging(n, steps) for n in range(9)]) as ahead, closing(iter(ahead)) as outcomes:
+            assert next(outcomes).value == 0
+            assert began.wait(WAIT_S)
+        assert ahead.left_behind == 1
+        assert 1 not in steps.discarded
+        gate.set()
+        _await_threads()
+        assert 1 in steps.discarded
+
     def test_a_read_that_goes_on_giving_data_may_take_long(self) -> None:
         class Slow(Number):
             def read(self, slot: Slot) -> int:
@@ -276,7 +355,7 @@ class TestPace:
     )
     def test_what_seeks_or_is_far_is_read_one_file_at_a_time(self, kind: str, serial: bool) -> None:
         assert pace(kind).serial is serial
-        assert pace(kind).readers == (1 if serial else 4)
+        assert pace(kind).readers == (1 if serial else 16 if kind == REMOTE else 4)
 
     @pytest.mark.parametrize(("first_byte_s", "kind"), [(0.009, "hdd"), (0.0002, "ssd")])
     def test_an_unknown_one_is_measured_on_files_that_are_not_in_memory(self, first_byte_s: float, kind: str) -> None:
@@ -291,3 +370,32 @@ class TestPace:
         assert (unknown.storage.kind, unknown.measures) == (kind, False)
         assert unknown.serial is (kind == "hdd")
         assert "measured" in unknown.storage.why
+
+    def test_what_was_measured_holds_for_the_device_and_for_no_other(self) -> None:
+        place = Storage("unknown", "vda is a virtual disk", "test:1")
+        first, at_once = Pace(place, 4), Pace(place, 4)
+        for _ in range(8):
+            first.first_byte(0.0002, from_memory=False)
+        second = Pace(place, 4)
+        assert (second.storage.kind, second.measures, second.announces) == ("ssd", False, True)
+        assert second.storage.why == first.storage.why
+        assert at_once.measures  # it began before that was known
+        assert Pace(Storage("unknown", "another", "test:2"), 4).measures
+        assert Pace(Storage("unknown", "of no known mount"), 4).measures
+        assert Pace(Storage("hdd", "--storage hdd", "test:1"), 4).serial
+
+    def test_threads_that_measure_one_device_at_once_agree_in_the_end(self) -> None:
+        place = Storage("unknown", "a test", "test:3")
+
+        def measure() -> None:
+            mine = Pace(place, 4)
+            for _ in range(8):
+                mine.first_byte(0.009, from_memory=False)
+            assert mine.storage.kind == "hdd"
+
+        threads = [threading.Thread(target=measure) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT_S)
+        assert Pace(place, 4).storage.kind == "hdd"

@@ -139,3 +139,15 @@ def test_a_system_without_mountinfo_is_unknown(tmp_path: Path) -> None:
 def test_this_machine_gives_an_answer_for_every_path() -> None:
     assert find_storage("/proc/self").why
     assert find_storage(Path(__file__)).kind in ("ssd", "hdd", "network", "memory", "unknown")
+
+
+def test_the_device_is_that_of_the_mount_itself(machine: Machine) -> None:
+    machine.mount("/", "ext4", "/dev/sda1", "8:1")
+    machine.mount("/over", "overlay", "overlay", "0:41", "rw,lowerdir=/nowhere")
+    found = {path: find_storage(path, root=machine.root).device for path in ("/a", "/over/a")}
+    assert found == {"/a": "8:1", "/over/a": "0:41"}
+
+
+def test_where_no_mount_is_known_there_is_no_device(machine: Machine) -> None:
+    machine.mount("/mnt", "ext4", "/dev/sda1", "8:1")
+    assert find_storage("/a", root=machine.root).device is None
