@@ -61,6 +61,11 @@ class Evaluation:
         """What to tell the user of the backend that was chosen, and of steps that are not the model's own."""
         return "; ".join(filter(None, (self._backend.notice, preprocess_notice(self._backend.spec, self._spec))))
 
+    @property
+    def reading_notice(self) -> str:
+        """What to tell the user of the reading, once it is done; else empty."""
+        return self._reader.notice
+
     def run(self, places: Iterable[int] | None = None) -> dict[str, Any]:
         """Figures for JSON; all but counts are in [0, 1].
 

@@ -90,6 +90,8 @@ def evaluate(
             console.print(evaluation.notice, soft_wrap=True)
         places = range(len(evaluation.dataset))
         facts = evaluation.run(track(places, "evaluating", console=console, disable=not console.is_terminal))
+        if evaluation.reading_notice:
+            console.print(evaluation.reading_notice, soft_wrap=True)
 
     def percent(share: float | None) -> str:
         return f"{100 * share:.2f}" if share is not None else "-"

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from rtseg.datasets import Dataset, Read
-from rtseg.errors import DatasetError
+from rtseg.errors import DatasetError, SourceError
 from rtseg.frame import Labels, Picture
 from rtseg.sources._cache import SsdCache
 from rtseg.sources._cached import CachedFile
@@ -23,7 +23,7 @@ from rtseg.sources._images import decoding_threads, storage_of
 from rtseg.sources._lookup import answer_within
 from rtseg.sources._pace import Pace
 from rtseg.sources._prefetch import Job, Outcome, Prefetch, Slot, StallError, StorageStalls
-from rtseg.sources._storage import slowest
+from rtseg.sources._storage import Storage, slowest
 from rtseg.sources.reading import ReadOptions
 
 __all__ = ["Example", "Loaded", "Reader", "load_ahead"]
@@ -70,6 +70,12 @@ class Reader:
         self._turn: AbstractContextManager[Any] = nullcontext()
         folder = self._options.ssd_cache
         self._cache = SsdCache(folder, int(1e9 * self._options.cache_gb)) if folder is not None else None
+
+    @property
+    def notice(self) -> str:
+        """What to tell the user of the cache after a pass: why it keeps nothing more; else empty."""
+        fault = self._cache.fault if self._cache is not None else None
+        return f"--ssd-cache: {fault}" if fault is not None else ""
 
     def split(self, share: int, turn: AbstractContextManager[Any]) -> Reader:
         """This reader for one of ``share`` processes that read at the same time.
@@ -146,10 +152,7 @@ class Reader:
                 yield _attempted(example, Path.read_bytes)
             return
         options = self._options
-        storage = answer_within(
-            options.timeout_s, what, lambda: slowest([storage_of(path, options.storage) for path in origins])
-        )
-        pace = Pace(storage, max(_LEAST_THREADS, decoding_threads() // self._share))
+        pace = Pace(self._storage(origins, what), max(_LEAST_THREADS, decoding_threads() // self._share))
         footprint = Footprint()
 
         def jobs() -> Iterator[_ExampleJob[T]]:
@@ -171,6 +174,15 @@ class Reader:
                     yield _judged(outcome)
             except StorageStalls as error:
                 raise DatasetError(f"{what} does not answer: {error}; check the mount") from error
+
+    def _storage(self, origins: Sequence[Path], what: str) -> Storage:
+        wanted = self._options.storage
+        try:
+            return answer_within(
+                self._options.timeout_s, what, lambda: slowest([storage_of(path, wanted) for path in origins])
+            )
+        except SourceError as error:
+            raise DatasetError(str(error)) from error
 
     def _file(self, path: Path, pace: Pace, footprint: Footprint) -> PictureFile:
         file = LocalFile(path, pace, footprint, _LARGEST)

@@ -133,6 +133,8 @@ def calibrate(
         frames=len(recorded),
         tensors=tensors,
     )
+    if reader.notice:
+        tell(reader.notice)
     ranges, verdict = _prove(model, ranges, judging, reader, observe, tell)
     if options.save_model is not None:
         options.save_model.parent.mkdir(parents=True, exist_ok=True)

@@ -102,6 +102,8 @@ def _train(options: TrainOptions, processes: Processes, console: Console) -> Sco
     network = network.to(processes.device).to(memory_format=torch.channels_last)
     run = new_run(network, options)
     weights = _class_weights(datasets, setting)
+    if reader.notice:
+        console.print(reader.notice, highlight=False, soft_wrap=True)
     objective = _objective(network, options, weights, processes)
     if options.resume:
         restore(run, options, setting.data)

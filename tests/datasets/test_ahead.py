@@ -105,6 +105,16 @@ def test_a_second_pass_takes_what_the_first_one_kept(pairs: Dataset, tmp_path: P
         np.testing.assert_array_equal(one[2], other[2])
 
 
+def test_a_cache_that_keeps_nothing_more_is_told(pairs: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    reader = Reader(ReadOptions(ssd_cache=folder))
+    assert not reader.notice
+    (folder / "total").unlink()
+    (folder / "total").mkdir()
+    assert len(list(load_ahead(pairs, range(3), reader=reader))) == 3
+    assert reader.notice.startswith(f"--ssd-cache: nothing more is kept in {folder}")
+
+
 class Turn:
     """Counts who holds it."""
 
