@@ -24,10 +24,10 @@ from rtseg.sources import Source
 
 __all__ = [
     "Run",
-    "add_limit",
     "bottleneck",
     "busy_shares",
     "cpu_costs",
+    "limit_facts",
     "prepared",
     "row_facts",
     "run_pipeline",
@@ -185,15 +185,25 @@ def cpu_costs(open_source: Callable[[], Source], backend: Backend, prepare: Prep
     return costs
 
 
-def add_limit(row: dict[str, Any], costs: Mapping[str, float]) -> None:
-    """To a row of the pipeline: CPU milliseconds of a frame in each stage alone, and the rate that they allow.
+def limit_facts(runs: Sequence[Run], costs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """CPU milliseconds of a frame in each stage alone, the rate that they allow, and how much of it was reached.
 
-    That is cores / their sum: all cores do nothing but the stages' own work.
+    The limit is cores / their sum: all cores do nothing but the stages' own work.
+
+    Args:
+        runs: the rounds of one row.
+        costs: of ``cpu_costs``, from the same rounds, so that a slower minute of the machine meets both; none where
+            the processor is not what limits the row.
     """
-    limit = cores() / sum(costs.values())
-    row["cpu_ms"] = {stage: 1e3 * seconds for stage, seconds in costs.items()}
-    row["limit_fps"] = limit
-    row["share_of_limit"] = row["fps"]["median"] / limit
+    if not costs:
+        return {"cpu_ms": None, "limit_fps": None, "share_of_limit": None}
+    alone = {stage: float(np.median([cost[stage] for cost in costs])) for stage in costs[0]}
+    limit = cores() / sum(alone.values())
+    return {
+        "cpu_ms": {stage: 1e3 * seconds for stage, seconds in alone.items()},
+        "limit_fps": limit,
+        "share_of_limit": float(np.median([run.report.fps for run in runs])) / limit,
+    }
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from signal import SIGTERM, getsignal, signal
 from threading import current_thread, main_thread
 from typing import TypeVar
 
-__all__ = ["Tell", "finish", "in_turn", "terminable"]
+__all__ = ["Tell", "in_turn", "terminable"]
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -35,15 +35,6 @@ def in_turn(
     except KeyboardInterrupt:
         return {key: values for key, values in results.items() if values}, False
     return results, True
-
-
-def finish(step: Callable[[], None]) -> bool:
-    """Do the last step; whether it came to its end: Ctrl-C leaves it out."""
-    try:
-        step()
-    except KeyboardInterrupt:
-        return False
-    return True
 
 
 def _words(key: Hashable) -> str:

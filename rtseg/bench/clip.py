@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rtseg.backends import Backend, open_backend
 from rtseg.bench import _turns
-from rtseg.bench._streaming import Run, add_limit, cpu_costs, prepared, row_facts, run_pipeline, warm_up
+from rtseg.bench._streaming import Run, cpu_costs, limit_facts, prepared, row_facts, run_pipeline, warm_up
 from rtseg.errors import OptionError
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts
 from rtseg.redact import redact
@@ -20,6 +22,8 @@ __all__ = ["PACES", "ClipOptions", "measure_clip"]
 PACES = {"file": ("never", "throughput"), "live": ("always", "latency")}
 """``file``: every frame, as fast as it goes. ``live``: at the clip's own pace, the oldest dropped. -> ``drop`` of the
 pipeline and ``hint`` of the backend."""
+_ALONE = "alone"
+"""In the place of a pace: what each stage costs by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +77,26 @@ def measure_clip(options: ClipOptions, tell: _turns.Tell = lambda done, total, w
                 prepares[name, pace] = prepared(backend, options.preprocess)
                 warm_up(backend)
                 backends[name, pace] = backend
-        runs = {
-            key: lambda key=key: run_pipeline(clip(), backends[key], prepares[key], drop=PACES[key[1]][0])
-            for key in backends
+        runs: dict[tuple[str, str], Callable[[], Any]] = {
+            (name, pace): partial(_run, clip, backend, prepares[name, pace], PACES[pace][0])
+            for (name, pace), backend in backends.items()
         }
+        for name in options.backends:
+            key = name, "file"  # at the pace of a live source the processor is not what limits the rate
+            if backends[key].device.startswith("CPU"):
+                runs[name, _ALONE] = partial(cpu_costs, clip, backends[key], prepares[key])
         results, complete = _turns.in_turn(runs, options.rounds, tell)
-        rows = [_row(options, key, found, backends[key]) for key, found in results.items()]
-        complete = complete and _turns.finish(lambda: _add_costs(rows, clip, backends, prepares))
+        rows = [
+            _row(options, (name, pace), found, backends[name, pace])
+            | limit_facts(found, results.get((name, _ALONE), []) if pace == "file" else [])
+            for (name, pace), found in results.items()
+            if pace != _ALONE
+        ]
     return {"pipeline": rows, "complete": complete}
+
+
+def _run(clip: Callable[[], Source], backend: Backend, prepare: Prepare, drop: str) -> Run:
+    return run_pipeline(clip(), backend, prepare, drop=drop)
 
 
 def _open(options: ClipOptions, name: str, hint: str) -> Backend:
@@ -107,20 +123,4 @@ def _row(options: ClipOptions, key: tuple[str, str], runs: list[Run], backend: B
         **backend.facts(),
         **preprocess_facts(backend.spec, override_steps(backend.spec, options.preprocess)),
         **row_facts(runs),
-        "cpu_ms": None,
-        "limit_fps": None,
-        "share_of_limit": None,
     }
-
-
-def _add_costs(
-    rows: list[dict[str, Any]],
-    clip: Any,
-    backends: dict[tuple[str, str], Backend],
-    prepares: dict[tuple[str, str], Prepare],
-) -> None:
-    """To the rows whose rate the processor limits."""
-    for row in rows:
-        if row["state"] == "file":
-            key = row["asked_for"], "file"
-            add_limit(row, cpu_costs(clip, backends[key], prepares[key]))

@@ -19,7 +19,7 @@ from rtseg.bench._places import Place, check_kind, measured
 from rtseg.bench._ratios import ratios, shares_of_best
 from rtseg.bench._reading import AUTO, MEASURED_FROM, Pass, Setup, refuse_damaged, why_not
 from rtseg.bench._sets import DrawnOptions, PictureSet, copied, drawn, taken
-from rtseg.bench._streaming import Run, add_limit, cpu_costs, prepared, row_facts, run_pipeline, warm_up
+from rtseg.bench._streaming import Run, cpu_costs, limit_facts, prepared, row_facts, run_pipeline, warm_up
 from rtseg.errors import OptionError
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts
 from rtseg.sources._decoders import open_decoder
@@ -125,8 +125,6 @@ def measure_storage(options: StorageOptions, tell: _turns.Tell = lambda done, to
         runs, skipped = _runs(options, stands, caches, backend, prepare)
         results, complete = _turns.in_turn(runs, options.rounds, tell)
         sections = _sections(options, stands, results, skipped, backend)
-        if backend is not None:
-            complete = complete and _turns.finish(lambda: _add_costs(sections["pipeline"], stands, backend, prepare))
     return {
         **sections,
         "memory": memory.facts(),
@@ -187,7 +185,7 @@ def _opened_backend(options: StorageOptions) -> Iterator[Backend]:
 
 
 _Key = tuple[str, str, str, int | str, str]
-"""What is done (``read``, ``cache``, ``stream``), storage, decoder, workers (or the pass of the cache), state."""
+"""What is done (``read``, ``cache``, ``stream``, ``cost``), storage, decoder, workers (or pass of the cache), state."""
 _Runs = dict[_Key, Callable[[], Any]]
 
 
@@ -221,6 +219,8 @@ def _runs(
         if backend is not None:
             for state in STATES:
                 runs["stream", label, "cv2", AUTO, state] = partial(_streamed, stand.setup, backend, prepare, state)
+            if backend.device.startswith("CPU"):  # elsewhere the processor's time is no limit
+                runs["cost", label, "cv2", AUTO, "warm"] = partial(_costs, stand.setup, backend, prepare)
     return runs, skipped
 
 
@@ -244,6 +244,11 @@ def _streamed(setup: Setup, backend: Backend, prepare: Prepare | None, state: st
     run = run_pipeline(source, backend, prepare)
     refuse_damaged(source)
     return run, in_memory
+
+
+def _costs(setup: Setup, backend: Backend, prepare: Prepare | None) -> dict[str, float]:
+    setup.warm()
+    return cpu_costs(lambda: setup.source("cv2"), backend, prepare)
 
 
 def _sections(
@@ -280,7 +285,10 @@ def _sections(
         for state in STATES:
             found = results.get(("stream", label, "cv2", AUTO, state))
             if found and backend is not None:
-                pipeline.append(_pipeline_row(stand, state, found, options, backend))
+                # None of the cold rows: there the storage may be what limits.
+                costs = results.get(("cost", label, "cv2", AUTO, state), [])
+                limit = limit_facts([run for run, _ in found], costs)
+                pipeline.append(_pipeline_row(stand, state, found, options, backend) | limit)
     return {
         "storages": storages,
         "reading": reading,
@@ -329,19 +337,4 @@ def _pipeline_row(
         **backend.facts(),
         **preprocess_facts(backend.spec, override_steps(backend.spec, options.preprocess)),
         **row_facts([run for run, _ in found]),
-        "cpu_ms": None,
-        "limit_fps": None,
-        "share_of_limit": None,
     }
-
-
-def _add_costs(rows: list[dict[str, Any]], stands: list[_Stand], backend: Backend, prepare: Prepare | None) -> None:
-    """To the rows that no storage slows down, where the stages' work is all done by the processor."""
-    if not backend.device.startswith("CPU"):
-        return
-    for stand in stands:
-        stand.setup.warm()
-        costs = cpu_costs(lambda stand=stand: stand.setup.source("cv2"), backend, prepare)  # type: ignore[misc]
-        for row in rows:
-            if row["storage"] == stand.place.label and row["state"] == "warm":
-                add_limit(row, costs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from doubles import FakeBackend, FakeSource
 
-from rtseg.bench._streaming import Run, add_limit, bottleneck, busy_shares, cpu_costs, run_pipeline
+from rtseg.bench._streaming import Run, bottleneck, busy_shares, cpu_costs, limit_facts, run_pipeline
 from rtseg.bench.clip import ClipOptions, measure_clip
 from rtseg.bench.report import as_result
 from rtseg.bench.schema import check_result
@@ -45,7 +45,7 @@ class TestClip:
         told: list[str] = []
         wanted = ClipOptions(source=clip, backends=("one", "two"), frames=5, rounds=2)
         sections = measure_clip(wanted, lambda done, total, what: told.append(what))
-        once = ["one file", "one live", "two file", "two live"]
+        once = ["one file", "one live", "two file", "two live", "one alone", "two alone"]
         assert told == [f"round {round_}: {what}" for round_ in (1, 2) for what in once]
         assert [(name, hint) for name, hint, _ in opened] == [
             ("one", "throughput"),
@@ -164,8 +164,12 @@ class TestBottleneck:
 
     def test_the_limit_is_cores_by_the_sum_of_what_the_stages_cost(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rtseg.bench._streaming.cores", lambda: 4)
-        row: dict[str, Any] = {"fps": {"median": 90.0}}
-        add_limit(row, {"read": 0.01, "infer": 0.03})
-        assert row["limit_fps"] == pytest.approx(100.0)
-        assert row["share_of_limit"] == pytest.approx(0.9)
-        assert row["cpu_ms"] == pytest.approx({"read": 10.0, "infer": 30.0})
+        costs = [{"read": 0.01, "infer": infer} for infer in (0.03, 0.01, 0.09)]
+        facts = limit_facts([self.run_of(fps) for fps in (90.0, 80.0, 97.0)], costs)
+        assert facts["limit_fps"] == pytest.approx(100.0)
+        assert facts["share_of_limit"] == pytest.approx(0.9)
+        assert facts["cpu_ms"] == pytest.approx({"read": 10.0, "infer": 30.0})
+
+    def test_what_the_processor_does_not_limit_has_no_limit(self) -> None:
+        facts = limit_facts([self.run_of(90.0)], [])
+        assert facts == {"cpu_ms": None, "limit_fps": None, "share_of_limit": None}

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from rtseg.bench._facts import rate, spread
-from rtseg.bench._turns import finish, in_turn, terminable
+from rtseg.bench._turns import in_turn, terminable
 
 
 def test_all_of_it_once_and_then_all_of_it_again() -> None:
@@ -49,14 +49,6 @@ def test_what_was_never_measured_is_left_out() -> None:
 def test_a_fault_is_no_ctrl_c() -> None:
     with pytest.raises(ZeroDivisionError):
         in_turn({"a": lambda: 1 // 0}, 1)
-
-
-def test_a_step_at_the_end_says_whether_it_came_to_its_own() -> None:
-    def stop() -> None:
-        raise KeyboardInterrupt
-
-    assert finish(lambda: None)
-    assert not finish(stop)
 
 
 def test_sigterm_is_like_ctrl_c_and_only_within() -> None:
