@@ -29,7 +29,7 @@ METHOD = (
     "workers: threads that each read and decode a file, 0 is the caller's thread alone; auto is the reader of rtseg",
     "pipeline: read, prepare, infer and render with overlay, every picture drawn and thrown away",
     "busy: mean work of a stage on a frame, by the time between two frames; infer's by the batches in flight, too",
-    "limit: cores / CPU seconds that a frame costs in each stage alone, measured after the rounds",
+    "limit: cores / CPU seconds that a frame costs in each stage alone, measured in every round",
     "latency: from the source's hand to the last sink's; file: every frame as fast as it goes, live: at the clip's own "
     "pace with the oldest dropped",
 )
