@@ -133,7 +133,7 @@ def _draw_fps(axis: Axes, rows: list[dict[str, Any]]) -> None:
             axis.hlines(row["limit_fps"], place - 0.4, place + 0.4, colors="black", linestyles="dashed")
             axis.annotate(
                 f"limit {row['limit_fps']:.1f}",
-                (place, row["limit_fps"]),
+                (place, max(row["limit_fps"], row["fps"]["q3"])),
                 ha="center",
                 va="bottom",
                 fontsize=7,
