@@ -102,12 +102,13 @@ class TestStopping:
     ) -> None:
         working = tmp_path / "working"
         code = (
-            "import sys, time; from pathlib import Path\n"
+            "import signal, sys, time; from pathlib import Path\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
             "from rtseg.cli import main; from rtseg.deploy import calibrate\n"
             "def work(model, pictures, *given):\n"
             f"    Path({str(working)!r}).touch()\n"
-            "    while True:\n"
-            "        for _ in pictures: time.sleep(0.001)\n"
+            "    for _ in pictures: pass\n"
+            "    time.sleep(600)\n"
             "calibrate.record = work\n"
             "sys.exit(main())"
         )
@@ -118,11 +119,14 @@ class TestStopping:
             text=True,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         )
-        deadline = time.monotonic() + TIMEOUT_S
-        while not working.exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "it did not begin to work"
-            Event().wait(0.02)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=TIMEOUT_S)
+        try:
+            deadline = time.monotonic() + TIMEOUT_S
+            while not working.exists():
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline, "it did not begin to work"
+                Event().wait(0.02)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
         assert (process.returncode, out, err) == (130, "", "rtseg: stopped\n")

@@ -130,7 +130,11 @@ class TestInterrupting:
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
     def test_ctrl_c_ends_training_with_130_and_a_checkpoint_to_go_on_from(self, tmp_path: Path) -> None:
         folder = tmp_path / "run"
-        code = "import sys; from rtseg.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = (
+            "import signal, sys; from rtseg.cli import main\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+            "sys.exit(main(sys.argv[1:]))"
+        )
         process = subprocess.Popen(
             [sys.executable, "-c", code, *TRAIN, *CPU, "--epochs", "9999", "--output", str(folder)],
             stdout=subprocess.PIPE,
@@ -139,13 +143,16 @@ class TestInterrupting:
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         )
         metrics = folder / "metrics.jsonl"
-        deadline = time.monotonic() + TIMEOUT_S
-        while not (metrics.exists() and metrics.read_text()):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline, "no epoch ended"
-            Event().wait(0.05)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=TIMEOUT_S)
+        try:
+            deadline = time.monotonic() + TIMEOUT_S
+            while not (metrics.exists() and metrics.read_text()):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline, "no epoch ended"
+                Event().wait(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
         assert (process.returncode, err) == (130, "")
         assert "--resume" in out
         assert load_checkpoint(folder / "last.safetensors")["epoch"] >= 1
