@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
+from contextlib import ExitStack, closing, suppress
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from rtseg._heads import read_head
 from rtseg.datasets import Dataset, Read
 from rtseg.errors import DatasetError, SourceError
 from rtseg.frame import Labels, Picture
@@ -37,7 +38,10 @@ _AHEAD = 16
 """Examples: a progress bar over the places is no further ahead of the results."""
 _LARGEST = 2**40
 """Bytes of a file: the data set itself judges what its files hold."""
+_SCRATCH = 16
+"""Bytes a pixel of every file while it is decoded: a mask of colours is three planes of 32 bits in between."""
 _LEAST_THREADS = 1
+_WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,16 @@ class Example(Generic[T_co]):
     make: Callable[[Read], T_co]
     """Called with what gives the content of each of ``files``: on any thread. Where there are none: by the caller, when
     it is its turn."""
+
+
+class Turn(Protocol):
+    """A lock between processes, as ``multiprocessing.Lock`` makes it."""
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Take it; whether that came about within ``timeout`` seconds."""
+
+    def release(self) -> None:
+        """Give it back."""
 
 
 class Reader:
@@ -67,7 +81,7 @@ class Reader:
     def __init__(self, options: ReadOptions | None = None) -> None:
         self._options = options or ReadOptions()
         self._share = 1
-        self._turn: AbstractContextManager[Any] = nullcontext()
+        self._turn: Turn | None = None
         folder = self._options.ssd_cache
         self._cache = SsdCache(folder, int(1e9 * self._options.cache_gb)) if folder is not None else None
 
@@ -77,7 +91,7 @@ class Reader:
         fault = self._cache.fault if self._cache is not None else None
         return f"--ssd-cache: {fault}" if fault is not None else ""
 
-    def split(self, share: int, turn: AbstractContextManager[Any]) -> Reader:
+    def split(self, share: int, turn: Turn) -> Reader:
         """This reader for one of ``share`` processes that read at the same time.
 
         Threads and memory are split between them.
@@ -158,7 +172,7 @@ class Reader:
         def jobs() -> Iterator[_ExampleJob[T]]:
             for example in examples:
                 files = {path: self._file(path, pace, footprint) for path in example.files}
-                yield _ExampleJob(example, files, self._turn if pace.serial else nullcontext())
+                yield _ExampleJob(example, files, self._turn if pace.serial else None)
 
         ahead = Prefetch(
             jobs(),
@@ -216,7 +230,7 @@ def _loading(dataset: Dataset, place: int, epoch: int) -> Callable[[Read], Loade
 class _ExampleJob(Job[T | DatasetError | None]):
     """One example. What is drawn is left to the caller: None."""
 
-    def __init__(self, example: Example[T], files: dict[Path, PictureFile], turn: AbstractContextManager[Any]) -> None:
+    def __init__(self, example: Example[T], files: dict[Path, PictureFile], turn: Turn | None) -> None:
         self.name = example.name
         self.example = example
         self._files = files
@@ -234,14 +248,26 @@ class _ExampleJob(Job[T | DatasetError | None]):
         for left, (path, file) in zip(reversed(range(len(self._files))), self._files.items(), strict=True):
             try:
                 with ExitStack() as turn:
-                    turn.enter_context(self._turn)
+                    self._take_turn(turn, slot)
                     off_storage = [turn.close] if left else [turn.close, slot.give_back]
                     self._contents[path] = file.read(Slot(partial(_call, off_storage), slot.alive))
             except OSError as error:
                 self._contents[path] = error
             finally:
                 file.discard()
-        return sum(len(content) for content in self._contents.values() if isinstance(content, bytes))
+        contents = [content for content in self._contents.values() if isinstance(content, bytes)]
+        heads = [read_head(content) for content in contents]
+        self.needs = sum(_SCRATCH * head.pixels for head in heads if head is not None)
+        return sum(map(len, contents))
+
+    def _take_turn(self, turn: ExitStack, slot: Slot) -> None:
+        """Wait for the other processes, which is no fault of the storage."""
+        if self._turn is None:
+            return
+        while not self._turn.acquire(timeout=_WAIT_S):
+            slot.alive()
+        slot.alive()
+        turn.callback(self._turn.release)
 
     def decode(self) -> tuple[T | DatasetError | None, int]:
         """See ``Job``."""

@@ -88,7 +88,10 @@ def _decoded(path: Path, flags: int, read: Read) -> NDArray[Any]:
         data = read(path)
     except OSError as error:
         raise DatasetError(f"cannot read {path} ({error.strerror}): {advice}") from error
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    try:
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:  # too large, or so damaged that it asks for what no machine has
+        array = None
     if array is None:
         raise DatasetError(f"{path} is no picture, or damaged: {advice}")
     return array

@@ -39,6 +39,8 @@ _TICK_S = 0.1
 """Longest time between two looks at what may have stalled."""
 _MOST_STALLED = 3
 """So many reads in a row that do not come back: the storage is gone; each more would cost a time-out and a thread."""
+_MOMENT_S = 1.0
+"""What is overdue gets so much longer."""
 _LEAVE_S = 0.5
 """How long a thread in a read is waited for at the end."""
 
@@ -109,6 +111,8 @@ class _Item(Generic[T]):
     state: _State
     since_s: float = 0.0
     """When the step in the storage began, or last gave data."""
+    overdue_s: float | None = None
+    """When it was first seen to be silent for too long."""
     held: int = 0
     """Bytes that are reserved or held."""
     has_slot: bool = False
@@ -209,7 +213,8 @@ class Prefetch(Generic[T]):
         self._threads.clear()
         with self._lock:
             for item in self._line:
-                if item.state not in (_State.ANNOUNCING, _State.READING):  # those are let go of by their own thread
+                by_its_thread = item.abandoned or item.state in (_State.ANNOUNCING, _State.READING)
+                if not by_its_thread:
                     item.job.discard()
             self._line.clear()
 
@@ -427,6 +432,8 @@ class Prefetch(Generic[T]):
 
     def _expect(self, size: int) -> None:
         """A large picture makes careful for the next ten or so."""
+        if size == 0:  # drawn, or of no use: it says nothing of those to come
+            return
         first = self._expected == self._budget
         self._expected = size if first else max(size, int(0.9 * self._expected))
 
@@ -434,7 +441,7 @@ class Prefetch(Generic[T]):
         """Give up what has been silent for too long; a new thread takes the place of the one that sits in it."""
         now = time.monotonic()
         for thread, item in list(self._touching.items()):
-            if now - item.since_s < self._timeout_s:
+            if not self._is_stalled(item, now):
                 continue
             if item.state is _State.ANNOUNCING:
                 self._announcing -= 1
@@ -448,6 +455,17 @@ class Prefetch(Generic[T]):
             if self._stalled_in_a_row >= _MOST_STALLED:
                 raise StorageStalls(f"{_MOST_STALLED} files in a row did not come within {self._timeout_s:g} s each")
             self._start_thread()
+
+    def _is_stalled(self, item: _Item[T], now: float) -> bool:
+        """Whether it was silent for too long, and stayed so when it was given another moment.
+
+        The whole process may have been stopped meanwhile (Ctrl-Z, a virtual machine that sleeps): its clock ran on.
+        """
+        if now - item.since_s < self._timeout_s:
+            item.overdue_s = None
+        elif item.overdue_s is None:
+            item.overdue_s = now
+        return item.overdue_s is not None and now - item.overdue_s >= min(_MOMENT_S, self._timeout_s)
 
 
 def _error_of(step: Callable[[], None]) -> BaseException | None:

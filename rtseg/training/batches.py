@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from rtseg.datasets.ahead import Reader
-from rtseg.errors import RtsegError
+from rtseg.errors import RtsegError, TrainingError
 from rtseg.training.augment import RandomViews
 
 __all__ = ["load_batches"]
@@ -40,6 +42,7 @@ def load_batches(
 
     Raises:
         DatasetError: a file cannot be used, or the storage does not answer.
+        TrainingError: a worker died.
     """
     reader = reader or Reader()
     if workers > 1:  # that all read from a disk which turns would have it seek between them
@@ -53,10 +56,38 @@ def load_batches(
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
     )
-    for batch in loader:
-        if isinstance(batch, RtsegError):
-            raise batch
-        yield batch
+    with _uninterrupted():
+        iterator = iter(loader)
+    try:
+        for batch in iterator:
+            if isinstance(batch, RtsegError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"a process that loads pictures died: give fewer --workers, or free memory ({error})"
+        ) from error
+    finally:
+        with _uninterrupted():
+            del iterator  # ends the workers
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for the end: in what runs around a fork, and where an object dies, Python would drop it."""
+    if current_thread() is not main_thread():  # only the main thread is told of signals
+        yield
+        return
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
+    if noted:
+        signal.raise_signal(signal.SIGINT)
 
 
 @dataclass(eq=False)
@@ -91,4 +122,5 @@ def _as_it_is(batch: Any) -> Any:
 def _quiet_worker(_: int) -> None:
     from rtseg._cv2 import cv2
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began it ends it
     cv2.setNumThreads(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from rtseg.datasets import Dataset
-from rtseg.datasets.ahead import load_ahead
+from rtseg.datasets.ahead import Loaded, Reader
 from rtseg.errors import SinkError
 from rtseg.overlay import Overlay, OverlayOptions
 from rtseg.pictures import to_bgr
@@ -120,15 +120,16 @@ class Journal:
                 raise
             raise SinkError(f"cannot write {self._folder}/tensorboard ({error}): make room and --resume") from error
 
-    def show(self, epoch: int, label: NetworkLabels, dataset: Dataset, spec: ModelSpec) -> None:
+    def show(self, epoch: int, label: NetworkLabels, dataset: Dataset, spec: ModelSpec, reader: Reader) -> None:
         """Put example pictures on the board: the truth on the left, the labels of the network on the right."""
         overlay = Overlay(spec, OverlayOptions())
         with self._plotting():
-            self._show(epoch, label, dataset, spec, overlay)
+            self._show(epoch, label, reader.load(dataset, _places(dataset)), spec, overlay)
 
-    def _show(self, epoch: int, label: NetworkLabels, dataset: Dataset, spec: ModelSpec, overlay: Overlay) -> None:
-        places = np.linspace(0, len(dataset) - 1, min(_EXAMPLES, len(dataset)), dtype=int).tolist()
-        with closing(load_ahead(dataset, places)) as loaded:
+    def _show(
+        self, epoch: int, label: NetworkLabels, loaded: Generator[Loaded, None, None], spec: ModelSpec, overlay: Overlay
+    ) -> None:
+        with closing(loaded):
             for place, picture, truth in loaded:
                 small = resize(np.ascontiguousarray(to_bgr(picture)), spec.size)
                 label.reset()
@@ -148,3 +149,9 @@ class Journal:
         self._progress.stop()
         with suppress(OSError) if error is not None else self._plotting():
             self._board.close()
+
+
+def _places(dataset: Dataset) -> list[int]:
+    """Of the examples: spread over all."""
+    places: list[int] = np.linspace(0, len(dataset) - 1, min(_EXAMPLES, len(dataset)), dtype=int).tolist()
+    return places

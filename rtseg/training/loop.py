@@ -121,7 +121,7 @@ def _train(options: TrainOptions, processes: Processes, console: Console) -> Sco
                     line |= {"val_miou": result.miou, "val_pixel_accuracy": result.pixel_accuracy}
                 journal.tell(line | {"seconds": round(time.monotonic() - started, 1)}, spec.classes, result)
                 if result is not None:
-                    journal.show(run.epoch, label, validation, spec)
+                    journal.show(run.epoch, label, validation, spec, reader)
     best = _scores_of(load_checkpoint(options.output / BEST)) if processes.first else None
     found: Scores = processes.from_first(best)
     console.print(f"best validation mIoU {100 * found.miou:.2f} %, in {options.output / BEST}", highlight=False)

@@ -122,12 +122,13 @@ class Turn:
         self.taken = 0
         self.held = False
 
-    def __enter__(self) -> None:
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         assert not self.held
         self.held = True
         self.taken += 1
+        return True
 
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         self.held = False
 
 

@@ -79,8 +79,12 @@ def test_a_list_that_is_no_text_is_a_dataset_error(tmp_path: Path) -> None:
         open_dataset(f"camvid:{tmp_path}", "train")
 
 
+HUGE = b"P5 60000 60000 255\n"
+"""A header that asks for more pixels than OpenCV decodes."""
+
+
 @pytest.mark.parametrize("name", ["train", "trainannot"])
-@pytest.mark.parametrize("content", [None, b"", b"no picture"])
+@pytest.mark.parametrize("content", [None, b"", b"no picture", HUGE])
 def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     path = folder(tmp_path) / name / "a.png"
     if content is None:

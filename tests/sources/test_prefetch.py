@@ -399,3 +399,23 @@ class TestPace:
         for thread in threads:
             thread.join(WAIT_S)
         assert Pace(place, 4).storage.kind == "hdd"
+
+
+def test_a_process_that_was_stopped_for_long_blames_no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rtseg.sources import _prefetch
+
+    slept_s = [0.0]
+    real = _prefetch.time.monotonic
+    monkeypatch.setattr(_prefetch.time, "monotonic", lambda: real() + slept_s[0])
+
+    def read(number: int) -> None:
+        if number == 3:
+            slept_s[0] = 100.0  # as if the machine had slept in the middle of a read
+            threading.Event().wait(0.3)  # the caller looks several times
+
+    with Prefetch(
+        [Number(n, on_read=read) for n in range(6)], pace=pace("hdd"), budget=10_000, timeout_s=WAIT_S
+    ) as ahead:
+        outcomes = list(ahead)
+    assert [outcome.value for outcome in outcomes] == list(range(6))
+    assert ahead.left_behind == 0

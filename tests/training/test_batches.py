@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from torch import Tensor
 from rtseg._cv2 import cv2
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.datasets.ahead import Reader
-from rtseg.errors import DatasetError
+from rtseg.errors import DatasetError, TrainingError
 from rtseg.sources.reading import ReadOptions
 from rtseg.training._augmentation import Augmentation
 from rtseg.training.augment import RandomViews
-from rtseg.training.batches import load_batches
+from rtseg.training.batches import _uninterrupted, load_batches
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -97,3 +98,31 @@ def test_the_second_epoch_is_read_from_the_cache(pairs: Dataset, tmp_path: Path)
             os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     second = list(load_batches(views, ORDER, workers=2, reader=reader))
     assert all(torch.equal(one[0], other[0]) for one, other in zip(first, second, strict=True))
+
+
+def test_ctrl_c_while_workers_are_made_or_ended_comes_right_after() -> None:
+    steps: list[str] = []
+
+    def interrupted() -> None:
+        with _uninterrupted():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("went on")
+        steps.append("too late")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert steps == ["went on"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_worker_that_is_killed_is_a_sentence(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(RandomViews, "view", die)
+    with pytest.raises(TrainingError, match=r"a process that loads pictures died: give fewer --workers"):
+        next(load_batches(views_of(pairs), ORDER, workers=1))
