@@ -113,22 +113,31 @@ def logger_of(module: ModuleType) -> Any:
     class Collector(module.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
-            self.complaints: list[str] = []
+            self.listeners: dict[int, list[str]] = {}
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: Any, message: str) -> None:  # from any thread, also of TensorRT's own
             # Without a GPU it also says that it found none, at every turn: true, and the cause of nothing.
-            if severity <= module.ILogger.ERROR and "catchCudaError" not in message and len(self.complaints) < _KEPT:
-                self.complaints.append(plain(message))
+            if severity > module.ILogger.ERROR or "catchCudaError" in message:
+                return
+            for said in list(self.listeners.values()):
+                if len(said) < _KEPT:
+                    said.append(plain(message))
 
     return Collector()
 
 
 @contextlib.contextmanager
 def complaints(trt: Trt) -> Iterator[list[str]]:
-    """What the runtime complains of within ``with``, each in a line without its source files. One user at a time."""
-    collector = logger_of(trt.module)
-    collector.complaints = []
-    yield collector.complaints
+    """What the runtime complains of within ``with``, each in a line without its source files.
+
+    TensorRT does not tell which call a complaint is about: what it says of another thread's is among them.
+    """
+    listeners, said = logger_of(trt.module).listeners, list[str]()
+    listeners[id(said)] = said
+    try:
+        yield said
+    finally:
+        del listeners[id(said)]
 
 
 def plain(message: str) -> str:

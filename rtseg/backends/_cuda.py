@@ -6,9 +6,10 @@ CUDA's runtime and torch use as well, and it is pushed around each use and poppe
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import RLock
@@ -17,12 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtseg.backends._driver import Driver, Graph
 from rtseg.errors import BackendError, BackendUnavailable
 from rtseg.trt import find_driver
 
 __all__ = ["Device", "open_device"]
 
 _MIB = 1 << 20
+_NON_BLOCKING = 1
+"""``CU_STREAM_NON_BLOCKING`` of cuda.h: the stream waits for nobody's default stream, and none waits for it."""
 
 
 @cache
@@ -43,9 +47,11 @@ def open_device() -> Device:
         raise BackendUnavailable(f"pycuda cannot be loaded ({error}): install it again for this driver") from error
     try:
         pycuda.driver.init()
-        return Device(pycuda.driver, pycuda.driver.Device(0))
+        device = Device(pycuda.driver, pycuda.driver.Device(0), Driver())
     except pycuda.driver.Error as error:
         raise BackendUnavailable(f"CUDA finds no usable GPU ({_reason(error)}): see what nvidia-smi says") from error
+    atexit.register(device.let_go)
+    return device
 
 
 class Device:
@@ -54,16 +60,18 @@ class Device:
     Args:
         driver: the module ``pycuda.driver``, initialised.
         device: of its class ``Device``.
+        native: for what pycuda has no call for.
     """
 
-    def __init__(self, driver: Any, device: Any) -> None:
+    def __init__(self, driver: Any, device: Any, native: Driver) -> None:
         self._driver = driver
+        self._native = native
         self._context = device.retain_primary_context()
         self.name: str = device.name()
         """E.g. ``NVIDIA GeForce RTX 4090``."""
         self.alone = RLock()
-        """Held while a CUDA graph may be captured, and while memory is taken or given back: a capture fails where
-        another thread allocates in the middle of it. Take it before ``active``."""
+        """Held while a CUDA graph may be captured, and while memory is taken or given back: a graph that was captured
+        while another thread takes memory may not hold what it should."""
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -75,7 +83,8 @@ class Device:
         try:
             self._context.push()
             try:
-                yield
+                with self._native.beside_captures():
+                    yield
             finally:
                 self._driver.Context.pop()
         except self._driver.MemoryError as error:
@@ -85,6 +94,10 @@ class Device:
             ) from error
         except self._driver.Error as error:
             raise BackendError(f"CUDA failed on {self.name}: {_reason(error)}") from error
+
+    def let_go(self) -> None:
+        """Release the context, when the process ends: pycuda takes it for another kind by itself, and complains."""
+        self._context.detach()
 
     def _free_memory(self) -> str:
         try:
@@ -116,15 +129,13 @@ class Device:
             held.clear()
 
     def memory(self, size: int) -> Any:
-        """``size`` bytes on the GPU, all 0; ``int()`` is the address, ``free()`` gives them back: call it ``alone``."""
+        """``size`` bytes on the GPU, of any value; ``int()`` is their address. Call ``free()`` when ``alone``."""
         with self.alone:
-            memory = self._driver.mem_alloc(size)
-            self._driver.memset_d8(int(memory), 0, size)
-        return memory
+            return self._driver.mem_alloc(size)
 
     def stream(self) -> Any:
         """A queue of work, done in order, beside what other streams do; its ``handle`` is for TensorRT."""
-        return self._driver.Stream()
+        return self._driver.Stream(_NON_BLOCKING)
 
     def event(self) -> Any:
         """What ``record(stream)`` puts behind the work of a stream, and ``synchronize()`` waits for."""
@@ -141,6 +152,14 @@ class Device:
     def copy(self, target: Any, source: Any, size: int, stream: Any) -> None:
         """Queue a copy of ``size`` bytes within the GPU."""
         self._driver.memcpy_dtod_async(int(target), int(source), size, stream)
+
+    def capture(self, enqueue: Callable[[], None], handle: int) -> Graph:
+        """Record what ``enqueue`` puts on the stream with a handle; nothing of it is run. Call it ``alone``.
+
+        Raises:
+            BackendError: no graph can hold it.
+        """
+        return self._native.capture(handle, enqueue)
 
     def clear(self, target: Any, size: int, stream: Any) -> None:
         """Queue the setting of ``size`` bytes to 0."""

@@ -46,18 +46,18 @@ class SlotBackend(Backend):
         self._lent: deque[Ticket] = deque()
         """Batches whose labels are still promised, the oldest first; the handle of each is its slot."""
 
-    def _use(self, slots: Iterable[Slot], *, warm: bool) -> None:
+    def _use(self, slots: Iterable[Slot], *, warm_runs: int) -> None:
         """Take slots into use as they are made; where that fails, everything is freed.
 
         Args:
             slots: each is made when it is asked for.
-            warm: label a black frame in each. What a runtime allocates, compiles and captures at its first run comes
-                then, and not while somebody waits for a frame.
+            warm_runs: label a black frame in each so many times. What a runtime allocates, compiles and captures in its
+                first runs comes then, and not while somebody waits for a frame.
         """
         try:
             for slot in slots:
                 self._free.append(slot)
-                if warm:
+                for _ in range(warm_runs):
                     slot.start(np.zeros((1, *self.spec.size, self.spec.channels), np.uint8))
                     slot.finish()
                     slot.reset()

@@ -61,12 +61,12 @@ class TorchBackend(SlotBackend):
             torch.set_num_threads(options.threads)
         labels = _build(model)
         if device.type == "cpu":
-            self._use([_EagerSlot(_Network(labels, device, self.precision))], warm=False)
+            self._use([_EagerSlot(_Network(labels, device, self.precision))], warm_runs=0)
             return
         depth = 1 if self.recurrent else DEPTH[options.hint]
         with _errors_told():
             network, gpu = _Network(labels, device, self.precision), Gpu(device)
-        self._use((RecordedSlot(network, gpu, model.state_shape) for _ in range(depth)), warm=True)
+        self._use((RecordedSlot(network, gpu, model.state_shape) for _ in range(depth)), warm_runs=1)
 
     def _close(self) -> None:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

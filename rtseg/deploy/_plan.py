@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ __all__ = ["PORTABLE", "Place", "Plan", "build_plan", "place_of"]
 PORTABLE = "sm_86+"
 """Compute capability 8.6 and all after it: what TensorRT-RTX builds for by itself."""
 _NO_DRIVER = "and there is no usable NVIDIA driver here: install one, or use --runtime rtx, which builds without a GPU"
+_WAKE_S = 0.5
 _TOLD = 3
 """Reasons of a failure that the message names."""
 
@@ -117,7 +118,10 @@ def build_plan(
         executor.submit(int).result()  # the thread is there: no Ctrl-C can hit its making, and leave it unknown
         try:
             monitor = _monitor(trt, cancelled, observe)
-            return executor.submit(_build, trt, model, place, batch, timing_cache, monitor).result()
+            building = executor.submit(_build, trt, model, place, batch, timing_cache, monitor)
+            while not wait([building], _WAKE_S).done:  # a Ctrl-C right before a wait is heard when that ends
+                pass
+            return building.result()
         except KeyboardInterrupt:
             cancelled.set()
             observe("stopping")

@@ -5,8 +5,11 @@ one is not: a call without a context, memory used after it was freed or changed 
 streams on the same memory, an object that dies where CUDA could not free it, or memory taken or given back while
 another thread captures a CUDA graph, is a ``Misuse``. What cannot be raised where it happens stands in ``faults``.
 
-The first run of a shape compiles its kernels, unless they are in the runtime cache, and captures a graph; with dynamic
-shapes that are not specialised eagerly the second one captures, for one that nobody can foretell.
+TensorRT-RTX compiles the kernels of a shape in its first run, unless they are in the runtime cache, and captures a
+graph by itself: never in the first run of a context, in the second where that is like the first, and anew whenever
+shapes or addresses are others than captured, at once or one run later. Dynamic shapes that are not specialised eagerly
+are captured later, in a run that nobody can foretell. TensorRT captures nothing, and its first run of a shape cannot be
+captured.
 
 An engine is the ONNX file itself, run by ONNX Runtime: labels can be compared with those of every other backend.
 """
@@ -43,7 +46,10 @@ from rtseg.spec import VOID, ModelFile, file_sha256
 GPU = "Fake GeForce"
 TARGET = "sm_86"
 RUNTIME_VERSION = "1.7.1.116"
+TENSORRT_VERSION = "11.4.0"
 DRIVER = "580.65.06"
+NON_BLOCKING = 1
+OUT_OF_MEMORY, STREAM_CAPTURE_INVALIDATED = 2, 901
 _GARBAGE = 0xAB
 """What fresh memory is full of."""
 
@@ -131,13 +137,20 @@ class Stream:
 
     def __init__(self, flags: int = 0) -> None:
         self.machine = self.machine  # the one of now: a traceback may keep this alive until there is another
-        self.machine.check_current("Stream")
         self.queue: list[Work | Event] = []
+        self.machine.check_current("Stream")
+        if not flags & NON_BLOCKING:
+            raise Misuse("a stream that waits for the default one: what others do there ends a capture")
+        self.recorded: list[Work] | None = None
+        """What was put here since a capture began; None outside of one."""
         self.handle = next(self.machine.handles)
         self.machine.streams[self.handle] = self
 
     def put(self, work: Work) -> None:
         self.machine.check_current(work.what)
+        if self.recorded is not None:
+            self.recorded.append(work)
+            return
         for other in self.machine.streams.values():
             if other is self:
                 continue
@@ -193,6 +206,7 @@ class Event:
 
     def synchronize(self) -> Event:
         self.machine.check_current("synchronize")
+        self.machine.check_permitted("a wait")
         self.machine.fail_if_told("synchronize")
         stream = self._stream() if self._stream is not None else None
         if stream is not None and self in stream.queue:
@@ -214,6 +228,8 @@ class Context:
     @staticmethod
     def pop() -> None:
         Context.machine.stack().pop()
+
+    def detach(self) -> None: ...
 
 
 class Machine:
@@ -238,12 +254,20 @@ class Machine:
         """Call -> how many more of them go well before one fails; none is asked for that is not here."""
         self.inferences = 0
         self.graph_strategies: list[Any] = []
+        self.recaptures_late = False
+        """Whether TensorRT-RTX captures other shapes or addresses in their second run, or in the first."""
+        self.graphs: dict[int, list[Work]] = {}
+        """Recorded, and not destroyed yet."""
+        self.executables: dict[int, list[Work]] = {}
+        """Ready to be launched, and not destroyed yet."""
+        self.replays = 0
         self.plans: list[bytes] = []
         """What was to be deserialised, in order."""
         self.captures: list[int] = []
         """Lengths of the batches whose graphs were captured, in order."""
         self.compilations = 0
         self.during_capture: Callable[[], None] = lambda: None
+        self.log: Callable[[str], None] = lambda message: None
         self.capturing: int | None = None
         """The thread that captures a graph."""
         self._stacks = threading.local()
@@ -268,12 +292,28 @@ class Machine:
         if self.is_disturbing():
             raise Misuse(f"{what} while another thread captures a CUDA graph: the capture fails")
 
-    def capture(self, length: int) -> None:
+    def check_permitted(self, what: str) -> None:
+        if self.is_disturbing() and self.capture_mode() == 0:
+            raise Misuse(f"{what} while another thread captures a CUDA graph: CUDA forbids it")
+
+    def capture_mode(self) -> int:
+        """Of this thread."""
+        return getattr(self._stacks, "mode", 0)
+
+    def exchange_mode(self, mode: int) -> int:
+        """See ``cuThreadExchangeStreamCaptureMode``."""
+        before, self._stacks.mode = self.capture_mode(), mode
+        return before
+
+    @contextmanager
+    def captured(self, length: int) -> Iterator[None]:
+        """Within it, this thread captures."""
         self.check_quiet("a capture")
         self.captures.append(length)
         self.capturing = threading.get_ident()
         try:
             self.during_capture()
+            yield
         finally:
             self.capturing = None
 
@@ -319,6 +359,7 @@ class Machine:
             *("an execution context" for _ in self.contexts),
             *("an engine" for _ in self.engines),
             *("a runtime cache" for _ in self.caches),
+            *("a graph" for _ in (*self.graphs, *self.executables)),
         ]
 
 
@@ -448,8 +489,12 @@ class ExecutionContext:
         self._cache = weakref.ref(config.cache) if config is not None and config.cache is not None else lambda: None
         self._captures = config is not None and config.cuda_graph_strategy.name == "WHOLE_GRAPH_CAPTURE"
         strategy = getattr(config, "dynamic_shapes_kernel_specialization_strategy", None)
-        self._captured_in = 1 if batch == 1 or getattr(strategy, "name", "") == "EAGER" else 2
-        self._runs: Counter[int] = Counter()
+        self._is_lazy = batch > 1 and getattr(strategy, "name", "") != "EAGER"
+        self._runs = 0
+        self._shape_runs: Counter[int] = Counter()
+        self._settled: tuple[Any, ...] = ()
+        """Shapes and addresses of the last run; of the graph, where there is one."""
+        self._settled_runs = 0
         self._inputs = {entry.name: entry for entry in session.get_inputs()}
         self._outputs = {entry.name: entry for entry in session.get_outputs()}
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -492,6 +537,12 @@ class ExecutionContext:
         length = self._shapes["frames"][0]
         if any(shape[0] != length for shape in self._shapes.values()):
             raise Misuse("inputs of different lengths")
+        first = (length, *self._addresses.values()) != self._settled
+        if machine.streams[stream_handle].recorded is not None and first:
+            machine.log("IExecutionContext::enqueueV3: Error Code 1: Cuda Runtime (operation not permitted)")
+            return False
+        if machine.streams[stream_handle].recorded is not None:
+            machine.captures[-1] = length
         shapes = self._shapes | {name: (length, *entry.shape[1:]) for name, entry in self._outputs.items()}
         at: dict[str, Memory] = {}
         for name, entry in (self._inputs | self._outputs).items():
@@ -511,6 +562,7 @@ class ExecutionContext:
                 at[name].data[: flat.size] = flat
 
         self._compile(length)
+        self._capture(length)
         reads, writes = (tuple(at[name] for name in names) for names in (self._inputs, self._outputs))
         machine.streams[stream_handle].put(Work("an inference", run, reads, writes, by=self))
         return True
@@ -518,13 +570,21 @@ class ExecutionContext:
     def _compile(self, length: int) -> None:
         """What comes before the first inferences of a shape."""
         cache = self._cache()
-        self._runs[length] += 1
-        if self._runs[length] == 1 and (cache is None or length not in cache.compiled):
+        self._shape_runs[length] += 1
+        if self._shape_runs[length] == 1 and (cache is None or length not in cache.compiled):
             self._machine.compilations += 1
             if cache is not None:
                 cache.compiled.add(length)
-        if self._captures and self._runs[length] == self._captured_in:
-            self._machine.capture(length)
+
+    def _capture(self, length: int) -> None:
+        self._runs += 1
+        key = (length, *self._addresses.values())
+        self._settled_runs = self._settled_runs + 1 if key == self._settled else 1
+        self._settled = key
+        at = 4 if self._is_lazy else 2 if self._machine.recaptures_late or self._runs <= 2 else 1
+        if self._captures and self._settled_runs == at:
+            with self._machine.captured(length):
+                pass
 
     def __del__(self) -> None:
         self._machine.died("an execution context")
@@ -538,6 +598,7 @@ def _pycuda(machine: Machine) -> dict[str, ModuleType]:
 
     def mem_alloc(size: int) -> Memory:
         machine.check_current("mem_alloc")
+        machine.check_permitted("mem_alloc")
         machine.check_quiet("mem_alloc")
         if sum(memory.data.nbytes for memory in machine.memory.values()) + size > machine.room:
             raise CudaMemoryError("cuMemAlloc failed: out of memory")
@@ -545,13 +606,10 @@ def _pycuda(machine: Machine) -> dict[str, ModuleType]:
 
     def pagelocked_empty(shape: tuple[int, ...], dtype: type) -> NDArray[np.uint8]:
         machine.check_current("pagelocked_empty")
+        machine.check_permitted("pagelocked_empty")
         machine.check_quiet("pagelocked_empty")
         assert dtype is np.uint8
         return Pinned(machine, shape).take()
-
-    def memset_d8(address: int, value: int, size: int) -> None:
-        machine.check_current("memset_d8")
-        machine.memory_at(address, size, "memset_d8").data[:size] = value
 
     def memset_d8_async(address: int, value: int, size: int, stream: Stream) -> None:
         memory = machine.memory_at(address, size, "memset_d8_async")
@@ -631,7 +689,7 @@ def _pycuda(machine: Machine) -> dict[str, ModuleType]:
             **{
                 call.__name__: call
                 for call in (
-                    *(mem_alloc, pagelocked_empty, memset_d8, memset_d8_async),
+                    *(mem_alloc, pagelocked_empty, memset_d8_async),
                     *(memcpy_htod_async, memcpy_dtoh_async, memcpy_dtod_async),
                 )
             },
@@ -640,8 +698,9 @@ def _pycuda(machine: Machine) -> dict[str, ModuleType]:
     return {"pycuda": package, "pycuda.driver": driver}
 
 
-def _tensorrt(machine: Machine) -> ModuleType:
-    module = ModuleType("tensorrt_rtx")
+def _tensorrt(machine: Machine, name: str) -> ModuleType:
+    """``tensorrt`` or ``tensorrt_rtx``."""
+    module = ModuleType(name)
 
     class ILogger:
         INTERNAL_ERROR, ERROR, WARNING = 0, 1, 2
@@ -649,6 +708,7 @@ def _tensorrt(machine: Machine) -> ModuleType:
     class Runtime:
         def __init__(self, logger: Any) -> None:
             self._logger = logger
+            machine.log = lambda message: logger.log(ILogger.ERROR, message)
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             machine.check_current("deserialize_cuda_engine")
@@ -659,15 +719,15 @@ def _tensorrt(machine: Machine) -> ModuleType:
                 return None
             return Engine(machine, plan)
 
-    module.__dict__.update(
-        {
-            "__version__": RUNTIME_VERSION,
-            "ILogger": ILogger,
-            "Runtime": Runtime,
-            "CudaGraphStrategy": enum.Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"]),
-            "DynamicShapesKernelSpecializationStrategy": enum.Enum("Strategy", ["LAZY", "EAGER", "NONE"]),
-        }
-    )
+    module.__dict__.update({"__version__": TENSORRT_VERSION, "ILogger": ILogger, "Runtime": Runtime})
+    if name == "tensorrt_rtx":
+        module.__dict__.update(
+            {
+                "__version__": RUNTIME_VERSION,
+                "CudaGraphStrategy": enum.Enum("CudaGraphStrategy", ["DISABLED", "WHOLE_GRAPH_CAPTURE"]),
+                "DynamicShapesKernelSpecializationStrategy": enum.Enum("Strategy", ["LAZY", "EAGER", "NONE"]),
+            }
+        )
     return module
 
 
@@ -683,9 +743,65 @@ class _Nvml:
 
 
 class _Libcuda:
-    """``libcuda.so.1``, as much of it as is asked for without a context."""
+    """``libcuda.so.1``, as much of it as pycuda has no call for."""
 
     cuInit = cuDeviceGet = staticmethod(lambda *arguments: 0)  # noqa: N815
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._capture: Any = None
+
+    def cuThreadExchangeStreamCaptureMode(self, mode: Any) -> int:  # noqa: N802
+        mode._obj.value = self._machine.exchange_mode(mode._obj.value)
+        return 0
+
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: Any) -> int:  # noqa: N802
+        self._machine.check_current("cuStreamBeginCapture")
+        if mode.value != 1:
+            raise Misuse("a capture that forbids other threads to go on")
+        self._machine.streams[stream.value].recorded = []
+        self._capture = self._machine.captured(0)
+        self._capture.__enter__()
+        return 0
+
+    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:  # noqa: N802
+        capture, self._capture = self._capture, None
+        capture.__exit__(None, None, None)
+        recorded, self._machine.streams[stream.value].recorded = self._machine.streams[stream.value].recorded, None
+        if not recorded or "capture" in self._machine.failures:
+            return STREAM_CAPTURE_INVALIDATED
+        graph._obj.value = next(self._machine.handles)
+        self._machine.graphs[graph._obj.value] = recorded
+        return 0
+
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> int:  # noqa: N802
+        self._machine.check_quiet("cuGraphInstantiate")
+        if "instantiate" in self._machine.failures:
+            return OUT_OF_MEMORY
+        executable._obj.value = next(self._machine.handles)
+        self._machine.executables[executable._obj.value] = self._machine.graphs[graph.value]
+        return 0
+
+    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:  # noqa: N802
+        self._machine.replays += 1
+        for work in self._machine.executables[executable.value]:
+            self._machine.streams[stream.value].put(work)
+        return 0
+
+    def cuGraphDestroy(self, graph: Any) -> int:  # noqa: N802
+        del self._machine.graphs[graph.value]
+        return 0
+
+    def cuGraphExecDestroy(self, executable: Any) -> int:  # noqa: N802
+        self._machine.check_current("cuGraphExecDestroy")
+        self._machine.check_quiet("cuGraphExecDestroy")
+        del self._machine.executables[executable.value]
+        return 0
+
+    @staticmethod
+    def cuGetErrorString(result: Any, text: Any) -> int:  # noqa: N802
+        text._obj.value = {STREAM_CAPTURE_INVALIDATED: b"operation failed due to a previous error"}.get(result.value)
+        return 0
 
     @staticmethod
     def cuDeviceGetName(text: Any, size: Any, device: Any) -> int:  # noqa: N802
@@ -711,22 +827,23 @@ def missing(package: str) -> Iterator[None]:
 
 
 @contextmanager
-def installed(machine: Machine) -> Iterator[Machine]:
-    """Within it, this process finds the GPU, the driver and the packages of ``machine``."""
+def installed(machine: Machine, package: str = "tensorrt_rtx") -> Iterator[Machine]:
+    """Within it, this process finds the GPU, the driver and the packages of ``machine``, ``package`` among them."""
     from rtseg.backends._cuda import open_device
 
-    libraries = {"libnvidia-ml.so.1": _Nvml, "libcuda.so.1": _Libcuda}
+    libraries: dict[str | None, Any] = {"libnvidia-ml.so.1": _Nvml(), "libcuda.so.1": _Libcuda(machine)}
     load = ctypes.CDLL
 
     class Loader:
         def __new__(cls, name: str | None, *arguments: Any, **options: Any) -> Any:
-            return libraries[name]() if name in libraries else load(name, *arguments, **options)
+            return libraries[name] if name in libraries else load(name, *arguments, **options)
 
     open_device.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        for name, module in {**_pycuda(machine), "tensorrt_rtx": _tensorrt(machine)}.items():
+        for name, module in _pycuda(machine).items():
             patch.setitem(sys.modules, name, module)
-        patch.setitem(sys.modules, "tensorrt", None)
+        for name in ("tensorrt", "tensorrt_rtx"):
+            patch.setitem(sys.modules, name, _tensorrt(machine, name) if name == package else None)
         patch.setattr("rtseg.trt.ctypes.CDLL", Loader)
         yield machine
     open_device.cache_clear()
@@ -769,6 +886,13 @@ def write_engine(
     )
     facts_path(path).write_text(facts.to_json())
     return path
+
+
+def write_for_tensorrt(model: ModelFile, **facts: Any) -> Path:
+    """An engine of TensorRT proper, which is for the GPU that is here."""
+    return write_engine(
+        model, runtime="tensorrt", runtime_version=TENSORRT_VERSION, targets=(TARGET,), gpu=GPU, **facts
+    )
 
 
 def open_with_engine(model: ModelFile, options: BackendOptions) -> Backend:

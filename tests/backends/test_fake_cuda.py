@@ -7,18 +7,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from counting_models import blue_file, blues_in, frames_of
-from fake_cuda import Machine, Misuse, installed, write_engine
+from fake_cuda import Machine, Misuse, installed, write_engine, write_for_tensorrt
 from numpy.typing import NDArray
 
 from rtseg.backends import Backend, open_backend
 from rtseg.backends._cuda import Device, open_device
+from rtseg.backends._driver import Driver
+from rtseg.backends._engine import EngineSlot, LoadedEngine, _Launch
 from rtseg.backends._slots import SlotBackend
-from rtseg.backends._tensorrt import TensorRtBackend, _Plan, _Slot
+from rtseg.backends._tensorrt import TensorRtBackend
 from rtseg.spec import VOID
 
 
@@ -64,7 +67,7 @@ def test_a_wait_that_does_not_wait_for_the_event_is_seen(
     machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = open_backend("tensorrt", engine)
-    monkeypatch.setattr(_Slot, "finish", lambda slot: None)
+    monkeypatch.setattr(EngineSlot, "finish", lambda slot: None)
     assert (backend.infer(frames_of(10)) == VOID).all()
 
 
@@ -74,16 +77,16 @@ def test_a_wait_that_does_not_wait_for_the_event_is_seen(
 def test_work_in_the_wrong_order_is_seen(
     machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch, one: int, other: int
 ) -> None:
-    start = _Slot.start
+    start = EngineSlot.start
 
-    def other_way_round(slot: _Slot, frames: NDArray[np.uint8]) -> None:
+    def other_way_round(slot: EngineSlot, frames: NDArray[np.uint8]) -> None:
         start(slot, frames)
         queue = slot._stream.queue
         assert len(queue) == 4, "an upload, an inference, a download and an event"
         queue[one], queue[other] = queue[other], queue[one]
 
     backend = open_backend("tensorrt", engine)
-    monkeypatch.setattr(_Slot, "start", other_way_round)
+    monkeypatch.setattr(EngineSlot, "start", other_way_round)
     assert (backend.infer(frames_of(10)) != 10).all()
 
 
@@ -92,7 +95,7 @@ def test_work_that_nobody_waits_for_before_its_memory_is_freed_is_seen(
 ) -> None:
     backend = open_backend("tensorrt", engine)
     backend.submit(frames_of(10))
-    monkeypatch.setattr(_Slot, "finish", lambda slot: None)
+    monkeypatch.setattr(EngineSlot, "finish", lambda slot: None)
     backend.close()
     assert "a stream died with work on its way, and nobody waited for it" in machine.faults
 
@@ -128,7 +131,10 @@ def _same(kind: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 @pytest.mark.parametrize(
     ("shared", "told"),
-    [(_same(_Plan, "context"), "one execution context runs on two streams"), (_same(Device, "memory"), "same memory")],
+    [
+        (_same(LoadedEngine, "context"), "one execution context runs on two streams"),
+        (_same(Device, "memory"), "same memory"),
+    ],
     ids=["context", "memory"],
 )
 def test_slots_that_share_what_is_one_slots_own_are_seen(
@@ -158,30 +164,66 @@ def test_memory_that_is_taken_in_the_middle_of_a_capture_is_seen(
             open_backend("tensorrt", engine)
 
 
-def test_kernels_that_are_not_compiled_in_the_first_run_are_captured_in_a_later_one(
-    machine: Machine, engine: Path, tmp_path: Path
+def test_a_second_run_that_is_not_alone_is_seen(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine = write_engine(blue_file(tmp_path), batch=4)
+    one, other = open_backend("tensorrt", engine), open_backend("tensorrt", engine)
+    monkeypatch.setattr("rtseg.backends._engine.FIRST_RUNS", 1)
+    machine.recaptures_late = True
+    with ThreadPoolExecutor(1) as thread:
+        machine.during_capture = lambda: thread.submit(other.close).result(60)
+        for _ in range(one.depth):
+            one.infer(frames_of(1, 2))
+        with pytest.raises(Misuse, match="while another thread captures a CUDA graph"):
+            one.infer(frames_of(1, 2))
+
+
+def test_a_wait_that_a_capture_forbids_is_seen(machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Driver, "beside_captures", lambda driver: nullcontext())
+    backend = open_backend("tensorrt", engine)
+    ticket = backend.submit(frames_of(10))
+    with ThreadPoolExecutor(1) as thread:
+        machine.during_capture = lambda: thread.submit(backend.wait, ticket).result()
+        with pytest.raises(Misuse, match="a wait while another thread captures a CUDA graph: CUDA forbids it"):
+            open_backend("tensorrt", engine)
+
+
+def test_a_stream_that_waits_for_the_default_one_is_seen(
+    machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rtseg.backends._cuda._NON_BLOCKING", 0)
+    with pytest.raises(Misuse, match="a stream that waits for the default one"):
+        open_backend("tensorrt", engine)
+
+
+def test_a_graph_that_is_replayed_for_other_shapes_is_seen(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with installed(machine, "tensorrt"):
+        backend = open_backend("tensorrt", write_for_tensorrt(blue_file(tmp_path), batch=4), hint="latency")
+        monkeypatch.setattr(_Launch, "_drop_graph", lambda launch: None)
+        assert blues_in(backend.infer(frames_of(1, 2))) != [1, 2]
+
+
+def test_kernels_that_are_not_compiled_in_the_first_run_are_captured_when_nobody_expects_it(
+    machine: Machine, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["tensorrt_rtx"]
+    lazy = module.DynamicShapesKernelSpecializationStrategy.LAZY
+    monkeypatch.setattr(module, "DynamicShapesKernelSpecializationStrategy", SimpleNamespace(EAGER=lazy))
     with open_backend("tensorrt", write_engine(blue_file(tmp_path), batch=4), hint="latency") as backend:
+        assert machine.captures == []
+        backend.infer(frames_of(1))
         assert machine.captures == [1]
-        assert isinstance(backend, TensorRtBackend)
-        assert backend._plan is not None
-        strategies = sys.modules["tensorrt_rtx"].DynamicShapesKernelSpecializationStrategy
-        backend._plan._config.dynamic_shapes_kernel_specialization_strategy = strategies.LAZY
-        with open_device().active():
-            context = backend._plan.context()
-            context._compile(2)
-            assert machine.captures == [1]
-            context._compile(2)
-            assert machine.captures == [1, 2]
-            del context
 
 
 def test_a_runtime_cache_that_dies_before_its_contexts_is_seen(machine: Machine, engine: Path) -> None:
     backend = open_backend("tensorrt", engine)
     assert isinstance(backend, TensorRtBackend)
-    assert backend._plan is not None
+    assert backend._loaded is not None
     with open_device().active():
-        backend._plan._config = backend._plan._cache = None
+        backend._loaded._config = backend._loaded._cache = None
     assert machine.faults == ["a runtime cache died before its execution contexts"]
 
 
@@ -189,5 +231,5 @@ def test_streams_that_die_without_a_context_are_seen(machine: Machine, engine: P
     backend = open_backend("tensorrt", engine)
     assert isinstance(backend, SlotBackend)
     slot: Any = backend._free[0]
-    slot._stream = None
+    slot._stream = slot._launch._stream = None
     assert machine.faults == ["a stream died where no context is current: pycuda leaks it"]

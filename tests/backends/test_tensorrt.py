@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 from counting_models import SIZE, blue_file, blues_in, counting_file, frames_of
-from fake_cuda import DRIVER, GPU, TARGET, Machine, RuntimeCache, installed, missing, write_engine
+from fake_cuda import (
+    DRIVER,
+    GPU,
+    TARGET,
+    TENSORRT_VERSION,
+    Machine,
+    RuntimeCache,
+    installed,
+    missing,
+    write_engine,
+    write_for_tensorrt,
+)
 
 from rtseg.backends import Backend, open_backend
 from rtseg.backends._cuda import open_device
@@ -112,54 +123,70 @@ class TestLabels:
         with opened(write_engine(blue)):
             assert [strategy.name for strategy in machine.graph_strategies] == ["WHOLE_GRAPH_CAPTURE"] * 3
 
-    def test_a_runtime_without_cuda_graphs_does_without(
-        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    def test_when_it_is_open_everything_was_run_compiled_captured_and_replayed(
+        self, machine: Machine, blue: ModelFile
     ) -> None:
-        monkeypatch.delattr(sys.modules["tensorrt_rtx"], "CudaGraphStrategy")
         with opened(write_engine(blue)) as backend:
-            assert machine.graph_strategies == [None] * 3
-            assert blues_in(backend.infer(frames_of(5))) == [5]
-
-    def test_the_first_frame_finds_everything_run_before(self, machine: Machine, blue: ModelFile) -> None:
-        with opened(write_engine(blue)) as backend:
-            assert machine.inferences == backend.depth
+            assert machine.inferences == 3 * backend.depth
+            assert machine.captures == [1] * backend.depth
             assert not list(machine.pending())
+            for _ in range(2 * backend.depth):
+                backend.infer(frames_of(5))
+            assert machine.captures == [1] * backend.depth
+
+
+def is_alone(thread: ThreadPoolExecutor) -> bool:
+    """Whether another thread has to wait for the device now."""
+    taken = thread.submit(open_device().alone.acquire, blocking=False).result()
+    if taken:
+        thread.submit(open_device().alone.release).result()
+    return not taken
 
 
 class TestCapture:
-    """A CUDA graph is captured in the first run of a length, while no other thread may allocate."""
+    """TensorRT-RTX captures within the first two runs of shapes and addresses: no other thread allocates then."""
 
-    @staticmethod
-    def is_alone(thread: ThreadPoolExecutor) -> bool:
-        """Whether another thread has to wait for the device now."""
-        taken = thread.submit(open_device().alone.acquire, blocking=False).result()
-        if taken:
-            thread.submit(open_device().alone.release).result()
-        return not taken
-
-    def test_every_first_run_of_a_length_is_captured_alone_and_no_other_one(
-        self, machine: Machine, blue: ModelFile
-    ) -> None:
+    @pytest.mark.parametrize("late", [False, True], ids=["at once", "one run later"])
+    def test_whatever_is_captured_is_captured_alone(self, machine: Machine, blue: ModelFile, late: bool) -> None:
+        machine.recaptures_late = late
         alone: list[bool] = []
         with ThreadPoolExecutor(1) as thread:
-            machine.during_capture = lambda: alone.append(self.is_alone(thread))
+            machine.during_capture = lambda: alone.append(is_alone(thread))
             with opened(write_engine(blue, batch=4)) as backend:
                 assert machine.captures == [1] * 3
-                for _ in range(6):
+                for _ in range(9):
                     backend.infer(frames_of(1, 2, 3))
                 assert machine.captures == [1] * 3 + [3] * 3
-                for _ in range(6):
-                    backend.infer(frames_of(1, 2, 3, 4, 5, 6))  # in parts of four and of two
-                assert machine.captures == [1] * 3 + [3] * 3 + [4, 2] * 3
-            assert alone == [True] * 12
-            assert not self.is_alone(thread)
+                for _ in range(9):
+                    assert blues_in(backend.infer(frames_of(1, 2, 3, 4, 5, 6))) == [1, 2, 3, 4, 5, 6]
+                # In parts of four and of two: never twice the same.
+                assert machine.captures[6:] == ([] if late else [4, 2] * 9)
+            assert alone == [True] * len(machine.captures)
+            assert not is_alone(thread)
 
-    def test_a_length_that_was_run_before_waits_for_nobody(self, machine: Machine, blue: ModelFile) -> None:
+    def test_a_length_that_was_run_twice_waits_for_nobody(self, machine: Machine, blue: ModelFile) -> None:
         with opened(write_engine(blue, batch=4), hint="latency") as backend, ThreadPoolExecutor(1) as thread:
             backend.infer(frames_of(1, 2))
+            backend.infer(frames_of(1, 2))
             with open_device().alone:  # as while another engine is opened
-                assert blues_in(thread.submit(backend.infer, frames_of(5)).result(60)) == [5]
                 assert blues_in(thread.submit(backend.infer, frames_of(6, 7)).result(60)) == [6, 7]
+
+    def test_other_threads_wait_for_their_labels_and_label_while_one_captures(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        engine = write_engine(blue)
+        with opened(engine) as running, ThreadPoolExecutor(1) as thread:
+            ticket = running.submit(frames_of(7))
+            seen: list[list[int]] = []
+
+            def go_on() -> None:
+                machine.during_capture = lambda: None
+                seen.append(blues_in(thread.submit(running.wait, ticket).result(60)))
+                seen.append(blues_in(thread.submit(running.infer, frames_of(8)).result(60)))
+
+            machine.during_capture = go_on
+            opened(engine).close()
+        assert seen == [[7], [8]]
 
     def test_other_threads_take_and_give_back_memory_before_or_after_a_capture(
         self, machine: Machine, blue: ModelFile
@@ -192,9 +219,77 @@ class TestCapture:
             with pytest.raises(BackendError, match="failed on a batch"):
                 backend.infer(frames_of(1, 2))
             machine.failures.clear()
-            machine.during_capture = lambda: alone.append(self.is_alone(thread))
+            machine.during_capture = lambda: alone.append(is_alone(thread))
             backend.infer(frames_of(1, 2))
         assert alone == [True]
+
+
+class TestGraphsOfTensorRt:
+    """TensorRT proper captures nothing by itself: the slot does, in the second run, and replays from then on."""
+
+    @pytest.fixture
+    def machine(self, machine: Machine) -> Iterator[Machine]:
+        with installed(machine, "tensorrt"):
+            yield machine
+
+    def test_when_it_is_open_every_slot_replays_its_graph(self, machine: Machine, blue: ModelFile) -> None:
+        alone: list[bool] = []
+        with ThreadPoolExecutor(1) as thread:
+            machine.during_capture = lambda: alone.append(is_alone(thread))
+            with opened(write_for_tensorrt(blue)) as backend:
+                assert (backend.facts()["runtime_version"], backend.depth) == (TENSORRT_VERSION, 3)
+                assert backend.facts()["engine"]["cuda_graph"] == "captured"
+                assert (machine.inferences, machine.captures, alone) == (6, [1] * 3, [True] * 3)
+                before = machine.replays
+                tickets = [backend.submit(frames_of(number)) for number in range(3)]
+                assert [blues_in(backend.wait(ticket)) for ticket in tickets] == [[0], [1], [2]]
+                assert (machine.inferences, machine.replays - before) == (6, 3)
+
+    def test_hundred_batches_of_changing_length_have_their_own_labels(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_for_tensorrt(blue, batch=4)) as backend:
+            for number in range(100):
+                blues = list(range(number, number + 1 + number // 10))
+                assert blues_in(backend.infer(frames_of(*blues))) == blues
+        assert 1 < len({*machine.captures}) <= 4
+        assert machine.replays > 50
+
+    def test_a_graph_for_other_shapes_waits_for_nobody_to_be_freed(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_for_tensorrt(blue, batch=4), hint="latency") as backend:
+            assert len(machine.executables) == 1
+            assert blues_in(backend.infer(frames_of(1, 2, 3, 4, 5))) == [1, 2, 3, 4, 5]
+            assert len(machine.executables) == 0
+
+    def test_every_frame_of_a_video_sees_what_the_one_before_left(self, machine: Machine, counting: ModelFile) -> None:
+        with opened(write_for_tensorrt(counting, batch=2)) as backend:
+            for _ in range(2):
+                assert [blues_in(backend.infer(frames_of(10, 20, 30))) for _ in range(5)] == [
+                    [10 + number, 20 + number, 30 + number] for number in range(5)
+                ]
+                assert [blues_in(backend.infer(frames_of(10))) for _ in range(5)] == [[10], [11], [12], [13], [14]]
+
+    @pytest.mark.parametrize(
+        ("failing", "told"),
+        [
+            ("capture", "cuStreamEndCapture failed: operation failed due to a previous error"),
+            ("instantiate", "cuGraphInstantiateWithFlags failed: error 2"),
+        ],
+    )
+    def test_where_no_graph_can_hold_the_network_it_runs_without_and_the_facts_say_why(
+        self, machine: Machine, blue: ModelFile, failing: str, told: str
+    ) -> None:
+        machine.failures[failing] = 0
+        with opened(write_for_tensorrt(blue)) as backend:
+            assert backend.facts()["engine"]["cuda_graph"] == f"none ({told})"
+            assert [blues_in(backend.infer(frames_of(number))) for number in range(9)] == [[n] for n in range(9)]
+            assert machine.replays == 0
+            assert len(machine.captures) == backend.depth, "it is tried once"
+
+    def test_a_batch_that_fails_in_a_capture_is_run_without(self, machine: Machine, blue: ModelFile) -> None:
+        engine = write_for_tensorrt(blue)
+        machine.failures["execute"] = 1  # the second run of the first slot, and all after it
+        with pytest.raises(BackendError, match=r"TensorRT 11\.4\.0 failed on a batch"):
+            opened(engine)
+        assert not machine.left()
 
 
 class TestRuntimeCache:

@@ -80,7 +80,7 @@ class Recorded(SlotBackend):
         self.spec = model.spec
         self.recurrent = model.state_shape is not None
         network = _Network(_build(model), CPU, precision)
-        self._use((RecordedSlot(network, gpu, model.state_shape) for _ in range(depth)), warm=True)
+        self._use((RecordedSlot(network, gpu, model.state_shape) for _ in range(depth)), warm_runs=1)
 
 
 @pytest.fixture(scope="module")

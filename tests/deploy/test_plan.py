@@ -15,7 +15,7 @@ from small_graphs import SIZE, brightest, uncast
 from rtseg.deploy._plan import Place, build_plan, place_of
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.spec import load_model
-from rtseg.trt import Gpu, Trt, logger_of
+from rtseg.trt import Gpu, Trt, complaints
 
 HERE = Place(("sm_89",), "NVIDIA L4")
 
@@ -148,6 +148,7 @@ class TestPlace:
 def test_a_graph_that_rtx_refuses_is_told_the_same_way(tmp_path: Path) -> None:
     module = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
     trt = Trt(module, "rtx", module.__version__)
-    with pytest.raises(ModelError, match=r"Slice '': Found unsupported input type of UINT8$"):
+    told = pytest.raises(ModelError, match=r"Slice '': Found unsupported input type of UINT8$")
+    with complaints(trt) as said, told:
         build_plan(trt, load_model(uncast(tmp_path / "uncast.onnx")), Place(("sm_86+",), None))
-    assert logger_of(module).complaints
+    assert said
