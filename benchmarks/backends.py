@@ -83,6 +83,10 @@ def main() -> None:
     )
     parser.add_argument("--table", action="store_true", help="measure nothing, draw the results again")
     options = parser.parse_args()
+    if options.backends and options.output == PUBLISHED and not (options.draft or options.table):
+        parser.error(
+            "--backends leaves rows out of a case, which would replace the published one: add --draft or --output"
+        )
     if options.table:
         publish(json.loads(PUBLISHED.read_text()))
         return

@@ -280,7 +280,8 @@ def find_engine(
 ) -> FoundEngine:
     """The engine of a model among those in ``folder`` that runs here.
 
-    fp16 goes before int8 and fp32, and small batches before large ones.
+    fp16 goes before int8 and fp32, small batches before large ones, and what was built on this GPU before what was
+    built for all of its kind.
 
     Args:
         folder: need not be there.
@@ -290,7 +291,7 @@ def find_engine(
     Returns:
         The engine, and why the others do not fit. Engines of other models are passed over in silence.
     """
-    fitting: list[tuple[tuple[int, int], Path, EngineFacts]] = []
+    fitting: list[tuple[tuple[int, int, bool], Path, EngineFacts]] = []
     reasons: list[str] = []
     for path in sorted(folder.glob("*.engine")):
         if path.stem.endswith(_PART):
@@ -313,7 +314,7 @@ def find_engine(
             gpu=gpu,
         )
         if reason is None:
-            fitting.append(((_PREFERRED.index(facts.precision), facts.batch), path, facts))
+            fitting.append(((_PREFERRED.index(facts.precision), facts.batch, facts.gpu is None), path, facts))
         else:
             reasons.append(f"{path} {reason}")
     for _, path, facts in sorted(fitting, key=lambda entry: entry[0]):

@@ -40,6 +40,8 @@ class FakeTensorRt:
         self.cleared: list[str] = []
         self.profiles: list[dict[str, tuple[Any, ...]]] = []
         self.begun_with: bytes | None = None
+        self.num_compute_capabilities = 0
+        self.capabilities: dict[int, int] = {}
         self.graph = onnx.ModelProto()
         self.work: Callable[[Any], None] = lambda monitor: monitor.phase_start("Building engine", None, 3)
 
@@ -79,6 +81,12 @@ class FakeTensorRt:
 
     def clear_flag(self, flag: str) -> None:
         self.cleared.append(flag)
+
+    def set_compute_capability(self, capability: int, number: int) -> bool:
+        if number >= self.num_compute_capabilities:
+            return False
+        self.capabilities[number] = capability
+        return True
 
     def create_optimization_profile(self) -> Any:
         shapes: dict[str, tuple[Any, ...]] = {}

@@ -258,6 +258,12 @@ class TestFind:
             assert self.find(tmp_path).path == path
             path.unlink()
 
+    def test_what_was_built_on_this_gpu_goes_before_what_was_built_for_all_of_its_kind(self, tmp_path: Path) -> None:
+        install(tmp_path / "a.engine", replace(FACTS, gpu=None))
+        own = install(tmp_path / "b.engine", replace(FACTS, gpu="NVIDIA L4"))
+        assert self.find(tmp_path, gpu="NVIDIA L4").path == own
+        assert self.find(tmp_path, gpu="NVIDIA L40S").path == tmp_path / "a.engine"
+
     def test_a_precision_that_is_asked_for_is_taken(self, tmp_path: Path) -> None:
         install(tmp_path / "a.engine")
         path = install(tmp_path / "b.engine", replace(FACTS, precision="fp32"))

@@ -210,6 +210,7 @@ class Gpu:
         # TF32 rounds fp32 to 10 bits: not what somebody who asks for fp32 expects.
         flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
         with _capturing, flags:
+            stream.wait_stream(torch.cuda.current_stream(self.device))  # the weights may still be on their way
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UPS):
                     run()

@@ -38,15 +38,23 @@ def cores() -> int:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, system, Python."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "processor": _processor(),
         "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+def _processor() -> str:
+    """Its name; with family and model, since a virtual machine may give the first half of a name."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    told = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
+    name = told.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key.split()[-1]} {told[key]}" for key in ("cpu family", "model") if key in told]
+    return f"{name} ({', '.join(numbers)})" if numbers else name
 
 
 def versions() -> dict[str, str]:

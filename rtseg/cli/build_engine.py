@@ -32,8 +32,8 @@ def build_engine(
     ),
     target: str | None = typer.Option(
         None,
-        help="Compute capabilities, e.g. sm_86,sm_89. Unless given: rtx builds for sm_86+ (8.6 and later) or an "
-        "older GPU that is here, tensorrt for the GPU that is here.",
+        help="Compute capabilities, e.g. sm_86,sm_89, or current: the GPU that is here, and no other. Unless given: "
+        "rtx builds for sm_86+ (8.6 and later) or an older GPU that is here, tensorrt for the GPU that is here.",
     ),
     timing_cache: Path | None = typer.Option(None, help="File that keeps what TensorRT measured, for the next build."),
     output: Path | None = typer.Option(None, "--output", "-o", help="The .engine file; in engines/ unless given."),

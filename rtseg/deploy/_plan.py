@@ -17,10 +17,12 @@ from rtseg.trt import Trt, complaints, find_gpu, logger_of, plain
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["PORTABLE", "Place", "Plan", "build_plan", "place_of"]
+__all__ = ["CURRENT", "PORTABLE", "Place", "Plan", "build_plan", "place_of"]
 
 PORTABLE = "sm_86+"
 """Compute capability 8.6 and all after it: what TensorRT-RTX builds for by itself."""
+CURRENT = "current"
+"""As a target: the GPU in this machine, and no other. TensorRT builds for that alone, TensorRT-RTX for any target."""
 _NO_DRIVER = "and there is no usable NVIDIA driver here: install one, or use --runtime rtx, which builds without a GPU"
 _WAKE_S = 0.5
 _TOLD = 3
@@ -56,9 +58,12 @@ def place_of(trt: Trt, wanted: tuple[str, ...]) -> Place:
         OptionError: the runtime does not build for a target.
         BackendUnavailable: it builds for the GPU in this machine only, and there is none.
     """
-    if trt.name == "rtx":
+    gpu = find_gpu() if trt.name == "tensorrt" or wanted == (CURRENT,) else None
+    if trt.name == "rtx" and wanted != (CURRENT,):
         known = {f"sm_{name[2:]}": name for name in trt.module.ComputeCapability.__members__ if name.startswith("SM")}
         for target in wanted:
+            if target == CURRENT:
+                raise OptionError(f"--target {CURRENT} stands alone: such an engine is for the GPU in this machine")
             if target not in known and target != PORTABLE:
                 raise OptionError(
                     f"{trt.title} does not build for {target}: it does for {', '.join(known)}, "
@@ -67,10 +72,14 @@ def place_of(trt: Trt, wanted: tuple[str, ...]) -> Place:
         if PORTABLE in wanted and len(wanted) > 1:
             raise OptionError(f"--target {PORTABLE} stands alone: it has all later ones in it")
         return Place(wanted or (_usual_target(known),), None)
-    gpu = find_gpu()
+    if gpu is None and trt.name == "rtx":
+        raise BackendUnavailable(
+            f"--target {CURRENT} builds on the GPU in this machine, and there is no usable one: name its compute "
+            "capability, e.g. sm_89, or leave --target out"
+        )
     if gpu is None:
         raise BackendUnavailable(f"{trt.title} builds where there is a GPU, {_NO_DRIVER}")
-    if wanted not in ((), (gpu.target,)):
+    if wanted not in ((), (gpu.target,), (CURRENT,)):
         raise OptionError(
             f"{trt.title} builds for the GPU in this machine, {gpu.name} ({gpu.target}), not for {', '.join(wanted)}: "
             "leave --target out, or use --runtime rtx"
@@ -157,7 +166,7 @@ def _build(trt: Trt, model: ModelFile, place: Place, batch: int, timing_cache: b
         if batch > 1:
             config.add_optimization_profile(_profile(builder, network, batch))
         if trt.name == "rtx":
-            _set_targets(trt, config, place.targets)
+            _set_targets(trt, config, place)
         cache = _set_cache(config, timing_cache) if timing_cache is not None else None
         began = time.perf_counter()
         plan = builder.build_serialized_network(network, config)
@@ -197,15 +206,16 @@ def _profile(builder: Any, network: Any, batch: int) -> Any:
     return profile
 
 
-def _set_targets(trt: Trt, config: Any, targets: tuple[str, ...]) -> None:
-    if targets == (PORTABLE,):
+def _set_targets(trt: Trt, config: Any, place: Place) -> None:
+    if place.targets == (PORTABLE,):
         return
-    config.num_compute_capabilities = len(targets)
-    for place, target in enumerate(targets):
-        capability = getattr(trt.module.ComputeCapability, f"SM{target.removeprefix('sm_')}")
+    names = ["CURRENT"] if place.gpu is not None else [target.upper().replace("_", "") for target in place.targets]
+    config.num_compute_capabilities = len(names)
+    for number, name in enumerate(names):
         # Where this is not heeded the engine is one for another GPU, and nothing tells.
-        if not config.set_compute_capability(capability, place):
-            raise BackendError(f"{trt.title} does not take {target} among {', '.join(targets)}: build for it alone")
+        if not config.set_compute_capability(getattr(trt.module.ComputeCapability, name), number):
+            wanted, among = place.targets[number], ", ".join(place.targets)
+            raise BackendError(f"{trt.title} does not take {wanted} among {among}: build for it alone")
 
 
 def _set_cache(config: Any, known: bytes) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import rtseg
 from rtseg.backends import Backend, BackendOptions, open_backend
-from rtseg.deploy._plan import Place, Plan, build_plan, place_of
+from rtseg.deploy._plan import CURRENT, Place, Plan, build_plan, place_of
 from rtseg.deploy.graph import is_quantised
 from rtseg.deploy.half import half_graph
 from rtseg.deploy.resize import at_size
@@ -66,7 +66,7 @@ class EngineOptions:
     runtime: str = "auto"
     """``tensorrt``, ``rtx``, or ``auto``: TensorRT where it and a driver are there, else TensorRT-RTX."""
     targets: tuple[str, ...] = ()
-    """Compute capabilities, e.g. ``sm_86``; see ``place_of`` for what is built unless given."""
+    """Compute capabilities, e.g. ``sm_86``, or ``current``; see ``place_of`` for what is built unless given."""
     timing_cache: Path | None = None
     """File in which TensorRT keeps what it measured of the GPU, for the next build."""
     output: Path | None = None
@@ -88,8 +88,10 @@ class EngineOptions:
         if not 1 <= self.batch <= _LARGEST_BATCH:
             raise OptionError(f"--batch must be 1 to {_LARGEST_BATCH} frames, got {self.batch}")
         for target in self.targets:
-            if re.fullmatch(r"sm_\d{2,3}\+?", target) is None:
-                raise OptionError(f"--target wants compute capabilities with commas, e.g. sm_86,sm_89; got {target!r}")
+            if re.fullmatch(rf"sm_\d{{2,3}}\+?|{CURRENT}", target) is None:
+                raise OptionError(
+                    f"--target wants compute capabilities with commas, e.g. sm_86,sm_89, or {CURRENT}; got {target!r}"
+                )
         if len(set(self.targets)) != len(self.targets):
             raise OptionError(f"--target names one twice: {', '.join(self.targets)}")
         if self.output is not None and (self.output.suffix != ".engine" or self.output.stem.endswith(".part")):
@@ -136,7 +138,9 @@ def build_engine(
         raise OptionError("--timing-cache is for TensorRT: TensorRT-RTX measures nothing when it builds, leave it out")
     place = place_of(trt, options.targets)
     label = _label(own.spec, model.spec, options.batch)
-    path = options.output or engine_path(ENGINES, label, options.precision, trt.name, place.targets)
+    # Of TensorRT-RTX there may be one for the GPU in this machine beside one for all of its kind.
+    tuned = (CURRENT,) if trt.name == "rtx" and place.gpu is not None else ()
+    path = options.output or engine_path(ENGINES, label, options.precision, trt.name, (*place.targets, *tuned))
     check_folder_writable(path.parent, f"--output {path}")
     if path.is_dir():
         raise SinkError(f"--output {path} is a folder: give a file name in it")
@@ -182,6 +186,10 @@ class _Wanted:
             certificate={},
         )
 
+    @property
+    def _where(self) -> str:
+        return f"{self.place.gpu} alone" if self.place.gpu else f"any {', '.join(self.place.targets)}"
+
     def misfit(self, facts: EngineFacts) -> str | None:
         """Why an engine does not fit, in words; None if it does."""
         reason = misfit(
@@ -195,6 +203,8 @@ class _Wanted:
             batch=self.options.batch,
             gpu=self.place.gpu,
         )
+        if reason is None and facts.gpu != self.place.gpu:
+            return f"was built for {facts.gpu or 'any ' + ', '.join(facts.targets)}, not for {self._where}"
         if reason is None and facts.ranges_sha256 != self.ranges_sha256:
             return "was quantised with other ranges than those recorded now"
         most, proven = self.options.max_drop, facts.certificate["budget"]["max_drop"] if facts.certificate else math.inf

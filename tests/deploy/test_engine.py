@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from rtseg.deploy.quantize import int8_model, record
 from rtseg.engine_file import facts_path, read_engine, read_engine_facts, runtime_cache_path
 from rtseg.errors import ModelError, OptionError, ProofError, SinkError
 from rtseg.spec import ModelFile, file_sha256, load_model
-from rtseg.trt import Gpu, import_tensorrt
+from rtseg.trt import Gpu, Trt, import_tensorrt
 from rtseg.weights import bundled_models
 
 ONE = "synthetic:street,frames=1"
@@ -439,6 +440,24 @@ class TestTensorRt:
             monkeypatch.setattr("rtseg.deploy._plan.find_gpu", lambda name=name: Gpu(name, "sm_89"))
             built, told = build(model, runtime="tensorrt")
         assert told == [f"building again: {built.path} was built for NVIDIA L4, this is NVIDIA L40S"]
+
+    def test_an_engine_of_rtx_for_the_gpu_here_stands_beside_one_for_all_of_its_kind(
+        self, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fake = FakeTensorRt()
+        members = {"CURRENT": 1, "SM89": 89}
+        fake.ComputeCapability = SimpleNamespace(__members__=members, **members)  # type: ignore[attr-defined]
+        monkeypatch.setattr("rtseg.deploy.engine.import_tensorrt", lambda wanted: Trt(fake, "rtx", "1.7"))
+        monkeypatch.setattr("rtseg.deploy._plan.find_gpu", lambda: Gpu("NVIDIA L4", "sm_89"))
+        one, _ = build(model, runtime="rtx", targets=("sm_89",))
+        other, told = build(model, runtime="rtx", targets=("current",))
+        assert (one.path.name, one.facts.gpu) == ("brightest-fp16-rtx-sm_89.engine", None)
+        assert (other.path.name, other.facts.gpu) == ("brightest-fp16-rtx-sm_89-current.engine", "NVIDIA L4")
+        assert (other.facts.targets, told) == (("sm_89",), [])
+        _, told = build(model, runtime="rtx", targets=("current",), output=one.path)
+        assert told == [f"building again: {one.path} was built for any sm_89, not for NVIDIA L4 alone"]
+        _, told = build(model, runtime="rtx", targets=("sm_89",), output=one.path)
+        assert told == [f"building again: {one.path} was built for NVIDIA L4, not for any sm_89"]
 
     @pytest.mark.parametrize(
         ("cache", "told"), [("folder", "folder is a folder"), ("none/cache", "there is no folder none")]

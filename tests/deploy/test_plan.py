@@ -18,6 +18,8 @@ from rtseg.spec import load_model
 from rtseg.trt import Gpu, Trt, complaints
 
 HERE = Place(("sm_89",), "NVIDIA L4")
+_MEMBERS = {"NONE": 0, "CURRENT": 1, "SM75": 75, "SM80": 80, "SM86": 86, "SM89": 89, "SM120": 120}
+RTX = Trt(SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=_MEMBERS, **_MEMBERS)), "rtx", "1.7")
 
 
 @pytest.fixture
@@ -135,9 +137,36 @@ class TestPlace:
         self, monkeypatch: pytest.MonkeyPatch, here: str | None, target: str
     ) -> None:
         self.found(monkeypatch, None if here is None else Gpu("NVIDIA", here))
-        members = {"NONE": 0, "CURRENT": 1, "SM75": 75, "SM80": 80, "SM86": 86, "SM89": 89, "SM120": 120}
-        module = SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=members))
-        assert place_of(Trt(module, "rtx", "1.7"), ()) == Place((target,), None)
+        assert place_of(RTX, ()) == Place((target,), None)
+
+    def test_rtx_builds_for_the_gpu_that_is_here_alone_where_it_is_told_to(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.found(monkeypatch, Gpu("NVIDIA L4", "sm_89"))
+        assert place_of(RTX, ("current",)) == HERE
+        assert place_of(FakeTensorRt().trt(), ("current",)) == HERE
+        with pytest.raises(OptionError, match="--target current stands alone"):
+            place_of(RTX, ("sm_86", "current"))
+        self.found(monkeypatch, None)
+        with pytest.raises(BackendUnavailable, match="there is no usable one: name its compute capability"):
+            place_of(RTX, ("current",))
+
+    @pytest.mark.parametrize(
+        ("place", "asked"),
+        [
+            (Place(("sm_86+",), None), {}),
+            (Place(("sm_89", "sm_120"), None), {0: 89, 1: 120}),
+            (Place(("sm_89",), None), {0: 89}),
+            (HERE, {0: _MEMBERS["CURRENT"]}),
+        ],
+    )
+    def test_rtx_is_asked_for_just_that(self, model: Any, place: Place, asked: dict[int, int]) -> None:
+        fake = FakeTensorRt()
+        trt = Trt(fake, "rtx", "1.7")
+        fake.ComputeCapability = RTX.module.ComputeCapability  # type: ignore[attr-defined]
+        build_plan(trt, model, place)
+        assert fake.capabilities == asked
+        assert fake.num_compute_capabilities == len(asked)
 
     def test_without_a_gpu_it_builds_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found(monkeypatch, None)
