@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,14 @@ def real_frames() -> Pictures:
 
         pictures = [Street((360, 600), seed=seed).render(20.0)[0] for seed in (7, 8, 9)]
     return np.stack([resize(picture, (384, 640)) for picture in pictures])
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Ctrl-C is a ``KeyboardInterrupt``, also where the tests are a background job of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

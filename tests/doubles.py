@@ -51,10 +51,12 @@ def blue_graph(
     frames: tuple[str, int, list[int | str]] = ("frames", UINT8, ["N", 4, 6, 3]),
     labels: tuple[str, int, list[int | str]] = ("labels", UINT8, ["N", 4, 6]),
 ) -> onnx.ModelProto:
-    """The smallest graph of the contract: every pixel's class is its blue."""
+    """The smallest graph of the contract that every runtime takes: every pixel's class is its blue."""
     nodes = [
-        helper.make_node("Slice", [frames[0], "start", "end", "axes"], ["blue"]),
-        helper.make_node("Squeeze", ["blue", "axes"], [labels[0]]),
+        helper.make_node("Cast", [frames[0]], ["cast"], to=onnx.TensorProto.FLOAT),  # TensorRT slices no bytes
+        helper.make_node("Slice", ["cast", "start", "end", "axes"], ["blue"]),
+        helper.make_node("Squeeze", ["blue", "axes"], ["plane"]),
+        helper.make_node("Cast", ["plane"], [labels[0]], to=labels[1]),
     ]
     weights = [
         numpy_helper.from_array(np.array([value]), name) for name, value in (("start", 0), ("end", 1), ("axes", 3))

@@ -124,7 +124,7 @@ class TestLoadModel:
         path = saved(tmp_path / "a.onnx", blue_graph())
         model = load_model(path)
         assert (model.path, model.spec) == (path, SPEC)
-        assert [node.op_type for node in model.graph.graph.node] == ["Slice", "Squeeze"]
+        assert [node.op_type for node in model.graph.graph.node] == ["Cast", "Slice", "Squeeze", "Cast"]
 
     @pytest.mark.parametrize("name", ["model.json", "model.txt", "model.textproto", "model"])
     def test_the_suffix_of_the_file_does_not_matter(self, tmp_path: Path, name: str) -> None:

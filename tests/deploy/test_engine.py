@@ -393,7 +393,9 @@ class TestRefusal:
         with pytest.raises(OptionError, match="--timing-cache is for TensorRT"):
             build(model, timing_cache=Path("cache"))
 
-    def test_ctrl_c_leaves_nothing_but_what_was_there(self, model: Path, no_thread_left: None) -> None:
+    def test_ctrl_c_leaves_nothing_but_what_was_there(
+        self, model: Path, hears_ctrl_c: None, no_thread_left: None
+    ) -> None:
         build(model, output=Path("out/x.engine"))
         before = Path("out/x.engine").read_bytes()
 

@@ -93,7 +93,7 @@ class TestBuild:
         with pytest.raises(BackendError, match=r"cannot build brightest for sm_89: Requested size was 7 bytes$"):
             build_plan(FakeTensorRt(fails=fails).trt(), model, HERE)
 
-    def test_ctrl_c_makes_the_runtime_stop(self, model: Any, no_thread_left: None) -> None:
+    def test_ctrl_c_makes_the_runtime_stop(self, model: Any, hears_ctrl_c: None, no_thread_left: None) -> None:
         fake = FakeTensorRt()
         steps = 0
 

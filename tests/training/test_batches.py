@@ -100,7 +100,7 @@ def test_the_second_epoch_is_read_from_the_cache(pairs: Dataset, tmp_path: Path)
     assert all(torch.equal(one[0], other[0]) for one, other in zip(first, second, strict=True))
 
 
-def test_ctrl_c_while_workers_are_made_or_ended_comes_right_after() -> None:
+def test_ctrl_c_while_workers_are_made_or_ended_comes_right_after(hears_ctrl_c: None) -> None:
     steps: list[str] = []
 
     def interrupted() -> None:
@@ -109,14 +109,10 @@ def test_ctrl_c_while_workers_are_made_or_ended_comes_right_after() -> None:
             steps.append("went on")
         steps.append("too late")
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interrupted()
-        assert steps == ["went on"]
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert steps == ["went on"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_worker_that_is_killed_is_a_sentence(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
