@@ -50,14 +50,17 @@ def blue_graph(
     *,
     frames: tuple[str, int, list[int | str]] = ("frames", UINT8, ["N", 4, 6, 3]),
     labels: tuple[str, int, list[int | str]] = ("labels", UINT8, ["N", 4, 6]),
+    casts: bool = True,
 ) -> onnx.ModelProto:
-    """The smallest graph of the contract that every runtime takes: every pixel's class is its blue."""
+    """The smallest graph of the contract: every pixel's class is its blue. TensorRT refuses it without its casts."""
+    source, target = ("cast", "plane") if casts else (frames[0], labels[0])
     nodes = [
-        helper.make_node("Cast", [frames[0]], ["cast"], to=onnx.TensorProto.FLOAT),  # TensorRT slices no bytes
-        helper.make_node("Slice", ["cast", "start", "end", "axes"], ["blue"]),
-        helper.make_node("Squeeze", ["blue", "axes"], ["plane"]),
-        helper.make_node("Cast", ["plane"], [labels[0]], to=labels[1]),
+        helper.make_node("Slice", [source, "start", "end", "axes"], ["blue"]),
+        helper.make_node("Squeeze", ["blue", "axes"], [target]),
     ]
+    if casts:
+        nodes.insert(0, helper.make_node("Cast", [frames[0]], [source], to=onnx.TensorProto.FLOAT))
+        nodes.append(helper.make_node("Cast", [target], [labels[0]], to=labels[1]))
     weights = [
         numpy_helper.from_array(np.array([value]), name) for name, value in (("start", 0), ("end", 1), ("axes", 3))
     ]
