@@ -12,13 +12,13 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from threading import RLock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.backends._driver import Driver, Graph
+from rtseg.backends._slots import alone
 from rtseg.errors import BackendError, BackendUnavailable
 from rtseg.trt import find_driver
 
@@ -69,9 +69,8 @@ class Device:
         self._context = device.retain_primary_context()
         self.name: str = device.name()
         """E.g. ``NVIDIA GeForce RTX 4090``."""
-        self.alone = RLock()
-        """Held while a CUDA graph may be captured, and while memory is taken or given back: a graph that was captured
-        while another thread takes memory may not hold what it should."""
+        self.alone = alone
+        """See ``rtseg.backends._slots.alone``."""
 
     @contextmanager
     def active(self) -> Iterator[None]:

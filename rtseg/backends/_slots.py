@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterable
+from threading import RLock
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +14,12 @@ from numpy.typing import NDArray
 from rtseg.backends import Backend, Ticket
 from rtseg.errors import BackendError
 
-__all__ = ["DEPTH", "Slot", "SlotBackend"]
+__all__ = ["DEPTH", "Slot", "SlotBackend", "alone"]
+
+alone = RLock()
+"""Held while a CUDA graph may be captured and while a GPU's memory is taken or given back, by TensorRT and by torch: a
+graph that is captured while another thread takes memory, or waits for the whole GPU, fails or holds the wrong things.
+"""
 
 DEPTH = {"throughput": 3, "latency": 1}
 """Slots by hint: one batch that is uploaded, one that runs, one that is downloaded; or one that has the GPU alone."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from rtseg.backends import BackendOptions
-from rtseg.backends._slots import DEPTH, SlotBackend
+from rtseg.backends._slots import DEPTH, SlotBackend, alone
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.models import create_model, is_known
 from rtseg.models._labels import LabelNetwork, fuse_batch_norm
@@ -30,9 +29,6 @@ _PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
 _AUTO = {"cpu": "fp32", "cuda": "fp16"}
 _WARM_UPS = 3
 """Runs before a capture: cuDNN picks its kernels in the first ones, and allocates what it works in."""
-
-_capturing = Lock()
-"""torch allows one capture at a time in a process."""
 
 
 class TorchBackend(SlotBackend):
@@ -64,14 +60,15 @@ class TorchBackend(SlotBackend):
             self._use([_EagerSlot(_Network(labels, device, self.precision))], warm_runs=0)
             return
         depth = 1 if self.recurrent else DEPTH[options.hint]
-        with _errors_told():
-            network, gpu = _Network(labels, device, self.precision), Gpu(device)
-        self._use((RecordedSlot(network, gpu, model.state_shape) for _ in range(depth)), warm_runs=1)
+        with alone:
+            with _errors_told():
+                network, gpu = _Network(labels, device, self.precision), Gpu(device)
+            self._use((RecordedSlot(network, gpu, model.state_shape) for _ in range(depth)), warm_runs=1)
 
     def _close(self) -> None:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             # What torch keeps for later is of use to TensorRT and to other programs.
-            with _capturing:
+            with alone:
                 torch.cuda.empty_cache()
 
 
@@ -204,12 +201,11 @@ class Gpu:
     def record(self, run: Callable[[], None], stream: Any, pool: Any) -> Callable[[], None]:
         """Run it, capture it as a CUDA graph, and return what replays it on the stream that is then current.
 
-        See "CUDA Graphs" in the notes of torch: warmed up on the stream of the capture, which must not be the default
-        one. Threads that feed other streams meanwhile do not disturb it (``thread_local``).
+        Call it ``alone``. See "CUDA Graphs" in the notes of torch: warmed up on the stream of the capture, which must
+        not be the default one. Threads that feed other streams meanwhile do not disturb it (``thread_local``).
         """
         # TF32 rounds fp32 to 10 bits: not what somebody who asks for fp32 expects.
-        flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False)
-        with _capturing, flags:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
             stream.wait_stream(torch.cuda.current_stream(self.device))  # the weights may still be on their way
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UPS):
@@ -255,7 +251,10 @@ class RecordedSlot:
     def start(self, frames: NDArray[np.uint8]) -> None:
         """See ``Slot.start``."""
         with _errors_told():
-            recording = self._recordings.get(len(frames)) or self._record(frames.shape)
+            recording = self._recordings.get(len(frames))
+            if recording is None:
+                with alone:
+                    recording = self._record(frames.shape)
             self._last = recording
             np.copyto(recording.host_frames.numpy(), frames)
             try:

@@ -157,7 +157,7 @@ def in_flight(backend: Backend) -> None:
 def test_memory_that_is_taken_in_the_middle_of_a_capture_is_seen(
     machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rtseg.backends._cuda.RLock", nullcontext)  # nobody waits for anybody
+    monkeypatch.setattr("rtseg.backends._cuda.alone", nullcontext())  # nobody waits for anybody
     with ThreadPoolExecutor(1) as thread:
         machine.during_capture = lambda: thread.submit(open_backend, "tensorrt", engine).result()
         with pytest.raises(Misuse, match="deserialize_cuda_engine while another thread captures a CUDA graph"):

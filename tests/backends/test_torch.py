@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rtseg.backends import open_backend
-from rtseg.backends._slots import SlotBackend
+from rtseg.backends._slots import SlotBackend, alone
 from rtseg.backends._torch import Gpu, RecordedSlot, _build, _Network
 from rtseg.errors import BackendError
 from rtseg.spec import load_model
@@ -108,6 +109,21 @@ def test_batches_of_any_length_in_flight_have_the_labels_of_eager_torch(icnet_fi
     for one, other in zip(got, labels_of(icnet_file, frames), strict=True):
         np.testing.assert_array_equal(one, other)
     assert gpu.recordings == 4, "of one frame in each slot, and of two and three where they came"
+
+
+def test_a_length_is_recorded_while_no_other_thread_records_or_takes_memory(icnet_file: Path, batch: Pictures) -> None:
+    taken: list[bool] = []
+
+    class Watched(CpuGpu):
+        def record(self, run: Callable[[], None], stream: Any, pool: Any) -> Callable[[], None]:
+            with ThreadPoolExecutor(1) as thread:
+                taken.append(thread.submit(alone.acquire, blocking=False).result())
+            return super().record(run, stream, pool)
+
+    with Recorded(icnet_file, Watched(), depth=1) as backend:
+        backend.infer(batch[:2])
+        backend.infer(batch[:2])
+    assert taken == [False, False], "of one frame when it is opened, and of two where they came"
 
 
 def test_the_array_is_the_callers_again_as_soon_as_submit_returns(icnet_file: Path, batch: Pictures) -> None:
