@@ -83,7 +83,7 @@ def main() -> None:
     )
     parser.add_argument("--table", action="store_true", help="measure nothing, draw the results again")
     options = parser.parse_args()
-    if options.backends and options.output == PUBLISHED and not (options.draft or options.table):
+    if options.backends and options.output.resolve() == PUBLISHED.resolve() and not (options.draft or options.table):
         parser.error(
             "--backends leaves rows out of a case, which would replace the published one: add --draft or --output"
         )
@@ -252,7 +252,9 @@ def runs_of(facts: dict[str, Any], entries: list[dict[str, Any]]) -> str:
 
 def where(run: dict[str, Any]) -> str:
     """The machine of a run in words."""
-    return f"{run['machine']['processor']}, {run['machine']['cores']} cores"
+    machine = run["machine"]
+    model = f" ({machine['processor_model']})" if machine.get("processor_model") else ""
+    return f"{machine['processor']}{model}, {machine['cores']} cores"
 
 
 def accuracy_table(found: list[dict[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +30,7 @@ _TEXT_BYTES = 96
 """Longest text that the driver is asked for."""
 _MAJOR, _MINOR = 75, 76
 """``CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR`` and ``_MINOR`` of cuda.h."""
+_making = Lock()
 _KEPT = 16
 """Complaints kept: the first ones name the cause, those after it its echoes."""
 
@@ -102,13 +104,18 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
-@cache
 def logger_of(module: ModuleType) -> Any:
     """The ``ILogger`` of a module, always the same one: it keeps what goes wrong, and prints nothing.
 
     TensorRT takes the first logger that it is given and ignores all others while anything made with it lives, so
     that a logger for every build would stay empty. Read it through ``complaints``.
     """
+    with _making:
+        return _made_logger(module)
+
+
+@cache
+def _made_logger(module: ModuleType) -> Any:
 
     class Collector(module.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:

@@ -12,12 +12,13 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.backends._driver import Driver, Graph
+from rtseg.backends._driver import Driver, DriverError, Graph
 from rtseg.backends._slots import alone
 from rtseg.errors import BackendError, BackendUnavailable
 from rtseg.trt import find_driver
@@ -29,13 +30,21 @@ _NON_BLOCKING = 1
 """``CU_STREAM_NON_BLOCKING`` of cuda.h: the stream waits for nobody's default stream, and none waits for it."""
 
 
-@cache
+_opening = Lock()
+
+
 def open_device() -> Device:
     """The first GPU that CUDA shows. Its context is kept until the process ends, as CUDA's runtime keeps it.
 
     Raises:
         BackendUnavailable: no driver, no pycuda, or no GPU that a program may use.
     """
+    with _opening:
+        return _device()
+
+
+@cache
+def _device() -> Device:
     if find_driver() is None:
         raise BackendUnavailable("no NVIDIA driver answers: install one, or run the .onnx file with --backend openvino")
     try:
@@ -71,6 +80,9 @@ class Device:
         """E.g. ``NVIDIA GeForce RTX 4090``."""
         self.alone = alone
         """See ``rtseg.backends._slots.alone``."""
+        self._is_captured_on = False
+        self._released: list[list[Any]] = []
+        """Pinned memory that nobody sees any more."""
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -87,16 +99,22 @@ class Device:
             finally:
                 self._driver.Context.pop()
         except self._driver.MemoryError as error:
-            raise BackendError(
-                f"{self.name} has not enough free memory{self._free_memory()}: close what else runs on it, "
-                "or give a smaller --size"
-            ) from error
+            raise BackendError(self._no_room()) from error
         except self._driver.Error as error:
             raise BackendError(f"CUDA failed on {self.name}: {_reason(error)}") from error
+        except DriverError as error:
+            told = self._no_room() if error.is_out_of_memory else f"CUDA failed on {self.name}: {error}"
+            raise BackendError(told) from error
 
     def let_go(self) -> None:
         """Release the context, when the process ends: pycuda takes it for another kind by itself, and complains."""
         self._context.detach()
+
+    def _no_room(self) -> str:
+        return (
+            f"{self.name} has not enough free memory{self._free_memory()}: close what else runs on it, "
+            "or give a smaller --size"
+        )
 
     def _free_memory(self) -> str:
         try:
@@ -124,8 +142,27 @@ class Device:
         return owner.reshape(shape)
 
     def _release(self, held: list[Any]) -> None:
-        with self.alone, self.active():
-            held.clear()
+        """Free pinned memory; called by whoever dropped the last view of it, or by Python's collector, at any time."""
+        with self.alone:
+            self._released.append(held)
+            if not self._is_captured_on:
+                self._free_released()
+
+    def _free_released(self) -> None:
+        while self._released:
+            with self.active():
+                self._released.pop().clear()
+
+    @contextmanager
+    def maybe_captured(self) -> Iterator[None]:
+        """Within it, a CUDA graph may be captured: ``alone``, and this thread gives no memory back either."""
+        with self.alone:
+            self._is_captured_on = True
+            try:
+                yield
+            finally:
+                self._is_captured_on = False
+                self._free_released()
 
     def memory(self, size: int) -> Any:
         """``size`` bytes on the GPU, of any value; ``int()`` is their address. Call ``free()`` when ``alone``."""
@@ -153,10 +190,10 @@ class Device:
         self._driver.memcpy_dtod_async(int(target), int(source), size, stream)
 
     def capture(self, enqueue: Callable[[], None], handle: int) -> Graph:
-        """Record what ``enqueue`` puts on the stream with a handle; nothing of it is run. Call it ``alone``.
+        """Record what ``enqueue`` puts on the stream with a handle; nothing of it is run. Call it ``maybe_captured``.
 
         Raises:
-            BackendError: no graph can hold it.
+            DriverError: no graph can hold it.
         """
         return self._native.capture(handle, enqueue)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.backends._cuda import Device
-from rtseg.backends._driver import Graph
+from rtseg.backends._driver import DriverError, Graph
 from rtseg.backends._runtime_cache import RuntimeCacheFile
 from rtseg.engine_file import EngineFacts
 from rtseg.errors import BackendError
@@ -38,8 +38,6 @@ class LoadedEngine:
 
     def __init__(self, trt: Trt, device: Device, path: Path, data: bytes, kept: RuntimeCacheFile) -> None:
         self.trt = trt
-        self.graph_note = "TensorRT-RTX's own"
-        """Whether CUDA graphs are replayed, for a report: ``captured``, or why not."""
         self._device = device
         self._kept = kept
         self._cache: Any = None
@@ -54,8 +52,6 @@ class LoadedEngine:
                     )
             if hasattr(trt.module, "CudaGraphStrategy"):  # TensorRT-RTX, since its 1.2
                 self._configure()
-            else:
-                self.graph_note = "none yet"
 
     @property
     def captures_itself(self) -> bool:
@@ -72,19 +68,22 @@ class LoadedEngine:
         self._config.dynamic_shapes_kernel_specialization_strategy = eager
         self._cache = self._config.create_runtime_cache()
         compiled = self._kept.read()
-        with complaints(self.trt):  # of what is kept: it is compiled anew, and nothing is wrong
-            if compiled is not None and not self._cache.deserialize(compiled):
-                self._kept.refuse()
+        if compiled is not None and not self._cache.deserialize(compiled):
+            self._kept.refuse()
         if not self._config.set_runtime_cache(self._cache):
             self._cache = None
             self._kept.refuse()
 
     def keep_compiled(self) -> None:
-        """Keep what was compiled by now for the next time."""
+        """Keep what was compiled by now for the next time. It only saves time then: where that fails it is noted."""
         if self._cache is None:
             return
-        with self._device.alone, self._device.active():
-            compiled = self._cache.serialize()
+        try:
+            with self._device.alone, self._device.active():
+                compiled = self._cache.serialize()
+        except BackendError as error:
+            self._kept.note = f"nothing kept ({error})"
+            return
         if compiled is not None:
             self._kept.write(bytes(compiled))
 
@@ -116,13 +115,13 @@ class LoadedEngine:
 class _Launch:
     """Puts the network on the stream of a slot; what is the same for the third time, as a CUDA graph.
 
-    A graph holds shapes and addresses, and both runtimes keep what they need for the last ones alone. So one graph is
-    kept, and begun anew with other shapes or addresses.
+    A graph is one of shapes, and both runtimes keep what they need for the last ones alone. So one graph is kept, and
+    begun anew with other shapes: batches whose parts differ in length are never replayed.
 
     Args:
         engine: whose ``context`` it is.
         device: where.
-        context: told of the shapes and addresses by whoever calls.
+        context: has all its addresses, which stay; told of the shapes by whoever calls.
         stream: the slot's.
     """
 
@@ -131,32 +130,39 @@ class _Launch:
         self._device = device
         self._context = context
         self._stream = stream
-        self._key: tuple[int, ...] = ()
+        self._length = 0
         self._runs = 0
-        """Since ``_key`` is what it is."""
+        """Of batches of ``_length`` in a row, without a failure."""
         self._graph: Graph | None = None
+        self.note = "TensorRT-RTX's own" if engine.captures_itself else "none yet"
+        """Whether a CUDA graph is replayed, for a report: ``captured``, or why not."""
 
-    def __call__(self, *key: int) -> None:
-        """Put it on the stream.
-
-        Args:
-            key: another one for other shapes or addresses.
+    def __call__(self, length: int) -> None:
+        """Put it on the stream, for so many frames.
 
         Raises:
             BackendError: the runtime refuses; the next run counts as the first.
+            DriverError: the graph cannot be launched, likewise.
         """
-        if key != self._key:
+        if length != self._length:
             self._drop_graph()
-            self._key, self._runs = key, 0
+            self._length, self._runs = length, 0
         runs, self._runs = self._runs, 0
         if self._graph is not None:
-            self._graph.launch(self._stream.handle)
+            self._replay(self._graph)
         elif runs < FIRST_RUNS:
-            with self._device.alone:
+            with self._device.maybe_captured():
                 self._run_first(runs)
         else:
             self._enqueue()
         self._runs = runs + 1
+
+    def _replay(self, graph: Graph) -> None:
+        try:
+            graph.launch(self._stream.handle)
+        except DriverError:
+            self._drop_graph()
+            raise
 
     def _run_first(self, runs: int) -> None:
         if runs == 0 or self._engine.captures_itself:
@@ -165,12 +171,12 @@ class _Launch:
         try:
             # Its handle alone: the traceback of an error would keep the stream alive beyond its context.
             self._graph = self._device.capture(self._enqueue, self._stream.handle)
-        except BackendError as error:
-            self._engine.graph_note = f"none ({error})"
+        except (BackendError, DriverError) as error:
+            self.note = f"none ({error})"
             self._enqueue()
         else:
-            self._engine.graph_note = "captured"
-            self._graph.launch(self._stream.handle)
+            self.note = "captured"
+            self._replay(self._graph)
 
     def _enqueue(self) -> None:
         with complaints(self._engine.trt) as said:
@@ -181,13 +187,18 @@ class _Launch:
         if self._graph is None:
             return
         graph, self._graph = self._graph, None
-        with self._device.alone:
-            graph.close()
+        self.note = "none yet"
+        try:
+            self._stream.synchronize()  # TensorRT knows nothing of the runs of a graph: its next one meets none of them
+        finally:
+            with self._device.alone:
+                graph.close()
 
     def close(self) -> None:
-        """Free the graph. The context goes with whoever holds it."""
-        self._drop_graph()
-        self._context = self._stream = None
+        """Free the graph; nothing is under way. The context goes with whoever holds it."""
+        if self._graph is not None:
+            self._graph.close()
+        self._graph = self._context = self._stream = None
 
 
 class EngineSlot:
@@ -208,7 +219,7 @@ class EngineSlot:
         self._state_shape = facts.state_shape
         self._memory: list[Any] = []
         self._states: list[Any] = []
-        """Of each part of a batch; one part, unless a batch is longer than the engine takes."""
+        """Of each part of a batch that is longer than the engine takes; of a single part it stays where it is used."""
         self._fresh = True
         self._shaped = 0
         """Frames that the context was told to expect."""
@@ -232,9 +243,15 @@ class EngineSlot:
                 self._bind("frames", self._frames)
                 self._bind("labels", self._labels)
                 if self._state_shape is not None:
-                    self._next_state = self._allocate(self._state_bytes)
+                    self._state, self._next_state = (self._allocate(self._state_bytes) for _ in range(2))
+                    self._bind("state", self._state)
                     self._bind("next_state", self._next_state)
             unfinished.pop_all()
+
+    @property
+    def graph_note(self) -> str:
+        """Whether a CUDA graph is replayed, for a report."""
+        return self._launch.note if self._launch is not None else "closed"
 
     def _allocate(self, size: int) -> Any:
         self._memory.append(self._device.memory(size))
@@ -242,8 +259,8 @@ class EngineSlot:
 
     def _hold(self, length: int) -> None:
         """Have pinned memory for so many frames, both ways."""
-        self._host_frames = self._device.pinned((length, *self._picture))
-        self._host_labels = self._device.pinned((length, *self._picture[:2]))
+        frames, labels = (self._device.pinned((length, *shape)) for shape in (self._picture, self._picture[:2]))
+        self._host_frames, self._host_labels = frames, labels
 
     def start(self, frames: NDArray[np.uint8]) -> None:
         """See ``Slot.start``."""
@@ -252,9 +269,10 @@ class EngineSlot:
                 self._hold(len(frames))
             np.copyto(self._host_frames[: len(frames)], frames)
             self._length = len(frames)
+            parts = -(-len(frames) // self._batch)
             try:
                 if self._state_shape is not None:
-                    self._prepare_states(-(-len(frames) // self._batch))
+                    self._prepare_states(parts if parts > 1 else 0)
                 for part, first in enumerate(range(0, len(frames), self._batch)):
                     self._run(part, first, min(first + self._batch, len(frames)))
             finally:  # also behind half a batch: the memory is not used again before that is done
@@ -264,12 +282,13 @@ class EngineSlot:
         """Label the frames ``first`` to ``end`` of the batch, which are its ``part``."""
         assert self._launch is not None, "the slot is closed"
         self._device.upload(self._frames, self._host_frames[first:end], self._stream)
-        if self._state_shape is not None:
-            self._bind("state", self._states[part])
         self._expect(end - first)
-        self._launch(end - first, int(self._states[part]) if self._states else 0)
+        if self._states:
+            self._device.copy(self._state, self._states[part], self._state_bytes, self._stream)
+        self._launch(end - first)
         if self._state_shape is not None:
-            self._device.copy(self._states[part], self._next_state, self._state_bytes, self._stream)
+            kept = self._states[part] if self._states else self._state
+            self._device.copy(kept, self._next_state, self._state_bytes, self._stream)
         self._device.download(self._host_labels[first:end], self._labels, self._stream)
 
     def _expect(self, length: int) -> None:
@@ -278,18 +297,21 @@ class EngineSlot:
         shapes: dict[str, tuple[int, ...]] = {"frames": (length, *self._picture)}
         if self._state_shape is not None:
             shapes["state"] = (length, *self._state_shape)
+        self._shaped = 0
         for name, shape in shapes.items():
             if not self._context.set_input_shape(name, shape):
                 raise BackendError(f"{self._title} refuses {name} of the shape {shape}")
         self._shaped = length
 
-    def _prepare_states(self, parts: int) -> None:
-        while len(self._states) < parts:
+    def _prepare_states(self, kept: int) -> None:
+        """Have memory for the states that are kept apart; all are 0 where videos begin, and with another number."""
+        while len(self._states) < kept:
             self._states.append(self._allocate(self._state_bytes))
-        if self._fresh:
-            for state in self._states:
-                self._device.clear(state, self._state_bytes, self._stream)
-            self._fresh = False
+        if not self._fresh:
+            return
+        for state in (self._state, *self._states):
+            self._device.clear(state, self._state_bytes, self._stream)
+        self._fresh = False
 
     def _bind(self, name: str, memory: Any) -> None:
         if not self._context.set_tensor_address(name, int(memory)):

@@ -78,7 +78,7 @@ class SlotBackend(Backend):
         slot = self._free[0]
         try:
             slot.start(frames)
-        except BackendError:
+        except BaseException:  # also a Ctrl-C: the slot may be used again
             with contextlib.suppress(BackendError):
                 slot.finish()  # of what was started before it failed; then the slot is as free as it was
             raise
@@ -115,12 +115,13 @@ class SlotBackend(Backend):
         """See ``Backend.close``."""
         while self._lent:
             self._reclaim()
-        while self._free:
-            slot = self._free.popleft()
-            with contextlib.suppress(BackendError):
-                slot.finish()  # of a first run that failed half way
-            slot.close()
-        self._close()
+        with contextlib.ExitStack() as whatever_fails:
+            whatever_fails.callback(self._close)
+            while self._free:
+                slot = self._free.popleft()
+                whatever_fails.callback(slot.close)
+                with contextlib.suppress(BackendError):
+                    slot.finish()  # of a first run that failed half way
 
     def _close(self) -> None:
         """Free what the slots shared; called again by a second ``close``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +171,13 @@ class TensorRtBackend(SlotBackend):
         engine = {
             "file": str(self._engine_file),
             "sha256": self.engine_facts.engine_sha256,
-            "cuda_graph": self._loaded.graph_note if self._loaded is not None else "closed",
+            "cuda_graph": "; ".join(sorted({slot.graph_note for slot in self._slots()})) or "closed",
             "runtime_cache": self._cache.note,
         }
         return {**super().facts(), "engine": engine}
+
+    def _slots(self) -> Iterator[EngineSlot]:
+        yield from (*self._free, *(ticket.handle for ticket in self._lent))
 
     def _close(self) -> None:
         if self._loaded is not None:

@@ -38,8 +38,13 @@ def cores() -> int:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, system, Python."""
+    told = _processor()
     return {
-        "processor": _processor(),
+        "processor": told.get("model name") or platform.processor() or platform.machine(),
+        # A virtual machine may give the first half of a name.
+        "processor_model": ", ".join(
+            f"{key.split()[-1]} {told[key]}" for key in ("cpu family", "model") if key in told
+        ),
         "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -47,14 +52,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    """Its name; with family and model, since a virtual machine may give the first half of a name."""
+def _processor() -> dict[str, str]:
+    """What Linux tells of it."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    told = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
-    name = told.get("model name") or platform.processor() or platform.machine()
-    numbers = [f"{key.split()[-1]} {told[key]}" for key in ("cpu family", "model") if key in told]
-    return f"{name} ({', '.join(numbers)})" if numbers else name
+    return {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
 
 
 def versions() -> dict[str, str]:

@@ -25,6 +25,7 @@ CURRENT = "current"
 """As a target: the GPU in this machine, and no other. TensorRT builds for that alone, TensorRT-RTX for any target."""
 _NO_DRIVER = "and there is no usable NVIDIA driver here: install one, or use --runtime rtx, which builds without a GPU"
 _WAKE_S = 0.5
+"""Longest time in which a Ctrl-C may stay unheard."""
 _TOLD = 3
 """Reasons of a failure that the message names."""
 
@@ -56,22 +57,11 @@ def place_of(trt: Trt, wanted: tuple[str, ...]) -> Place:
 
     Raises:
         OptionError: the runtime does not build for a target.
-        BackendUnavailable: it builds for the GPU in this machine only, and there is none.
+        BackendUnavailable: it is to build for the GPU in this machine, and there is none.
     """
-    gpu = find_gpu() if trt.name == "tensorrt" or wanted == (CURRENT,) else None
     if trt.name == "rtx" and wanted != (CURRENT,):
-        known = {f"sm_{name[2:]}": name for name in trt.module.ComputeCapability.__members__ if name.startswith("SM")}
-        for target in wanted:
-            if target == CURRENT:
-                raise OptionError(f"--target {CURRENT} stands alone: such an engine is for the GPU in this machine")
-            if target not in known and target != PORTABLE:
-                raise OptionError(
-                    f"{trt.title} does not build for {target}: it does for {', '.join(known)}, "
-                    f"and with {PORTABLE} (the default) for all from 8.6 on"
-                )
-        if PORTABLE in wanted and len(wanted) > 1:
-            raise OptionError(f"--target {PORTABLE} stands alone: it has all later ones in it")
-        return Place(wanted or (_usual_target(known),), None)
+        return Place(_named_targets(trt, wanted), None)
+    gpu = find_gpu()
     if gpu is None and trt.name == "rtx":
         raise BackendUnavailable(
             f"--target {CURRENT} builds on the GPU in this machine, and there is no usable one: name its compute "
@@ -85,6 +75,22 @@ def place_of(trt: Trt, wanted: tuple[str, ...]) -> Place:
             "leave --target out, or use --runtime rtx"
         )
     return Place((gpu.target,), gpu.name)
+
+
+def _named_targets(trt: Trt, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """What TensorRT-RTX builds for without a GPU."""
+    known = {f"sm_{name[2:]}": name for name in trt.module.ComputeCapability.__members__ if name.startswith("SM")}
+    for target in wanted:
+        if target == CURRENT:
+            raise OptionError(f"--target {CURRENT} stands alone: such an engine is for the GPU in this machine")
+        if target not in known and target != PORTABLE:
+            raise OptionError(
+                f"{trt.title} does not build for {target}: it does for {', '.join(known)}, "
+                f"and with {PORTABLE} (the default) for all from 8.6 on"
+            )
+    if PORTABLE in wanted and len(wanted) > 1:
+        raise OptionError(f"--target {PORTABLE} stands alone: it has all later ones in it")
+    return wanted or (_usual_target(known),)
 
 
 def _usual_target(known: Collection[str]) -> str:
@@ -214,8 +220,10 @@ def _set_targets(trt: Trt, config: Any, place: Place) -> None:
     for number, name in enumerate(names):
         # Where this is not heeded the engine is one for another GPU, and nothing tells.
         if not config.set_compute_capability(getattr(trt.module.ComputeCapability, name), number):
-            wanted, among = place.targets[number], ", ".join(place.targets)
-            raise BackendError(f"{trt.title} does not take {wanted} among {among}: build for it alone")
+            if len(names) == 1:
+                raise BackendError(f"{trt.title} does not take {place.gpu or place.targets[0]} as a target")
+            among = ", ".join(place.targets)
+            raise BackendError(f"{trt.title} does not take {place.targets[number]} among {among}: build for it alone")
 
 
 def _set_cache(config: Any, known: bytes) -> Any:

@@ -49,7 +49,7 @@ RUNTIME_VERSION = "1.7.1.116"
 TENSORRT_VERSION = "11.4.0"
 DRIVER = "580.65.06"
 NON_BLOCKING = 1
-OUT_OF_MEMORY, STREAM_CAPTURE_INVALIDATED = 2, 901
+OUT_OF_MEMORY, ILLEGAL_ADDRESS, STREAM_CAPTURE_INVALIDATED = 2, 700, 901
 _GARBAGE = 0xAB
 """What fresh memory is full of."""
 
@@ -123,8 +123,8 @@ class Pinned:
         self._machine.pinned.remove(self)
         if not self._machine.is_current():
             self._machine.faults.append("pinned memory died where no context is current: pycuda leaks it")
-        if self._machine.is_disturbing():
-            self._machine.faults.append("pinned memory died while another thread captures a CUDA graph")
+        if self._machine.capturing is not None:
+            self._machine.faults.append("pinned memory died in the middle of a capture")
         for work in self._machine.pending():
             if self in (*work.reads, *work.writes):
                 self._machine.faults.append(f"pinned memory died while {work.what} of it is on its way")
@@ -169,11 +169,12 @@ class Stream:
 
     def synchronize(self) -> None:
         self.machine.check_current("synchronize")
+        self.machine.check_permitted("a wait")
         self.run_to(None)
 
     def __del__(self) -> None:
         self.machine.died("a stream")
-        if any(isinstance(entry, Work) for entry in self.queue):
+        if not self.machine.is_broken and any(isinstance(entry, Work) for entry in self.queue):
             self.machine.faults.append("a stream died with work on its way, and nobody waited for it")
 
 
@@ -205,9 +206,13 @@ class Event:
         return self
 
     def synchronize(self) -> Event:
-        self.machine.check_current("synchronize")
-        self.machine.check_permitted("a wait")
-        self.machine.fail_if_told("synchronize")
+        machine = self.machine
+        machine.check_current("synchronize")
+        machine.check_permitted("a wait")
+        error = machine.failure("synchronize")
+        if error is not None:
+            del self  # which the traceback would keep alive, unlike that of a call into C++
+            raise error
         stream = self._stream() if self._stream is not None else None
         if stream is not None and self in stream.queue:
             stream.run_to(self)
@@ -261,6 +266,8 @@ class Machine:
         self.executables: dict[int, list[Work]] = {}
         """Ready to be launched, and not destroyed yet."""
         self.replays = 0
+        self.is_broken = False
+        """Whether every call of the driver gives an error of earlier work."""
         self.plans: list[bytes] = []
         """What was to be deserialised, in order."""
         self.captures: list[int] = []
@@ -325,12 +332,13 @@ class Machine:
         for stream in list(self.streams.values()):
             yield from (entry for entry in stream.queue if isinstance(entry, Work))
 
-    def fail_if_told(self, what: str) -> None:
+    def failure(self, what: str) -> CudaError | None:
         if what not in self.failures:
-            return
+            return None
         self.failures[what] -= 1
-        if self.failures[what] < 0:
-            raise CudaError(f"{what} failed: an illegal memory access was encountered\nmore lines")
+        if self.failures[what] >= 0:
+            return None
+        return CudaError(f"{what} failed: an illegal memory access was encountered\nmore lines")
 
     def pinned_of(self, array: NDArray[np.uint8], what: str) -> Pinned:
         first = array.__array_interface__["data"][0]
@@ -450,6 +458,10 @@ class RuntimeCache:
 
     def serialize(self) -> bytes:
         self._machine.check_current("serialize")
+        error = self._machine.failure("serialize")
+        if error is not None:
+            del self  # see ``Event.synchronize``
+            raise error
         return self.HEAD + json.dumps(sorted(self.compiled)).encode()
 
     def __del__(self) -> None:
@@ -527,6 +539,8 @@ class ExecutionContext:
         if stream_handle not in machine.streams:
             raise Misuse("execute_async_v3 on the default stream, or on one that is gone")
         machine.inferences += 1
+        if "execute in a capture" in machine.failures and machine.streams[stream_handle].recorded is not None:
+            return False
         if "execute" in machine.failures:
             machine.failures["execute"] -= 1
             if machine.failures["execute"] < 0:
@@ -752,6 +766,8 @@ class _Libcuda:
         self._capture: Any = None
 
     def cuThreadExchangeStreamCaptureMode(self, mode: Any) -> int:  # noqa: N802
+        if self._machine.is_broken:
+            return ILLEGAL_ADDRESS
         mode._obj.value = self._machine.exchange_mode(mode._obj.value)
         return 0
 
@@ -783,6 +799,8 @@ class _Libcuda:
         return 0
 
     def cuGraphLaunch(self, executable: Any, stream: Any) -> int:  # noqa: N802
+        if "launch" in self._machine.failures:
+            return self._machine.failures["launch"]
         self._machine.replays += 1
         for work in self._machine.executables[executable.value]:
             self._machine.streams[stream.value].put(work)
@@ -796,7 +814,7 @@ class _Libcuda:
         self._machine.check_current("cuGraphExecDestroy")
         self._machine.check_quiet("cuGraphExecDestroy")
         del self._machine.executables[executable.value]
-        return 0
+        return ILLEGAL_ADDRESS if self._machine.is_broken else 0
 
     @staticmethod
     def cuGetErrorString(result: Any, text: Any) -> int:  # noqa: N802
@@ -829,7 +847,7 @@ def missing(package: str) -> Iterator[None]:
 @contextmanager
 def installed(machine: Machine, package: str = "tensorrt_rtx") -> Iterator[Machine]:
     """Within it, this process finds the GPU, the driver and the packages of ``machine``, ``package`` among them."""
-    from rtseg.backends._cuda import open_device
+    from rtseg.backends._cuda import _device
 
     libraries: dict[str | None, Any] = {"libnvidia-ml.so.1": _Nvml(), "libcuda.so.1": _Libcuda(machine)}
     load = ctypes.CDLL
@@ -838,7 +856,7 @@ def installed(machine: Machine, package: str = "tensorrt_rtx") -> Iterator[Machi
         def __new__(cls, name: str | None, *arguments: Any, **options: Any) -> Any:
             return libraries[name] if name in libraries else load(name, *arguments, **options)
 
-    open_device.cache_clear()
+    _device.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         for name, module in _pycuda(machine).items():
             patch.setitem(sys.modules, name, module)
@@ -846,7 +864,7 @@ def installed(machine: Machine, package: str = "tensorrt_rtx") -> Iterator[Machi
             patch.setitem(sys.modules, name, _tensorrt(machine, name) if name == package else None)
         patch.setattr("rtseg.trt.ctypes.CDLL", Loader)
         yield machine
-    open_device.cache_clear()
+    _device.cache_clear()
 
 
 def write_engine(

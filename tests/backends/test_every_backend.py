@@ -18,7 +18,7 @@ from fake_cuda import Machine, installed, open_with_engine
 from numpy.typing import NDArray
 
 from rtseg.backends import BACKENDS, Backend, BackendOptions, open_backend
-from rtseg.backends._cuda import open_device
+from rtseg.backends._cuda import _device
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.spec import load_model, write_spec
 from rtseg.trt import find_gpu
@@ -303,7 +303,7 @@ class TestEveryBackend:
         self, name: str, icnet_file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         package, remedy = PACKAGES[name]
-        open_device.cache_clear()  # what was loaded once is not missed
+        _device.cache_clear()  # what was loaded once is not missed
         monkeypatch.delitem(sys.modules, BACKENDS[name][0], raising=False)
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(BackendUnavailable) as caught:

@@ -6,8 +6,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import permutations
+from contextlib import suppress
+from itertools import count, permutations
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,8 @@ from counting_models import SIZE, blue_file, blues_in, counting_file, frames_of
 from fake_cuda import (
     DRIVER,
     GPU,
+    ILLEGAL_ADDRESS,
+    OUT_OF_MEMORY,
     TARGET,
     TENSORRT_VERSION,
     Machine,
@@ -27,7 +31,7 @@ from fake_cuda import (
 )
 
 from rtseg.backends import Backend, open_backend
-from rtseg.backends._cuda import open_device
+from rtseg.backends._cuda import Device, open_device
 from rtseg.engine_file import facts_path, runtime_cache_path
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.spec import ModelFile
@@ -42,6 +46,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
         yield made
     assert not made.faults
     assert not made.left()
+    assert made.capture_mode() == 0, "of this thread, as it was before"
 
 
 @pytest.fixture
@@ -213,15 +218,29 @@ class TestCapture:
                 backend.close()
 
     def test_a_run_that_failed_is_the_first_one_again(self, machine: Machine, blue: ModelFile) -> None:
-        alone: list[bool] = []
-        with ThreadPoolExecutor(1) as thread, opened(write_engine(blue, batch=4), hint="latency") as backend:
+        with ThreadPoolExecutor(1) as thread, opened(write_engine(blue), hint="latency") as backend:
             machine.failures["execute"] = 0
             with pytest.raises(BackendError, match="failed on a batch"):
-                backend.infer(frames_of(1, 2))
+                backend.infer(frames_of(1))
             machine.failures.clear()
-            machine.during_capture = lambda: alone.append(is_alone(thread))
-            backend.infer(frames_of(1, 2))
-        assert alone == [True]
+            with open_device().alone:  # two more runs wait for this, and no third
+                running = thread.submit(backend.infer, frames_of(2))
+                assert not wait([running], timeout=0.2).done
+            assert blues_in(running.result(60)) == [2]
+            backend.infer(frames_of(3))
+            with open_device().alone:
+                assert blues_in(thread.submit(backend.infer, frames_of(4)).result(60)) == [4]
+
+    def test_memory_that_nobody_sees_any_more_is_given_back_after_a_capture(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
+        engine = write_engine(blue)
+        with opened(engine) as backend:
+            held = [backend.infer(frames_of(9))]
+        assert len(machine.pinned) == 1
+        machine.during_capture = held.clear  # as Python's collector may, in the thread that captures
+        with opened(engine):
+            assert len(machine.pinned) == 6
 
 
 class TestGraphsOfTensorRt:
@@ -253,14 +272,50 @@ class TestGraphsOfTensorRt:
         assert 1 < len({*machine.captures}) <= 4
         assert machine.replays > 50
 
-    def test_a_graph_for_other_shapes_waits_for_nobody_to_be_freed(self, machine: Machine, blue: ModelFile) -> None:
-        with opened(write_for_tensorrt(blue, batch=4), hint="latency") as backend:
-            assert len(machine.executables) == 1
-            assert blues_in(backend.infer(frames_of(1, 2, 3, 4, 5))) == [1, 2, 3, 4, 5]
-            assert len(machine.executables) == 0
+    def test_the_parts_of_a_batch_share_one_graph_where_they_are_as_long(
+        self, machine: Machine, counting: ModelFile
+    ) -> None:
+        with opened(write_for_tensorrt(counting)) as backend:
+            before = machine.replays
+            for number in range(5):
+                assert blues_in(backend.infer(frames_of(10, 20, 30))) == [10 + number, 20 + number, 30 + number]
+            assert machine.replays - before == 15
 
-    def test_every_frame_of_a_video_sees_what_the_one_before_left(self, machine: Machine, counting: ModelFile) -> None:
-        with opened(write_for_tensorrt(counting, batch=2)) as backend:
+    def test_a_graph_of_another_length_is_freed_alone(self, machine: Machine, blue: ModelFile) -> None:
+        with opened(write_for_tensorrt(blue, batch=4), hint="latency") as backend, ThreadPoolExecutor(1) as thread:
+            assert len(machine.executables) == 1
+            with open_device().alone:
+                running = thread.submit(backend.infer, frames_of(1, 2, 3, 4, 5))
+                assert not wait([running], timeout=0.2).done
+                assert len(machine.executables) == 1
+            assert blues_in(running.result(60)) == [1, 2, 3, 4, 5]
+            assert len(machine.executables) == 0
+            assert backend.facts()["engine"]["cuda_graph"] == "none yet"
+
+    @pytest.mark.parametrize(
+        ("result", "told"),
+        [
+            (OUT_OF_MEMORY, f"{GPU} has not enough free memory"),
+            (ILLEGAL_ADDRESS, f"CUDA failed on {GPU}: cuGraphLaunch failed: error 700"),
+        ],
+    )
+    def test_a_graph_that_cannot_be_launched_is_told_and_captured_anew(
+        self, machine: Machine, blue: ModelFile, result: int, told: str
+    ) -> None:
+        with opened(write_for_tensorrt(blue), hint="latency") as backend:
+            machine.failures["launch"] = result
+            with pytest.raises(BackendError, match=f"^{told}"):
+                backend.infer(frames_of(1))
+            machine.failures.clear()
+            assert [blues_in(backend.infer(frames_of(number))) for number in range(4)] == [[n] for n in range(4)]
+            assert machine.captures == [1, 1]
+            assert backend.facts()["engine"]["cuda_graph"] == "captured"
+
+    @pytest.mark.parametrize("batch", [1, 2, 4])
+    def test_every_frame_of_a_video_sees_what_the_one_before_left(
+        self, machine: Machine, counting: ModelFile, batch: int
+    ) -> None:
+        with opened(write_for_tensorrt(counting, batch=batch)) as backend:
             for _ in range(2):
                 assert [blues_in(backend.infer(frames_of(10, 20, 30))) for _ in range(5)] == [
                     [10 + number, 20 + number, 30 + number] for number in range(5)
@@ -272,6 +327,7 @@ class TestGraphsOfTensorRt:
         [
             ("capture", "cuStreamEndCapture failed: operation failed due to a previous error"),
             ("instantiate", "cuGraphInstantiateWithFlags failed: error 2"),
+            ("execute in a capture", "TensorRT 11.4.0 failed on a batch"),
         ],
     )
     def test_where_no_graph_can_hold_the_network_it_runs_without_and_the_facts_say_why(
@@ -284,7 +340,9 @@ class TestGraphsOfTensorRt:
             assert machine.replays == 0
             assert len(machine.captures) == backend.depth, "it is tried once"
 
-    def test_a_batch_that_fails_in_a_capture_is_run_without(self, machine: Machine, blue: ModelFile) -> None:
+    def test_a_batch_that_fails_in_a_capture_and_without_one_is_a_sentence(
+        self, machine: Machine, blue: ModelFile
+    ) -> None:
         engine = write_for_tensorrt(blue)
         machine.failures["execute"] = 1  # the second run of the first slot, and all after it
         with pytest.raises(BackendError, match=r"TensorRT 11\.4\.0 failed on a batch"):
@@ -348,6 +406,21 @@ class TestRuntimeCache:
         with opened(engine) as backend:
             assert self.note(backend) == "written"
         assert machine.compilations == 2
+
+    def test_one_that_another_driver_compiled_is_ignored_and_written_anew(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = write_engine(blue)
+        opened(engine).close()
+        monkeypatch.setattr("rtseg.backends._tensorrt.find_driver", lambda: "575.1")
+        with opened(engine) as backend:
+            assert self.note(backend) == "written"
+
+    def test_one_that_the_runtime_does_not_give_stops_nobody(self, machine: Machine, blue: ModelFile) -> None:
+        machine.failures["serialize"] = 0
+        with opened(write_engine(blue)) as backend:
+            assert self.note(backend).startswith(f"nothing kept (CUDA failed on {GPU}: serialize failed")
+            assert blues_in(backend.infer(frames_of(5))) == [5]
 
     def test_one_that_the_runtime_refuses_is_ignored_and_written_anew(
         self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
@@ -447,6 +520,29 @@ class TestLife:
             elsewhere.submit(held.clear).result()
         assert not machine.pinned
 
+    def test_two_threads_that_are_the_first_to_open_one_share_the_device(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        both = Barrier(2)
+
+        def slowly() -> str:
+            with suppress(BrokenBarrierError):  # the other one waits somewhere else
+                both.wait(0.2)
+            return DRIVER
+
+        monkeypatch.setattr("rtseg.backends._cuda.find_driver", slowly)
+        with ThreadPoolExecutor(2) as threads:
+            first, second = (threads.submit(open_device) for _ in range(2))
+            assert first.result() is second.result()
+
+    def test_when_the_process_ends_the_context_is_released(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        at_exit: list[Any] = []
+        monkeypatch.setattr("rtseg.backends._cuda.atexit.register", at_exit.append)
+        device = open_device()
+        assert at_exit == [device.let_go]
+
     def test_two_at_once_do_not_disturb_each_other(self, machine: Machine, blue: ModelFile) -> None:
         engine = write_engine(blue)
         with opened(engine) as one, opened(engine) as other:
@@ -494,6 +590,37 @@ class TestFailures:
         with pytest.raises(BackendError, match=r"TensorRT-RTX 1\.7\.1\.116 cannot run the engine: close what else"):
             opened(engine)
         assert not machine.left()
+
+    @pytest.mark.parametrize("package", ["tensorrt", "tensorrt_rtx"])
+    def test_an_error_that_stays_is_told_and_everything_is_freed(
+        self, machine: Machine, blue: ModelFile, package: str
+    ) -> None:
+        write = write_for_tensorrt if package == "tensorrt" else write_engine
+        with installed(machine, package):
+            backend = opened(write(blue))
+            ticket = backend.submit(frames_of(1))
+            machine.failures["synchronize"] = machine.failures["serialize"] = 0
+            machine.is_broken = True
+            with pytest.raises(BackendError, match="illegal memory access"), backend:
+                backend.wait(ticket)
+            assert not machine.left()
+
+    def test_pinned_memory_that_is_not_to_be_had_is_a_sentence_and_later_batches_are_whole(
+        self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with opened(write_engine(blue), hint="latency") as backend:
+            pinned = Device.pinned
+            calls = count()
+
+            def scarce(device: Device, shape: tuple[int, ...]) -> Any:
+                if next(calls) == 1:  # of the labels
+                    raise BackendError("no pinned memory")
+                return pinned(device, shape)
+
+            monkeypatch.setattr(Device, "pinned", scarce)
+            with pytest.raises(BackendError, match="no pinned memory"):
+                backend.infer(frames_of(1, 2, 3))
+            assert blues_in(backend.infer(frames_of(1, 2, 3))) == [1, 2, 3]
 
     def test_a_first_run_that_fails_is_a_sentence_and_what_was_taken_is_given_back(
         self, machine: Machine, blue: ModelFile
