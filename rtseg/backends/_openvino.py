@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rtseg.backends import Backend, BackendOptions, Ticket
 from rtseg.deploy.graph import is_quantised
 from rtseg.deploy.quantize import int8_model
+from rtseg.deploy.tail import enlarged_by_convolution
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.spec import ModelFile
 
@@ -64,7 +65,7 @@ class OpenVinoBackend(Backend):
         else:
             configs = [config | {"PERFORMANCE_HINT": hint.upper()}]
         try:
-            network = core.read_model(model.graph.SerializeToString(), b"")
+            network = core.read_model(enlarged_by_convolution(model.graph).SerializeToString(), b"")
             shapes = {"frames": [1, *self.spec.size, self.spec.channels]}
             network.reshape(shapes if self._state_shape is None else shapes | {"state": [1, *self._state_shape]})
             self._compiled = [core.compile_model(network, _DEVICE, config) for config in configs]

@@ -263,6 +263,12 @@ class TestBundled:
                 found.append(opened.infer(frame).copy())
         assert 0.97 < (found[0] == found[1]).mean() < 1
 
+    def test_pictures_are_made_smaller_before_they_are_rounded(self) -> None:
+        graph = int8_model(load_model(find_model("icnet-camvid"))).graph.graph
+        makers = {name: node.op_type for node in graph.node for name in node.output}
+        read = [makers[node.input[0]] for node in graph.node if node.op_type == "AveragePool"]
+        assert read == ["Add", "DequantizeLinear"], "of the pictures, and of features"
+
     def test_openvino_computes_nearly_all_convolutions_in_int8(self) -> None:
         quantised = int8_model(load_model(find_model("icnet-camvid")))
         core = openvino.Core()
