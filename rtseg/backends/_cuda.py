@@ -28,8 +28,6 @@ __all__ = ["Device", "open_device"]
 _MIB = 1 << 20
 _NON_BLOCKING = 1
 """``CU_STREAM_NON_BLOCKING`` of cuda.h: the stream waits for nobody's default stream, and none waits for it."""
-
-
 _opening = Lock()
 
 

@@ -11,9 +11,8 @@ __all__ = ["Driver", "DriverError", "Graph"]
 
 _THREAD_LOCAL = 1
 """``CU_STREAM_CAPTURE_MODE_THREAD_LOCAL`` of cuda.h: a capture concerns the thread that makes it, and no other."""
-
-
 _OUT_OF_MEMORY = 2
+"""``CUDA_ERROR_OUT_OF_MEMORY`` of cuda.h."""
 
 
 class DriverError(Exception):

@@ -19,7 +19,7 @@ from rtseg.trt import Trt, complaints, logger_of
 __all__ = ["FIRST_RUNS", "EngineSlot", "LoadedEngine"]
 
 FIRST_RUNS = 2
-"""Runs of new shapes or addresses that are not like all later ones: the first compiles and allocates, the second is
+"""Runs of new shapes that are not like all later ones: the first compiles and allocates, the second is
 captured as a CUDA graph ("Working with RTX CUDA Graphs" of TensorRT-RTX, "CUDA Graphs" of TensorRT)."""
 _FLOAT_BYTES = 4
 _NOTHING = np.empty((0, 0, 0), np.uint8)
