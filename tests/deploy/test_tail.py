@@ -100,6 +100,22 @@ def test_another_tail_is_left_as_it_is(other: dict[str, Any]) -> None:
     assert enlarged_by_convolution(model) is model
 
 
+def test_labels_of_a_size_that_the_file_does_not_tell_are_left_as_they_are() -> None:
+    model = graph()
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "H"
+    assert enlarged_by_convolution(model) is model
+
+
+def test_a_state_that_stands_before_the_labels_is_no_size_of_theirs() -> None:
+    model = graph()
+    model.graph.node.append(helper.make_node("Identity", ["small"], ["state"]))
+    model.graph.output.insert(0, helper.make_tensor_value_info("state", TensorProto.FLOAT, ["N", 11, *SIZE]))
+    planes = np.random.default_rng(1).standard_normal((1, 3, *SIZE)).astype(np.float32)
+    faster = enlarged_by_convolution(model)
+    assert "ConvTranspose" in operators(faster)
+    assert (labels(faster, planes=planes) == labels(model, planes=planes)).mean() > 0.999
+
+
 def test_a_graph_without_such_a_tail_is_left_as_it_is() -> None:
     model = graph()
     model.graph.node[-1].op_type = "Identity"
