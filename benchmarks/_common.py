@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rtseg.bench._facts import commit, cores, machine, spread
+from rtseg.bench.environment import commit, cores, machine, spread
 
 __all__ = ["RESULTS", "ROOT", "commit", "cores", "machine", "save", "spread", "versions"]
 

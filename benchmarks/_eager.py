@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rtseg.backends import Backend, Ticket
-from rtseg.backends._torch import _build, _Network
-from rtseg.deploy.resize import at_size
-from rtseg.spec import file_sha256, load_model
+from rtseg.backends.base import Backend, Ticket
+from rtseg.backends.torch import _build, _Network
+from rtseg.model_file.input_size import at_size
+from rtseg.model_file.load import load_model
+from rtseg.model_file.spec import file_sha256
 from rtseg.weights import find_model
 
 __all__ = ["EagerTorch"]

@@ -18,7 +18,7 @@ import numpy as np
 from rtseg.errors import RtsegError
 
 if TYPE_CHECKING:
-    from rtseg.backends import Backend
+    from rtseg.backends.base import Backend
 
 EAGER = "torch-eager"
 """The side that is no backend of rtseg: torch on a GPU without CUDA graphs."""
@@ -135,7 +135,7 @@ def _serve(pipe: Connection, case: dict[str, Any], side: dict[str, Any]) -> None
 @contextmanager
 def _opened(case: Case, side: Side) -> Iterator[tuple[Backend, Backend, dict[str, Any]]]:
     """The backend for many frames, the one for the next frame (often the same), and what is known of them."""
-    from rtseg.nvml import list_gpus
+    from rtseg.system.nvidia import list_gpus
 
     on_gpu = side.device == "cuda"
     taken = list_gpus()[0].memory_used if on_gpu else 0
@@ -178,7 +178,7 @@ def _opener(case: Case, side: Side) -> Callable[[str], Backend]:
 
 
 def _engine(case: Case, side: Side) -> Path:
-    from rtseg.deploy.engine import EngineOptions, build_engine
+    from rtseg.deploy.build_engine import EngineOptions, build_engine
 
     return build_engine(EngineOptions(case.model, side.precision, case.batch, case.size)).path
 

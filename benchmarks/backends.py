@@ -128,7 +128,7 @@ def write(path: Path, facts: dict[str, Any]) -> None:
 
 def present() -> list[Side]:
     """The sides whose packages, and GPU, are here."""
-    from rtseg.trt import find_driver
+    from rtseg.system.nvidia import find_driver
 
     packages = {"torch": ("torch",), EAGER: ("torch",), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
     has_gpu = find_driver() is not None
@@ -191,8 +191,8 @@ def figures(row: Row, reference: Row | None) -> dict[str, Any]:
 
 def judge(model: str, side: Side, camvid: Path) -> dict[str, Any]:
     """mIoU of a side on CamVid val, at the model's own size."""
+    from rtseg.app.evaluate import Evaluation
     from rtseg.errors import RtsegError
-    from rtseg.evaluation import Evaluation
 
     found: dict[str, Any] = {"model": model, "row": side.title, "miou": None, "failure": None}
     options = {"backend": side.backend, "precision": side.precision, "device": side.device}

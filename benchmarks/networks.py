@@ -19,9 +19,9 @@ from pathlib import Path
 from _common import commit, machine, spread, versions
 
 from rtseg import open_backend
-from rtseg.deploy.speed import export_fresh, frames_per_second
+from rtseg.bench.network_speed import export_fresh, frames_per_second
 from rtseg.models import MODELS
-from rtseg.models._cost import cost_of
+from rtseg.models.cost import cost_of
 from rtseg.models.figures import CLASSES, FILE, SIZE
 
 

@@ -33,11 +33,11 @@ from rich.console import Console
 from rich.table import Table
 
 from rtseg import Overlay, SourceOptions, StreamOptions, StreamRun, open_backend, open_source
-from rtseg.backends import Backend
+from rtseg.backends.base import Backend
 from rtseg.frame import Frame, Labels
+from rtseg.model_file.load import ModelFile
 from rtseg.preprocess import Prepare, resize_labels
-from rtseg.sinks._video import VideoSink
-from rtseg.spec import ModelFile
+from rtseg.sinks.video import VideoSink
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,8 +136,8 @@ class Tutorial:
     def __init__(self, model: str) -> None:
         from torchvision import transforms
 
-        from rtseg.models._labels import MEAN, STD
-        from rtseg.spec import load_model
+        from rtseg.model_file.load import load_model
+        from rtseg.models.label_network import MEAN, STD
         from rtseg.weights import find_model
 
         loaded = load_model(find_model(model))
@@ -179,7 +179,7 @@ def as_trained(model: ModelFile) -> nn.Module:
     import torch
     from torch import nn
 
-    from rtseg.backends._torch import _build
+    from rtseg.backends.torch import _build
     from rtseg.models import create_model
 
     folded = _build(model).network.state_dict()

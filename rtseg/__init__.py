@@ -9,19 +9,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rtseg.version import __version__
+
 if TYPE_CHECKING:
-    from rtseg.backends import Backend, open_backend
+    from rtseg.app.stream import StreamOptions, StreamRun
+    from rtseg.backends import open_backend
+    from rtseg.backends.base import Backend
     from rtseg.errors import RtsegError
     from rtseg.frame import Frame
-    from rtseg.overlay import Overlay, OverlayOptions
-    from rtseg.pipeline import Pipeline
-    from rtseg.sinks import Sink
-    from rtseg.sources import Source, SourceOptions, open_source
-    from rtseg.sources.reading import ReadOptions
-    from rtseg.spec import ModelSpec
-    from rtseg.stream import StreamOptions, StreamRun
-
-__version__ = "0.1.0"
+    from rtseg.image_io.options import ReadOptions
+    from rtseg.model_file.spec import ModelSpec
+    from rtseg.pipeline.runner import Pipeline
+    from rtseg.sinks.base import Sink
+    from rtseg.sources import open_source
+    from rtseg.sources.base import Source, SourceOptions
+    from rtseg.visualize.overlay import Overlay, OverlayOptions
 
 __all__ = [
     "Backend",
@@ -45,17 +47,17 @@ __all__ = [
 _HOME = {
     "Backend": "backends",
     "Frame": "frame",
-    "ModelSpec": "spec",
-    "Overlay": "overlay",
-    "OverlayOptions": "overlay",
-    "Pipeline": "pipeline",
-    "ReadOptions": "sources.reading",
+    "ModelSpec": "model_file.spec",
+    "Overlay": "visualize.overlay",
+    "OverlayOptions": "visualize.overlay",
+    "Pipeline": "pipeline.runner",
+    "ReadOptions": "image_io.options",
     "RtsegError": "errors",
     "Sink": "sinks",
     "Source": "sources",
     "SourceOptions": "sources",
-    "StreamOptions": "stream",
-    "StreamRun": "stream",
+    "StreamOptions": "app.stream",
+    "StreamRun": "app.stream",
     "open_backend": "backends",
     "open_source": "sources",
 }

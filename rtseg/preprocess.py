@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg._cv2 import cv2
 from rtseg.errors import ModelError, OptionError
 from rtseg.frame import Labels, Picture
-from rtseg.pictures import PictureError, decode_picture, to_bgr
-from rtseg.spec import ModelSpec
+from rtseg.image_io.decode import PictureError, decode_picture, to_bgr
+from rtseg.model_file.spec import ModelSpec
+from rtseg.system.opencv import cv2
 
 __all__ = [
     "NEUTRAL",

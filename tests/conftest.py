@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg.camvid import CLASSES, PALETTE
-from rtseg.spec import ModelSpec
+from rtseg.camvid_classes import CLASSES, PALETTE
+from rtseg.model_file.spec import ModelSpec
 from rtseg.weights import DEFAULT_MODEL, bundled_models
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def real_frames() -> Pictures:
         dataset = open_dataset(f"camvid:{folder}", "val")
         pictures = [dataset.load(index)[0] for index in (0, 45, 90)]
     else:
-        from rtseg.sources._street import Street
+        from rtseg.synthetic.street import Street
 
         pictures = [Street((360, 600), seed=seed).render(20.0)[0] for seed in (7, 8, 9)]
     return np.stack([resize(picture, (384, 640)) for picture in pictures])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rtseg.trt import find_gpu
+from rtseg.system.nvidia import find_gpu
 
 GPU_TESTS = Path(__file__).parent / "gpu"
 ONE = "test_an_engine_for_batches_takes_every_length"

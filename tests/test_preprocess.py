@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rtseg.errors import ModelError, OptionError
+from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import (
     NEUTRAL,
     Prepare,
@@ -19,8 +20,7 @@ from rtseg.preprocess import (
     resize_labels,
     subtract_background,
 )
-from rtseg.sources._street import Street
-from rtseg.spec import ModelSpec
+from rtseg.synthetic.street import Street
 
 SPEC = ModelSpec("a", ("x",), ((1, 2, 3),), (24, 32))
 

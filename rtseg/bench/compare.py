@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rtseg.bench._disk import DiskModel
 from rtseg.bench.report import mark
+from rtseg.bench.storage.simulated_disk import DiskModel
 from rtseg.errors import OptionError
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rtseg.bench._facts import commit, machine, versions
-from rtseg.bench._ratios import PUBLISHED
+from rtseg.bench.environment import commit, machine, versions
 from rtseg.bench.schema import SCHEMA
+from rtseg.bench.storage.ratios import PUBLISHED
 
 if TYPE_CHECKING:
     from rich.console import Console

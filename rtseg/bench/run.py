@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtseg.bench import _turns
+from rtseg.bench import interleave as _turns
 from rtseg.bench.chart import check_matplotlib, draw
-from rtseg.bench.clip import ClipOptions, measure_clip
 from rtseg.bench.compare import check_comparable, compare, regressions, show_changes
+from rtseg.bench.pipeline import ClipOptions, measure_clip
 from rtseg.bench.report import as_result, show
 from rtseg.bench.schema import check_result, read_result
-from rtseg.bench.storage import StorageOptions, measure_storage
+from rtseg.bench.storage.run import StorageOptions, measure_storage
 from rtseg.errors import OptionError, SinkError
-from rtseg.files import write_bytes, write_text
-from rtseg.redact import redact
-from rtseg.sinks._part import check_folder_writable
-from rtseg.sources._files import find_pictures
+from rtseg.image_io.find import find_pictures
+from rtseg.system.atomic_files import check_folder_writable, write_bytes, write_text
+from rtseg.system.redact import redact
 
 if TYPE_CHECKING:
     from rich.console import Console

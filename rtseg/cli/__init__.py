@@ -13,7 +13,6 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-import rtseg
 from rtseg.cli import (
     average,
     background,
@@ -32,6 +31,7 @@ from rtseg.cli import (
     verify,
 )
 from rtseg.errors import ProofError, RtsegError
+from rtseg.version import __version__
 
 __all__ = ["main"]
 
@@ -75,7 +75,7 @@ app.add_typer(data.data, name="data")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"rtseg {rtseg.__version__}")
+        print(f"rtseg {__version__}")
         raise typer.Exit
 
 

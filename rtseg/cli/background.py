@@ -39,7 +39,7 @@ def background(
     from rich.console import Console
     from rich.progress import Progress
 
-    from rtseg.background import BackgroundOptions, make_background
+    from rtseg.app.background import BackgroundOptions, make_background
 
     options = BackgroundOptions(frames, output, median, count, parse_size(size) if size else None, overwrite)
     console = Console(markup=False, emoji=False, highlight=False)

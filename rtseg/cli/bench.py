@@ -81,12 +81,12 @@ def bench(
     """
     from rich.console import Console
 
-    from rtseg.bench._places import parse_places
-    from rtseg.bench._sets import DrawnOptions
-    from rtseg.bench.clip import ClipOptions
+    from rtseg.bench.pipeline import ClipOptions
     from rtseg.bench.run import Outcome
     from rtseg.bench.run import bench as run
-    from rtseg.bench.storage import StorageOptions
+    from rtseg.bench.storage.image_sets import DrawnOptions
+    from rtseg.bench.storage.run import StorageOptions
+    from rtseg.bench.storage.targets import parse_places
     from rtseg.preprocess import parse_steps
 
     of_clip = pipeline or bool(backends)

@@ -13,7 +13,7 @@ from rtseg.cli._options import parse_size
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rtseg.deploy.engine import BuiltEngine, EngineOptions
+    from rtseg.deploy.build_engine import BuiltEngine, EngineOptions
 
 __all__ = ["build_engine"]
 
@@ -74,7 +74,7 @@ def build_engine(
 
 
 def _options(given: dict[str, Any], force: bool) -> EngineOptions:
-    from rtseg.deploy.engine import EngineOptions
+    from rtseg.deploy.build_engine import EngineOptions
 
     parsers: dict[str, Callable[[Any], Any]] = {
         "size": parse_size,
@@ -94,7 +94,7 @@ def _build(console: Console, options: EngineOptions) -> BuiltEngine:
     """Build with the phase and the time since the beginning on one line of a terminal, or a line a phase elsewhere."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from rtseg.deploy.engine import build_engine
+    from rtseg.deploy.build_engine import build_engine
 
     columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
     progress = Progress(

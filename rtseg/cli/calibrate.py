@@ -39,8 +39,8 @@ def calibrate(
 
     from rtseg.deploy.calibrate import CalibrateOptions
     from rtseg.deploy.calibrate import calibrate as run
+    from rtseg.image_io.options import ReadOptions
     from rtseg.preprocess import parse_steps
-    from rtseg.sources.reading import ReadOptions
 
     steps = parse_steps(preprocess)
     reading = ReadOptions(

@@ -38,8 +38,8 @@ def check(
     from rich.table import Table
 
     from rtseg.datasets.check import check_data
-    from rtseg.files import write_text
-    from rtseg.pictures import picture_channels
+    from rtseg.image_io.decode import picture_channels
+    from rtseg.system.atomic_files import write_text
 
     console = Console()
 

@@ -16,7 +16,7 @@ def doctor(
     from rich.console import Console
     from rich.table import Table
 
-    from rtseg import doctor as doctor_
+    from rtseg.app import doctor as doctor_
 
     findings = doctor_.examine()
     if as_json:

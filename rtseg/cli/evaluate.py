@@ -54,12 +54,11 @@ def evaluate(
     from rich.progress import track
     from rich.table import Table
 
-    from rtseg.confusion import check_confusion_path, write_confusion
-    from rtseg.evaluation import Evaluation
-    from rtseg.files import write_text
+    from rtseg.app.evaluate import Evaluation
+    from rtseg.image_io.options import ReadOptions
     from rtseg.preprocess import parse_steps
-    from rtseg.sinks._part import check_writable
-    from rtseg.sources.reading import ReadOptions
+    from rtseg.system.atomic_files import check_writable, write_text
+    from rtseg.visualize.confusion_matrix import check_confusion_path, write_confusion
 
     if output is not None:
         check_writable(output, f"--output {output}")

@@ -19,8 +19,8 @@ def label(
     Drag a box and press Enter, as often as there are objects, then Esc. Then Enter goes to the next picture, r draws
     this one again, q stops.
     """
+    from rtseg.app.label import BoxWindow, label_folder, write_masks
     from rtseg.datasets.boxes import FILE
-    from rtseg.datasets.labelling import BoxWindow, label_folder, write_masks
     from rtseg.errors import OptionError
 
     if listing is not None and output is None:

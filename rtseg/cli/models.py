@@ -42,7 +42,7 @@ def _describe(console: Console, name: str, path: Path) -> None:
     """A bundled model, a fact a line."""
     from rich.table import Table
 
-    from rtseg.spec import load_model
+    from rtseg.model_file.load import load_model
 
     spec = load_model(path).spec
     miou = f"{100 * spec.miou:.1f} % on {spec.measured_on}" if spec.miou is not None else "not measured"
@@ -85,7 +85,7 @@ def _measure(console: Console, names: list[str]) -> None:
     from rtseg.models import MODELS
 
     try:
-        from rtseg.deploy.speed import check_networks, measure
+        from rtseg.bench.network_speed import check_networks, measure
     except ModuleNotFoundError as error:
         raise MissingExtra.of("measuring", error.name, "train") from error
     check_networks(names)

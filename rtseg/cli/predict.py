@@ -12,7 +12,7 @@ from rtseg.cli._options import BACKEND, DEVICE, MODEL, PRECISION, PREPROCESS, SI
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rtseg.predict import Prediction, PredictOptions
+    from rtseg.app.predict import Prediction, PredictOptions
 
 __all__ = ["predict"]
 
@@ -51,7 +51,7 @@ def predict(
     from rich.console import Console
     from rich.progress import Progress
 
-    from rtseg.predict import PredictOptions, PredictRun
+    from rtseg.app.predict import PredictOptions, PredictRun
     from rtseg.preprocess import parse_steps
 
     options = PredictOptions(

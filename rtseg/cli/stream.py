@@ -121,12 +121,12 @@ def stream(
     Without a display and without any output it writes <source name>-rtseg.mp4 into the working folder. Ctrl-C ends
     a run in good order.
     """
-    from rtseg.live import run_to_the_end
+    from rtseg.app.presets import apply_preset
+    from rtseg.app.stream import StreamOptions
+    from rtseg.app.terminal import run_to_the_end
+    from rtseg.image_io.options import ReadOptions
     from rtseg.preprocess import parse_steps
-    from rtseg.presets import apply_preset
-    from rtseg.sources import SourceOptions
-    from rtseg.sources.reading import ReadOptions
-    from rtseg.stream import StreamOptions
+    from rtseg.sources.base import SourceOptions
 
     options = StreamOptions(
         source=source,

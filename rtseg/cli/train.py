@@ -96,10 +96,9 @@ def train(
     On several GPUs or machines: torchrun --nproc-per-node 4 -m rtseg train ...
     """
     from rtseg.errors import MissingExtra
+    from rtseg.image_io.options import ReadOptions
     from rtseg.preprocess import parse_steps
-    from rtseg.sources.reading import ReadOptions
-    from rtseg.training._augmentation import Augmentation
-    from rtseg.training.options import TrainOptions
+    from rtseg.training.options import Augmentation, TrainOptions
 
     options = TrainOptions(
         data=tuple(data),
@@ -141,7 +140,7 @@ def train(
         resume=resume,
     )
     try:
-        from rtseg.training import loop
+        from rtseg.training import train as loop
         from rtseg.training.checkpoint import LAST
     except ModuleNotFoundError as error:
         raise MissingExtra.of("training", error.name, "train") from error

@@ -54,9 +54,8 @@ def verify(
     from rich.console import Console
     from rich.progress import Progress
 
-    from rtseg.deploy.comparison import Comparison, ComparisonOptions
-    from rtseg.files import write_text
-    from rtseg.sinks._part import check_writable
+    from rtseg.app.verify import Comparison, ComparisonOptions
+    from rtseg.system.atomic_files import check_writable, write_text
 
     options = ComparisonOptions(
         reference=reference,

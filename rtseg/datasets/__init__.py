@@ -95,7 +95,7 @@ _KINDS: dict[str, tuple[str, str]] = {
     "camvid": ("rtseg.datasets.camvid", "CamVid"),
     "cityscapes": ("rtseg.datasets.cityscapes", "Cityscapes"),
     "pairs": ("rtseg.datasets.pairs", "Pairs"),
-    "synthetic:fringes": ("rtseg.datasets.fringes", "Fringes"),
+    "synthetic:fringes": ("rtseg.datasets.synthetic", "Fringes"),
     "synthetic:street": ("rtseg.datasets.synthetic", "SyntheticStreet"),
     "voc": ("rtseg.datasets.voc", "Voc"),
 }

@@ -23,13 +23,13 @@ from typing import Final
 import numpy as np
 
 from rtseg.datasets import Dataset, Read
-from rtseg.datasets._arguments import parse_arguments
-from rtseg.datasets._files import list_pictures, read_picture
-from rtseg.datasets._splits import choose
-from rtseg.datasets._table import Colour
+from rtseg.datasets.class_mapping import Colour
+from rtseg.datasets.paired_files import list_pictures, read_picture
+from rtseg.datasets.spec_string import parse_arguments
+from rtseg.datasets.splits import choose
 from rtseg.errors import DatasetError, SinkError
-from rtseg.files import write_text
 from rtseg.frame import CHANNELS, Labels, Picture
+from rtseg.system.atomic_files import write_text
 
 __all__ = ["BACKGROUND", "FILE", "OBJECT", "PALETTE", "Box", "Boxes", "Drawn", "box_mask", "read_boxes", "write_boxes"]
 
@@ -77,7 +77,7 @@ class Drawn:
 class Boxes(Dataset):
     """``boxes:FOLDER``; pictures of the folder that no line of ``boxes.csv`` names are not labelled and left out.
 
-    Options: ``object=NAME`` names the class, ``val``, ``test`` and ``lists`` split (see ``rtseg.datasets._splits``; the
+    Options: ``object=NAME`` names the class, ``val``, ``test`` and ``lists`` split (see ``rtseg.datasets.splits``; the
     key of a picture is its file name).
 
     Raises:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg._cv2 import cv2
-from rtseg.camvid import CLASSES, PALETTE
+from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.datasets import Dataset, Read
-from rtseg.datasets._arguments import parse_arguments
+from rtseg.datasets.spec_string import parse_arguments
 from rtseg.errors import DatasetError
 from rtseg.frame import Labels, Picture
-from rtseg.spec import VOID
+from rtseg.model_file.spec import VOID
+from rtseg.system.opencv import cv2
 
 __all__ = ["CamVid"]
 

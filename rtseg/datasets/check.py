@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.datasets.ahead import Reader
+from rtseg.datasets.loader import Reader
 from rtseg.errors import DatasetError
-from rtseg.spec import VOID
+from rtseg.model_file.spec import VOID
 
 __all__ = ["DataReport", "SplitReport", "check_data"]
 

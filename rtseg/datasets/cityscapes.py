@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtseg.datasets._arguments import parse_arguments
-from rtseg.datasets._files import Pair, PairedFiles
-from rtseg.datasets._table import Colour, MaskTable
+from rtseg.datasets.class_mapping import Colour, MaskTable
+from rtseg.datasets.paired_files import Pair, PairedFiles
+from rtseg.datasets.spec_string import parse_arguments
 from rtseg.errors import DatasetError
-from rtseg.pictures import natural_order
+from rtseg.image_io.find import natural_order
 
 __all__ = ["CLASSES", "PALETTE", "Cityscapes"]
 

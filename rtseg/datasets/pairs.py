@@ -9,15 +9,15 @@ that ``Tile 1/images/a.jpg`` meets ``Tile 1/masks/a.png`` under the key ``Tile 1
 ``val`` or ``test``.
 
 For a network of 4 channels, pictures hold BGR and one plane more, for one of 2 grey and one more, as the alpha of a PNG
-or the fourth sample of an RGB TIFF; see ``rtseg.pictures.decode_picture``.
+or the fourth sample of an RGB TIFF; see ``rtseg.image_io.decode.decode_picture``.
 
 Options:
-    classes: needed; how masks are read. See ``rtseg.datasets._table``.
+    classes: needed; how masks are read. See ``rtseg.datasets.class_mapping``.
     void: numbers, colours or class names joined by ``+`` that are void besides.
     undeclared: ``void`` makes void of every value that ``classes`` does not declare; an error unless given.
     mask_suffix: what stands between the picture's name and the mask's file type, e.g. ``_mask``. With one, pictures and
         masks may lie in one folder.
-    val, test, lists: which picture is in which split. See ``rtseg.datasets._splits``.
+    val, test, lists: which picture is in which split. See ``rtseg.datasets.splits``.
     tolerance: by so many pixels a mask may differ from its picture in height or width: both are cut at the bottom and
         the right to what they share. 0 unless given.
     missing: ``skip`` leaves out pictures and masks without partner; an error unless given.
@@ -30,13 +30,13 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path
 
-from rtseg.datasets._arguments import Arguments, parse_arguments
-from rtseg.datasets._files import Pair, PairedFiles, list_pictures, partners
-from rtseg.datasets._splits import SPLIT_OPTIONS, choose
-from rtseg.datasets._table import MaskTable, parse_table
+from rtseg.datasets.class_mapping import MaskTable, parse_table
+from rtseg.datasets.paired_files import Pair, PairedFiles, list_pictures, partners
+from rtseg.datasets.spec_string import Arguments, parse_arguments
+from rtseg.datasets.splits import SPLIT_OPTIONS, choose
 from rtseg.errors import DatasetError
 from rtseg.frame import CHANNELS
-from rtseg.pictures import natural_order
+from rtseg.image_io.find import natural_order
 
 __all__ = ["Pairs"]
 

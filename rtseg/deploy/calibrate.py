@@ -7,21 +7,21 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rtseg.backends import Backend, BackendOptions
+from rtseg.backends.base import Backend, BackendOptions
 from rtseg.datasets import Dataset, Read, open_dataset
-from rtseg.datasets.ahead import Reader
-from rtseg.deploy.calibration import Ranges, default_output, write_ranges
-from rtseg.deploy.graph import is_quantised
-from rtseg.deploy.quantize import METHODS, quantize, record, refuse_sequence
+from rtseg.datasets.loader import Reader
 from rtseg.deploy.sensitivity import find_kept
 from rtseg.deploy.verify import BUDGETS, Verdict, proof_data, verify
 from rtseg.errors import DatasetError, ModelError, OptionError, ProofError
-from rtseg.files import write_bytes
 from rtseg.frame import Labels, Picture
+from rtseg.image_io.options import ReadOptions
+from rtseg.model_file.activation_ranges import Ranges, default_output, write_ranges
+from rtseg.model_file.graph import is_quantised
+from rtseg.model_file.load import ModelFile, load_model
+from rtseg.model_file.quantize import METHODS, quantize, record, refuse_sequence
+from rtseg.model_file.spec import file_sha256, write_spec
 from rtseg.preprocess import Prepare, override_steps, preprocess_notice
-from rtseg.sinks._part import check_folder_writable
-from rtseg.sources.reading import ReadOptions
-from rtseg.spec import ModelFile, file_sha256, load_model, write_spec
+from rtseg.system.atomic_files import check_folder_writable, write_bytes
 from rtseg.weights import find_model
 
 __all__ = ["CalibrateOptions", "Calibrated", "calibrate"]
@@ -51,7 +51,7 @@ class CalibrateOptions:
     split: str = "train"
     """Of the data. What is judged on later (``val``, ``test``) must not be calibrated on."""
     method: str = "percentile"
-    """See ``rtseg.deploy.quantize.record``."""
+    """See ``rtseg.model_file.quantize.record``."""
     frames: int = 300
     """How many pictures to record on, spread evenly over the data."""
     output: Path | None = None
@@ -63,7 +63,7 @@ class CalibrateOptions:
     preprocess: tuple[str, ...] | None = None
     """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
     reading: ReadOptions = field(default_factory=ReadOptions)
-    """How the files of the data are read; see ``rtseg.datasets.ahead.Reader``."""
+    """How the files of the data are read; see ``rtseg.datasets.loader.Reader``."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -236,7 +236,7 @@ def _judge(model: ModelFile, ranges: Ranges, judging: Dataset, reader: Reader, o
 
 
 def _opened(model: ModelFile, precision: str, ranges: Ranges) -> Backend:
-    from rtseg.backends._openvino import OpenVinoBackend
+    from rtseg.backends.openvino import OpenVinoBackend
 
     backend = OpenVinoBackend(model, BackendOptions(precision=precision))
     backend.model_sha256 = ranges.model_sha256

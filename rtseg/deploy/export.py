@@ -20,15 +20,15 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from rtseg.backends import open_backend
-from rtseg.deploy._streets import with_planes
+from rtseg.datasets.synthetic import with_planes
 from rtseg.errors import CheckpointError, MissingExtra, ModelError, SinkError
+from rtseg.image_io.decode import picture_channels
+from rtseg.model_file.spec import ModelSpec, write_spec
 from rtseg.models import channels_of
-from rtseg.models._labels import LabelNetwork, fuse_batch_norm
-from rtseg.models._network import Network
-from rtseg.pictures import picture_channels
+from rtseg.models.base import Network
+from rtseg.models.label_network import LabelNetwork, fuse_batch_norm
 from rtseg.preprocess import Prepare, resize
-from rtseg.sources._street import Street
-from rtseg.spec import ModelSpec, write_spec
+from rtseg.synthetic.street import Street
 from rtseg.training.checkpoint import load_checkpoint, network_of
 
 __all__ = ["export_checkpoint", "export_network"]

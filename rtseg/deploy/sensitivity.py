@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from rtseg.backends import Backend, BackendOptions
-from rtseg.deploy.calibration import Kept, Ranges
-from rtseg.deploy.quantize import groups, quantize
+from rtseg.backends.base import Backend, BackendOptions
 from rtseg.frame import Labels, Picture
-from rtseg.spec import ModelFile
+from rtseg.model_file.activation_ranges import Kept, Ranges
+from rtseg.model_file.load import ModelFile
+from rtseg.model_file.quantize import groups, quantize
 
 __all__ = ["find_kept"]
 
@@ -56,7 +56,7 @@ def _agreement(model: ModelFile, pictures: Sequence[Picture], wanted: list[Label
 
 
 def _labels(model: ModelFile, precision: str, pictures: Sequence[Picture]) -> list[Labels]:
-    from rtseg.backends._openvino import OpenVinoBackend
+    from rtseg.backends.openvino import OpenVinoBackend
 
     backend: Backend = OpenVinoBackend(model, BackendOptions(precision=precision, hint="latency"))
     with backend:

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from rtseg.backends import Backend
-from rtseg.camvid import CLASSES
+from rtseg.backends.base import Backend
+from rtseg.camvid_classes import CLASSES
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.datasets.ahead import Reader, load_ahead
-from rtseg.deploy._streets import UnlabelledStreets
-from rtseg.deploy._worst import WorstPictures
+from rtseg.datasets.evaluate import follows
+from rtseg.datasets.loader import Reader, load_ahead
+from rtseg.datasets.synthetic import UnlabelledStreets
 from rtseg.errors import DatasetError, ModelError, OptionError
 from rtseg.frame import Labels
+from rtseg.metrics.confusion import Confusion, scores
+from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import Prepare, resize_labels
-from rtseg.spec import ModelSpec
-from rtseg.training.evaluate import follows
-from rtseg.training.metrics import Confusion, scores
+from rtseg.visualize.label_differences import WorstPictures
 
 __all__ = ["BUDGETS", "Budget", "Verdict", "proof_data", "verify"]
 

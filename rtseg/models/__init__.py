@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rtseg.errors import MissingExtra, OptionError
 
 if TYPE_CHECKING:
-    from rtseg.models._network import Network
+    from rtseg.models.base import Network
 
 __all__ = ["MODELS", "channels_of", "create_model", "is_known"]
 
@@ -27,9 +27,9 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "icnet-gru": ("rtseg.models.icnet_gru", "ICNetGRU", {}),
     "icnet-resnet18": ("rtseg.models.icnet_resnet", "ICNetResNet", {"depth": 18}),
     "icnet-resnet50": ("rtseg.models.icnet_resnet", "ICNetResNet", {"depth": 50}),
-    "deeplabv3-mobilenet": ("rtseg.models.deeplab", "DeepLabV3", {"backbone": "mobilenet_v3_large"}),
-    "deeplabv3-resnet50": ("rtseg.models.deeplab", "DeepLabV3", {"backbone": "resnet50"}),
-    "deeplabv3-resnet101": ("rtseg.models.deeplab", "DeepLabV3", {"backbone": "resnet101"}),
+    "deeplabv3-mobilenet": ("rtseg.models.deeplabv3", "DeepLabV3", {"backbone": "mobilenet_v3_large"}),
+    "deeplabv3-resnet50": ("rtseg.models.deeplabv3", "DeepLabV3", {"backbone": "resnet50"}),
+    "deeplabv3-resnet101": ("rtseg.models.deeplabv3", "DeepLabV3", {"backbone": "resnet101"}),
     "deeplabv3plus-mobilenet": ("rtseg.models.deeplabv3plus", "DeepLabV3Plus", {"backbone": "mobilenet_v3_large"}),
     "deeplabv3plus-resnet50": ("rtseg.models.deeplabv3plus", "DeepLabV3Plus", {"backbone": "resnet50"}),
     "deeplabv3plus-resnet101": ("rtseg.models.deeplabv3plus", "DeepLabV3Plus", {"backbone": "resnet101"}),

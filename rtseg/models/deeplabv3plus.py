@@ -17,10 +17,10 @@ from torch.nn import functional as F  # noqa: N812 - the name that every torch p
 from torchvision.models import mobilenet_v3_large
 from torchvision.ops import SqueezeExcitation
 
-from rtseg.models._network import Network
-from rtseg.models._published import fetch, load_into, prefixed
-from rtseg.models._trunk import adapt_input, dilate, resnet, resnet_stem
-from rtseg.models.deeplab import ImagePooling
+from rtseg.models.backbones import adapt_input, dilate, resnet, resnet_stem
+from rtseg.models.base import Network
+from rtseg.models.deeplabv3 import ImagePooling
+from rtseg.models.pretrained import fetch, load_into, prefixed
 
 __all__ = ["DeepLabV3Plus", "SeparableASPP"]
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from rtseg.errors import OptionError
-from rtseg.models._network import Network
-from rtseg.models._published import fetch, load_into, prefixed
-from rtseg.models._torchvision import TorchvisionNetwork
-from rtseg.models._trunk import adapt_input, dilate, resnet, resnet_stem
+from rtseg.models.backbones import adapt_input, dilate, resnet, resnet_stem
+from rtseg.models.base import Network
+from rtseg.models.pretrained import fetch, load_into, prefixed
+from rtseg.models.torchvision_models import TorchvisionNetwork
 
 __all__ = ["FCNVGG", "BilinearUpsampling", "FCNDilated", "FCNResNet18"]
 

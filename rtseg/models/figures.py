@@ -1,6 +1,6 @@
 """What the networks cost and how fast they are: counted and measured once, and kept in ``figures.json``.
 
-``benchmarks/networks.py`` writes that file; ``rtseg.deploy.speed`` measures on the machine at hand.
+``benchmarks/networks.py`` writes that file; ``rtseg.bench.network_speed`` measures on the machine at hand.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 
 from rtseg.errors import OptionError
-from rtseg.models._network import Network
-from rtseg.pyramid import pyramid_matrix
+from rtseg.model_file.pooling import pyramid_matrix
+from rtseg.models.base import Network
 
 __all__ = ["Cascade", "CascadeFeatureFusion", "ICNet", "PyramidPooling"]
 

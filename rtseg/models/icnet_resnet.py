@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rtseg.models._published import fetch, load_into
-from rtseg.models._trunk import dilate, resnet, resnet_stem
+from rtseg.models.backbones import dilate, resnet, resnet_stem
 from rtseg.models.icnet import Cascade
+from rtseg.models.pretrained import fetch, load_into
 
 __all__ = ["ICNetResNet"]
 

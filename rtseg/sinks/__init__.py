@@ -2,67 +2,62 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from threading import Event
 
-from rtseg.frame import Frame, Labels, Picture
+from rtseg.model_file.spec import ModelSpec
+from rtseg.sinks.base import Sink
 
-if TYPE_CHECKING:
-    from rtseg.sinks._masks import MasksSink
-    from rtseg.sinks._null import NullSink
-    from rtseg.sinks._stats import StatsSink
-    from rtseg.sinks._video import VideoSink
-    from rtseg.sinks._window import WindowSink
+__all__ = ["NOTHING", "Sink", "open_sinks"]
 
-__all__ = ["MasksSink", "NullSink", "Sink", "StatsSink", "VideoSink", "WindowSink"]
-
-_PLACES = {
-    "MasksSink": "rtseg.sinks._masks",
-    "NullSink": "rtseg.sinks._null",
-    "StatsSink": "rtseg.sinks._stats",
-    "VideoSink": "rtseg.sinks._video",
-    "WindowSink": "rtseg.sinks._window",
-}
+NOTHING = Path("null")
+"""As ``output``: the results are counted and dropped."""
 
 
-def __getattr__(name: str) -> Any:
-    """Import a sink, and what it needs (PyAV, OpenCV), when it is first asked for."""
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES[name]), name)
+def open_sinks(
+    spec: ModelSpec,
+    *,
+    output: Path | None = None,
+    masks: Path | None = None,
+    stats: Path | None = None,
+    window: str | None = None,
+    live: bool = False,
+    stop: Event | None = None,
+) -> list[Sink]:
+    """The sinks that are asked for, in the order of the arguments. Each file is opened with the first frame.
 
+    Args:
+        spec: of the model whose labels they take.
+        output: a video file, or ``NOTHING``.
+        masks: a folder for class-id PNGs.
+        stats: a JSON-lines file of class shares.
+        window: title of a window.
+        live: whether frames come from a camera or stream, which a window cannot pause.
+        stop: ends the waits of the window once it is set.
 
-class Sink(ABC):
-    """Takes the frames of one run, in order, on one thread. Opens its file or window with the first frame."""
+    Raises:
+        SinkError: a file cannot be written, or no display answers.
+    """
+    sinks: list[Sink] = []
+    # Each is imported only when it is asked for: PyAV and OpenCV cost time.
+    if output == NOTHING:
+        from rtseg.sinks.null import NullSink
 
-    name: str
-    """What a message calls it, e.g. ``video out.mp4``."""
-    kind: str
-    """``video``, ``window``, ``masks``, ``stats`` or ``null``: the name of its stage in a report."""
-    needs_picture: bool = True
-    """Whether ``write`` looks at ``picture``; when no sink does, nothing is drawn."""
-    written: int = 0
-    """Frames taken so far."""
+        sinks.append(NullSink())
+    elif output is not None:
+        from rtseg.sinks.video import VideoSink
 
-    @abstractmethod
-    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
-        """Take one result. Nothing that is passed may be kept or changed after the return.
+        sinks.append(VideoSink(output))
+    if masks is not None:
+        from rtseg.sinks.masks import MasksSink
 
-        Args:
-            frame: as it came from the source.
-            labels: class ids, uint8 (H, W), of the frame's size.
-            picture: the drawn result, uint8 BGR; None only where ``needs_picture`` is False.
+        sinks.append(MasksSink(masks, spec))
+    if stats is not None:
+        from rtseg.sinks.stats import StatsSink
 
-        Raises:
-            SinkError: it cannot be written; what was written before is safe.
-            SinkClosed: the viewer closed the window.
-        """
+        sinks.append(StatsSink(stats, spec))
+    if window is not None:
+        from rtseg.sinks.window import WindowSink
 
-    @abstractmethod
-    def close(self) -> None:
-        """Finish what was begun and give it its final name. A second call does nothing.
-
-        Raises:
-            SinkError: the last bytes cannot be written.
-        """
+        sinks.append(WindowSink(window, live=live, stop=stop))
+    return sinks

@@ -15,11 +15,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name that every torch program uses
 
 from rtseg.datasets import Dataset, Read
-from rtseg.datasets.ahead import Example
+from rtseg.datasets.loader import Example
 from rtseg.frame import Labels, Picture
+from rtseg.model_file.spec import VOID
 from rtseg.preprocess import resize_labels
-from rtseg.spec import VOID
-from rtseg.training._augmentation import Augmentation
+from rtseg.training.options import Augmentation
 
 __all__ = ["Augmentation", "Frames", "RandomViews"]
 

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import CheckpointError, DatasetError, OptionError
-from rtseg.models._labels import normalise
-from rtseg.models._network import Network
-from rtseg.pictures import picture_channels
+from rtseg.image_io.decode import picture_channels
+from rtseg.metrics.confusion import Scores
+from rtseg.model_file.spec import ModelSpec
+from rtseg.models.base import Network
+from rtseg.models.label_network import normalise
 from rtseg.preprocess import Prepare
-from rtseg.sinks._part import check_writable
-from rtseg.spec import ModelSpec
-from rtseg.training._augmentation import Augmentation
+from rtseg.system.atomic_files import check_writable
 from rtseg.training.augment import RandomViews
-from rtseg.training.batches import load_batches
 from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint, unwrapped
-from rtseg.training.metrics import Scores
-from rtseg.training.processes import find_device
+from rtseg.training.dataloader import load_batches
+from rtseg.training.distributed import find_device
+from rtseg.training.options import Augmentation
 from rtseg.training.validation import NetworkLabels, validate
 
 __all__ = ["average"]

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from rtseg.errors import CheckpointError, SinkError
 from rtseg.models import create_model
-from rtseg.models._network import Network
-from rtseg.models._published import fit
+from rtseg.models.base import Network
+from rtseg.models.pretrained import fit
 
 __all__ = ["BEST", "LAST", "begin_with", "load_checkpoint", "network_of", "save_checkpoint", "unwrapped"]
 

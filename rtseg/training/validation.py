@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from rtseg.datasets import Dataset
-from rtseg.datasets.ahead import Reader
+from rtseg.datasets.evaluate import evaluate
+from rtseg.datasets.loader import Reader
 from rtseg.frame import Labels, Picture
-from rtseg.models._labels import LabelNetwork
-from rtseg.models._network import Network
+from rtseg.metrics.confusion import Scores
+from rtseg.models.base import Network
+from rtseg.models.label_network import LabelNetwork
 from rtseg.preprocess import Prepare
-from rtseg.training.evaluate import evaluate
-from rtseg.training.metrics import Scores
 
 __all__ = ["NetworkLabels", "autocast", "validate"]
 

@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from doubles import blue_graph, wide_spec
-from fake_cuda import Machine, installed, open_with_engine
+from helpers.doubles import blue_graph, wide_spec
+from helpers.fake_cuda import Machine, installed, open_with_engine
 from numpy.typing import NDArray
 
-from rtseg.backends import BACKENDS, Backend, BackendOptions, open_backend
-from rtseg.backends._cuda import _device
+from rtseg.backends import BACKENDS, open_backend
+from rtseg.backends.base import Backend, BackendOptions
+from rtseg.backends.tensorrt.cuda import _device
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
-from rtseg.spec import load_model, write_spec
-from rtseg.trt import find_gpu
+from rtseg.model_file.load import load_model
+from rtseg.model_file.spec import write_spec
+from rtseg.system.nvidia import find_gpu
 
 Pictures = NDArray[np.uint8]
 

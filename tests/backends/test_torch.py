@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rtseg.backends import open_backend
-from rtseg.backends._slots import SlotBackend, alone
-from rtseg.backends._torch import Gpu, RecordedSlot, _build, _Network
+from rtseg.backends.gpu_slots import SlotBackend, alone
+from rtseg.backends.torch import Gpu, RecordedSlot, _build, _Network
 from rtseg.errors import BackendError
-from rtseg.spec import load_model
+from rtseg.model_file.load import load_model
 
 Pictures = NDArray[np.uint8]
 CPU = torch.device("cpu")

@@ -13,12 +13,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from doubles import FakeBackend
+from helpers.doubles import FakeBackend
 
-from rtseg.bench._memory import Memory
 from rtseg.bench.schema import check_result
+from rtseg.bench.storage.memory import Memory
 from rtseg.cli import main
-from rtseg.sources._storage import Storage
+from rtseg.image_io.storage_kind import Storage
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
@@ -33,10 +33,10 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         cv2.imwrite(str(place / "clip" / f"{number}.png"), np.full((64, 64), number, np.uint8))
     monkeypatch.chdir(place)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    for module in ("_places", "storage"):
+    for module in ("storage.targets", "storage.run"):
         monkeypatch.setattr(f"rtseg.bench.{module}.find_storage", lambda path: Storage("ssd", "the test says so"))
-    monkeypatch.setattr("rtseg.bench.storage.memory_of_reading", lambda folder, reading: Memory(50.0, 60.0, 256))
-    for module in ("clip", "storage"):
+    monkeypatch.setattr("rtseg.bench.storage.run.memory_of_reading", lambda folder, reading: Memory(50.0, 60.0, 256))
+    for module in ("pipeline", "storage.run"):
         monkeypatch.setattr(f"rtseg.bench.{module}.open_backend", lambda *arguments, **options: FakeBackend())
     return place
 
@@ -155,7 +155,7 @@ class TestComparing:
 def test_ctrl_c_writes_what_was_measured_and_exits_with_130(
     of_clip: Callable[..., int], work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rtseg.bench import clip
+    from rtseg.bench import pipeline as clip
 
     real, runs = clip.run_pipeline, []
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_graphs import brightest, uncast
+from helpers.small_graphs import brightest, uncast
 
+from rtseg.backends.tensorrt.engine_file import read_engine_facts
 from rtseg.cli import main
 from rtseg.cli._recipe import read_recipe
-from rtseg.deploy.engine import EngineOptions
-from rtseg.engine_file import read_engine_facts
+from rtseg.deploy.build_engine import EngineOptions
 from rtseg.weights import bundled_models
 
 RECIPES = sorted((Path(__file__).parents[2] / "engines").glob("*.toml"))
@@ -24,9 +24,9 @@ COMMAND = ["build-engine", "brightest.onnx", "--data", "synthetic:street,frames=
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a model, on a machine without a driver."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rtseg.trt.find_driver", lambda: None)
-    monkeypatch.setattr("rtseg.deploy.engine.find_gpu", lambda: None)
-    monkeypatch.setattr("rtseg.deploy._plan.find_gpu", lambda: None)
+    monkeypatch.setattr("rtseg.backends.tensorrt.library.find_driver", lambda: None)
+    monkeypatch.setattr("rtseg.deploy.build_engine.find_gpu", lambda: None)
+    monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda: None)
     brightest(Path("brightest.onnx"))
     return tmp_path
 
@@ -37,7 +37,7 @@ def rtx() -> None:
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, *command: str) -> EngineOptions:
-    """What a command line asks of ``rtseg.deploy.engine``, which does nothing about it."""
+    """What a command line asks of ``rtseg.deploy.build_engine``, which does nothing about it."""
 
     class Asked(Exception):
         pass
@@ -48,7 +48,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *command: str) -> EngineOptions:
         caught.append(options)
         raise Asked
 
-    monkeypatch.setattr("rtseg.deploy.engine.build_engine", note)
+    monkeypatch.setattr("rtseg.deploy.build_engine.build_engine", note)
     with pytest.raises(Asked):
         main(["build-engine", *command])
     return caught[0]
@@ -104,7 +104,7 @@ class TestCommand:
         def press(*ignored: object, **options: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("rtseg.deploy.engine.verify", press)
+        monkeypatch.setattr("rtseg.deploy.build_engine.verify", press)
         assert main(COMMAND) == 130
         assert capsys.readouterr() == ("stopped; nothing was written\n", "")
         assert list(Path("engines").iterdir()) == []

@@ -11,13 +11,13 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from small_network import small_data, small_model
+from helpers.small_network import small_data, small_model
 
 from rtseg.cli import main
 from rtseg.deploy import calibrate as module
-from rtseg.deploy.calibration import read_ranges
-from rtseg.deploy.quantize import record
-from rtseg.spec import ModelFile
+from rtseg.model_file.activation_ranges import read_ranges
+from rtseg.model_file.load import ModelFile
+from rtseg.model_file.quantize import record
 
 TIMEOUT_S = 120
 

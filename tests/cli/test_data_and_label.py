@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtseg._cv2 import cv2
 from rtseg.cli import main
+from rtseg.system.opencv import cv2
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from rtseg.app.doctor import Finding
 from rtseg.cli import main
-from rtseg.doctor import Finding
 
 FOUND = [
     Finding("runtime", "openvino", "2026.1"),
@@ -18,7 +18,7 @@ FOUND = [
 
 @pytest.fixture(autouse=True)
 def _found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rtseg.doctor.examine", lambda: FOUND)
+    monkeypatch.setattr("rtseg.app.doctor.examine", lambda: FOUND)
 
 
 def test_every_finding_has_a_line_and_every_remedy_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,8 +48,8 @@ def test_as_json_they_have_their_fields(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_machine_without_a_gpu_is_examined_without_torch_and_without_a_runtime() -> None:
     code = (
-        "import sys; import rtseg.trt; import rtseg.backends._auto as auto\n"
-        "rtseg.trt.find_driver = auto.find_driver = lambda: None\n"
+        "import sys; import rtseg.backends.tensorrt.library; import rtseg.backends.select as auto\n"
+        "rtseg.backends.tensorrt.library.find_driver = auto.find_driver = lambda: None\n"
         "from rtseg.cli import main; assert main(['doctor']) == 0\n"
         "heavy = {'torch', 'openvino', 'onnxruntime', 'tensorrt_rtx'}\n"
         "print('loaded:', *heavy & set(sys.modules))"

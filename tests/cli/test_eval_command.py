@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rtseg._cv2 import cv2
-from rtseg.camvid import CLASSES
+from rtseg.camvid_classes import CLASSES
 from rtseg.cli import main
+from rtseg.system.opencv import cv2
 
 DATA = "synthetic:street,frames=2"
 

@@ -69,7 +69,7 @@ class TestMeasure:
     ) -> None:
         rates = {"icnet:width=16": 41.26, "fcn-resnet18": 7.0}
         monkeypatch.setattr(
-            "rtseg.deploy.speed.measure", lambda name: NetworkFigures(1_640_000, 2_000_000_000, rates[name])
+            "rtseg.bench.network_speed.measure", lambda name: NetworkFigures(1_640_000, 2_000_000_000, rates[name])
         )
         assert main(["models", "--measure", *rates]) == 0
         said = capsys.readouterr().out

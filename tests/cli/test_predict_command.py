@@ -97,7 +97,7 @@ def test_of_many_pictures_the_first_are_listed(icnet_file: Path, capsys: pytest.
 def test_ctrl_c_leaves_whole_results_and_130(
     icnet_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rtseg.predict import PredictRun
+    from rtseg.app.predict import PredictRun
 
     label = PredictRun._label
 

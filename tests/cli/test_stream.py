@@ -16,12 +16,12 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from doubles import blue_graph, wide_spec
+from helpers.doubles import blue_graph, wide_spec
 from PIL import Image
 
-from rtseg.camvid import CLASSES, PALETTE
+from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.cli import main
-from rtseg.spec import file_sha256, write_spec
+from rtseg.model_file.spec import file_sha256, write_spec
 
 WIDTH, HEIGHT = 160, 120
 DEMO = f"demo:0.6@{WIDTH}x{HEIGHT}"

@@ -13,11 +13,12 @@ from threading import Event
 from typing import Any
 
 import pytest
-from doubles import blue_graph, wide_spec
+from helpers.doubles import blue_graph, wide_spec
 
-from rtseg.camvid import CLASSES
+from rtseg.camvid_classes import CLASSES
 from rtseg.cli import main
-from rtseg.spec import load_model, write_spec
+from rtseg.model_file.load import load_model
+from rtseg.model_file.spec import write_spec
 from rtseg.training.checkpoint import load_checkpoint
 
 DATA = "synthetic:street,frames=4"
@@ -123,7 +124,7 @@ class TestInterrupting:
         def stop(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("rtseg.training.loop._step", stop)
+        monkeypatch.setattr("rtseg.training.train._step", stop)
         assert main([*TRAIN, *CPU, "--output", str(tmp_path / "run")]) == 130
         assert "stopped; no epoch was finished, so begin again" in capsys.readouterr().out
 

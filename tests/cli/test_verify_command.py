@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from doubles import blue_graph, wide_spec
+from helpers.doubles import blue_graph, wide_spec
 from onnx import numpy_helper
 
-from rtseg.camvid import CLASSES
+from rtseg.app.verify import Comparison, ComparisonOptions
+from rtseg.backends.tensorrt.engine_file import EngineFacts, facts_path
+from rtseg.camvid_classes import CLASSES
 from rtseg.cli import main
-from rtseg.deploy.comparison import Comparison, ComparisonOptions
-from rtseg.deploy.half import half_graph
 from rtseg.deploy.verify import BUDGETS
-from rtseg.engine_file import EngineFacts, facts_path
-from rtseg.spec import ModelSpec, file_sha256, load_model, write_spec
+from rtseg.model_file.float16 import half_graph
+from rtseg.model_file.load import load_model
+from rtseg.model_file.spec import ModelSpec, file_sha256, write_spec
 
 DATA = ("--data", "synthetic:street,frames=2")
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import Save
+from helpers.made import Save
 from numpy.typing import NDArray
 
-from rtseg._cv2 import cv2
 from rtseg.datasets.voc import PALETTE
-from rtseg.sinks._png import palette_png
+from rtseg.image_io.indexed_png import palette_png
+from rtseg.system.opencv import cv2
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import Save
+from helpers.made import Save
 
-from rtseg._cv2 import cv2
+from rtseg.app.label import BoxWindow, Select, label_folder, write_masks
 from rtseg.datasets import open_dataset
 from rtseg.datasets.boxes import FILE, Box, Drawn, read_boxes, write_boxes
-from rtseg.datasets.labelling import BoxWindow, Select, label_folder, write_masks
 from rtseg.errors import DatasetError, OptionError, SinkError
 from rtseg.frame import Picture
+from rtseg.system.opencv import cv2
 
 HEAD = "picture,x,y,width,height,picture_width,picture_height\n"
 
@@ -103,7 +103,7 @@ class TestLabelling:
         assert hand.opened == 0
 
     def test_without_a_display_the_way_out_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("rtseg.datasets.labelling.asks_a_server", lambda: True)
+        monkeypatch.setattr("rtseg.app.label.asks_a_server", lambda: True)
         for name in ("DISPLAY", "WAYLAND_DISPLAY"):
             monkeypatch.delenv(name, raising=False)
         with pytest.raises(SinkError, match=r"no display answers: .*--from boxes.csv --output MASKS` needs none"):
@@ -116,7 +116,7 @@ class TestWindow:
     @pytest.fixture
     def keys(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         keys: list[int] = []
-        monkeypatch.setattr("rtseg.datasets.labelling.asks_a_server", lambda: False)
+        monkeypatch.setattr("rtseg.app.label.asks_a_server", lambda: False)
         for name in ("namedWindow", "destroyWindow", "setWindowTitle", "imshow"):
             monkeypatch.setattr(cv2, name, lambda *_: None)
         monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)

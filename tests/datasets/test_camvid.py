@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg.camvid import CLASSES, PALETTE
+from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import DatasetError, OptionError
-from rtseg.spec import VOID
+from rtseg.model_file.spec import VOID
 
 LABELS = np.arange(12, dtype=np.uint8).reshape(3, 4)
 """Every class, and void, which CamVid stores as 11."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import Save
+from helpers.made import Save
 
 from rtseg.datasets.check import DataReport, check_data
 from rtseg.errors import DatasetError, OptionError

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import Save
+from helpers.made import Save
 
-from rtseg._cv2 import cv2
 from rtseg.datasets import open_dataset
 from rtseg.datasets.cityscapes import CLASSES, PALETTE
 from rtseg.errors import DatasetError
-from rtseg.spec import VOID
+from rtseg.model_file.spec import VOID
+from rtseg.system.opencv import cv2
 
 PICTURE = "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png"
 TRAIN_IDS = "gtFine/val/ulm/ulm_000000_000019_gtFine_labelTrainIds.png"

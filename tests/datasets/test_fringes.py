@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from rtseg.datasets import open_dataset
-from rtseg.datasets.fringes import CLASSES, PALETTE, draw_interferogram
 from rtseg.errors import OptionError
 from rtseg.frame import Labels, Picture
+from rtseg.synthetic.fringes import CLASSES, PALETTE, draw_interferogram
 
 SMALL = "synthetic:fringes,size=384x384,frames=4"
 

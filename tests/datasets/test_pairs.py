@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import Save
+from helpers.made import Save
 from numpy.typing import NDArray
 
-from rtseg._cv2 import cv2
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import DatasetError, OptionError, RtsegError
-from rtseg.spec import VOID, ModelSpec
+from rtseg.model_file.spec import VOID, ModelSpec
+from rtseg.system.opencv import cv2
 
 IDS = np.array([[0, 1, 2, 255], [2, 2, 1, 0], [0, 0, 1, 255]], np.uint8)
 RED, BLUE, BLACK = (255, 0, 0), (0, 0, 255), (0, 0, 0)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg.camvid import CLASSES, PALETTE
+from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import OptionError
-from rtseg.sources._street import Street
+from rtseg.synthetic.street import Street
 
 
 def same(one: Dataset, other: Dataset, place: int, epochs: tuple[int, int] = (0, 0)) -> bool:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import Save
+from helpers.made import Save
 
 from rtseg.datasets import open_dataset
 from rtseg.datasets.voc import CLASSES, PALETTE
 from rtseg.errors import DatasetError, OptionError
-from rtseg.spec import VOID
+from rtseg.model_file.spec import VOID
 
 LABELS = np.array([[0, 1, 20, 255], [5, 5, 15, 0], [255, 255, 0, 12]], np.uint8)
 

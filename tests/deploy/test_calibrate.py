@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_network import small_data, small_model, small_pictures
+from helpers.small_network import small_data, small_model, small_pictures
 
 from rtseg.deploy import calibrate as module
 from rtseg.deploy.calibrate import CalibrateOptions, calibrate
-from rtseg.deploy.calibration import Ranges, find_ranges, read_ranges
-from rtseg.deploy.quantize import int8_model, record
 from rtseg.deploy.sensitivity import find_kept
 from rtseg.errors import DatasetError, ModelError, OptionError, ProofError, SinkError
-from rtseg.spec import ModelFile, load_model
+from rtseg.model_file.activation_ranges import Ranges, find_ranges, read_ranges
+from rtseg.model_file.load import ModelFile, load_model
+from rtseg.model_file.quantize import int8_model, record
 
 Tensors = dict[str, tuple[float, float]]
 

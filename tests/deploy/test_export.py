@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rtseg.backends import open_backend
-from rtseg.camvid import CLASSES, PALETTE
+from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.deploy.export import export_checkpoint, export_network
 from rtseg.errors import CheckpointError, ModelError, OptionError, SinkError
-from rtseg.models._labels import LabelNetwork
-from rtseg.models._network import Network
+from rtseg.model_file.load import load_model
+from rtseg.model_file.spec import ModelSpec
+from rtseg.models.base import Network
 from rtseg.models.icnet import ICNet
-from rtseg.spec import ModelSpec, load_model
+from rtseg.models.label_network import LabelNetwork
 from rtseg.training.checkpoint import save_checkpoint
 
 SIZE = (64, 96)

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from doubles import FakeBackend
+from helpers.doubles import FakeBackend
 from numpy.typing import NDArray
 
-from rtseg._cv2 import cv2
-from rtseg.backends import Ticket
-from rtseg.camvid import CLASSES, PALETTE
+from rtseg.backends.base import Ticket
+from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.datasets import Dataset, Read
 from rtseg.deploy.verify import BUDGETS, Budget, Verdict, proof_data, verify
 from rtseg.errors import DatasetError, ModelError, OptionError, SinkError
 from rtseg.frame import Labels, Picture
-from rtseg.spec import VOID, ModelSpec
+from rtseg.model_file.spec import VOID, ModelSpec
+from rtseg.system.opencv import cv2
 
 SIZE = (8, 12)
 SPEC = ModelSpec("three", ("a", "b", "c"), ((250, 0, 0), (0, 250, 0), (0, 0, 250)), SIZE)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import pytest
 
-from rtseg.trt import Gpu, find_gpu
-
-# The tests that every backend takes are taken from there, not copied.
-sys.path.insert(0, str(Path(__file__).parents[1] / "backends"))
+from rtseg.system.nvidia import Gpu, find_gpu
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engines_on_demand import built_engine, open_with_engine
-from numpy.typing import NDArray
-from test_every_backend import (  # noqa: F401 - fixtures and tests that pytest finds by their names here
+from backends.test_every_backend import (  # noqa: F401 - fixtures and tests that pytest finds by their names here
     TestEveryBackend,
     TestSequenceModel,
     agreement,
@@ -23,10 +21,13 @@ from test_every_backend import (  # noqa: F401 - fixtures and tests that pytest 
     torch_threads,
     truth,
 )
+from helpers.engines_on_demand import built_engine, open_with_engine
+from numpy.typing import NDArray
 
-from rtseg.backends import BACKENDS, Backend, open_backend
+from rtseg.backends import BACKENDS, open_backend
+from rtseg.backends.base import Backend
 from rtseg.errors import BackendError
-from rtseg.spec import load_model
+from rtseg.model_file.load import load_model
 
 pytestmark = pytest.mark.gpu
 

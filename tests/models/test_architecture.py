@@ -6,17 +6,17 @@ import sys
 import numpy as np
 import pytest
 import torch
-from networks import outputs_of
-from planes import noise, to_planes
+from helpers.networks import outputs_of
+from helpers.planes import noise, to_planes
 from torch import nn
 
 from rtseg.errors import OptionError
+from rtseg.image_io.decode import picture_channels
 from rtseg.models import MODELS, channels_of, create_model, is_known
-from rtseg.models._cost import cost_of
-from rtseg.models._labels import LabelNetwork, normalise
-from rtseg.models.deeplab import ImagePooling
+from rtseg.models.cost import cost_of
+from rtseg.models.deeplabv3 import ImagePooling
 from rtseg.models.fcn import BilinearUpsampling
-from rtseg.pictures import picture_channels
+from rtseg.models.label_network import LabelNetwork, normalise
 
 CHANNELS = [
     *("icnet", "icnet-gru", "icnet-resnet18", "deeplabv3-mobilenet", "deeplabv3plus-mobilenet", "fcn-resnet18"),

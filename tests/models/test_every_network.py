@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import CLASSES, lively, outputs_of
+from helpers.networks import CLASSES, lively, outputs_of
 from numpy.typing import NDArray
 from torch import nn
 
 from rtseg.backends import open_backend
 from rtseg.deploy.export import export_network
 from rtseg.errors import OptionError
+from rtseg.model_file.load import load_model
+from rtseg.model_file.spec import ModelSpec
 from rtseg.models import MODELS, create_model
-from rtseg.models._labels import LabelNetwork, fuse_batch_norm
-from rtseg.models._network import Network
-from rtseg.spec import ModelSpec, load_model
+from rtseg.models.base import Network
+from rtseg.models.label_network import LabelNetwork, fuse_batch_norm
 
 SIZES = [(64, 96), (96, 32)]
 OTHER = (128, 96)

@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from rtseg.models import MODELS
-from rtseg.models._cost import cost_of
+from rtseg.models.cost import cost_of
 from rtseg.models.figures import CLASSES, FILE, SIZE, load_figures
 
 

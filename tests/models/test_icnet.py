@@ -8,8 +8,8 @@ from torch import nn
 
 from rtseg.errors import OptionError
 from rtseg.models import create_model
-from rtseg.models._labels import LabelNetwork, fuse_batch_norm
 from rtseg.models.icnet import ICNet
+from rtseg.models.label_network import LabelNetwork, fuse_batch_norm
 
 CLASSES = 11
 

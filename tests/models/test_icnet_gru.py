@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from networks import CLASSES, lively
+from helpers.networks import CLASSES, lively
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rtseg.errors import OptionError
 from rtseg.models import create_model
-from rtseg.models._labels import LabelNetwork
-from rtseg.models._network import Network
+from rtseg.models.base import Network
 from rtseg.models.icnet_gru import ConvGRU
+from rtseg.models.label_network import LabelNetwork
 
 Maps = NDArray[np.float64]
 SHUT = -50.0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rtseg.frame import Frame
-from rtseg.spec import ModelSpec
+from rtseg.model_file.spec import ModelSpec
 
 
 @pytest.fixture

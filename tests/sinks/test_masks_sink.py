@@ -9,8 +9,8 @@ import pytest
 
 from rtseg.errors import SinkError
 from rtseg.frame import Frame
-from rtseg.sinks import MasksSink
-from rtseg.spec import VOID, ModelSpec
+from rtseg.model_file.spec import VOID, ModelSpec
+from rtseg.sinks.masks import MasksSink
 
 
 def test_the_pixel_is_the_class_and_the_palette_gives_its_colour(

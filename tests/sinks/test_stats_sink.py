@@ -11,8 +11,9 @@ import pytest
 
 from rtseg.errors import SinkError
 from rtseg.frame import Frame
-from rtseg.sinks import NullSink, StatsSink
-from rtseg.spec import ModelSpec
+from rtseg.model_file.spec import ModelSpec
+from rtseg.sinks.null import NullSink
+from rtseg.sinks.stats import StatsSink
 
 
 def test_each_frame_is_a_line_with_the_share_of_every_class(
@@ -58,8 +59,8 @@ from pathlib import Path
 import numpy as np
 from rtseg.errors import SinkError
 from rtseg.frame import Frame
-from rtseg.sinks import StatsSink
-from rtseg.spec import ModelSpec
+from rtseg.sinks.stats import StatsSink
+from rtseg.model_file.spec import ModelSpec
 sink = StatsSink(Path(sys.argv[1]), ModelSpec("tiny", ("Road",), ((1, 2, 3),), (8, 8)))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

@@ -10,7 +10,7 @@ import pytest
 
 from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Frame
-from rtseg.sinks import VideoSink
+from rtseg.sinks.video import VideoSink
 
 LABELS = np.zeros((48, 64), np.uint8)
 
@@ -191,7 +191,7 @@ from pathlib import Path
 import numpy as np
 from rtseg.errors import SinkError
 from rtseg.frame import Frame
-from rtseg.sinks import VideoSink
+from rtseg.sinks.video import VideoSink
 image = np.zeros((120, 160, 3), np.uint8)
 random = np.random.default_rng(0)
 def noisy():

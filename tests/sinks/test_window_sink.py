@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from xvfb import Screen, needs_xdotool, needs_xvfb, xvfb
+from helpers.xvfb import Screen, needs_xdotool, needs_xvfb, xvfb
 
 from rtseg.errors import SinkError
-from rtseg.sinks import WindowSink
+from rtseg.sinks.window import WindowSink
 
 TITLE = "rtseg test"
 SHOW = """
@@ -17,7 +17,7 @@ import sys, time
 import numpy as np
 from rtseg.errors import SinkClosed
 from rtseg.frame import Frame
-from rtseg.sinks import WindowSink
+from rtseg.sinks.window import WindowSink
 live, count, fps = sys.argv[1] == "live", int(sys.argv[2]), float(sys.argv[3])
 image = np.full((360, 480, 3), (30, 160, 220), np.uint8)
 sink = WindowSink("rtseg test", live=live)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg._cv2 import cv2
 from rtseg.errors import OptionError, SourceError, SourceNotFound
-from rtseg.sources import SourceOptions, open_source
-from rtseg.sources._camera import CameraSource
+from rtseg.sources import open_source
+from rtseg.sources.base import SourceOptions
+from rtseg.sources.camera import CameraSource
+from rtseg.system.opencv import cv2
 
 QUICK = SourceOptions(read_timeout_s=0.2)
 GOOD = np.full((48, 64, 3), 90, np.uint8)

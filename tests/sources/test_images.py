@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg._cv2 import cv2
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
-from rtseg.sources import PICTURE_SUFFIXES, SourceOptions, open_source
-from rtseg.sources._images import ImagesSource
-from rtseg.sources.reading import ReadOptions
+from rtseg.image_io.find import PICTURE_SUFFIXES
+from rtseg.image_io.options import ReadOptions
+from rtseg.sources import open_source
+from rtseg.sources.base import SourceOptions
+from rtseg.sources.images import ImagesSource
+from rtseg.system.opencv import cv2
 
 
 def save(path: Path, level: int = 100, size: tuple[int, int] = (12, 16)) -> Path:
@@ -357,7 +359,7 @@ class TestBadPictures:
 
     def test_a_place_that_does_not_answer_is_an_error_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gate = threading.Event()
-        monkeypatch.setattr("rtseg.sources._images.find_files", lambda where: gate.wait(20))
+        monkeypatch.setattr("rtseg.sources.images.find_files", lambda where: gate.wait(20))
         with pytest.raises(SourceError, match=r"does not answer within 0\.1 s: check the mount"):
             ImagesSource("/mnt/gone", SourceOptions(reading=ReadOptions(timeout_s=0.1)))
         gate.set()

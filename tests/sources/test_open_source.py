@@ -10,7 +10,8 @@ import pytest
 
 from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
-from rtseg.sources import Source, SourceOptions, open_source
+from rtseg.sources import open_source
+from rtseg.sources.base import Source, SourceOptions
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,6 @@ def test_opencv_without_libgl_becomes_a_sentence_with_both_ways_out(tmp_path: Pa
 
 
 def test_the_bounds_of_opencv_are_set_before_it_is_loaded() -> None:
-    code = "import os; from rtseg._cv2 import cv2; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
+    code = "import os; from rtseg.system.opencv import cv2; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert int(result.stdout) == 2**27

@@ -14,8 +14,8 @@ from torch.nn import functional as F  # noqa: N812 - the name that every torch p
 
 from rtseg.datasets import Dataset, Read
 from rtseg.errors import OptionError
+from rtseg.model_file.spec import VOID
 from rtseg.preprocess import resize_labels
-from rtseg.spec import VOID
 from rtseg.training.augment import Augmentation, RandomViews
 
 CROP = (64, 96)
@@ -470,5 +470,5 @@ class TestChoices:
         Augmentation(scale=(1.0, 1.0), stretch=1.0, rotation=0.0)
 
     def test_choices_can_be_read_where_torch_is_not(self) -> None:
-        code = "import sys, rtseg.training._augmentation, rtseg.training._loss_terms; print('torch' in sys.modules)"
+        code = "import sys, rtseg.training.options, rtseg.training.loss_options; print('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

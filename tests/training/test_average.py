@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from rtseg.camvid import CLASSES, PALETTE
+from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.cli import main
 from rtseg.datasets import open_dataset
 from rtseg.deploy.export import export_checkpoint
 from rtseg.errors import CheckpointError, DatasetError, OptionError
 from rtseg.models import create_model
-from rtseg.models._labels import normalise
+from rtseg.models.label_network import normalise
 from rtseg.preprocess import resize
 from rtseg.training.average import average
 from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint

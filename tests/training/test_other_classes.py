@@ -16,8 +16,8 @@ from rtseg.deploy.export import export_checkpoint
 from rtseg.errors import CheckpointError
 from rtseg.models import create_model
 from rtseg.training.checkpoint import begin_with, network_of, save_checkpoint, unwrapped
-from rtseg.training.loop import train
 from rtseg.training.options import TrainOptions
+from rtseg.training.train import train
 
 OLD = ("a", "b", "c")
 HEADS = {

@@ -1,0 +1,1 @@
+"""What each command does, for programs too: options in, results out."""

@@ -1,0 +1,221 @@
+"""One run from options to report: what ``rtseg stream`` does, for programs too."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from rtseg.backends import open_backend
+from rtseg.backends.base import Backend
+from rtseg.errors import OptionError, RtsegError, SinkError
+from rtseg.model_file.spec import ModelSpec
+from rtseg.pipeline.runner import Pipeline, RunReport, Status
+from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
+from rtseg.sinks import NOTHING, open_sinks
+from rtseg.sinks.base import Sink
+from rtseg.sources import open_source
+from rtseg.sources.base import Source, SourceOptions
+from rtseg.system.atomic_files import check_writable, write_text
+from rtseg.system.display import display_answers
+from rtseg.system.redact import redact
+from rtseg.version import __version__
+from rtseg.visualize.overlay import Overlay, OverlayOptions
+from rtseg.weights import DEFAULT_MODEL, find_model
+
+__all__ = ["StreamOptions", "StreamRun"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What to segment, with what, and where to send the result."""
+
+    source: str = "demo"
+    model: str = DEFAULT_MODEL
+    backend: str = "auto"
+    precision: str = "auto"
+    device: str = "auto"
+    size: tuple[int, int] | None = None
+    """(H, W) of the model's input, in pixels; the model's own unless given."""
+    preprocess: tuple[str, ...] | None = None
+    """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
+    part: SourceOptions = field(default_factory=SourceOptions)
+    output: Path | None = None
+    """A video file, or ``null``. Without any result wanted, ``<source name>-rtseg.mp4`` in the working folder."""
+    show: bool | None = None
+    """A window; None opens one where a display answers and no other result is wanted."""
+    masks: Path | None = None
+    """A folder for class-id PNGs."""
+    stats: Path | None = None
+    """A JSON-lines file of class shares."""
+    report: Path | None = None
+    """A JSON file about the run."""
+    view: str = "overlay"
+    alpha: float = 0.5
+    contours: bool = False
+    legend: bool = False
+    hide: tuple[str, ...] = ()
+    """Names of classes that are not drawn."""
+    drop: str = "auto"
+
+
+class StreamRun:
+    """A run, opened and ready: ``source``, ``spec`` and ``outputs`` can be shown before ``run`` is called.
+
+    Everything that can be checked before the first frame is checked here, the cheapest first.
+
+    Raises:
+        RtsegError: an option, the model, the backend or an output cannot be used.
+    """
+
+    def __init__(self, options: StreamOptions) -> None:
+        self.options = options
+        self.source: Source = open_source(options.source, options.part)
+        model = find_model(options.model)
+        _refuse_clashes(options, model)
+        if options.report is not None:
+            check_writable(options.report, f"report {options.report}")
+        self._stop = Event()
+        hint = "latency" if self.source.live else "throughput"
+        with ExitStack() as opened:
+            self.backend: Backend = opened.enter_context(
+                open_backend(
+                    options.backend,
+                    model,
+                    size=options.size,
+                    precision=options.precision,
+                    device=options.device,
+                    hint=hint,
+                )
+            )
+            self._own = self.backend.spec
+            self.spec: ModelSpec = override_steps(self._own, options.preprocess)
+            overlay = Overlay(self.spec, _overlay_options(options, self.spec))
+            self.sinks = _open_sinks(options, self.source, self.spec, self._stop)
+            self._pipeline = Pipeline(
+                self.source, self.backend, self.sinks, overlay, drop=options.drop, prepare=Prepare(self.spec)
+            )
+            self._opened = opened.pop_all()
+        self.result: RunReport | None = None
+
+    @property
+    def outputs(self) -> list[str]:
+        """What the results go to, in words."""
+        return [sink.name for sink in self.sinks]
+
+    @property
+    def notice(self) -> str:
+        """What to tell the user of steps that are not the model's own; empty where they are."""
+        return preprocess_notice(self._own, self.spec)
+
+    def stop(self) -> None:
+        """Let the frames in hand come out, then end. Safe in a signal handler."""
+        self._stop.set()
+        self._pipeline.stop()
+
+    def run(self, observe: Callable[[Status], None] | None = None) -> RunReport:
+        """Send every frame through, close everything, and write the report, also where an error ends the run.
+
+        Raises:
+            RtsegError: of the source, the backend, or a sink. What came before it is written.
+        """
+        error: RtsegError | None = None
+        with self._opened:
+            try:
+                with self._pipeline:
+                    ended = self._pipeline.run(observe)
+            except RtsegError as raised:
+                error = raised
+            finally:  # whatever ended the run: what was written becomes a whole file
+                closing_error = self._close_sinks()
+        error = error or closing_error
+        self.result = self._pipeline.report(f"error: {error}" if error is not None else ended)
+        if self.options.report is not None:
+            write_text(self.options.report, json.dumps(self.report(), indent=2) + "\n")
+        if error is not None:
+            raise error
+        return self.result
+
+    def _close_sinks(self) -> RtsegError | None:
+        """Close all, whatever happens to one of them; the first error."""
+        first: RtsegError | None = None
+        for sink in self.sinks:
+            try:
+                sink.close()
+            except SinkError as error:
+                first = first or error
+        return first
+
+    def report(self) -> dict[str, Any]:
+        """The run in figures, as ``--report`` writes them; call it after ``run``."""
+        assert self.result is not None, "report() is for after run()"
+        facts = asdict(self.result)
+        return {
+            "source": redact(self.options.source),
+            **self.backend.facts(),
+            **preprocess_facts(self._own, self.spec),
+            "outputs": self.outputs,
+            **facts,
+            "damaged_names": self.source.damaged_names,
+            **self.source.facts(),
+            "versions": _versions() | {self.backend.name: self.backend.version},
+        }
+
+
+def _overlay_options(options: StreamOptions, spec: ModelSpec) -> OverlayOptions:
+    hidden = frozenset(spec.class_id(name) for name in options.hide)
+    return OverlayOptions(options.view, options.alpha, options.contours, options.legend, hidden)
+
+
+def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: Event) -> list[Sink]:
+    """The sinks that the options ask for, or the one that a user would want without asking."""
+    kept = options.output is not None or options.masks is not None or options.stats is not None
+    show = options.show if options.show is not None else not kept and display_answers()
+    return open_sinks(
+        spec,
+        output=options.output if kept or show else Path(f"{source.name}-rtseg.mp4"),
+        masks=options.masks,
+        stats=options.stats,
+        window=f"rtseg - {source.name}" if show else None,
+        live=source.live,
+        stop=stop,
+    )
+
+
+def _refuse_clashes(options: StreamOptions, model: Path) -> None:
+    """No result may take the place of the source, of the model or of another result.
+
+    Raises:
+        OptionError: one would.
+    """
+    taken: dict[str, str | Path] = {"the source": options.source, "the model": model}
+    for option, path in (("--output", options.output), ("--stats", options.stats), ("--report", options.report)):
+        if path is None or path == NOTHING:
+            continue
+        for what, other in taken.items():
+            if _same_file(path, other):
+                raise OptionError(f"{option} {path} is {what} itself: give another name")
+        taken[option] = path
+
+
+def _same_file(one: str | Path, other: str | Path) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)  # noqa: PTH110, PTH121
+
+
+def _versions() -> dict[str, str]:
+    found = {"rtseg": __version__, "python": platform.python_version()}
+    for package in ("numpy", "opencv-python", "opencv-python-headless", "av", "onnx"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

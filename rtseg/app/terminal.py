@@ -1,0 +1,181 @@
+"""A run as seen from a terminal: a panel or lines while it goes on, signals, and a summary."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
+from types import FrameType
+
+from rich.bar import Bar
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rtseg.app.stream import StreamOptions, StreamRun
+from rtseg.model_file.spec import ModelSpec
+from rtseg.pipeline.runner import RunReport, Status
+
+__all__ = ["panel", "run_to_the_end"]
+
+_LINE_EVERY_S = 5.0
+_BAR_WIDTH = 24
+
+
+def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
+    """Run and tell of it; returns the exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
+
+    Raises:
+        RtsegError: the run could not begin, or an error ended it.
+    """
+    console = _Terminal(quiet=quiet)
+    with _Signals() as signals:
+        run = StreamRun(options)
+        signals.call(run.stop)
+        backend = run.backend
+        console.say(
+            f"{run.source.name}: {run.spec.name} at {run.spec.size[0]}x{run.spec.size[1]} on {backend.name} "
+            f"({backend.precision}, {backend.device}) -> {', '.join(run.outputs)}"
+        )
+        for notice in filter(None, (backend.notice, run.notice)):
+            console.say(notice)
+        with _observer(console, run) as observe:
+            report = run.run(observe)
+    console.say(_summary(report, run))
+    return 128 + signals.received if signals.received else 0
+
+
+class _Terminal(Console):
+    """A console that the run does not depend on: where no one can read it any more, it falls silent."""
+
+    def say(self, text: str) -> None:
+        """Print ``text`` as it is: names of files and classes may hold what rich would take for markup."""
+        try:
+            self.print(text, markup=False, highlight=False, soft_wrap=True)
+        except OSError:  # the disk behind a redirected stdout is full
+            self.quiet = True
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read the lines is gone (``| head``); rich itself would end the process here."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Signals:
+    """SIGINT and SIGTERM ask the run to end; a second one leaves at once.
+
+    A handler interrupts the main thread anywhere, also while that holds the lock of the very event that ``stop`` sets.
+    So the handler only puts a word into a queue that is made for that, and a thread of its own does the asking.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._stop: Callable[[], None] | None = None
+        self._before: dict[int, object] = {}
+        self._words: SimpleQueue[bool] = SimpleQueue()
+        self._asker = Thread(target=self._ask, name="rtseg-signals", daemon=True)
+
+    def _ask(self) -> None:
+        while self._words.get():
+            if self._stop is not None:
+                self._stop()
+
+    def call(self, stop: Callable[[], None]) -> None:
+        """Call ``stop`` at the first signal, or now where one has come already."""
+        self._stop = stop
+        if self.received:
+            stop()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            os._exit(128 + number)
+        self.received = number
+        self._words.put(True)
+
+    def __enter__(self) -> _Signals:
+        self._asker.start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._words.put(False)
+        self._asker.join()
+
+
+@contextmanager
+def _observer(console: _Terminal, run: StreamRun) -> Iterator[Callable[[Status], None]]:
+    """A panel on a terminal, else a line now and then."""
+    if not console.is_terminal or console.quiet:
+        yield _Lines(console, run.spec)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield lambda status: live.update(panel(status, run.spec, run.source.frame_count), refresh=True)
+
+
+class _Lines:
+    def __init__(self, console: _Terminal, spec: ModelSpec) -> None:
+        self._console = console
+        self._spec = spec
+        self._next_s = time.monotonic() + _LINE_EVERY_S
+
+    def __call__(self, status: Status) -> None:
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _LINE_EVERY_S
+        largest = sorted(zip(status.shares, self._spec.classes, strict=True), reverse=True)[:3]
+        shares = ", ".join(f"{name} {100 * share:.0f} %" for share, name in largest if share > 0)
+        self._console.say(
+            f"{status.wall_s:.0f} s: {status.frames_written} frames, {status.fps:.1f} fps, "
+            f"latency {status.latency_ms:.0f} ms, {status.frames_dropped} dropped; {shares}"
+        )
+
+
+def panel(status: Status, spec: ModelSpec, frame_count: int | None = None) -> Panel:
+    """What the terminal shows while a run goes on."""
+    figures = Table.grid(padding=(0, 2))
+    total = f" of about {frame_count}" if frame_count else ""
+    queues = "  ".join(f"{name} {waiting}" for name, waiting in status.queues.items())
+    for name, value in (
+        ("speed", f"{status.fps:.1f} fps"),
+        ("latency", f"{status.latency_ms:.0f} ms"),
+        ("frames", f"{status.frames_written}{total}, at {status.pts_s:.1f} s"),
+        ("queues", queues),
+        ("dropped", f"{status.frames_dropped}"),
+        ("damaged", f"{status.frames_damaged}"),
+    ):
+        figures.add_row(Text(name, style="dim"), value)
+    classes = Table.grid(padding=(0, 1))
+    for name, colour, share in zip(spec.classes, spec.palette, status.shares, strict=True):
+        red, green, blue = colour
+        bar = Bar(1.0, 0.0, float(share), width=_BAR_WIDTH, color=f"rgb({red},{green},{blue})")
+        classes.add_row(Text(name), bar, f"{100 * share:5.1f} %")
+    return Panel(
+        Group(figures, Text(), classes), title=Text(f"rtseg {spec.name}"), subtitle="Ctrl-C ends", expand=False
+    )
+
+
+def _summary(report: RunReport, run: StreamRun) -> str:
+    lost = "".join(
+        f", {count} {what}"
+        for count, what in (
+            (report.frames_dropped, "dropped"),
+            (report.frames_damaged, "damaged and skipped"),
+        )
+        if count
+    )
+    first = (
+        f"{report.ended}: {report.frames_written} frames{lost} in {report.wall_s:.1f} s, {report.fps:.1f} fps, "
+        f"latency p50 {report.latency_ms['p50']:.0f} ms, p95 {report.latency_ms['p95']:.0f} ms"
+    )
+    kept = [sink.name for sink in run.sinks if sink.kind not in ("null", "window") and sink.written]
+    return "\n".join([first, *(f"wrote {name}" for name in kept)])

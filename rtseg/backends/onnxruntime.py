@@ -1,0 +1,84 @@
+"""ONNX Runtime on the CPU: on every platform, in fp32 and int8."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from rtseg.backends.base import Backend, BackendOptions, Ticket
+from rtseg.errors import BackendError, BackendUnavailable, ModelError
+from rtseg.model_file.graph import is_quantised
+from rtseg.model_file.load import ModelFile
+from rtseg.model_file.quantize import int8_model
+
+__all__ = ["OnnxRuntimeBackend"]
+
+_FAILURES: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ort.capi.onnxruntime_pybind11_state.Fail,
+    ort.capi.onnxruntime_pybind11_state.InvalidArgument,
+    ort.capi.onnxruntime_pybind11_state.InvalidGraph,
+    ort.capi.onnxruntime_pybind11_state.InvalidProtobuf,
+    ort.capi.onnxruntime_pybind11_state.NotImplemented,
+    ort.capi.onnxruntime_pybind11_state.RuntimeException,
+)
+
+
+class OnnxRuntimeBackend(Backend):
+    """Labels a batch within ``submit``: ONNX Runtime spreads one batch over all cores, more would only share them.
+
+    A graph in fp16 runs, too: its weights and maps are rounded to fp16, the arithmetic between them is fp32.
+    """
+
+    name = "onnxruntime"
+    device = "CPU"
+
+    def __init__(self, model: ModelFile, options: BackendOptions) -> None:
+        if options.precision not in ("auto", "fp32", "int8"):
+            raise BackendUnavailable(f"the onnxruntime backend computes in fp32 or int8, not in {options.precision}")
+        if options.device == "cuda":
+            raise BackendUnavailable("the onnxruntime backend runs on the CPU: use --device cpu, or --backend torch")
+        if options.precision == "int8":
+            model = int8_model(model)
+        self.precision = "int8" if is_quantised(model.graph) else "fp32"
+        self.spec = model.spec
+        self._state_shape = model.state_shape
+        self.recurrent = self._state_shape is not None
+        self._outputs = ["labels", "next_state"] if self.recurrent else ["labels"]
+        self._state: ort.OrtValue | None = None
+        self.version = ort.__version__
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 3
+        if options.threads is not None:
+            settings.intra_op_num_threads = options.threads
+        try:
+            self._session = ort.InferenceSession(
+                model.graph.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+            )
+        except _FAILURES as error:
+            raise ModelError(f"ONNX Runtime cannot load {model.path}: {str(error).splitlines()[0]}") from error
+
+    def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
+        # Values of the runtime, not arrays: the state is never copied on its way from one frame to the next.
+        inputs = {"frames": ort.OrtValue.ortvalue_from_numpy(frames)}
+        if self._state_shape is not None:
+            inputs["state"] = _zeros(len(frames), self._state_shape) if self._state is None else self._state
+        try:
+            labels, *states = self._session.run_with_ort_values(self._outputs, inputs)
+        except _FAILURES as error:
+            raise BackendError(f"ONNX Runtime failed on a batch: {str(error).splitlines()[0]}") from error
+        self._state = states[0] if states else None
+        return Ticket(np.asarray(labels.numpy(), dtype=np.uint8), frames)
+
+    def reset(self) -> None:
+        """See ``Backend.reset``."""
+        self._state = None
+
+    def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
+        labels: NDArray[np.uint8] = ticket.handle
+        return labels
+
+
+def _zeros(length: int, shape: tuple[int, int, int]) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(np.zeros((length, *shape), np.float32))

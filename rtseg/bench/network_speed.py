@@ -1,0 +1,106 @@
+"""How fast a network runs on this machine: as a model file with fresh weights, in the backend that a CPU gets."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtseg.backends import open_backend
+from rtseg.backends.base import Backend
+from rtseg.image_io.decode import picture_channels
+from rtseg.model_file.spec import ModelSpec
+from rtseg.models import channels_of, create_model
+from rtseg.models.cost import cost_of
+from rtseg.models.figures import CLASSES, SIZE, NetworkFigures
+
+__all__ = ["check_networks", "export_fresh", "frames_per_second", "measure"]
+
+_ROUNDS = 3
+_SECONDS = 2.0
+"""Of a round, unless told otherwise."""
+_LEAST = 5
+"""Pictures that are timed at least: heavy networks take seconds for each."""
+_PICTURES = 8
+
+
+def check_networks(architectures: Iterable[str]) -> None:
+    """Refuse what ``create_model`` cannot make, in a moment: a slip in the last must not cost minutes.
+
+    Raises:
+        OptionError: one is not known, or has an option that is not.
+        MissingExtra: torch or torchvision is not installed.
+    """
+    for architecture in architectures:
+        cost_of(architecture, CLASSES, SIZE)
+
+
+def measure(architecture: str) -> NetworkFigures:
+    """Export a network with fresh weights, run it for some seconds, and count what it costs.
+
+    Args:
+        architecture: as ``create_model`` takes it.
+
+    Raises:
+        OptionError: the network is not known.
+        MissingExtra: torch, torchvision or the exporter's package is not installed.
+    """
+    cost = cost_of(architecture, CLASSES, SIZE)
+    with tempfile.TemporaryDirectory() as folder:
+        path = export_fresh(architecture, Path(folder) / "fresh.onnx")
+        with open_backend("openvino", path) as backend:
+            fps = statistics.median(frames_per_second(backend, _SECONDS) for _ in range(_ROUNDS))
+    return NetworkFigures(cost.parameters, cost.flops, fps)
+
+
+def export_fresh(architecture: str, path: Path) -> Path:
+    """Write the model file ``path`` of a network with fresh weights, for ``CLASSES`` and pictures of ``SIZE``.
+
+    What the weights are does not change what is computed with them.
+
+    Raises:
+        OptionError: the network is not known.
+        MissingExtra: torch, torchvision or the exporter's package is not installed.
+    """
+    from rtseg.deploy.export import export_network
+
+    network = create_model(architecture, CLASSES)
+    spec = ModelSpec(
+        name=architecture,
+        classes=tuple(f"class {number}" for number in range(CLASSES)),
+        palette=tuple((number, number, number) for number in range(CLASSES)),
+        size=SIZE,
+        channels=picture_channels(channels_of(architecture)),
+        architecture=network.architecture,
+    )
+    export_network(network, spec, path)
+    return path
+
+
+def frames_per_second(backend: Backend, seconds: float) -> float:
+    """(n - 1) / (last - first) over the times at which labels come, ``depth`` pictures in flight, after a warm-up.
+
+    Args:
+        backend: with nothing in flight.
+        seconds: for which pictures are timed, at least.
+    """
+    spec = backend.spec
+    pictures = np.random.default_rng(0).integers(0, 256, (_PICTURES, *spec.size, spec.channels), dtype=np.uint8)
+    in_flight: deque[Any] = deque()
+    times: list[float] = []
+    submitted, warm_up = 0, 2 * backend.depth
+    while len(times) < warm_up + _LEAST or times[-1] - times[warm_up] < seconds:
+        while len(in_flight) < backend.depth:
+            in_flight.append(backend.submit(pictures[submitted % _PICTURES][None]))
+            submitted += 1
+        backend.wait(in_flight.popleft())
+        times.append(time.perf_counter())
+    for ticket in in_flight:
+        backend.wait(ticket)
+    return (len(times) - 1 - warm_up) / (times[-1] - times[warm_up])

@@ -1,0 +1,1 @@
+"""What reading images costs, on your own storage."""

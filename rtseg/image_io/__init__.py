@@ -1,0 +1,1 @@
+"""Finding, reading ahead, caching, decoding and writing images."""

@@ -1,0 +1,1 @@
+"""How good labels are. Nothing here needs torch."""

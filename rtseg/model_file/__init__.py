@@ -1,0 +1,1 @@
+"""The model file: its metadata, its ONNX graph, and the edits that rtseg makes to that graph."""

@@ -1,0 +1,98 @@
+"""Class maps as palette PNGs, one a frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.errors import SinkError
+from rtseg.frame import Frame, Labels, Picture
+from rtseg.image_io.indexed_png import HEAD, MARK, palette_png
+from rtseg.model_file.spec import VOID, ModelSpec
+from rtseg.sinks.base import Sink
+from rtseg.system.atomic_files import check_folder_writable, part_path, reason
+
+__all__ = ["MasksSink", "mask_palette"]
+
+_VOID_COLOUR = (224, 224, 192)  # as PASCAL VOC has it
+
+
+class MasksSink(Sink):
+    """Writes one PNG a frame: the pixel is the class id, 255 is void, and the palette is the model's.
+
+    The mask of ``a.jpg`` is ``a.png``; that of a video's frame is its index, ``000123.png``. Where a run has
+    two pictures of one stem, the second keeps its suffix (``a.jpg.png``) and any more get their index too.
+    A mask of an earlier run is replaced, any other file is not: ``--masks`` in the folder of the pictures
+    must not destroy them. A mask has its name only when it is whole; it is not forced to the disk one by one.
+    """
+
+    kind = "masks"
+    needs_picture = False
+
+    def __init__(self, folder: Path, spec: ModelSpec) -> None:
+        """Check that the folder can be written; it is made with the first frame.
+
+        Raises:
+            SinkError: it is a file, or nothing can be written there.
+        """
+        self.folder = folder
+        self.name = f"masks {folder}"
+        self._palette = mask_palette(spec)
+        self._used: set[str] = set()
+        check_folder_writable(folder, self.name)
+
+    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
+        """Write the mask of one frame; see ``Sink``."""
+        path = self.folder / f"{self._stem(frame)}.png"
+        part = part_path(path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._refuse_foreign(path)
+            part.write_bytes(palette_png(labels, self._palette))
+            part.replace(path)
+        except SinkError:
+            raise
+        except OSError as error:
+            _remove(part)
+            raise SinkError(
+                f"{self.name} ended, {reason(error)}; {self.written} masks are there. "
+                "Make room or choose another folder"
+            ) from error
+        self.written += 1
+
+    def close(self) -> None:
+        """Nothing is open between two frames; see ``Sink``."""
+
+    def _stem(self, frame: Frame) -> str:
+        if frame.name is None:
+            return f"{frame.index:06d}"
+        name = Path(frame.name)
+        for stem in (name.stem, name.name):
+            if stem not in self._used:
+                self._used.add(stem)
+                return stem
+        return f"{name.name}.{frame.index:06d}"
+
+    def _refuse_foreign(self, path: Path) -> None:
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            if MARK not in file.read(HEAD):
+                raise SinkError(f"{path} is there already and no mask of rtseg: choose another folder for the masks")
+
+
+def mask_palette(spec: ModelSpec) -> NDArray[np.uint8]:
+    """RGB of every label, uint8 (256, 3): the colours of the classes, and that of void."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(spec.palette)] = spec.palette
+    palette[VOID] = _VOID_COLOUR
+    return palette
+
+
+def _remove(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError:
+        return  # its folder went away, and the part with it

@@ -1,0 +1,82 @@
+"""What every frame shows, as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rtseg.errors import SinkError
+from rtseg.frame import Frame, Labels, Picture
+from rtseg.metrics.class_shares import class_shares
+from rtseg.model_file.spec import ModelSpec
+from rtseg.sinks.base import Sink
+from rtseg.system.atomic_files import PartFile, check_writable, reason
+
+__all__ = ["StatsSink"]
+
+
+class StatsSink(Sink):
+    """Writes one line a frame: ``{"index": 7, "pts_s": 0.28, "classes": {"Road": 0.31, ...}}``.
+
+    A picture from a folder has its ``name`` too. Shares are of the pixels that have a class, in [0, 1]. Each
+    line is written at once, so ``tail -f NAME.part.SUFFIX`` follows a run.
+    """
+
+    kind = "stats"
+    needs_picture = False
+
+    def __init__(self, path: Path, spec: ModelSpec) -> None:
+        """Check that the file can be written; it is made with the first frame.
+
+        Raises:
+            SinkError: it cannot.
+        """
+        self.path = path
+        self.name = f"statistics {path}"
+        self._classes = spec.classes
+        self._file: PartFile | None = None
+        self._failure: str | None = None
+        self._closed = False
+        check_writable(path, self.name)
+
+    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
+        """Write the line of one frame; see ``Sink``."""
+        if self._failure is not None:
+            raise SinkError(self._failure)
+        line = json.dumps(self._line(frame, labels), ensure_ascii=False) + "\n"
+        try:
+            if self._file is None:
+                self._file = PartFile(self.path)
+            self._file.write(line.encode())
+            self._file.mark()
+        except OSError as error:
+            raise self._fail(error) from error
+        self.written += 1
+
+    def close(self) -> None:
+        """Give the file its name; see ``Sink``."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._file is None or self._failure is not None:
+            return
+        try:
+            self._file.commit()
+        except OSError as error:
+            raise self._fail(error) from error
+
+    def _line(self, frame: Frame, labels: Labels) -> dict[str, Any]:
+        shares = class_shares(labels, len(self._classes)).tolist()
+        line: dict[str, Any] = {"index": frame.index, "pts_s": round(frame.pts_s, 6)}
+        if frame.name is not None:
+            line["name"] = frame.name
+        line["classes"] = {name: round(share, 5) for name, share in zip(self._classes, shares, strict=True)}
+        return line
+
+    def _fail(self, error: OSError) -> SinkError:
+        rest = "no line is kept"
+        if self._file is not None and self._file.keep():
+            rest = f"{self.written} lines are kept in {self._file.part}"
+        self._failure = f"{self.name} ended, {reason(error)}; {rest}. Make room or choose another place"
+        return SinkError(self._failure)

@@ -1,7 +1,0 @@
-"""Ids of the classes, by name."""
-
-from __future__ import annotations
-
-from rtseg.camvid import CLASSES
-
-SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(len(CLASSES))

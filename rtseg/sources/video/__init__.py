@@ -1,0 +1,1 @@
+"""Video files, URLs and network cameras, through PyAV."""

@@ -1,0 +1,1 @@
+"""Images that rtseg draws itself, with exact labels."""

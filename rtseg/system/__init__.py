@@ -1,0 +1,1 @@
+"""What rtseg asks of the machine: files, displays, the NVIDIA driver, OpenCV."""

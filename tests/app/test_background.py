@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rtseg.app.background import (
+    MEDIAN_FRAMES,
+    Background,
+    BackgroundOptions,
+    make_background,
+    mean_picture,
+    median_picture,
+)
+from rtseg.errors import OptionError, RtsegError, SinkError, SourceError, SourceNotFound
+from rtseg.model_file.spec import ModelSpec
+from rtseg.preprocess import NEUTRAL, Prepare
+
+Bytes = NDArray[np.uint8]
+
+SHAPE = (70, 50, 3)
+"""More rows than are worked on at once."""
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def noise(count: int, shape: tuple[int, ...] = SHAPE) -> Bytes:
+    return np.random.default_rng(6).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def save(pictures: Bytes, folder: str = "frames") -> str:
+    Path(folder).mkdir(exist_ok=True)
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(f"{folder}/{number:03}.png", picture)
+    return folder
+
+
+def make(frames: str, output: str = "still.png", **options: Any) -> Background:
+    return make_background(BackgroundOptions(frames, Path(output), **options))
+
+
+def stored(path: str = "still.png") -> Bytes:
+    picture = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    return np.asarray(picture, dtype=np.uint8)
+
+
+class TestMeanPicture:
+    @pytest.mark.parametrize("count", [1, 2, 7, 64])
+    def test_is_the_mean_rounded(self, count: int) -> None:
+        pictures = noise(count)
+        np.testing.assert_array_equal(mean_picture(iter(pictures)), np.rint(pictures.mean(0, dtype=np.float64)))
+
+    def test_of_very_many_pictures_is_not_drawn_off(self) -> None:
+        pair = np.array([[[[249]]], [[[250]]]], np.uint8)
+        many = (pair[int(number % 5 == 0)] for number in range(60_000))  # 4 of 5 are 249
+        assert mean_picture(many) == 249
+
+    def test_holds_one_picture_at_a_time(self) -> None:
+        alive: list[int] = []
+        made: list[weakref.ref[Bytes]] = []
+
+        def pictures() -> Iterator[Bytes]:
+            for number in range(5):
+                picture = np.full(SHAPE, number, np.uint8)
+                made.append(weakref.ref(picture))
+                alive.append(sum(each() is not None for each in made))
+                yield picture
+
+        assert (mean_picture(pictures()) == 2).all()
+        assert max(alive) <= 2  # the one before is let go of when the next has come
+
+
+class TestMedianPicture:
+    @pytest.mark.parametrize("count", [1, 3, 8, 9])
+    def test_is_the_median_of_each_value_rounded(self, count: int) -> None:
+        pictures = noise(count)
+        np.testing.assert_array_equal(median_picture(iter(pictures)), np.rint(np.median(pictures, axis=0)))
+
+
+class TestMakeBackground:
+    def test_grey_frames_give_a_grey_picture(self) -> None:
+        pictures = noise(5, (30, 40))
+        made = make(save(pictures))
+        assert (made.frames, made.damaged, made.picture.shape) == (5, 0, (30, 40, 1))
+        np.testing.assert_array_equal(stored(), np.rint(pictures.mean(0)))
+
+    def test_frames_in_colour_keep_their_colours(self) -> None:
+        pictures = noise(4)
+        make(save(pictures))
+        np.testing.assert_array_equal(stored(), np.rint(pictures.mean(0)))
+
+    def test_what_stands_in_a_few_frames_leaves_no_trace_in_the_median(self) -> None:
+        pictures = np.full((9, 20, 30), 80, np.uint8)
+        for number in range(9):
+            pictures[number, 5:10, 3 * number : 3 * number + 4] = 250
+        frames = save(pictures)
+        make(frames, "mean.png")
+        make(frames, "median.png", median=True)
+        assert (stored("median.png") == 80).all()
+        assert (stored("mean.png") > 80).any()
+
+    def test_subtracting_it_leaves_what_moves_on_neutral_ground(self) -> None:
+        still = cv2.GaussianBlur(noise(1, (40, 60))[0], (0, 0), 5)
+        pictures = np.stack([still] * 9)
+        for number in range(9):
+            pictures[number, 10:20, 6 * number : 6 * number + 5] = 255
+        make(save(pictures), median=True)
+        spec = ModelSpec("a", ("x",), ((1, 2, 3),), (40, 60), preprocess=("background:still.png",))
+        seen = Prepare(spec)(pictures[0][..., None])
+        assert (seen[10:20, :5] > NEUTRAL).all()
+        assert (np.delete(seen, slice(10, 20), axis=0) == NEUTRAL).all()
+
+    def test_fewer_frames_are_spread_evenly(self) -> None:
+        pictures = np.stack([np.full((8, 8), 20 * number, np.uint8) for number in range(12)])
+        frames = save(pictures)
+        assert make(frames, "a.png", count=4).frames == 4
+        assert (stored("a.png") == np.mean([0, 60, 120, 180])).all()
+        assert make(frames, "b.png", count=5).frames == 5
+        assert make(frames, "c.png", count=40).frames == 12
+
+    def test_a_median_takes_so_many_at_most_unless_more_are_asked_for(self) -> None:
+        frames = save(noise(MEDIAN_FRAMES + 9, (4, 4)))
+        assert make(frames, "a.png", median=True).frames == MEDIAN_FRAMES
+        assert make(frames, "b.png", median=True, count=MEDIAN_FRAMES + 9).frames == MEDIAN_FRAMES + 9
+
+    def test_any_source_will_do(self) -> None:
+        seen: list[tuple[int, int | None]] = []
+        options = BackgroundOptions("demo:1@96x64", Path("demo.png"), count=5)
+        assert make_background(options, lambda done, total: seen.append((done, total))).picture.shape == (64, 96, 3)
+        assert seen == [(done, 5) for done in range(1, 6)]
+
+    def test_an_endless_source_gives_the_first_frames(self) -> None:
+        assert make("demo:@96x64", count=3).frames == 3
+
+    def test_it_is_made_in_the_size_that_is_wanted(self) -> None:
+        make(save(noise(2, (40, 60))), size=(20, 30))
+        assert stored().shape == (20, 30)
+
+    def test_what_cannot_be_read_is_left_out_and_counted(self) -> None:
+        pictures = noise(3, (20, 30))
+        frames = save(pictures)
+        Path(frames, "001.png").write_bytes(b"no picture")
+        made = make(frames)
+        assert (made.frames, made.damaged) == (2, 1)
+        np.testing.assert_array_equal(stored(), np.rint(pictures[[0, 2]].mean(0)))
+
+    def test_it_replaces_what_is_there_where_that_is_wanted(self) -> None:
+        frames = save(noise(2))
+        Path("still.png").write_bytes(b"old")
+        make(frames, overwrite=True)
+        assert stored().shape == SHAPE
+
+
+class TestRefuses:
+    def refused(self, error: type[RtsegError], match: str, frames: str = "frames", **options: Any) -> None:
+        before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+        with pytest.raises(error, match=match):
+            make(frames, **options)
+        assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+    def test_frames_of_another_size_by_name(self) -> None:
+        save(noise(3, (20, 30)))
+        cv2.imwrite("frames/002.png", noise(1, (20, 31))[0])
+        self.refused(SourceError, r"frames: 002\.png is 20x31 grey, the first is 20x30 grey")
+
+    def test_grey_and_colour_together(self) -> None:
+        save(noise(2, (20, 30)))
+        cv2.imwrite("frames/002.png", noise(1, (20, 30, 3))[0])
+        self.refused(SourceError, r"002\.png is 20x30 in colour, the first is 20x30 grey")
+
+    def test_an_empty_folder(self) -> None:
+        Path("frames").mkdir()
+        self.refused(SourceNotFound, "frames")
+
+    def test_a_source_without_an_end(self) -> None:
+        self.refused(OptionError, "say with --frames how many", "demo:@96x64")
+
+    def test_an_output_that_is_there(self) -> None:
+        save(noise(2))
+        Path("still.png").touch()
+        self.refused(OptionError, r"still\.png is there already: .* --overwrite")
+
+    @pytest.mark.parametrize("frames", ["frames", "frames/*.png", "frames/%03d.png"])
+    def test_an_output_that_is_one_of_the_frames(self, frames: str) -> None:
+        save(noise(2))
+        Path("link.png").symlink_to("frames/001.png")
+        for output in ("frames/000.png", "link.png"):
+            self.refused(OptionError, "is one of the frames", frames, output=output, overwrite=True)
+
+    def test_an_output_without_a_folder_before_any_frame_is_read(self) -> None:
+        save(noise(2))
+        self.refused(SinkError, "there is no folder nowhere", output="nowhere/still.png")
+
+    @pytest.mark.parametrize(
+        ("options", "complaint"),
+        [
+            ({"output": "still.jpg"}, "--output must end in .png"),
+            ({"count": 0}, "--frames must be at least 1, got 0"),
+            ({"size": (0, 5)}, "--size must be 1 to"),
+        ],
+    )
+    def test_a_wrong_option(self, options: dict[str, Any], complaint: str) -> None:
+        self.refused(OptionError, complaint, **options)
+
+
+def test_a_grey_background_is_taken_from_pictures_in_colour_and_the_other_way_round() -> None:
+    grey = noise(1, (20, 30))[0]
+    colour = cv2.merge((grey, grey, grey))
+    cv2.imwrite("grey.png", grey)
+    cv2.imwrite("colour.png", colour)
+    spec = ModelSpec("a", ("x",), ((1, 2, 3),), (20, 30))
+    moved = np.roll(grey, 3, axis=1)
+    wanted = np.clip(moved.astype(int) - grey + NEUTRAL, 0, 255)[..., None].repeat(3, 2)
+    for file in ("grey.png", "colour.png"):
+        prepare = Prepare(replace(spec, preprocess=(f"background:{file}",)))
+        for picture in (moved[..., None], cv2.merge((moved, moved, moved))):
+            np.testing.assert_array_equal(prepare(picture), wanted)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.doubles import FakeBackend, blue_graph, wide_spec
+
+from rtseg.app.evaluate import Evaluation
+from rtseg.camvid_classes import CLASSES
+from rtseg.datasets import Dataset, Read, open_dataset
+from rtseg.errors import DatasetError, OptionError
+from rtseg.frame import Labels, Picture
+from rtseg.model_file.spec import VOID, ModelSpec, file_sha256, write_spec
+
+DATA = "synthetic:street,frames=3"
+
+
+def test_it_says_what_was_judged_by_what(icnet_file: Path) -> None:
+    with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
+        facts = evaluation.run()
+    assert (facts["model"], facts["model_sha256"]) == ("tiny", file_sha256(icnet_file))
+    assert (facts["data"], facts["pictures"], facts["size"]) == ("synthetic street val (3 frames)", 3, [64, 96])
+    assert (facts["backend"], facts["precision"], facts["device"]) == ("onnxruntime", "fp32", "CPU")
+    assert set(facts["iou"]) == set(CLASSES)
+    assert 0 <= facts["miou"] <= 1
+    assert 0 < facts["pixel_accuracy"] < 1
+
+
+def test_only_the_pictures_that_were_judged_are_counted(icnet_file: Path) -> None:
+    with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
+        assert evaluation.run([2, 0])["pictures"] == 2
+        assert evaluation.run([1])["pictures"] == 1
+
+
+def test_a_model_of_other_classes_than_the_data_is_refused_with_both(tmp_path: Path) -> None:
+    model = blue_graph()
+    write_spec(model, wide_spec((4, 6)))
+    path = tmp_path / "wide.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DatasetError, match=r"wide knows class 0, .*has Sky, .*: evaluate on data with"):
+        Evaluation(str(path), DATA, "val")
+
+
+def test_an_option_that_is_wrong_is_refused(icnet_file: Path) -> None:
+    with pytest.raises(OptionError, match="unknown backend 'caffe'"):
+        Evaluation(str(icnet_file), DATA, "val", backend="caffe")
+
+
+@pytest.fixture(scope="module")
+def facts(icnet_file: Path) -> dict[str, Any]:
+    """The figures of the last picture."""
+    with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
+        return evaluation.run([2])
+
+
+class TestFigures:
+    def test_the_matrix_counts_every_labelled_pixel_by_rows_of_the_truth(self, facts: dict[str, Any]) -> None:
+        matrix = np.array(facts["confusion"])
+        truth = open_dataset(DATA, "val").load(2)[1]
+        counts = np.bincount(truth.ravel(), minlength=256)[: len(CLASSES)]
+        np.testing.assert_array_equal(matrix.sum(1), counts)
+        assert np.trace(matrix) / matrix.sum() == pytest.approx(facts["pixel_accuracy"])
+
+    def test_boundary_scores_are_there_for_every_class_and_single_pictures_have_no_flicker(
+        self, facts: dict[str, Any]
+    ) -> None:
+        assert tuple(facts["boundary_f_by_class"]) == CLASSES
+        known = [value for value in facts["boundary_f_by_class"].values() if value is not None]
+        assert facts["boundary_f"] == pytest.approx(np.mean(known))
+        assert 0 < facts["boundary_f"] < 1
+        assert facts["boundary_tolerance"] == 0.0075
+        assert facts["flicker"] is None
+
+
+class Blues(Dataset):
+    """Two videos of two frames and a single picture, all void in one corner; blue is what ``FakeBackend`` labels."""
+
+    name = "blues"
+    classes = ("a", "b", "c")
+    palette = ((0, 0, 0), (1, 1, 1), (2, 2, 2))
+    licence = "none"
+
+    def __len__(self) -> int:
+        return 5
+
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+        truth = np.zeros((8, 12), np.uint8)
+        truth[:, 6:] = 1
+        truth[:2, :2] = VOID
+        picture = np.zeros((8, 12, 3), np.uint8)
+        picture[:, 6:] = 1
+        picture[:index] = 2
+        return picture, truth
+
+    def sequence(self, index: int) -> str | None:
+        return ("x", "x", "y", "y", None)[index]
+
+
+class Remembering(FakeBackend):
+    """Notes after which batches it was reset."""
+
+    def __init__(self) -> None:
+        super().__init__(ModelSpec("fake", Blues.classes, Blues.palette, (8, 12)))
+        self.resets: list[int] = []
+
+    def reset(self) -> None:
+        self.resets.append(self.submitted)
+
+
+class TestVideos:
+    @pytest.fixture
+    def backend(self, icnet_file: Path, monkeypatch: pytest.MonkeyPatch) -> Remembering:
+        backend = Remembering()
+        monkeypatch.setattr("rtseg.app.evaluate.open_backend", lambda *args, **options: backend)
+        monkeypatch.setattr("rtseg.app.evaluate.open_dataset", lambda *args, **options: Blues())
+        return backend
+
+    def test_flicker_is_measured_between_the_frames_of_each_video(self, icnet_file: Path, backend: Remembering) -> None:
+        with Evaluation(str(icnet_file), "blues:", "val") as evaluation:
+            facts = evaluation.run()
+        # From frame to frame one more row is labelled 2; of the 12 pixels of row 0 two are void, row 2 has none.
+        assert facts["flicker"] == pytest.approx((10 + 12) / (2 * (96 - 4)))
+
+    def test_what_the_model_remembers_ends_with_each_video(self, icnet_file: Path, backend: Remembering) -> None:
+        with Evaluation(str(icnet_file), "blues:", "val") as evaluation:
+            assert evaluation.run()["pictures"] == 5
+        assert backend.resets == [0, 2, 4]

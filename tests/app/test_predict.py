@@ -1,0 +1,355 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from helpers.doubles import FakeBackend, blue_graph, wide_spec
+from numpy.typing import NDArray
+from PIL import Image
+
+from rtseg.app.predict import Prediction, PredictOptions, PredictRun
+from rtseg.backends.base import Ticket
+from rtseg.errors import OptionError, SinkError, SourceError, SourceNotFound
+from rtseg.model_file.spec import ModelSpec, file_sha256, write_spec
+
+SPEC = wide_spec((4, 6))
+"""Of a model that labels every pixel with its blue."""
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("wide") / "wide.onnx"
+    model = blue_graph()
+    write_spec(model, SPEC)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def paint(path: str | Path, blue: int, size: tuple[int, int] = (8, 12)) -> Path:
+    """A picture of one colour, whose label is ``blue``."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((*size, 3), (blue, 90, 160), np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 100])
+    return path
+
+
+def predict(wide: Path, *pictures: str | Path, **options: Any) -> list[Prediction]:
+    """Label with the model that knows blue; returns what was told of each picture."""
+    done: list[Prediction] = []
+    with PredictRun(PredictOptions(pictures, Path("out"), str(wide), backend="onnxruntime", **options)) as run:
+        run.run(done.append)
+    return done
+
+
+def files(folder: str | Path = "out") -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def ids(path: str | Path) -> NDArray[np.uint8]:
+    with Image.open(path) as mask:
+        assert mask.mode == "P"
+        return np.asarray(mask)
+
+
+class TestResults:
+    def test_a_picture_gets_a_mask_a_colour_map_and_an_overlay_of_its_size(self, wide: Path, place: Path) -> None:
+        predict(wide, paint("a.png", 7, (9, 13)))
+        assert files() == {"masks/a.png", "colours/a.png", "overlays/a.jpg"}
+        assert ids("out/masks/a.png").shape == (9, 13)
+        assert (ids("out/masks/a.png") == 7).all()
+        with Image.open("out/masks/a.png") as mask:
+            assert (mask.getpalette() or [])[21:24] == list(SPEC.palette[7])
+        with Image.open("out/colours/a.png") as colours:
+            assert (colours.mode, colours.size) == ("RGB", (13, 9))
+            assert (np.asarray(colours) == SPEC.palette[7]).all()
+
+    @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+    def test_the_overlay_lies_between_the_picture_and_the_colours(self, wide: Path, place: Path, alpha: float) -> None:
+        predict(wide, paint("a.png", 7), alpha=alpha)
+        overlay = cv2.imread("out/overlays/a.jpg")[..., ::-1].astype(float)
+        wanted = (1 - alpha) * np.array([160, 90, 7]) + alpha * np.array(SPEC.palette[7])
+        assert np.abs(overlay - wanted).max() <= 4  # JPEG
+
+    def test_only_what_was_asked_for_is_written(self, wide: Path, place: Path) -> None:
+        (told,) = predict(wide, paint("a.png", 7), only=("colours", "masks"))
+        assert files() == {"masks/a.png", "colours/a.png"}
+        assert told.files == {"masks": Path("out/masks/a.png"), "colours": Path("out/colours/a.png")}
+
+    def test_the_labels_are_those_of_a_stream_of_the_folder(self, icnet_file: Path, place: Path) -> None:
+        from rtseg.cli import main
+
+        rng = np.random.default_rng(0)
+        for name, size in (("a.png", (90, 130)), ("b.bmp", (64, 96)), ("c.jpg", (200, 160))):
+            Path("in").mkdir(exist_ok=True)
+            noise = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
+            cv2.imwrite(f"in/{name}", cv2.resize(noise, size[::-1]))
+        assert main(["stream", "--source", "in", "--model", str(icnet_file), "--masks", "streamed", "--quiet"]) == 0
+        with PredictRun(PredictOptions(("in",), Path("out"), str(icnet_file))) as run:
+            run.run()
+        assert files("streamed") == files("out/masks") == {"a.png", "b.png", "c.png"}
+        for name in files("streamed"):
+            labels = ids(f"out/masks/{name}")
+            assert len(np.unique(labels)) > 1
+            np.testing.assert_array_equal(labels, ids(f"streamed/{name}"))
+
+    def test_of_each_picture_its_size_and_shares_are_told_as_it_is_done(self, wide: Path, place: Path) -> None:
+        half = np.zeros((8, 12, 3), np.uint8)
+        half[:, 6:] = 5
+        cv2.imwrite("half.png", half)
+        first, second = predict(wide, "half.png", paint("b.png", 9))
+        assert (first.picture, first.name, first.size, first.fault) == (Path("half.png"), "half.png", (8, 12), None)
+        assert {name: share for name, share in first.shares.items() if share} == {"class 0": 0.5, "class 5": 0.5}
+        assert second.shares["class 9"] == 1.0
+
+    def test_every_picture_is_the_first_for_a_model_that_remembers(
+        self, wide: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Sum(FakeBackend):
+            """Adds up what it has seen."""
+
+            seen = 0
+
+            def reset(self) -> None:
+                self.seen = 0
+
+            def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
+                self.seen += int(frames[0, 0, 0, 0])
+                return super()._submit(np.full_like(frames, self.seen))
+
+        monkeypatch.setattr("rtseg.app.predict.open_backend", lambda *args, **options: Sum(SPEC))
+        predict(wide, paint("a.png", 3), paint("b.png", 4))
+        assert [ids(f"out/masks/{name}.png").max() for name in "ab"] == [3, 4]
+
+
+class TestInputs:
+    def test_files_folders_and_globs_are_taken_in_their_order_and_each_picture_once(
+        self, wide: Path, place: Path
+    ) -> None:
+        for number, name in enumerate(("in/10.png", "in/2.png", "in/deep/x.png", "b1.jpg", "b2.jpg", "a.png")):
+            paint(name, number)
+        (place / "in" / "notes.txt").write_text("no picture")
+        told = predict(wide, "b*.jpg", "in", "in/2.png", "./a.png", "a.png", place / "a.png")
+        assert [picture.name for picture in told] == ["b1.jpg", "b2.jpg", "in/2.png", "in/10.png", "a.png"]
+
+    def test_a_place_without_a_picture_is_refused_and_nothing_is_done(self, wide: Path, place: Path) -> None:
+        paint("a.png", 1)
+        with pytest.raises(SourceNotFound, match=r"\*\.tif matches no picture"):
+            predict(wide, "a.png", "*.tif")
+        assert files(".") == {"a.png"}
+
+    @pytest.mark.parametrize("only", [(), ("masks", "colors")])
+    def test_an_unknown_kind_of_result_is_refused_with_those_there_are(
+        self, wide: Path, place: Path, only: tuple[str, ...]
+    ) -> None:
+        with pytest.raises(OptionError, match=r"--only wants some of masks, colours, overlays, .*; got"):
+            predict(wide, paint("a.png", 1), only=only)
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"alpha": 2.0}, "alpha must be in"),
+            ({"size": (9, 9)}, "size"),
+            ({"precision": "int3"}, "--precision must be one of"),
+        ],
+    )
+    def test_a_wrong_option_is_refused_before_anything_is_written(
+        self, wide: Path, place: Path, options: dict[str, Any], told: str
+    ) -> None:
+        paint("a.png", 1)
+        with pytest.raises(OptionError, match=told):
+            predict(wide, "a.png", report=Path("r.json"), **options)
+        assert files(".") == {"a.png"}
+
+
+class TestNames:
+    def test_pictures_of_several_folders_keep_them_below_the_one_that_holds_all(self, wide: Path, place: Path) -> None:
+        paint("top/x/a.png", 1), paint("top/y/a.png", 2), paint("top/y/z/a.png", 3)
+        told = predict(wide, "top/x", "top/y/**/*.png", only=("masks",))
+        assert {name: int(ids(f"out/{name}").max()) for name in files()} == {
+            "masks/x/a.png": 1,
+            "masks/y/a.png": 2,
+            "masks/y/z/a.png": 3,
+        }
+        assert [picture.name for picture in told] == ["x/a.png", "y/a.png", "y/z/a.png"]
+
+    def test_in_a_folder_where_two_differ_in_their_suffix_all_keep_it(self, wide: Path, place: Path) -> None:
+        for number, name in enumerate(("x/a.png", "x/a.bmp", "x/a.png.bmp", "x/b.v2.png", "y/a.png", "y/b.v2.png")):
+            paint(name, number)
+        predict(wide, "x", "y", only=("masks",))
+        masks = {name.removeprefix("masks/"): int(ids(f"out/{name}").max()) for name in files()}
+        assert masks == {
+            "x/a.png.png": 0,
+            "x/a.bmp.png": 1,
+            "x/a.png.bmp.png": 2,
+            "x/b.v2.png.png": 3,
+            "y/a.png": 4,
+            "y/b.v2.png": 5,
+        }
+
+    def test_a_link_is_called_by_its_own_name(self, wide: Path, place: Path) -> None:
+        paint("store/0001.png", 6)
+        Path("in").mkdir()
+        Path("in/car.png").symlink_to(place / "store" / "0001.png")
+        predict(wide, "in", only=("masks",))
+        assert files() == {"masks/car.png"}
+
+    def test_brackets_in_a_name_are_no_glob_where_the_file_is_there(self, wide: Path, place: Path) -> None:
+        predict(wide, paint("in/[1] a.png", 6), only=("masks",))
+        assert files() == {"masks/[1] a.png"}
+
+
+class TestWhatIsThere:
+    def test_results_are_not_replaced_unless_it_is_said(self, wide: Path, place: Path) -> None:
+        predict(wide, paint("x/a.png", 1))
+        before = {name: (place / "out" / name).read_bytes() for name in files()}
+        paint("y/a.png", 2), paint("y/b.png", 3)
+        with pytest.raises(OptionError, match=r"3 of 6 results are there already, e\.g\. out/masks/a\.png: .*--overwr"):
+            predict(wide, "y")
+        assert {name: (place / "out" / name).read_bytes() for name in files()} == before
+        predict(wide, "y", overwrite=True)
+        assert [int(ids(f"out/masks/{name}.png").max()) for name in "ab"] == [2, 3]
+
+    def test_a_result_beside_others_is_no_clash(self, wide: Path, place: Path) -> None:
+        predict(wide, paint("a.png", 1), only=("masks",))
+        predict(wide, paint("b.png", 2), only=("masks",))
+        predict(wide, "a.png", only=("overlays",))
+        assert files() == {"masks/a.png", "masks/b.png", "overlays/a.jpg"}
+
+    def test_the_pictures_are_never_replaced(self, wide: Path, place: Path) -> None:
+        picture = paint("out/masks/a.png", 1)
+        before = picture.read_bytes()
+        with pytest.raises(OptionError, match=r"out/masks/a\.png, which is to be read: give another --output"):
+            predict(wide, picture, overwrite=True)
+        assert (picture.read_bytes(), files()) == (before, {"masks/a.png"})
+
+    @pytest.mark.parametrize("report", ["a.png", "out/masks/a.png", "MODEL"])
+    def test_nor_are_they_nor_the_model_by_the_report(self, wide: Path, place: Path, report: str) -> None:
+        picture = paint("a.png", 1)
+        before = picture.read_bytes(), file_sha256(wide)
+        with pytest.raises(OptionError, match="is a picture, a result or the model: give another name"):
+            predict(wide, picture, report=wide if report == "MODEL" else Path(report), overwrite=True)
+        assert (picture.read_bytes(), file_sha256(wide)) == before
+
+    def test_an_output_that_is_a_file_is_refused(self, wide: Path, place: Path) -> None:
+        Path("out").write_text("mine")
+        with pytest.raises(SinkError, match="--output out cannot be written, out is a file"):
+            predict(wide, paint("a.png", 1))
+        assert Path("out").read_text() == "mine"
+
+    def test_a_file_in_the_way_of_a_folder_is_one_sentence(self, wide: Path, place: Path) -> None:
+        Path("out").mkdir()
+        Path("out/colours").write_text("mine")
+        with pytest.raises(SinkError, match=r"cannot make the folder out/colours: .*; give another --output"):
+            predict(wide, paint("a.png", 1))
+
+
+class TestUnusablePictures:
+    @pytest.fixture
+    def mixed(self, place: Path) -> Path:
+        """Three good pictures and three bad ones in turn."""
+        folder = place / "in"
+        for number, name in enumerate(("a.png", "c.png", "e.png")):
+            paint(folder / name, number + 1)
+        (folder / "b.png").write_bytes((folder / "a.png").read_bytes()[:60])
+        (folder / "d.jpg").write_text("text")
+        (folder / "f.png").touch()
+        return folder
+
+    def test_they_are_named_with_the_reason_and_the_others_are_done(self, wide: Path, mixed: Path) -> None:
+        done: list[Prediction] = []
+        options = PredictOptions((mixed,), Path("out"), str(wide), only=("masks",))
+        with PredictRun(options) as run, pytest.raises(SourceError) as caught:
+            run.run(done.append)
+        text = str(caught.value)
+        assert text.startswith(f"3 of 6 pictures cannot be used: {mixed / 'b.png'} (damaged")
+        assert all(name in text for name in ("d.jpg", "f.png", "all others are done"))
+        assert files() == {"masks/a.png", "masks/c.png", "masks/e.png"}
+        assert [picture.fault is None for picture in done] == [True, False] * 3
+        assert all(picture.size is None and not picture.files for picture in done if picture.fault)
+
+    def test_of_many_some_are_named(self, wide: Path, mixed: Path) -> None:
+        for number in range(20):
+            (mixed / f"x{number}.png").touch()
+        with pytest.raises(SourceError, match=r"^23 of 26 pictures .* and 20 more; all others are done$"):
+            predict(wide, mixed)
+
+    def test_where_none_can_be_used_nothing_is_said_of_others(self, wide: Path, place: Path) -> None:
+        Path("a.png").touch()
+        with pytest.raises(SourceError, match=r"^1 of 1 pictures cannot be used: a\.png \(damaged[^)]*\)$"):
+            predict(wide, "a.png")
+        assert files(".") == {"a.png"}
+
+    def test_a_picture_that_goes_away_is_one_of_them(self, wide: Path, mixed: Path) -> None:
+        options = PredictOptions((mixed / "a.png", mixed / "c.png"), Path("out"), str(wide))
+        with PredictRun(options) as run:
+            shutil.rmtree(mixed)
+            with pytest.raises(SourceError, match=r"2 of 2 .*a\.png \(No such file or directory\)"):
+                run.run()
+
+
+class TestReport:
+    def test_it_says_what_labelled_each_picture_as_what(self, wide: Path, place: Path) -> None:
+        paint("in/a.png", 1, (9, 13)), paint("in/b.png", 2)
+        Path("in/c.png").touch()
+        with pytest.raises(SourceError, match="1 of 3"):
+            predict(wide, "in", report=Path("r.json"), only=("masks", "overlays"))
+        report = json.loads(Path("r.json").read_text())
+        assert (report["model"], report["model_sha256"], report["size"]) == ("wide", file_sha256(wide), [4, 6])
+        assert (report["backend"], report["output"]) == ("onnxruntime", "out")
+        assert {"precision", "device", "runtime_version"} <= set(report)
+        first, second = report["pictures"]
+        assert (first["picture"], first["size"]) == ("in/a.png", [9, 13])
+        assert first["files"] == {"masks": "masks/a.png", "overlays": "overlays/a.jpg"}
+        assert list(first["classes"]) == list(SPEC.classes)
+        assert (first["classes"]["class 1"], second["classes"]["class 2"]) == (1.0, 1.0)
+        assert [bad["picture"] for bad in report["unusable"]] == ["in/c.png"]
+        assert report["unusable"][0]["fault"].startswith("damaged")
+
+    def test_an_interrupted_run_tells_of_what_it_did(self, wide: Path, place: Path) -> None:
+        for name in "abc":
+            paint(f"in/{name}.png", 1)
+
+        def interrupt(done: Prediction) -> None:
+            if done.name == "b.png":
+                raise KeyboardInterrupt
+
+        options = PredictOptions(("in",), Path("out"), str(wide), report=Path("r.json"))
+        with PredictRun(options) as run, pytest.raises(KeyboardInterrupt):
+            run.run(interrupt)
+        assert [entry["picture"] for entry in json.loads(Path("r.json").read_text())["pictures"]] == [
+            "in/a.png",
+            "in/b.png",
+        ]
+        assert files("out/masks") == {"a.png", "b.png"}
+
+
+def test_a_model_of_other_planes_gets_them_of_the_file(
+    place: Path, monkeypatch: pytest.MonkeyPatch, wide: Path
+) -> None:
+    spec = ModelSpec("infrared", SPEC.classes, SPEC.palette, (8, 12), channels=4)
+
+    class Fourth(FakeBackend):
+        """Labels with the fourth plane."""
+
+        def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
+            return super()._submit(frames[..., 3:].repeat(3, 3))
+
+    monkeypatch.setattr("rtseg.app.predict.open_backend", lambda *args, **options: Fourth(spec))
+    cv2.imwrite("a.png", np.full((8, 12, 4), (1, 2, 3, 77), np.uint8))
+    paint("b.png", 5)
+    with pytest.raises(SourceError, match=r"1 of 2 pictures cannot be used: b\.png \(gives 3 channels"):
+        predict(wide, "a.png", "b.png", alpha=0.0)
+    assert (ids("out/masks/a.png") == 77).all()
+    assert np.abs(cv2.imread("out/overlays/a.jpg").astype(int) - (1, 2, 3)).max() <= 4

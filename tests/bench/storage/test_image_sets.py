@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from rtseg.bench.storage.image_sets import DrawnOptions, copied, drawn, taken
+from rtseg.errors import OptionError, SinkError, SourceNotFound
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder with three pictures of the user, and a text."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.jpg"), np.full((32, 48, 3), 40 * number, np.uint8))
+    (folder / "notes.txt").write_text("mine")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_drawn_pictures_are_grey_pngs_of_the_size_and_are_gone_afterwards(tmp_path: Path) -> None:
+    with drawn(DrawnOptions(10, (64, 96), "png"), tmp_path) as pictures:
+        assert pictures.folder.parent == tmp_path
+        read = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in pictures.paths]
+        assert [picture.shape for picture in read] == [(64, 96)] * 10
+        assert len({path.read_bytes() for path in pictures.paths}) == pictures.facts["distinct"] == 8
+        assert pictures.size_bytes == sum(path.stat().st_size for path in pictures.paths)
+        assert pictures.facts["first"] == {"kind": "png", "size": [64, 96], "channels": 1}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_they_are_gone_whatever_ends_the_work(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), drawn(DrawnOptions(2, (64, 64), "png"), tmp_path):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_copies_are_removed_and_the_user_s_files_stay_as_they_were(data: Path, tmp_path: Path) -> None:
+    place = tmp_path / "disk"
+    place.mkdir()
+    (place / "mine").write_text("mine")
+    before = contents(data)
+    with copied(data, place) as pictures:
+        assert [path.read_bytes() for path in pictures.paths] == [before[f"{n}.jpg"][0] for n in range(3)]
+        assert pictures.folder != data
+    assert contents(data) == before
+    assert [path.name for path in place.iterdir()] == ["mine"]
+
+
+def test_pictures_are_taken_where_they_lie(data: Path) -> None:
+    before = contents(data)
+    pictures = taken(data)
+    assert [path.name for path in pictures.paths] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert pictures.facts["formats"] == [".jpg"]
+    assert contents(data) == before
+
+
+def test_one_picture_is_not_enough_for_a_rate(data: Path) -> None:
+    for number in (1, 2):
+        (data / f"{number}.jpg").unlink()
+    with pytest.raises(OptionError, match="at least 2"):
+        taken(data)
+
+
+def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFound, match="no picture"):
+        taken(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="cannot be written"), drawn(DrawnOptions(), tmp_path / "missing"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"pictures": 1}, "--pictures must be at least 2"),
+        ({"format": "gif"}, "--format must be png or jpg"),
+        ({"size": (8, 3072)}, "--size must be within"),
+    ],
+)
+def test_a_slip_is_told(options: dict[str, object], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        DrawnOptions(**options)  # type: ignore[arg-type]

@@ -1,0 +1,159 @@
+"""The storage bench as a whole: tiny pictures, a backend of the tests, a disk that is simulated fast."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from helpers.doubles import FakeBackend
+
+from rtseg.bench.report import as_result
+from rtseg.bench.schema import check_result
+from rtseg.bench.storage.image_sets import DrawnOptions
+from rtseg.bench.storage.memory import Memory
+from rtseg.bench.storage.run import StorageOptions, measure_storage
+from rtseg.bench.storage.simulated_disk import DiskModel
+from rtseg.bench.storage.targets import parse_places
+from rtseg.errors import MissingExtra, OptionError
+from rtseg.image_io.storage_kind import Storage
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The empty folder for temporary files, on an SSD."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    for module in ("storage.targets", "storage.run"):
+        monkeypatch.setattr(f"rtseg.bench.{module}.find_storage", lambda path: Storage("ssd", "the test says so"))
+    fast = DiskModel(seek_ms=0.01, turn_ms=0.01, mb_per_s=1e4)
+    monkeypatch.setattr("rtseg.bench.storage.run.DiskModel", lambda: fast)
+    monkeypatch.setattr("rtseg.bench.storage.run.memory_of_reading", lambda folder, reading: Memory(50.0, 60.0, 256))
+    monkeypatch.setattr("rtseg.bench.storage.run.open_backend", lambda *arguments, **options: FakeBackend(depth=2))
+    return folder
+
+
+def options(*storages: str, simulate: bool = False, **more: Any) -> StorageOptions:
+    few = {"drawn": DrawnOptions(4, (64, 64), "png"), "decoders": ("cv2",), "workers": (0, 2), "rounds": 2}
+    return StorageOptions(places=tuple(parse_places(storages, simulate=simulate)), **(few | more))
+
+
+class TestWhole:
+    @pytest.fixture
+    def result(self) -> dict[str, Any]:
+        wanted = options("ssd", "hdd", simulate=True, decoders=("cv2", "turbojpeg"))
+        return as_result("storage", measure_storage(wanted), {}, 0.1)
+
+    def test_everything_is_measured_marked_and_removed(self, result: dict[str, Any], place: Path) -> None:
+        check_result(result)
+        assert result["complete"]
+        rows = [(row["storage"], row["decoder"], row["workers"]) for row in result["reading"]]
+        own = [("cv2", 0), ("cv2", 2), ("cv2", "auto"), ("turbojpeg", None)]
+        assert rows == [(storage, *rest) for storage in ("ssd", "hdd") for rest in own]
+        for section in ("storages", "reading", "automatic", "cache", "pipeline", "ratios"):
+            assert result[section]
+        for section in ("storages", "reading", "automatic", "cache", "pipeline"):
+            for row in result[section]:
+                assert row["simulated"] == (row["storage"] == "hdd")
+        assert result["disk_model"]["seek_ms"] == 0.01
+        skipped = [row for row in result["reading"] if row["decoder"] == "turbojpeg"]
+        assert all(row["skipped"] == "turbojpeg decodes no PNG" and row["cold"] is None for row in skipped)
+        measured = [row for row in result["reading"] if row["decoder"] == "cv2"]
+        assert all(len(row[state]["pictures_per_s"]["rounds"]) == 2 for row in measured for state in ("cold", "warm"))
+        pipeline = {(row["storage"], row["state"]): row for row in result["pipeline"]}
+        assert set(pipeline) == {(storage, state) for storage in ("ssd", "hdd") for state in ("cold", "warm")}
+        assert all(row["frames"] == 8 and row["dropped"] == 0 for row in pipeline.values())
+        assert all(set(row["stages"]) == {"read", "prepare", "infer", "render", "null"} for row in pipeline.values())
+        assert all((row["limit_fps"] is not None) == (state == "warm") for (_, state), row in pipeline.items())
+        assert [row["ratio"] is None for row in result["ratios"]] == [True, True, False, False, False, False]
+        assert list(place.iterdir()) == []
+
+
+def test_runs_come_in_turn_and_the_cold_one_before_the_warm_one() -> None:
+    told: list[str] = []
+    measure_storage(options("ssd", network=False), lambda done, total, what: told.append(what))
+    once = [f"read ssd cv2 {workers} {state}" for workers in (0, 2, "auto") for state in ("cold", "warm")]
+    assert told[1:] == [f"round {round_}: {what}" for round_ in (1, 2) for what in once]
+
+
+def test_other_steps_are_taken_and_told() -> None:
+    sections = measure_storage(options("ssd", preprocess=("clahe",), workers=(0,), rounds=1))
+    check_result(as_result("storage", sections, {}, 0.1))
+    assert [(row["preprocess"], row["preprocess_of_model"]) for row in sections["pipeline"]] == 2 * [(["clahe"], [])]
+    assert all(row["limit_fps"] for row in sections["pipeline"] if row["state"] == "warm")
+
+
+def test_a_background_that_is_missing_is_told_and_what_was_written_removed(place: Path) -> None:
+    with pytest.raises(OptionError, match=r"background picture missing\.png"):
+        measure_storage(options("ssd", preprocess=("background:missing.png",)))
+    assert list(place.iterdir()) == []
+
+
+def test_ctrl_c_keeps_what_was_measured_and_removes_what_was_written(place: Path) -> None:
+    def tell(done: int, total: int, what: str) -> None:
+        assert len(list(place.iterdir())) >= 1
+        if what.startswith("round 1: read ssd cv2 2 warm"):
+            raise KeyboardInterrupt
+
+    result = as_result("storage", measure_storage(options("ssd"), _after_writing(tell)), {}, 0.1)
+    check_result(result)
+    assert not result["complete"]
+    (none, two) = result["reading"]
+    assert (none["workers"], two["workers"]) == (0, 2)
+    assert none["cold"]
+    assert none["warm"]
+    assert two["cold"]
+    assert two["warm"] is None
+    assert result["pipeline"] == []
+    assert list(place.iterdir()) == []
+
+
+def _after_writing(tell: Any) -> Any:
+    return lambda done, total, what: None if what == "writing pictures" else tell(done, total, what)
+
+
+def test_the_user_s_pictures_are_read_where_they_lie_and_stay(tmp_path: Path, place: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(3):
+        cv2.imwrite(str(data / f"{number}.png"), np.zeros((64, 64), np.uint8))
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in data.iterdir()}
+    sections = measure_storage(options("ssd", data=data, network=False))
+    assert sections["storages"][0]["folder"] == str(data)
+    assert sections["pictures"]["drawn"] is False
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in data.iterdir()} == before
+    assert list(place.iterdir()) == []
+
+
+def test_a_storage_of_another_kind_is_refused_before_anything_is_written(place: Path) -> None:
+    with pytest.raises(OptionError, match=r"is ssd \(the test says so\), no hdd: .*--simulate"):
+        measure_storage(options("hdd"), lambda done, total, what: pytest.fail("it went on"))
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"rounds": 0}, "--rounds"),
+        ({"workers": ()}, "--workers"),
+        ({"workers": (-1,)}, "--workers"),
+        ({"decoders": ("jpeg2000",)}, "--decoder"),
+        ({"data": Path("/no/such")}, "--data /no/such is no folder"),
+        ({"cache": Path("/no/such")}, "--cache-folder /no/such is no folder"),
+    ],
+)
+def test_a_slip_is_told(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        options("ssd", **more)
+
+
+def test_a_decoder_that_is_asked_for_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "simplejpeg", None)
+    with pytest.raises(MissingExtra, match="simplejpeg"):
+        options("ssd", decoders=("turbojpeg",))

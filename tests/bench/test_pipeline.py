@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from helpers.doubles import FakeBackend, FakeSource
+
+from rtseg.bench.pipeline import ClipOptions, measure_clip
+from rtseg.bench.report import as_result
+from rtseg.bench.schema import check_result
+from rtseg.bench.stage_costs import Run, bottleneck, busy_shares, cpu_costs, limit_facts, run_pipeline
+from rtseg.errors import OptionError, SourceError
+from rtseg.pipeline.runner import RunReport
+from rtseg.preprocess import Prepare
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, FakeBackend]]:
+    """Name, hint and backend of every one that was opened."""
+    found: list[tuple[str, str, FakeBackend]] = []
+
+    def open_fake(name: str, model: str, *, hint: str, **options: Any) -> FakeBackend:
+        backend = FakeBackend(depth=2)
+        found.append((name, hint, backend))
+        return backend
+
+    monkeypatch.setattr("rtseg.bench.pipeline.open_backend", open_fake)
+    return found
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((32, 48, 3), number, np.uint8))
+    return str(tmp_path)
+
+
+class TestClip:
+    def test_every_backend_runs_at_both_paces_in_turn(self, opened: list[Any], clip: str) -> None:
+        told: list[str] = []
+        wanted = ClipOptions(source=clip, backends=("one", "two"), frames=5, rounds=2)
+        sections = measure_clip(wanted, lambda done, total, what: told.append(what))
+        once = ["one file", "one live", "two file", "two live", "one alone", "two alone"]
+        assert told == [f"round {round_}: {what}" for round_ in (1, 2) for what in once]
+        assert [(name, hint) for name, hint, _ in opened] == [
+            ("one", "throughput"),
+            ("one", "latency"),
+            ("two", "throughput"),
+            ("two", "latency"),
+        ]
+        assert all(backend.closed == 1 for _, _, backend in opened)
+        check_result(as_result("pipeline", sections, {}, 0.1))
+        assert [(row["asked_for"], row["state"]) for row in sections["pipeline"]] == [
+            ("one", "file"),
+            ("one", "live"),
+            ("two", "file"),
+            ("two", "live"),
+        ]
+        for row in sections["pipeline"]:
+            # A clip of three frames begins again; live, frames may be dropped, but none is lost.
+            assert row["frames"] + row["dropped"] == 2 * 5
+            assert row["state"] == "live" or row["dropped"] == 0
+            assert len(row["fps"]["rounds"]) == 2
+            assert set(row["stages"]) == {"read", "prepare", "infer", "render", "null"}
+            assert (row["limit_fps"] is None) == (row["state"] == "live")
+
+    def test_other_steps_are_taken_and_told(self, opened: list[Any], clip: str) -> None:
+        sections = measure_clip(ClipOptions(source=clip, preprocess=("clahe:clip=2,tiles=8",), frames=3, rounds=1))
+        check_result(as_result("pipeline", sections, {}, 0.1))
+        for row in sections["pipeline"]:
+            assert (row["preprocess"], row["preprocess_of_model"]) == (["clahe:clip=2,tiles=8"], [])
+
+    def test_a_background_that_is_missing_is_told_before_the_first_run(self, opened: list[Any], clip: str) -> None:
+        wanted = ClipOptions(source=clip, preprocess=("background:missing.png",), frames=3)
+        with pytest.raises(OptionError, match=r"background picture missing\.png"):
+            measure_clip(wanted, lambda done, total, what: pytest.fail("it went on"))
+
+    def test_ctrl_c_keeps_what_was_measured(self, opened: list[Any], clip: str) -> None:
+        def tell(done: int, total: int, what: str) -> None:
+            if done == 1:
+                raise KeyboardInterrupt
+
+        sections = measure_clip(ClipOptions(source=clip, frames=3), tell)
+        assert not sections["complete"]
+        assert [row["state"] for row in sections["pipeline"]] == ["file"]
+        assert all(backend.closed == 1 for _, _, backend in opened)
+        check_result(as_result("pipeline", sections, {}, 0.1))
+
+    def test_a_camera_is_refused(self) -> None:
+        with pytest.raises(OptionError, match="is live: give a clip"):
+            measure_clip(ClipOptions(source="camera:0"))
+
+    @pytest.mark.parametrize("more", [{"frames": 1}, {"rounds": 0}, {"backends": ("a", "a")}, {"backends": ("",)}])
+    def test_a_slip_is_told(self, more: dict[str, Any]) -> None:
+        with pytest.raises(OptionError, match="--"):
+            ClipOptions(**more)
+
+
+class TestRun:
+    def test_one_frame_has_no_rate(self) -> None:
+        with pytest.raises(SourceError, match="gave 1 frames"):
+            run_pipeline(FakeSource(1), FakeBackend())
+
+    def test_pictures_are_prepared_as_asked_in_the_run_and_in_its_limit(self) -> None:
+        class Noting(FakeBackend):
+            def __init__(self) -> None:
+                super().__init__()
+                self.seen: list[int] = []
+
+            def _submit(self, frames: Any) -> Any:
+                self.seen.append(int(frames.max()))
+                return super()._submit(frames)
+
+        class Dark(Prepare):
+            def __call__(self, image: Any) -> Any:
+                return np.zeros_like(super().__call__(image))
+
+        run_in, limited = Noting(), Noting()
+        run_pipeline(FakeSource(4), run_in, Dark(run_in.spec))
+        cpu_costs(lambda: FakeSource(10), limited, Dark(limited.spec))
+        assert run_in.seen == 4 * [0]
+        assert len(limited.seen) >= 8
+        assert set(limited.seen) == {0}
+
+    def test_pictures_are_drawn(self) -> None:
+        run = run_pipeline(FakeSource(6), FakeBackend())
+        assert run.report.frames_written == 6
+        assert run.report.stages["render"]["mean_ms"] > 0
+
+    def test_a_sequence_model_begins_anew(self) -> None:
+        backend = FakeBackend(recurrent=True)
+        run_pipeline(FakeSource(3), backend)
+        run_pipeline(FakeSource(3), backend)
+        assert {0, 3} <= set(backend.resets)
+
+    def test_every_stage_costs_something_alone(self) -> None:
+        backend = FakeBackend(depth=2)
+        costs = cpu_costs(lambda: FakeSource(10), backend)
+        assert set(costs) == {"read", "prepare", "infer", "render"}
+        assert all(cost >= 0 for cost in costs.values())
+        assert backend.submitted >= 8
+
+
+class TestBottleneck:
+    def run_of(self, fps: float, depth: int = 1, **mean_ms: float) -> Run:
+        stages = {stage: {"mean_ms": mean} for stage, mean in mean_ms.items()}
+        report = RunReport("end of source", 9, 9, 9, 0, 0, fps, {}, stages, 1.0)
+        return Run(report, {}, depth)
+
+    def test_shares_are_of_the_time_between_two_frames(self) -> None:
+        shares = busy_shares(self.run_of(20.0, read=5.0, infer=45.0))
+        assert shares == pytest.approx({"read": 0.1, "infer": 0.9})
+        assert bottleneck(shares) == "infer"
+
+    def test_batches_in_flight_at_once_count_once(self) -> None:
+        shares = busy_shares(self.run_of(20.0, depth=4, read=45.0, infer=100.0))
+        assert shares == pytest.approx({"read": 0.9, "infer": 0.5})
+        assert bottleneck(shares) == "read"
+
+    def test_the_limit_is_cores_by_the_sum_of_what_the_stages_cost(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rtseg.bench.stage_costs.cores", lambda: 4)
+        costs = [{"read": 0.01, "infer": infer} for infer in (0.03, 0.01, 0.09)]
+        facts = limit_facts([self.run_of(fps) for fps in (90.0, 80.0, 97.0)], costs)
+        assert facts["limit_fps"] == pytest.approx(100.0)
+        assert facts["share_of_limit"] == pytest.approx(0.9)
+        assert facts["cpu_ms"] == pytest.approx({"read": 10.0, "infer": 30.0})
+
+    def test_what_the_processor_does_not_limit_has_no_limit(self) -> None:
+        facts = limit_facts([self.run_of(90.0)], [])
+        assert facts == {"cpu_ms": None, "limit_fps": None, "share_of_limit": None}

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rtseg.datasets import Dataset, Read
+from rtseg.datasets.evaluate import evaluate, judge
+from rtseg.errors import DatasetError
+from rtseg.model_file.spec import VOID
+
+
+class Squares(Dataset):
+    """Pictures whose blue is their truth, each of another size; the last column is void."""
+
+    name = "squares"
+    classes = ("a", "b", "c")
+    palette = ((0, 0, 0), (1, 1, 1), (2, 2, 2))
+    licence = "none"
+
+    def __init__(self, *, labelled: bool = True) -> None:
+        self.labelled = labelled
+        self.loaded: list[int] = []
+
+    def __len__(self) -> int:
+        return 3
+
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+        self.loaded.append(index)
+        labels = np.full((8 + 4 * index, 12), index, np.uint8)
+        picture = labels[..., None].repeat(3, 2)
+        labels[:, -4:] = VOID
+        return picture, labels if self.labelled else np.full_like(labels, VOID)
+
+
+Bytes = NDArray[np.uint8]
+
+
+def blue(picture: Bytes) -> Bytes:
+    return picture[..., 0]
+
+
+def test_labels_that_are_the_truth_score_one() -> None:
+    result = evaluate(blue, Squares())
+    assert (result.miou, result.iou, result.pixel_accuracy) == (1.0, (1.0, 1.0, 1.0), 1.0)
+
+
+def test_labels_of_the_models_size_are_judged_at_the_size_of_the_truth() -> None:
+    result = evaluate(lambda picture: blue(picture)[::4, ::4], Squares())
+    assert result.pixel_accuracy == 1.0
+
+
+def test_wrong_labels_are_counted_by_pixels() -> None:
+    # Of 8x8, 12x8 and 16x8 labelled pixels, those of the first two pictures are right.
+    result = evaluate(lambda picture: np.minimum(blue(picture), 1), Squares())
+    assert result.pixel_accuracy == pytest.approx((64 + 96) / (64 + 96 + 128))
+    assert result.iou == pytest.approx((1.0, 96 / (96 + 128), 0.0))
+
+
+def test_only_the_places_that_were_asked_for_are_judged_and_in_their_order() -> None:
+    dataset = Squares()
+    result = evaluate(blue, dataset, [2, 0])
+    assert dataset.loaded == [2, 0]
+    assert result.iou == (1.0, None, 1.0)
+
+
+@pytest.mark.parametrize(("labelled", "places"), [(False, None), (True, [])], ids=["all void", "no picture"])
+def test_data_without_a_labelled_pixel_are_refused(labelled: bool, places: list[int] | None) -> None:
+    with pytest.raises(DatasetError, match="no pixel of squares is labelled"):
+        evaluate(blue, Squares(labelled=labelled), places)
+
+
+def test_a_labeller_that_knows_more_classes_than_the_data_is_an_error_and_no_score() -> None:
+    with pytest.raises(ValueError, match="there are 3 classes"):
+        evaluate(lambda picture: blue(picture) + 2, Squares())
+
+
+class Videos(Squares):
+    """The same with names of videos."""
+
+    def __init__(self, *videos: str | None) -> None:
+        super().__init__()
+        self.videos = videos
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+        return super().load(index % 3)
+
+    def sequence(self, index: int) -> str | None:
+        return self.videos[index]
+
+
+class TestVideos:
+    @pytest.mark.parametrize(
+        ("videos", "places", "follows"),
+        [
+            (("a", "a", "a"), None, [False, True, True]),
+            (("a", "a", "b", "b", "a"), None, [False, True, False, True, False]),
+            ((None, None), None, [False, False]),
+            (("a", None, "a"), None, [False, False, False]),
+            (("a", "a", "a", "a"), [0, 2, 3, 1], [False, False, True, False]),
+            (("a", "a"), [1, 1, 0], [False, False, False]),
+        ],
+    )
+    def test_a_picture_follows_the_one_right_before_it_in_its_video(
+        self, videos: tuple[str | None, ...], places: list[int] | None, follows: list[bool]
+    ) -> None:
+        assert [judged.follows for judged in judge(blue, Videos(*videos), places)] == follows
+
+    def test_what_remembers_is_reset_before_every_picture_that_does_not_follow(self) -> None:
+        said: list[str] = []
+
+        def label(picture: Bytes) -> Bytes:
+            said.append("label")
+            return blue(picture)
+
+        evaluate(label, Videos("a", "a", "b", None), reset=lambda: said.append("reset"))
+        assert said == ["reset", "label", "label", "reset", "label", "reset", "label"]
+
+    def test_labels_come_beside_their_truth_at_its_size(self) -> None:
+        (judged,) = judge(lambda picture: blue(picture)[::4, ::4], Squares(), [2])
+        assert judged.labels.shape == judged.truth.shape == (16, 12)
+        assert (judged.labels == 2).all()
+        assert (judged.truth[:, -4:] == VOID).all()

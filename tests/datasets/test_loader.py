@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from threading import get_ident
+
+import numpy as np
+import pytest
+
+from rtseg.datasets import Dataset, Read, open_dataset
+from rtseg.datasets.loader import Reader, load_ahead
+from rtseg.errors import DatasetError
+from rtseg.frame import Labels, Picture
+from rtseg.image_io.options import ReadOptions
+from rtseg.system.opencv import cv2
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Dataset:
+    for name in ("pictures", "masks"):
+        (tmp_path / name).mkdir()
+        for number in range(40):
+            level = number % 2 if name == "masks" else number
+            assert cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((6, 8), level, np.uint8))
+    return open_dataset(f"pairs:{tmp_path}/pictures,{tmp_path}/masks,classes=a+b,val=*", "val")
+
+
+@pytest.mark.parametrize("storage", ["ssd", "hdd", "auto"])
+def test_each_place_comes_in_its_turn_with_its_picture_and_labels(pairs: Dataset, storage: str) -> None:
+    places = [7, 3, 3, 39, *range(20)]
+    loaded = list(load_ahead(pairs, places, reader=Reader(ReadOptions(storage=storage))))
+    assert [place for place, _, _ in loaded] == places
+    for place, picture, labels in loaded:
+        expected, truth = pairs.load(place)
+        np.testing.assert_array_equal(picture, expected)
+        np.testing.assert_array_equal(labels, truth)
+
+
+def test_a_file_that_is_gone_is_the_error_of_load_after_what_comes_before_it(pairs: Dataset) -> None:
+    pairs.files(5)[0].unlink()
+    seen: list[int] = []
+    with pytest.raises(DatasetError, match=r"cannot read the picture .*5\.png: No such file"):
+        seen.extend(place for place, _, _ in load_ahead(pairs, range(40)))
+    assert seen == list(range(5))
+
+
+def test_leaving_early_ends_the_threads(pairs: Dataset) -> None:
+    with closing(load_ahead(pairs, range(40))) as loaded:
+        assert next(loaded)[0] == 0
+
+
+def test_places_are_not_taken_far_ahead_of_what_is_delivered(pairs: Dataset) -> None:
+    taken: list[int] = []
+
+    def places() -> object:
+        for place in range(40):
+            taken.append(place)
+            yield place
+
+    with closing(load_ahead(pairs, places())) as loaded:  # type: ignore[arg-type]
+        for number, _ in enumerate(loaded):
+            assert len(taken) <= number + 17
+
+
+def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
+    drawn: list[tuple[int, int, int]] = []
+
+    class Drawn(Dataset):
+        name = "drawn"
+
+        def __len__(self) -> int:
+            return 5
+
+        def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+            drawn.append((index, epoch, get_ident()))
+            return np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
+
+    loaded = load_ahead(Drawn(), [4, 2], epoch=3)
+    next(loaded)
+    assert drawn == [(4, 3, get_ident())]
+    assert [place for place, _, _ in loaded] == [2]
+
+
+def test_an_attempt_goes_on_behind_a_picture_that_cannot_be_used(pairs: Dataset) -> None:
+    pairs.files(3)[1].write_bytes(b"no mask")
+    outcomes = list(Reader().attempt(pairs, range(6)))
+    assert [place for place, _ in outcomes] == list(range(6))
+    assert [place for place, outcome in outcomes if isinstance(outcome, DatasetError)] == [3]
+    assert "3.png" in str(outcomes[3][1])
+
+
+def test_a_second_pass_takes_what_the_first_one_kept(pairs: Dataset, tmp_path: Path) -> None:
+    reader = Reader(ReadOptions(ssd_cache=tmp_path / "cache"))
+    first = list(load_ahead(pairs, range(40), reader=reader))
+    for place in range(40):  # the same names, sizes and times, and nothing in them
+        for path in pairs.files(place):
+            facts = path.stat()
+            path.write_bytes(bytes(facts.st_size))
+            os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    for one, other in zip(first, load_ahead(pairs, range(40), reader=reader), strict=True):
+        np.testing.assert_array_equal(one[1], other[1])
+        np.testing.assert_array_equal(one[2], other[2])
+
+
+def test_a_cache_that_keeps_nothing_more_is_told(pairs: Dataset, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    reader = Reader(ReadOptions(ssd_cache=folder))
+    assert not reader.notice
+    (folder / "total").unlink()
+    (folder / "total").mkdir()
+    assert len(list(load_ahead(pairs, range(3), reader=reader))) == 3
+    assert reader.notice.startswith(f"--ssd-cache: nothing more is kept in {folder}")
+
+
+class Turn:
+    """Counts who holds it."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.held = False
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        assert not self.held
+        self.held = True
+        self.taken += 1
+        return True
+
+    def release(self) -> None:
+        self.held = False
+
+
+@pytest.mark.parametrize(("storage", "taken"), [("hdd", 20), ("ssd", 0)])
+def test_processes_take_turns_at_a_disk_that_turns_and_nowhere_else(pairs: Dataset, storage: str, taken: int) -> None:
+    turn = Turn()
+    assert len(list(Reader(ReadOptions(storage=storage)).split(2, turn).load(pairs, range(10)))) == 10
+    assert turn.taken == taken
+    assert not turn.held
+
+
+def test_a_data_set_asks_for_the_files_that_it_names_and_no_other(pairs: Dataset) -> None:
+    asked: list[Path] = []
+
+    def read(path: Path) -> bytes:
+        asked.append(path)
+        return path.read_bytes()
+
+    pairs.load(7, 0, read)
+    assert tuple(asked) == pairs.files(7)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import importlib.util
+import struct
+import sys
+from io import BytesIO
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rtseg.errors import MissingExtra
+from rtseg.image_io.decode import PictureError
+from rtseg.image_io.decoders import Decoder, Wanted, open_decoder
+from rtseg.image_io.options import DECODERS
+from rtseg.system.opencv import cv2
+
+# Superseded by torchcodec since torchvision 0.29, which still works.
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities:DeprecationWarning")
+
+LIBRARIES = {"cv2": "cv2", "pil": "PIL", "turbojpeg": "simplejpeg", "torchvision": "torchvision"}
+
+
+@pytest.fixture(params=DECODERS)
+def decode(request: pytest.FixtureRequest) -> Decoder:
+    name: str = request.param
+    if importlib.util.find_spec(LIBRARIES[name]) is None:
+        pytest.skip(f"needs {LIBRARIES[name]}")
+    return open_decoder(name)
+
+
+def picture(channels: int, dtype: type = np.uint8, size: tuple[int, int] = (24, 40)) -> NDArray[np.generic]:
+    """Smooth, so that JPEG keeps it, and unlike in every direction and channel."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    planes = [rows * 3 + columns, 230 - rows * 2 - columns, 60 + columns * 3 - rows][:channels]
+    pixels = np.stack(planes, axis=2).astype(np.uint8).astype(dtype)
+    return pixels * 257 if dtype is np.uint16 else pixels
+
+
+def encoded(suffix: str, pixels: NDArray[np.generic]) -> bytes:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, data = cv2.imencode(suffix, pixels, quality if suffix == ".jpg" else [])
+    assert done
+    return data.tobytes()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".webp", ".ppm"])
+def test_every_kind_is_the_same_in_every_library(decode: Decoder, suffix: str, channels: int) -> None:
+    pixels = picture(channels)
+    suffix = ".pgm" if (suffix, channels) == (".ppm", 1) else suffix
+    found = decode(encoded(suffix, pixels), Wanted())
+    assert found.dtype == np.uint8
+    assert found.flags.c_contiguous
+    expected = pixels if found.shape[2] == channels else np.repeat(pixels, 3, axis=2)  # WebP has no grey
+    assert found.shape == expected.shape
+    assert np.abs(found.astype(int) - expected).max() <= (0 if suffix not in (".jpg", ".webp") else 6)
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [(".png", 1), (".png", 3), (".tiff", 1), (".pgm", 1)])
+def test_of_16_bits_the_high_byte_is_kept(decode: Decoder, suffix: str, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (9, 11, channels), dtype=np.uint16)
+    np.testing.assert_array_equal(decode(encoded(suffix, values), Wanted()), values >> 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_is_turned_as_cv2_turns_it(decode: Decoder, orientation: int, channels: int) -> None:
+    data = encoded(".jpg", picture(channels))
+    tiff = b"II*\x00\x08\x00\x00\x00\x01\x00" + struct.pack("<HHII", 0x0112, 3, 1, orientation) + bytes(4)
+    exif = b"Exif\x00\x00" + tiff
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    found = decode(data, Wanted())
+    assert found.shape == (*expected.shape[:2], channels)
+    assert np.abs(found.astype(int) - expected[..., :channels]).max() <= 4
+
+
+@pytest.mark.parametrize("reduce", [2, 4, 8])
+def test_a_jpeg_is_reduced_alike_and_rounded_up(reduce: int) -> None:
+    data = encoded(".jpg", picture(3, size=(50, 70)))
+    found = {}
+    for name in ("cv2", "pil", "turbojpeg"):
+        pytest.importorskip(LIBRARIES[name])
+        found[name] = open_decoder(name)(data, Wanted(reduce=reduce))
+        assert found[name].shape == (-(-50 // reduce), -(-70 // reduce), 3)
+        assert np.abs(found[name].astype(int) - found["cv2"]).max() <= 6
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".webp", ".ppm"])
+@pytest.mark.parametrize("kept", [0, 1, 20, 0.5, 0.95])
+def test_a_file_that_is_cut_off_is_no_picture(decode: Decoder, suffix: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    data = encoded(suffix, noise)
+    with pytest.raises(PictureError, match="is damaged"):
+        decode(data[: int(kept * len(data)) if isinstance(kept, float) else kept], Wanted())
+
+
+def test_what_is_too_large_is_refused_before_it_is_decoded(decode: Decoder) -> None:
+    with pytest.raises(PictureError, match="has 24x40 pixels, more than --max-pixels allows, 959"):
+        decode(encoded(".png", picture(3)), Wanted(max_pixels=959))
+    assert decode(encoded(".png", picture(3)), Wanted(max_pixels=960)).shape == (24, 40, 3)
+
+
+def test_inks_are_refused(decode: Decoder) -> None:
+    image = pytest.importorskip("PIL.Image").new("CMYK", (8, 8))
+    data = BytesIO()
+    image.save(data, "JPEG")
+    with pytest.raises(PictureError, match="is of CMYK"):
+        decode(data.getvalue(), Wanted())
+
+
+def test_transparency_is_left_out(decode: Decoder) -> None:
+    pixels = np.dstack([picture(3), np.full((24, 40), 9, np.uint8)])
+    np.testing.assert_array_equal(decode(encoded(".png", pixels), Wanted()), pixels[..., :3])
+
+
+@pytest.mark.parametrize("name", ["pil", "turbojpeg", "torchvision"])
+def test_a_library_that_is_missing_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, LIBRARIES[name], None)
+        monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra, match=rf"--decoder {name} needs the package .*pip install 'rtseg\["):
+        open_decoder(name)

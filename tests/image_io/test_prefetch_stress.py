@@ -1,0 +1,115 @@
+"""Many jobs with random pauses, sizes and failures: all come in order, within bounds, and no thread stays."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from rtseg.image_io.prefetch import Job, Prefetch, Slot
+from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.storage_kind import REMOTE, Storage
+
+pytestmark = pytest.mark.usefixtures("no_thread_left")
+
+COUNT = 2000
+LARGEST = 2 * 1000
+"""Bytes of one job: what is read and what is made of it."""
+WAIT_S = 20.0
+
+
+class Restless(Job[int]):
+    """Pauses for microseconds, fails, gives its slot back and knows its size, or not, as ``chance`` has it."""
+
+    def __init__(self, number: int, chance: random.Random) -> None:
+        self.name = str(number)
+        self.number = number
+        self.fails = chance.choice(["announce", "read", "decode", *37 * [""]])
+        self._raw, self._size = chance.randint(0, 1000), chance.randint(1, 1000)
+        self._knows = chance.random() < 0.5
+        self._gives_back = chance.random() < 0.2
+        self._pauses = {step: chance.choice([0, 0, 1e-6, 2e-4]) for step in ("announce", "read", "decode")}
+
+    def _do(self, step: str) -> None:
+        time.sleep(self._pauses[step])
+        if self.fails == step:
+            raise OSError(0, step)
+
+    def announce(self) -> None:
+        self._do("announce")
+
+    def read(self, slot: Slot) -> int:
+        if self._gives_back:
+            slot.give_back()
+        self._do("read")
+        if self._knows:
+            self.needs = self._size
+        return self._raw
+
+    def decode(self) -> tuple[int, int]:
+        self._do("decode")
+        return self.number, self._size
+
+
+def run(
+    seed: int, kind: str, budget: int, threads: int, most: int | None = None, take: int = COUNT
+) -> tuple[Prefetch[int], list[Restless]]:
+    """Check ``take`` outcomes; the jobs are never more than ``COUNT``."""
+    chance = random.Random(seed)
+    jobs = [Restless(number, chance) for number in range(COUNT)]
+    pace = Pace(Storage(kind, "a test"), threads)
+    with Prefetch(jobs, pace=pace, budget=budget, timeout_s=WAIT_S, most=most) as ahead:
+        seen = 0
+        for job, outcome in zip(jobs[:take], ahead, strict=False):
+            assert outcome.job is job
+            if pace.announces or job.fails != "announce":
+                assert (outcome.error is not None) == bool(job.fails)
+            assert outcome.value == (None if outcome.error else job.number)
+            seen += 1
+            time.sleep(chance.choice([0, 0, 0, 1e-6, 1e-4]))
+        assert seen == take
+    assert ahead.left_behind == 0
+    return ahead, jobs
+
+
+@pytest.mark.parametrize("kind", ["ssd", "hdd", "memory", "unknown", REMOTE])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_all_jobs_come_in_order_and_the_bounds_hold(seed: int, kind: str) -> None:
+    chance = random.Random(f"{seed} {kind}")
+    budget = chance.choice([1, 500, 5_000, 50_000])
+    threads = chance.choice([1, 2, 9])
+    most = chance.choice([None, 1, 7])
+    ahead, _ = run(seed, kind, budget, threads, most)
+    readers = Pace(Storage(kind, "a test"), threads).readers
+    # What is reserved for those that are just read is a guess, and the head of the line always may go on.
+    assert ahead.most_held <= budget + (readers + 1) * LARGEST
+
+
+@pytest.mark.parametrize("kind", ["ssd", "hdd"])
+def test_nine_threads_share_room_for_less_than_one(kind: str) -> None:
+    ahead, _ = run(3, kind, 1, 9)
+    assert ahead.most_held <= 2 * LARGEST
+
+
+@pytest.mark.parametrize("take", [1, 2, 50, 1000])
+def test_leaving_anywhere_leaves_no_thread(take: int) -> None:
+    run(4, "ssd", 20_000, 4, take=take)
+
+
+def test_other_threads_may_close_while_the_caller_waits() -> None:
+    def endless() -> Iterator[Restless]:
+        chance = random.Random(5)
+        number = 0
+        while True:
+            yield Restless(number, chance)
+            number += 1
+
+    pace = Pace(Storage("ssd", "a test"), 4)
+    ahead = Prefetch(endless(), pace=pace, budget=20_000, timeout_s=WAIT_S)
+    closing = threading.Timer(0.05, ahead.close)
+    closing.start()
+    assert [outcome.job.name for number, outcome in enumerate(ahead) if outcome.job.name != str(number)] == []
+    closing.join()

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
+
+from rtseg.model_file.pooling import pyramid_matrix
+
+
+@pytest.mark.parametrize("bins", [1, 2, 3, 6])
+@pytest.mark.parametrize("size", [(2, 3), (6, 12), (7, 11), (12, 20), (5, 16), (1, 1), (13, 33)])
+def test_the_matrices_do_what_adaptive_pooling_and_bilinear_resizing_do(bins: int, size: tuple[int, int]) -> None:
+    height, width = size
+    features = torch.from_numpy(np.random.default_rng(bins).normal(size=(2, 3, height, width)))
+    wanted = F.interpolate(F.adaptive_avg_pool2d(features, bins), size, mode="bilinear", align_corners=False)
+    rows = torch.from_numpy(pyramid_matrix("rows", height, bins)).double()
+    columns = torch.from_numpy(pyramid_matrix("columns", width, bins)).double()
+    torch.testing.assert_close(rows @ features @ columns, wanted, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis", ["rows", "columns"])
+@pytest.mark.parametrize(("length", "bins"), [(1, 1), (7, 6), (12, 3), (99, 2)])
+def test_a_level_only_averages_so_that_an_even_map_stays_as_it_is(axis: str, length: int, bins: int) -> None:
+    matrix = pyramid_matrix(axis, length, bins)
+    assert (matrix.dtype, matrix.shape) == (np.float32, (length, length))
+    assert (matrix >= 0).all()
+    np.testing.assert_allclose(matrix.sum(1 if axis == "rows" else 0), 1, rtol=1e-5)
+
+
+def test_columns_are_rows_transposed() -> None:
+    np.testing.assert_array_equal(pyramid_matrix("columns", 7, 3), pyramid_matrix("rows", 7, 3).T)

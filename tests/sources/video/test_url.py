@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.clips import Server, noise
+
+from rtseg.errors import SourceError, SourceNotFound
+from rtseg.frame import Frame
+from rtseg.sources import open_source
+from rtseg.sources.base import Source, SourceOptions
+
+MakeClip = Callable[..., Path]
+
+QUICK = SourceOptions(open_timeout_s=0.5, read_timeout_s=0.5)
+PASSWORD = "s.3%40cret"
+
+
+def url(server: Server, path: str, user: str = "") -> str:
+    return f"http://{user}127.0.0.1:{server.server_port}/{path}"
+
+
+def failure_of(source: Source) -> SourceError:
+    """The error that ends ``source``, which must come within three seconds."""
+    began = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        list(source)
+    assert time.monotonic() - began < 3
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """The port of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def test_a_file_on_a_server_is_read_like_one_on_disk(server: Server, make_clip: MakeClip) -> None:
+    path = make_clip("a.mp4", range(12), options={"bf": "2"})
+    source = open_source(url(server, "good/a.mp4"), QUICK)
+    frames = list(source)
+    local = list(open_source(path))
+    assert [f.pts_s for f in frames] == [f.pts_s for f in local]
+    assert all(np.array_equal(a.image, b.image) for a, b in zip(frames, local, strict=True))
+    assert not source.live
+
+
+def test_a_file_on_a_server_can_be_read_from_a_start(server: Server, make_clip: MakeClip) -> None:
+    make_clip("a.mp4", range(40), options={"g": "10"})
+    frames = list(open_source(url(server, "good/a.mp4"), SourceOptions(start_s=2.5)))
+    assert [f.pts_s for f in frames] == pytest.approx([i / 10 for i in range(25, 40)])
+
+
+def test_a_stream_without_a_length_is_live_and_its_end_is_a_disconnection(server: Server, make_clip: MakeClip) -> None:
+    make_clip("a.ts", range(12))
+    source = open_source(url(server, "live/a.ts"), QUICK)
+    seen = []
+    with pytest.raises(SourceError, match="disconnected"):
+        seen.extend(source)
+    assert source.live
+
+
+def test_the_frames_before_a_disconnection_are_delivered_first(server: Server, make_clip: MakeClip) -> None:
+    make_clip("a.ts", range(12), options={"bf": "2"})
+    frames = iter(open_source(url(server, "live/a.ts"), QUICK))
+    assert [next(frames).index for _ in range(12)] == list(range(12))
+    with pytest.raises(SourceError, match="disconnected"):
+        next(frames)
+
+
+def test_a_server_that_falls_silent_in_the_midst_is_an_error_after_the_frames(
+    server: Server, make_clip: MakeClip
+) -> None:
+    make_clip("a.ts", range(200), pictures=noise(200), options={"g": "10"})
+    source = open_source(url(server, "stalls/a.ts"), QUICK)
+    seen: list[Frame] = []
+    with pytest.raises(SourceError, match=r"no frame for 0\.5 s"):
+        seen.extend(source)
+    assert len(seen) > 20
+
+
+def test_a_server_that_hangs_up_early_is_an_error(server: Server, make_clip: MakeClip) -> None:
+    make_clip("a.mp4", range(200), pictures=noise(200), container_options={"movflags": "faststart"})
+    source = open_source(url(server, "breaks/a.mp4"), QUICK)
+    seen: list[Frame] = []
+    with pytest.raises(SourceError, match="disconnected"):
+        seen.extend(source)
+    assert len(seen) > 20
+
+
+def test_a_server_that_never_answers_is_an_error_within_the_time_out(server: Server) -> None:
+    assert "no video within 0.5 s" in str(failure_of(open_source(url(server, "silent/a.mp4"), QUICK)))
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp", "rtmp", "tcp"])
+def test_a_deaf_server_is_an_error_within_the_time_out(scheme: str, deaf: int) -> None:
+    error = failure_of(open_source(f"{scheme}://127.0.0.1:{deaf}/a", QUICK))
+    assert "no video within 0.5 s" in str(error)
+
+
+def test_a_silent_udp_port_is_an_error_within_the_time_out() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert "no video within" in str(failure_of(open_source(f"udp://127.0.0.1:{port}", QUICK)))
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp", "rtmp", "tcp"])
+def test_a_closed_port_refuses_at_once(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    error = failure_of(open_source(f"{scheme}://127.0.0.1:{port}/a"))
+    assert "refuses the connection" in str(error) or scheme == "rtmp"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "text"),
+    [
+        ("404/a.mp4", SourceNotFound, "is not there"),
+        ("401/a.mp4", SourceError, "check user name and password"),
+        ("500/a.mp4", SourceError, "cannot be opened"),
+    ],
+)
+def test_the_answer_of_the_server_becomes_a_sentence(
+    path: str, kind: type[SourceError], text: str, server: Server
+) -> None:
+    error = failure_of(open_source(url(server, path), QUICK))
+    assert type(error) is kind
+    assert text in str(error)
+
+
+def test_an_unknown_host_is_named() -> None:
+    error = failure_of(open_source("rtsp://no.such.host.invalid/a", QUICK))
+    assert "there is no host no.such.host.invalid" in str(error)
+
+
+def test_a_playlist_from_a_server_calls_nobody_unless_it_is_allowed(
+    server: Server, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    make_clip("a.ts")
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
+    (tmp_path / "list.m3u8").write_text(f"{head}a.ts\n#EXT-X-ENDLIST\n")
+    error = failure_of(open_source(url(server, "good/list.m3u8"), QUICK))
+    assert "playlist" in str(error)
+    assert "/good/a.ts" not in server.asked
+    allowed = SourceOptions(open_timeout_s=2, read_timeout_s=2, allow_playlists=True)
+    assert len(list(open_source(url(server, "good/list.m3u8"), allowed))) == 10
+
+
+def test_a_playlist_from_a_server_never_reads_local_files(server: Server, make_clip: MakeClip, tmp_path: Path) -> None:
+    clip = make_clip("a.ts")
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
+    (tmp_path / "list.m3u8").write_text(f"{head}file://{clip}\n#EXT-X-ENDLIST\n")
+    allowed = SourceOptions(open_timeout_s=1, read_timeout_s=1, allow_playlists=True)
+    failure_of(open_source(url(server, "good/list.m3u8"), allowed))
+
+
+@pytest.mark.parametrize("path", ["silent/a.mp4", "404/a.mp4", "401/a.mp4", "stalls/a.ts", "live/a.ts"])
+def test_a_password_shows_neither_in_the_error_nor_behind_it(path: str, server: Server, make_clip: MakeClip) -> None:
+    make_clip("a.ts", range(60))
+    source = open_source(url(server, f"{path}?pwd=hunter2", user=f"al.ice:{PASSWORD}@"), QUICK)
+    error = failure_of(source)
+    shown = "".join(traceback.format_exception(error)) + repr(error) + source.name + repr(source)
+    context: BaseException | None = error
+    while context is not None:
+        shown += repr(context)
+        context = context.__context__
+    for secret in (PASSWORD, "s.3@cret", "al.ice", "hunter2"):
+        assert secret not in shown
+
+
+def test_stop_ends_a_silent_stream_within_the_time_out(server: Server, make_clip: MakeClip) -> None:
+    make_clip("a.ts", range(200))
+    source = open_source(url(server, "stalls/a.ts"), QUICK)
+    seen: list[int] = []
+    errors: list[SourceError] = []
+
+    def read() -> None:
+        try:
+            seen.extend(frame.index for frame in source)
+        except SourceError as error:
+            errors.append(error)
+
+    reader = threading.Thread(target=read, name="reader")
+    reader.start()
+    source.stop()
+    reader.join(3)
+    assert not reader.is_alive()
+    assert not errors
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        ("rtsp://user:pw@10.0.0.5:554/live/ch1", "10.0.0.5-ch1"),
+        ("rtsp://user:p@w@cam.lan/", "cam.lan"),
+        ("http://[::1]:80/a b/c.mp4?token=x", "1-c.mp4"),
+        ("udp://@:5004", "udp-5004"),
+        ("http://h/" + "x" * 300, "h-" + "x" * 78),
+    ],
+)
+def test_the_name_is_host_and_last_part_and_fit_for_a_file(where: str, name: str) -> None:
+    source = open_source(where)
+    assert source.name == name
+    assert not set(source.name) & set("/\\:@?*\"'<>| ")

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+
+from rtseg.system.redact import RedactingFilter, redact, secrets_of
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://user:word@host:554/live", "rtsp://***@host:554/live"),
+        ("rtsp://al.ice:s%40cret@host/live", "rtsp://***@host/live"),
+        ("rtsp://:word@host", "rtsp://***@host"),
+        ("rtsp://token@host", "rtsp://***@host"),
+        ("rtsp://user:w@rd@host/a", "rtsp://***@host/a"),
+        ("rtsp://user:wo/rd@host/a", "rtsp://***@host/a"),
+        ("rtsp://user:wo?rd@host/a", "rtsp://***@host/a"),
+        ("RTSP://User:Word@Host", "RTSP://***@Host"),
+        ("http://host/a?x=1&pwd=word&y=2", "http://host/a?x=1&pwd=***&y=2"),
+        ("http://host/a?user=me&Password=word", "http://host/a?user=***&Password=***"),
+        ("rtsp://host/user=me&password=word&channel=1", "rtsp://host/user=***&password=***&channel=1"),
+        ("[Errno 5] i/o error: 'rtsp://u:p@h/a' (again 'http://x:y@z')", None),
+    ],
+)
+def test_user_part_and_telling_values_are_taken_out(text: str, shown: str | None) -> None:
+    if shown is None:
+        shown = "[Errno 5] i/o error: 'rtsp://***@h/a' (again 'http://***@z')"
+    assert redact(text) == shown
+    assert redact(redact(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://host:554/live",
+        "http://host/@me/video.mp4",
+        "http://[::1]:8080/a@b",
+        "mail me@host about a:b",
+        "http://host:80, user@host",
+        "/data/monkey=1.mp4",
+        "no secrets here",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_known_secrets_go_wherever_they_stand() -> None:
+    secrets = secrets_of("rtsp://al.ice:s%40cret@host/live")
+    assert redact("login of al.ice:s@cret failed, s%40cret is wrong", *secrets) == ("login of *** failed, *** is wrong")
+
+
+def test_a_url_without_user_part_has_no_secrets() -> None:
+    assert secrets_of("rtsp://host/a@b") == ()
+
+
+def test_log_records_are_written_without_passwords() -> None:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.addFilter(RedactingFilter())
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("cannot open rtsp://u:hunter2@h")
+    except ValueError:
+        logger.exception("opening %s failed", "rtsp://u:hunter2@h")
+    assert "hunter2" not in out.getvalue()
+    assert "opening rtsp://***@h failed" in out.getvalue()
+    assert "ValueError: cannot open rtsp://***@h" in out.getvalue()

@@ -1,0 +1,169 @@
+"""Training, calibration, streaming, prediction and evaluation give a network the same bytes of the same file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from helpers.small_network import SIZE, SPEC, small_data, small_model
+from numpy.typing import NDArray
+
+from rtseg.app.evaluate import Evaluation
+from rtseg.app.predict import PredictOptions, PredictRun
+from rtseg.app.stream import StreamOptions, StreamRun
+from rtseg.backends.base import Backend, Ticket
+from rtseg.datasets import open_dataset
+from rtseg.deploy.calibrate import CalibrateOptions, calibrate
+from rtseg.model_file.load import load_model
+from rtseg.preprocess import Prepare, parse_steps
+
+Bytes = NDArray[np.uint8]
+
+COUNT = 24
+HEIGHT, WIDTH = SIZE
+
+
+class NotingBackend(Backend):
+    """Keeps every picture that it is given, and labels all of it with class 0."""
+
+    name, precision, device, version, model_sha256 = "noting", "fp32", "CPU", "1", "0" * 64
+
+    def __init__(self) -> None:
+        self.spec = SPEC
+        self.given: list[Bytes] = []
+
+    def _submit(self, frames: Bytes) -> Ticket:
+        self.given.extend(frames.copy())
+        return Ticket(len(frames), frames)
+
+    def _wait(self, ticket: Ticket) -> Bytes:
+        return np.zeros((ticket.handle, *SIZE), np.uint8)
+
+
+@pytest.fixture(params=["grey", "colour"])
+def files(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with pictures, masks and the file ``still, scene.png``; it is the working folder."""
+    random = np.random.default_rng(4)
+    shape = (4 * HEIGHT, 3 * WIDTH) if request.param == "grey" else (4 * HEIGHT, 3 * WIDTH, 3)
+    for part in ("pictures", "masks"):
+        (tmp_path / part).mkdir()
+    scene = cv2.GaussianBlur(random.integers(0, 256, shape, dtype=np.uint8), (0, 0), 9)
+    cv2.imwrite(str(tmp_path / "still, scene.png"), scene)
+    for number in range(COUNT):
+        noise = cv2.GaussianBlur(random.integers(0, 256, shape, dtype=np.uint8), (0, 0), 2).astype(int)
+        cv2.imwrite(str(tmp_path / "pictures" / f"{number:02}.png"), np.clip(scene + 3 * (noise - 128), 0, 255))
+        mask = random.integers(0, 3, shape[:2], dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number:02}.png"), mask)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+STEPS = parse_steps("resize,background:still, scene.png,clahe:clip=3,tiles=4")
+DATA = f"pairs:pictures,masks,classes={'+'.join(SPEC.classes)}"
+
+
+def reference(path: Path) -> Bytes:
+    """What the steps mean, written out with OpenCV: all of it in colour, whatever the file holds."""
+    image, still = (
+        cv2.resize(cv2.imread(str(each), cv2.IMREAD_COLOR), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        for each in (path, Path("still, scene.png"))
+    )
+    difference = np.clip(image.astype(int) - still + 128, 0, 255).astype(np.uint8)
+    lab = cv2.cvtColor(difference, cv2.COLOR_BGR2LAB)
+    lab[..., 0] = cv2.createCLAHE(clipLimit=3, tileGridSize=(4, 4)).apply(lab[..., 0])
+    return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2BGR), dtype=np.uint8)
+
+
+def references() -> list[Bytes]:
+    return [reference(path) for path in sorted(Path("pictures").iterdir())]
+
+
+def noting(monkeypatch: pytest.MonkeyPatch, module: str) -> NotingBackend:
+    backend = NotingBackend()
+    monkeypatch.setattr(f"{module}.open_backend", lambda *_, **__: backend)
+    return backend
+
+
+@pytest.mark.usefixtures("files")
+class TestTheSameBytes:
+    def test_are_streamed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = noting(monkeypatch, "rtseg.app.stream")
+        StreamRun(StreamOptions(source="pictures", output=Path("null"), preprocess=STEPS)).run()
+        np.testing.assert_array_equal(backend.given, references())
+
+    def test_are_predicted_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = noting(monkeypatch, "rtseg.app.predict")
+        with PredictRun(PredictOptions(("pictures",), Path("out"), only=("masks",), preprocess=STEPS)) as run:
+            run.run()
+        np.testing.assert_array_equal(backend.given, references())
+
+    def test_are_evaluated_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = noting(monkeypatch, "rtseg.app.evaluate")
+        with Evaluation("icnet-camvid", DATA, "train", preprocess=STEPS) as evaluation:
+            evaluation.run()
+            wanted = [reference(Path(evaluation.dataset.title(place))) for place in range(len(evaluation.dataset))]
+        assert len(wanted) > COUNT // 2
+        np.testing.assert_array_equal(backend.given, wanted)
+
+    def test_are_calibrated_on(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        given: list[Bytes] = []
+
+        class RecordedError(Exception):
+            """All that the test is about has been seen."""
+
+        def record(model: Any, pictures: Any, *_: Any) -> None:
+            given.extend(pictures)
+            raise RecordedError
+
+        monkeypatch.setattr("rtseg.deploy.calibrate.record", record)
+        with pytest.raises(RecordedError):
+            calibrate(CalibrateOptions(small_model(tmp_path).path, DATA, frames=10, preprocess=STEPS))
+        wanted = {each.tobytes() for each in references()}
+        assert len(wanted) == COUNT
+        assert len({each.tobytes() for each in given} & wanted) == len(given) == 10
+
+    def test_are_trained_on(self) -> None:
+        from rtseg.training.augment import Augmentation, RandomViews
+
+        dataset = open_dataset(DATA, "train")
+        still = Augmentation(scale=(1.0, 1.0), stretch=1.0, flips="none", colour=False)
+        prepare = Prepare(replace(SPEC, preprocess=STEPS or ()))
+        views = RandomViews([dataset], SIZE, size=SIZE, augmentation=still, seed=0, prepare=prepare)
+        assert len(views) > COUNT // 2
+        for place in range(len(views)):
+            rgb = views[place][0].numpy()
+            np.testing.assert_array_equal(rgb[::-1].transpose(1, 2, 0), reference(Path(views.title(place))))
+
+
+@pytest.mark.usefixtures("files")
+def test_reports_name_the_steps_that_were_taken_and_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    noting(monkeypatch, "rtseg.app.stream")
+    run = StreamRun(StreamOptions(source="pictures", output=Path("null"), preprocess=STEPS))
+    run.run()
+    assert run.report()["preprocess"] == ["background:still, scene.png", "clahe:clip=3,tiles=4"]
+    assert run.report()["preprocess_of_model"] == []
+    assert "small was trained with resize" in run.notice
+    noting(monkeypatch, "rtseg.app.evaluate")
+    with Evaluation("icnet-camvid", DATA, "train") as evaluation:
+        facts = evaluation.run([0])
+        assert evaluation.notice == ""
+    assert facts["preprocess"] == facts["preprocess_of_model"] == []
+
+
+def test_ranges_and_the_quantised_graph_name_the_steps_that_were_recorded_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, told = small_model(tmp_path), list[str]()
+    data = small_data(model, tmp_path / "data")
+    options = CalibrateOptions(
+        model.path, data, method="minmax", frames=10, save_model=Path("int8.onnx"), preprocess=("clahe:clip=1",)
+    )
+    done = calibrate(options, tell=told.append)
+    assert load_model(Path("int8.onnx")).spec.preprocess == ("clahe:clip=1",)
+    assert told[0] == "pictures are prepared by resize,clahe:clip=1; small was trained with resize"
+    assert done.ranges.data.endswith(told[0])

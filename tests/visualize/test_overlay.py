@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rtseg.errors import OptionError
+from rtseg.metrics.class_shares import class_shares
+from rtseg.model_file.spec import VOID, ModelSpec
+from rtseg.visualize.overlay import VIEWS, Overlay, OverlayOptions
+
+ROAD, CAR, SKY = 0, 1, 2
+SPEC = ModelSpec("tiny", ("Road", "Car", "Sky"), ((128, 64, 128), (0, 0, 142), (70, 130, 180)), (64, 64))
+BGR = {index: np.array(colour[::-1]) for index, colour in enumerate(SPEC.palette)}
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    labels = np.full((48, 64), SKY, np.uint8)
+    labels[24:] = ROAD
+    labels[30:40, 20:40] = CAR
+    return labels
+
+
+def draw(image: np.ndarray, labels: np.ndarray, **options: object) -> np.ndarray:
+    return Overlay(SPEC, OverlayOptions(**options)).draw(image, labels)
+
+
+def test_the_overlay_mixes_picture_and_class_colour_by_alpha(image: np.ndarray, labels: np.ndarray) -> None:
+    colours = np.array([BGR[index] for index in range(3)])[labels]
+    for alpha in (0.0, 0.3, 1.0):
+        wanted = image * (1 - alpha) + colours * alpha
+        assert np.abs(draw(image, labels, alpha=alpha) - wanted).max() <= 0.51
+
+
+def test_the_mask_is_the_palette_alone_and_black_where_there_is_no_class(image: np.ndarray, labels: np.ndarray) -> None:
+    labels[0, 0] = VOID
+    labels[0, 1] = 77  # an id that the model does not have
+    mask = draw(image, labels, view="mask")
+    assert (mask[30, 20] == BGR[CAR]).all()
+    assert (mask[47, 0] == BGR[ROAD]).all()
+    assert not mask[0, :2].any()
+
+
+def test_side_has_the_picture_left_and_the_overlay_right(image: np.ndarray, labels: np.ndarray) -> None:
+    both = draw(image, labels, view="side")
+    assert both.shape == (48, 128, 3)
+    assert (both[:, :64] == image).all()
+    assert (both[:, 64:] == draw(image, labels)).all()
+
+
+def test_the_view_picture_is_the_picture(image: np.ndarray, labels: np.ndarray) -> None:
+    assert (draw(image, labels, view="picture") == image).all()
+
+
+def test_hidden_classes_and_void_leave_the_picture_plain(image: np.ndarray, labels: np.ndarray) -> None:
+    labels[0, :5] = VOID
+    drawn = draw(image, labels, hidden=frozenset({SKY}))
+    assert (drawn[:24] == image[:24]).all()
+    assert (drawn[24:] == draw(image, labels)[24:]).all()
+    assert not draw(image, labels, view="mask", hidden=frozenset({SKY}))[:24].any()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_picture_and_the_labels_are_never_written_to(image: np.ndarray, labels: np.ndarray, view: str) -> None:
+    labels[0, 0] = VOID
+    image.flags.writeable = labels.flags.writeable = False
+    before = image.copy()
+    drawn = draw(image, labels, view=view, contours=True, legend=True, hidden=frozenset({CAR}))
+    assert not np.shares_memory(drawn, image)
+    assert (image == before).all()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_drawn_picture_stays_as_it_is_while_later_ones_are_drawn(
+    image: np.ndarray, labels: np.ndarray, view: str
+) -> None:
+    overlay = Overlay(SPEC, OverlayOptions(view=view, contours=True))
+    first = overlay.draw(image, labels)
+    copy, part = first.copy(), first[10:20, ::-1]
+    for shift in range(1, 5):
+        overlay.draw(255 - image, np.roll(labels, 7 * shift, axis=0))
+    assert (first == copy).all()
+    del first  # a slice alone keeps it, too
+    overlay.draw(255 - image, np.roll(labels, 11, axis=0))
+    assert (part == copy[10:20, ::-1]).all()
+
+
+def test_the_memory_of_a_picture_that_nobody_keeps_is_used_again(image: np.ndarray, labels: np.ndarray) -> None:
+    overlay = Overlay(SPEC)
+    places = {overlay.draw(image, labels).ctypes.data for _ in range(5)}
+    assert len(places) == 1
+
+
+def test_contours_are_white_lines_along_the_borders_alone(image: np.ndarray, labels: np.ndarray) -> None:
+    drawn, plain = draw(image, labels, contours=True), draw(image, labels)
+    changed = (drawn != plain).any(axis=2)
+    assert (drawn[changed] == 255).all()
+    assert changed[22:26, 5].any()
+    assert changed[23:26].sum(axis=0).max() <= 2
+    assert not changed[:22].any()
+    assert not changed[32:38, 24:36].any()
+
+
+def test_contours_on_the_bare_picture_have_the_colours_of_both_sides(image: np.ndarray, labels: np.ndarray) -> None:
+    drawn = draw(image, labels, view="picture", contours=True)
+    column = drawn[20:28, 5].tolist()
+    assert BGR[SKY].tolist() in column
+    assert BGR[ROAD].tolist() in column
+    assert (drawn[:20] == image[:20]).all()
+
+
+def test_no_contour_runs_between_hidden_classes(image: np.ndarray, labels: np.ndarray) -> None:
+    drawn = draw(image, labels, view="picture", contours=True, hidden=frozenset({SKY, ROAD}))
+    assert (drawn[:28] == image[:28]).all()
+    assert (drawn[28:42] != image[28:42]).any()
+
+
+@pytest.mark.parametrize("size", [(120, 160), (180, 320), (540, 960), (2160, 3840)])
+def test_the_legend_shows_the_colour_of_every_class_in_any_size(size: tuple[int, int]) -> None:
+    image = np.full((*size, 3), 90, np.uint8)
+    labels = np.zeros(size, np.uint8)
+    labels[: size[0] // 3], labels[: size[0] // 9] = CAR, SKY
+    drawn = draw(image, labels, legend=True, view="picture")
+    for colour in BGR.values():
+        assert (drawn == colour).all(axis=2).sum() >= 9
+    changed = np.argwhere((drawn != image).any(axis=2))
+    assert (changed.max(axis=0) < (size[0], size[1] * 0.6)).all()
+    assert drawn.max() > 200, "the text is bright"
+
+
+def test_the_legend_does_not_move_when_a_class_leaves_the_picture(image: np.ndarray, labels: np.ndarray) -> None:
+    image, labels = (np.kron(a, np.ones((5, 5, *[1] * (a.ndim - 2)), np.uint8)) for a in (image, labels))
+    overlay = Overlay(SPEC, OverlayOptions(view="picture", legend=True))
+    without = np.where(labels == CAR, ROAD, labels).astype(np.uint8)
+    areas = [(overlay.draw(image, shown) != image).any(axis=2) for shown in (labels, without)]
+    for axis in (0, 1):
+        ends = [np.flatnonzero(area.any(axis=axis))[[0, -1]] for area in areas]
+        assert np.abs(ends[0] - ends[1]).max() <= 1
+
+
+def test_a_hidden_class_is_not_in_the_legend() -> None:
+    image, labels = np.full((240, 320, 3), 90, np.uint8), np.full((240, 320), CAR, np.uint8)
+    drawn = draw(image, labels, view="picture", legend=True, hidden=frozenset({CAR}))
+    assert not (drawn == BGR[CAR]).all(axis=2).any()
+
+
+def test_of_more_classes_than_fit_the_legend_lists_those_that_were_seen() -> None:
+    palette = tuple((10 + index, 255 - index, 77) for index in range(150))
+    spec = ModelSpec("many", tuple(f"class {index}" for index in range(150)), palette, (64, 64))
+    overlay = Overlay(spec, OverlayOptions(view="picture", legend=True))
+    image = np.full((240, 320, 3), 90, np.uint8)
+    overlay.draw(image, np.full((240, 320), 140, np.uint8))
+    drawn = overlay.draw(image, np.full((240, 320), 7, np.uint8))
+    seen = [index for index in range(150) if (drawn == palette[index][::-1]).all(axis=2).any()]
+    assert seen == [7], "and 140, seen before, is dimmed"
+    assert (drawn == np.array(palette[140][::-1]) // 3).all(axis=2).any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (20, 400), (400, 20)])
+def test_a_picture_too_small_for_a_legend_has_none(size: tuple[int, int]) -> None:
+    image, labels = np.full((*size, 3), 90, np.uint8), np.zeros(size, np.uint8)
+    assert (draw(image, labels, view="picture", legend=True) == image).all()
+
+
+def test_another_size_in_the_middle_of_a_run_is_drawn_as_well(image: np.ndarray, labels: np.ndarray) -> None:
+    overlay = Overlay(SPEC, OverlayOptions(contours=True, legend=True))
+    overlay.draw(image, labels)
+    assert overlay.draw(image[:30, :41], labels[:30, :41]).shape == (30, 41, 3)
+
+
+def test_labels_of_another_size_are_refused_with_both_sizes(image: np.ndarray, labels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"\(47, 64\).*\(48, 64\)"):
+        draw(image, labels[1:])
+
+
+def test_pictures_and_labels_of_another_kind_are_refused(image: np.ndarray, labels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="float32"):
+        draw(image.astype(np.float32), labels)
+    with pytest.raises(ValueError, match="int64"):
+        draw(image, labels.astype(np.int64))
+
+
+def test_options_that_cannot_be_meant_are_refused() -> None:
+    with pytest.raises(OptionError, match="unknown view 'sidee'; known are overlay, mask, side, picture"):
+        OverlayOptions(view="sidee")
+    with pytest.raises(OptionError, match=r"alpha must be in \[0, 1\], got 1.5"):
+        OverlayOptions(alpha=1.5)
+    with pytest.raises(OptionError, match="class 3 cannot be hidden"):
+        Overlay(SPEC, OverlayOptions(hidden=frozenset({3})))
+
+
+def test_shares_are_of_the_pixels_that_have_a_class() -> None:
+    labels = np.array([[0, 0, 0, 1], [1, VOID, VOID, 9]], np.uint8)
+    assert class_shares(labels, 3).tolist() == [0.6, 0.4, 0.0]
+    assert class_shares(np.full((4, 4), VOID, np.uint8), 3).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_shares_refuse_what_is_no_class_map() -> None:
+    with pytest.raises(ValueError, match="float32"):
+        class_shares(np.zeros((2, 2), np.float32), 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="classes must be in"):
+        class_shares(np.zeros((2, 2), np.uint8), 0)
