@@ -24,7 +24,7 @@ EAGER = "torch-eager"
 """The side that is no backend of rtseg: torch on a GPU without CUDA graphs."""
 SLOWEST_S = 900.0
 """Longest wait for an answer of a row: what takes longer is called hung."""
-_PICTURES = 4
+_IMAGES = 4
 _LEAST_FREE = 3 << 30
 """Bytes of memory that must be free before a row is begun: the kernel would end it, or something else."""
 
@@ -190,7 +190,7 @@ def _measure(throughput: Backend, latency: Backend, batch: int, seconds: float) 
     first = time.perf_counter()
     while not latencies or time.perf_counter() < ends:
         begun = time.perf_counter()
-        latency.infer(frames[len(latencies) % _PICTURES])
+        latency.infer(frames[len(latencies) % _IMAGES])
         latencies.append(time.perf_counter() - begun)
     if throughput is latency:  # one batch at a time is all that it does
         return {"latencies_s": latencies, "rate": batch * len(latencies) / (time.perf_counter() - first)}
@@ -205,7 +205,7 @@ def _labelled(backend: Backend, frames: list[Any], ends: float, *, least: int) -
     in_flight: deque[Any] = deque()
     submitted = 0
     while submitted < least or time.perf_counter() < ends:
-        in_flight.append(backend.submit(frames[submitted % _PICTURES]))
+        in_flight.append(backend.submit(frames[submitted % _IMAGES]))
         submitted += 1
         if len(in_flight) >= backend.depth:
             backend.wait(in_flight.popleft())
@@ -216,7 +216,7 @@ def _labelled(backend: Backend, frames: list[Any], ends: float, *, least: int) -
 
 
 def _frames(backend: Backend, batch: int) -> list[Any]:
-    shape = (_PICTURES, batch, *backend.spec.size, backend.spec.channels)
+    shape = (_IMAGES, batch, *backend.spec.size, backend.spec.channels)
     return list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
 
 

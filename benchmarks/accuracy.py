@@ -33,7 +33,7 @@ MARK = "<!-- tables: made by accuracy.py from results/accuracy.json -->"
 
 _SHORT = "--size 192x320 --crop 160x256 --epochs 2 --eval-every 2 --ema 0.95 --lr 1e-3"
 _SHORTEST = "--size 192x320 --crop 128x192 --epochs 1 --ema 0.95"
-"""For networks of more than ``_HEAVY`` operations a picture."""
+"""For networks of more than ``_HEAVY`` operations an image."""
 _HEAVY = 50e9
 _AERIAL = "--size 512x640 --crop 256x256 --ema 0.95 --flips both --rotation 180"
 _DUBAI = f"{_AERIAL} --epochs 24 --batch 2 --eval-every 6 --lr 2e-4"
@@ -137,7 +137,7 @@ def run(task: Task, places: argparse.Namespace, runs: Path) -> dict[str, Any]:
     return {
         "command": "rtseg " + " ".join(without_places(words, places, runs)),
         "epochs": state["epoch"],
-        "pictures": state["trained_on"],
+        "images": state["trained_on"],
         "minutes": round(60 * state["hours"] if not task.mean_of else (time.monotonic() - started) / 60, 2),
         "miou": state["scores"]["miou"],
         "pixel_accuracy": state["scores"]["pixel_accuracy"],

@@ -34,13 +34,13 @@ def main() -> None:
     )
     timer = threading.Timer(60 * options.minutes, run.stop)
 
-    def observe(status: Status) -> None:
+    def on_progress(status: Status) -> None:
         sizes.append((status.wall_s, process.memory_info().rss / 1e6))
 
     timer.start()
     begun = time.monotonic()
     try:
-        report = run.run(observe)
+        report = run.run(on_progress)
     finally:
         timer.cancel()
     settled = [(at, size) for at, size in sizes if at >= min(60.0, 30 * options.minutes)]

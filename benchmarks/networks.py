@@ -3,7 +3,7 @@
     python benchmarks/networks.py [NAME ...] [--rounds 5] [--seconds 3]
 
 Every network is exported with fresh weights at the size and for the classes of ``rtseg.models.figures`` and runs in
-OpenVINO (its own choice of precision, several pictures in flight). The networks take turns in every round, so that a
+OpenVINO (its own choice of precision, several images in flight). The networks take turns in every round, so that a
 slow minute of the machine hits all of them. Without names all are measured and kept in ``rtseg/models/figures.json``,
 which `rtseg models` prints; with names the figures are only printed.
 """

@@ -159,12 +159,12 @@ class Tutorial:
             good, bgr = capture.read()
             if not good:
                 break
-            picture = Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+            image = Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
             with torch.no_grad():
-                logits = self.network(self.transform(picture)[None])
+                logits = self.network(self.transform(image)[None])
                 logits = torch.nn.functional.interpolate(logits, size=bgr.shape[:2], mode="bilinear")
             labels = logits.argmax(1)[0].numpy()
-            np.asarray(Image.blend(picture, Image.fromarray(self.palette[labels]), 0.5))
+            np.asarray(Image.blend(image, Image.fromarray(self.palette[labels]), 0.5))
             left_at.append(time.perf_counter())
         capture.release()
         return rate(left_at)
@@ -224,11 +224,11 @@ def stage_costs(clip: Path, part: SourceOptions, backend: Backend, frames: list[
     with counted("overlay"):
         for frame, one in zip(frames, labels, strict=True):
             overlay.draw(frame.image, one)
-    pictures = [overlay.draw(frame.image, one) for frame, one in zip(frames[:50], labels, strict=False)]
+    images = [overlay.draw(frame.image, one) for frame, one in zip(frames[:50], labels, strict=False)]
     sink = VideoSink(out)
     with counted("encode"):
         for place, frame in enumerate(frames):
-            sink.write(frame, labels[place], pictures[place % len(pictures)])
+            sink.write(frame, labels[place], images[place % len(images)])
         sink.close()
     return costs
 

@@ -37,4 +37,4 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (220, 20, 60),
     (119, 11, 32),
 )
-"""RGB of each class, 0..255, after Cityscapes: they stay apart when painted half transparent on a picture."""
+"""RGB of each class, 0..255, after Cityscapes: they stay apart when painted half transparent on an image."""

@@ -1,4 +1,4 @@
-"""A picture of a video and its clock."""
+"""An image of a video and its clock."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CHANNELS", "Frame", "Labels", "Picture"]
+__all__ = ["CHANNELS", "Frame", "Image", "Labels"]
 
 CHANNELS = (2, 3, 4)
-"""How many channels a picture may have: grey and a second plane, BGR, or BGR and a fourth plane."""
+"""How many channels an image may have: grey and a second plane, BGR, or BGR and a fourth plane."""
 
-Picture = NDArray[np.uint8]
-"""Picture, uint8 (H, W, C), C of ``CHANNELS``; BGR, so C = 3, wherever nothing else is said.
+Image = NDArray[np.uint8]
+"""Image, uint8 (H, W, C), C of ``CHANNELS``; BGR, so C = 3, wherever nothing else is said.
 
-The plane beyond the colours (alpha, infrared, depth ..) is the last. Grey pictures are BGR of three equal planes.
+The plane beyond the colours (alpha, infrared, depth ..) is the last. Grey images are BGR of three equal planes.
 """
 
 Labels = NDArray[np.uint8]
@@ -24,14 +24,14 @@ Labels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture of a source and the times that belong to it.
+    """One image of a source and the times that belong to it.
 
     Raises:
         ValueError: ``image`` is not uint8 of shape (H, W, C) with C 1 to 4, or ``index`` is negative.
     """
 
-    image: Picture
-    """See ``Picture``; of a video or camera BGR, of a grey file (H, W, 1) until it is shown or prepared.
+    image: Image
+    """See ``Image``; of a video or camera BGR, of a grey file (H, W, 1) until it is shown or prepared.
 
     Values 0..255. Shared between threads: do not write to it.
     """
@@ -42,7 +42,7 @@ class Frame:
     captured_s: float
     """``time.monotonic()``, in seconds, when the source handed it over."""
     name: str | None = None
-    """Of a picture from a folder: its file name. None for the frame of a video."""
+    """Of an image from a folder: its file name. None for the frame of a video."""
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or not 1 <= self.image.shape[2] <= 4:

@@ -1,4 +1,4 @@
-"""From the picture of a source to the input of a model: resize, then the steps that the model's metadata names.
+"""From the image of a source to the input of a model: resize, then the steps that the model's metadata names.
 
 Plain functions on arrays, the same in training, evaluation, calibration and streaming.
 """
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.errors import ModelError, OptionError
-from rtseg.frame import Labels, Picture
-from rtseg.image_io.decode import PictureError, decode_picture, to_bgr
+from rtseg.frame import Image, Labels
+from rtseg.image_io.decode import ImageError, decode_image, to_bgr
 from rtseg.model_file.spec import ModelSpec
 from rtseg.system.opencv import cv2
 
@@ -42,10 +42,10 @@ _KNOWN = "clahe:clip=2,tiles=8 and background:FILE, after resize"
 _STEP = re.compile(r"(resize|background|clahe)(:|$)")
 
 
-def resize(image: Picture, size: tuple[int, int]) -> Picture:
+def resize(image: Image, size: tuple[int, int]) -> Image:
     """Scale to ``size`` = (H, W) without keeping the aspect ratio; every channel alike.
 
-    Area averaging where the picture shrinks to half or less in both directions (bilinear would skip pixels there),
+    Area averaging where the image shrinks to half or less in both directions (bilinear would skip pixels there),
     else bilinear. An image that has the size already is returned as it is, not copied.
     """
     height, width = size
@@ -66,14 +66,14 @@ def resize_labels(labels: Labels, size: tuple[int, int]) -> Labels:
     return np.asarray(out, dtype=np.uint8)
 
 
-def clahe(image: Picture, *, clip: float = 2.0, tiles: int = 8) -> Picture:
+def clahe(image: Image, *, clip: float = 2.0, tiles: int = 8) -> Image:
     """Contrast-limited adaptive histogram equalisation of the lightness; colours keep their hue.
 
     Grey, (H, W, 1), becomes BGR. A plane beside the colours, or beside grey, stays as it is: what its values mean may
     hang on their height.
 
     Args:
-        image: uint8 (H, W, C), see ``rtseg.frame.Picture``.
+        image: uint8 (H, W, C), see ``rtseg.frame.Image``.
         clip: contrast limit, as a multiple of a flat histogram's bin.
         tiles: grid of tiles x tiles regions.
 
@@ -106,11 +106,11 @@ def _grey_lightness() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return np.asarray(lightness, dtype=np.uint8).ravel(), np.asarray(bgr, dtype=np.uint8)
 
 
-def subtract_background(image: Picture, background: Picture) -> Picture:
+def subtract_background(image: Image, background: Image) -> Image:
     """``image - background + NEUTRAL``, clipped to 0..255: what differs from the still scene.
 
     Args:
-        image: uint8 (H, W, C), see ``rtseg.frame.Picture``; the difference is taken of every channel.
+        image: uint8 (H, W, C), see ``rtseg.frame.Image``; the difference is taken of every channel.
         background: of the same height and width; of the same channels, or one of both is grey and the other BGR.
     """
     if image.shape[2] != background.shape[2]:
@@ -120,20 +120,20 @@ def subtract_background(image: Picture, background: Picture) -> Picture:
 
 
 class Prepare:
-    """Makes model input of pictures of any size: ``spec.size``, then each step of ``spec.preprocess``.
+    """Makes model input of images of any size: ``spec.size``, then each step of ``spec.preprocess``.
 
     Steps are texts: ``clahe`` or ``clahe:clip=2,tiles=8``, and ``background:FILE``; ``resize`` may stand first.
 
     Raises:
         ModelError: a step is not known or its arguments are wrong, or ``resize`` is not the first.
-        OptionError: a background picture cannot be read, or has no plane beside the colours though the model wants it.
+        OptionError: a background image cannot be read, or has no plane beside the colours though the model wants it.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
         self.size = spec.size
         self._steps = [_parse_step(text, spec) for text in _after_resize(spec.preprocess)]
 
-    def __call__(self, image: Picture) -> Picture:
+    def __call__(self, image: Image) -> Image:
         """uint8 (H, W, C) of any size -> uint8 (*spec.size, C), C as ``spec.channels``.
 
         Grey, (H, W, 1), becomes BGR in the end: the same bytes as three equal planes give.
@@ -183,7 +183,7 @@ def preprocess_notice(own: ModelSpec, used: ModelSpec) -> str:
     if _after_resize(own.preprocess) == used.preprocess or own is used:
         return ""
     asked = _in_words(used.preprocess)
-    return f"pictures are prepared by {asked}; {own.name} was trained with {_in_words(own.preprocess)}"
+    return f"images are prepared by {asked}; {own.name} was trained with {_in_words(own.preprocess)}"
 
 
 def preprocess_facts(own: ModelSpec, used: ModelSpec) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _in_words(steps: Sequence[str]) -> str:
     return ",".join(("resize", *_after_resize(steps)))
 
 
-def _parse_step(text: str, spec: ModelSpec) -> Callable[[Picture], Picture]:
+def _parse_step(text: str, spec: ModelSpec) -> Callable[[Image], Image]:
     name, _, argument = text.partition(":")
     if name == "clahe":
         arguments = {"clip": 2.0, "tiles": 8.0} | _clahe_arguments(text, argument)
@@ -205,13 +205,13 @@ def _parse_step(text: str, spec: ModelSpec) -> Callable[[Picture], Picture]:
     raise ModelError(f"unknown preprocessing step {text!r}; known are {_KNOWN}")
 
 
-def _read_background(path: str, channels: int) -> Picture:
+def _read_background(path: str, channels: int) -> Image:
     try:
-        return decode_picture(Path(path).read_bytes(), channels, keep_grey=True)
+        return decode_image(Path(path).read_bytes(), channels, keep_grey=True)
     except OSError as error:
-        raise OptionError(f"cannot read the background picture {path} ({error.strerror}): give another") from error
-    except PictureError as error:
-        raise OptionError(f"the background picture {path} {error}") from error
+        raise OptionError(f"cannot read the background image {path} ({error.strerror}): give another") from error
+    except ImageError as error:
+        raise OptionError(f"the background image {path} {error}") from error
 
 
 def _clahe_arguments(text: str, argument: str) -> dict[str, float]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # threads wait for each other. Read by torch when it is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 SHARED = Path(__file__).parents[2] / "shared"
 TINY = (64, 96)
@@ -100,8 +100,8 @@ def sequence_file(tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def real_frames() -> Pictures:
-    """Three pictures of streets, uint8 (3, 384, 640, 3) BGR: of CamVid's validation set, else drawn ones."""
+def real_frames() -> Images:
+    """Three images of streets, uint8 (3, 384, 640, 3) BGR: of CamVid's validation set, else drawn ones."""
     from rtseg.preprocess import resize
 
     folder = SHARED / "data" / "camvid"
@@ -109,12 +109,12 @@ def real_frames() -> Pictures:
         from rtseg.datasets import open_dataset
 
         dataset = open_dataset(f"camvid:{folder}", "val")
-        pictures = [dataset.load(index)[0] for index in (0, 45, 90)]
+        images = [dataset.load(index)[0] for index in (0, 45, 90)]
     else:
         from rtseg.synthetic.street import Street
 
-        pictures = [Street((360, 600), seed=seed).render(20.0)[0] for seed in (7, 8, 9)]
-    return np.stack([resize(picture, (384, 640)) for picture in pictures])
+        images = [Street((360, 600), seed=seed).render(20.0)[0] for seed in (7, 8, 9)]
+    return np.stack([resize(image, (384, 640)) for image in images])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from rtseg.frame import Frame
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 
 
-def test_a_frame_holds_its_picture_and_its_times() -> None:
+def test_a_frame_holds_its_image_and_its_times() -> None:
     frame = Frame(IMAGE, 3, 0.12, 99.5, "a.png")
     assert frame.image is IMAGE
     assert (frame.index, frame.pts_s, frame.captured_s, frame.name) == (3, 0.12, 99.5, "a.png")
@@ -29,13 +29,13 @@ def test_the_frame_of_a_video_has_no_name() -> None:
         (np.zeros((4, 6, 3), np.float32), r"float32 \(4, 6, 3\)"),
     ],
 )
-def test_a_picture_of_another_kind_is_refused_with_its_dtype_and_shape(image: np.ndarray, told: str) -> None:
+def test_an_image_of_another_kind_is_refused_with_its_dtype_and_shape(image: np.ndarray, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Frame(image, 0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_a_picture_may_be_grey_or_have_a_plane_beside_its_colours_or_its_grey(channels: int) -> None:
+def test_an_image_may_be_grey_or_have_a_plane_beside_its_colours_or_its_grey(channels: int) -> None:
     assert Frame(np.zeros((4, 6, channels), np.uint8), 0, 0.0, 0.0).image.shape == (4, 6, channels)
 
 

@@ -1,4 +1,4 @@
-"""Pictures with a plane beside the colours, or beside grey, from the file to the label."""
+"""Images with a plane beside the colours, or beside grey, from the file to the label."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ SIZE = (4, 6)
 TINY = (64, 96)
 KINDS = [2, 4]
 STORED = {2: [0, 1], 4: [2, 1, 0, 3]}
-"""Order in a file (grey and other; RGB and other) of the channels of a picture."""
+"""Order in a file (grey and other; RGB and other) of the channels of an image."""
 CLASSES = "+".join(f"class {number}" for number in range(200))
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
 def pixels(channels: int, seed: int = 0, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
-    """A picture of noise below 200, so that every value can be a class."""
+    """An image of noise below 200, so that every value can be a class."""
     return np.random.default_rng([channels, seed]).integers(0, 200, (*size, channels), dtype=np.uint8)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """For pictures."""
-    place = tmp_path / "pictures"
+    """For images."""
+    place = tmp_path / "images"
     place.mkdir()
     return place
 
 
-def save(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write ``picture``, of 2 or 4 channels, as a PNG."""
-    path.write_bytes(png(picture[..., STORED[picture.shape[2]]]))
+def save(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write ``image``, of 2 or 4 channels, as a PNG."""
+    path.write_bytes(png(image[..., STORED[image.shape[2]]]))
 
 
 def last_plane_graph(channels: int) -> onnx.ModelProto:
@@ -85,7 +85,7 @@ class TestModelFile:
         assert ModelSpec.from_json(json.dumps(facts)).channels == 3
 
     @pytest.mark.parametrize("channels", [0, 1, 5, 3.0, "3", None])
-    def test_channels_that_no_picture_has_are_refused(self, channels: object) -> None:
+    def test_channels_that_no_image_has_are_refused(self, channels: object) -> None:
         with pytest.raises(ModelError, match="channels must be 2, 3, 4, got"):
             wide_spec(channels=channels)
 
@@ -156,35 +156,35 @@ class TestPreparing:
     @pytest.mark.parametrize("channels", KINDS)
     @pytest.mark.parametrize("size", [(40, 60), (200, 300), (97, 51)])
     def test_every_channel_is_resized_as_it_would_be_alone(self, channels: int, size: tuple[int, int]) -> None:
-        picture = pixels(channels, size=(80, 120))
-        out = resize(picture, size)
+        image = pixels(channels, size=(80, 120))
+        out = resize(image, size)
         assert (out.dtype, out.shape) == (np.uint8, (*size, channels))
         for channel in range(channels):
-            alone = resize(np.ascontiguousarray(picture[..., [channel] * 3]), size)[..., 0]
+            alone = resize(np.ascontiguousarray(image[..., [channel] * 3]), size)[..., 0]
             assert np.abs(out[..., channel].astype(int) - alone).max() <= 1
 
     def test_clahe_changes_the_colours_as_without_the_fourth_and_leaves_that(self) -> None:
-        picture = pixels(4, size=(80, 120)) // 8
-        out = clahe(picture)
-        np.testing.assert_array_equal(out[..., :3], clahe(np.ascontiguousarray(picture[..., :3])))
-        np.testing.assert_array_equal(out[..., 3], picture[..., 3])
-        assert (out[..., :3] != picture[..., :3]).any()
+        image = pixels(4, size=(80, 120)) // 8
+        out = clahe(image)
+        np.testing.assert_array_equal(out[..., :3], clahe(np.ascontiguousarray(image[..., :3])))
+        np.testing.assert_array_equal(out[..., 3], image[..., 3])
+        assert (out[..., :3] != image[..., :3]).any()
 
     def test_clahe_of_two_channels_is_that_of_the_grey(self) -> None:
-        picture = pixels(2, size=(80, 120)) // 8
-        out = clahe(picture)
-        wanted = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(np.ascontiguousarray(picture[..., 0]))
+        image = pixels(2, size=(80, 120)) // 8
+        out = clahe(image)
+        wanted = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(np.ascontiguousarray(image[..., 0]))
         np.testing.assert_array_equal(out[..., 0], wanted)
-        np.testing.assert_array_equal(out[..., 1], picture[..., 1])
-        assert out[..., 0].std() > 2 * picture[..., 0].std()
+        np.testing.assert_array_equal(out[..., 1], image[..., 1])
+        assert out[..., 0].std() > 2 * image[..., 0].std()
 
     @pytest.mark.parametrize("channels", KINDS)
     def test_the_background_is_taken_from_every_channel(self, channels: int, tmp_path: Path) -> None:
-        background, picture = pixels(channels, 1), pixels(channels, 2)
+        background, image = pixels(channels, 1), pixels(channels, 2)
         save(tmp_path / "still.png", background)
         steps = (f"background:{tmp_path / 'still.png'}",)
-        out = Prepare(wide_spec(SIZE, channels=channels, preprocess=steps))(picture)
-        np.testing.assert_array_equal(out, (picture.astype(int) - background + 128).clip(0, 255))
+        out = Prepare(wide_spec(SIZE, channels=channels, preprocess=steps))(image)
+        np.testing.assert_array_equal(out, (image.astype(int) - background + 128).clip(0, 255))
 
     def test_a_background_of_colours_alone_is_refused(self, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / "still.png"), pixels(3))
@@ -199,8 +199,8 @@ def test_labels_are_painted_over_the_colours_of_four_channels_and_the_grey_of_tw
     labels = np.zeros((32, 48), np.uint8)
     labels[16:] = 1
     overlay = Overlay(wide_spec(), OverlayOptions(view=view, contours=True))
-    for picture, seen in ((four, four[..., :3]), (two, two[..., [0, 0, 0]])):
-        np.testing.assert_array_equal(overlay.draw(picture, labels), overlay.draw(np.ascontiguousarray(seen), labels))
+    for image, seen in ((four, four[..., :3]), (two, two[..., [0, 0, 0]])):
+        np.testing.assert_array_equal(overlay.draw(image, labels), overlay.draw(np.ascontiguousarray(seen), labels))
 
 
 class TestSources:
@@ -209,17 +209,17 @@ class TestSources:
         for seed in range(3):
             save(folder / f"{seed}.png", pixels(channels, seed))
         source = open_source(folder)
-        source.give(channels)
+        source.set_output_format(channels)
         for seed, frame in enumerate(source):
             np.testing.assert_array_equal(frame.image, pixels(channels, seed))
         assert frame.index == 2
 
-    def test_a_picture_without_the_plane_ends_the_run_with_its_name_after_those_before_it(self, folder: Path) -> None:
+    def test_an_image_without_the_plane_ends_the_run_with_its_name_after_those_before_it(self, folder: Path) -> None:
         save(folder / "0.png", pixels(4))
         (folder / "1.png").write_bytes(b"damaged")
         cv2.imwrite(str(folder / "2.png"), pixels(3))
         source = open_source(folder)
-        source.give(4)
+        source.set_output_format(4)
         frames = iter(source)
         assert next(frames).name == "0.png"
         with pytest.raises(SourceError, match=r"2\.png gives 3 channels, not the 4 that are wanted: store colours and"):
@@ -229,7 +229,7 @@ class TestSources:
     @pytest.mark.parametrize("channels", KINDS)
     def test_what_has_colours_alone_is_refused_before_a_model_that_wants_more_sees_a_frame(self, channels: int) -> None:
         source, backend = FakeSource(), FakeBackend(wide_spec(channels=channels))
-        with pytest.raises(OptionError, match=f"fake gives 3 channels, and the model wants {channels}: give pictures"):
+        with pytest.raises(OptionError, match=f"fake gives 3 channels, and the model wants {channels}: give images"):
             Pipeline(source, backend, [FakeSink()], Overlay(backend.spec))
         assert (backend.submitted, source.closed) == (0, 0)
 
@@ -237,32 +237,32 @@ class TestSources:
 class TestData:
     @pytest.fixture(params=KINDS)
     def pairs(self, request: pytest.FixtureRequest, folder: Path) -> str:
-        """``--data`` of two pictures whose mask is their last plane."""
+        """``--data`` of two images whose mask is their last plane."""
         masks = folder.parent / "masks"
         masks.mkdir()
         for seed in range(2):
-            picture = pixels(request.param, seed)
-            save(folder / f"{seed}.png", picture)
-            cv2.imwrite(str(masks / f"{seed}.png"), picture[..., -1])
+            image = pixels(request.param, seed)
+            save(folder / f"{seed}.png", image)
+            cv2.imwrite(str(masks / f"{seed}.png"), image[..., -1])
         return f"pairs:{folder},{masks},classes={CLASSES},val=0"
 
     def test_pairs_load_as_many_channels_as_were_asked_for(self, pairs: str, request: pytest.FixtureRequest) -> None:
         channels = request.node.callspec.params["pairs"]
         dataset = open_dataset(pairs, "train", channels=channels)
         for seed in range(2):
-            picture, labels = dataset.load(seed)
-            np.testing.assert_array_equal(picture, pixels(channels, seed))
-            np.testing.assert_array_equal(labels, picture[..., -1])
+            image, labels = dataset.load(seed)
+            np.testing.assert_array_equal(image, pixels(channels, seed))
+            np.testing.assert_array_equal(labels, image[..., -1])
         assert open_dataset(pairs, "train").load(0)[0].shape == (*SIZE, 3)
 
     def test_boxes_do_so_too(self, folder: Path) -> None:
         save(folder / "a.png", pixels(4))
-        (folder / "boxes.csv").write_text("picture,x,y,width,height\na.png,1,1,2,2\n")
-        picture, labels = open_dataset(f"boxes:{folder},val=0", "train", channels=4).load(0)
-        np.testing.assert_array_equal(picture, pixels(4))
+        (folder / "boxes.csv").write_text("image,x,y,width,height\na.png,1,1,2,2\n")
+        image, labels = open_dataset(f"boxes:{folder},val=0", "train", channels=4).load(0)
+        np.testing.assert_array_equal(image, pixels(4))
         assert labels.sum() == 4
 
-    def test_a_picture_with_too_few_is_an_error_with_its_name_and_found_by_the_check(
+    def test_an_image_with_too_few_is_an_error_with_its_name_and_found_by_the_check(
         self, pairs: str, folder: Path
     ) -> None:
         cv2.imwrite(str(folder / "1.png"), pixels(3))
@@ -285,7 +285,7 @@ class TestData:
 
     @pytest.mark.parametrize("kind", ["synthetic:street", "synthetic:fringes", "voc:nowhere", "camvid:nowhere"])
     def test_a_kind_of_colours_alone_refuses_more_and_says_which_kinds_can(self, kind: str) -> None:
-        with pytest.raises(OptionError, match=f"pictures of {kind} have 3 channels, not 4: pairs: and boxes: can"):
+        with pytest.raises(OptionError, match=f"images of {kind} have 3 channels, not 4: pairs: and boxes: can"):
             open_dataset(kind, "train", channels=4)
 
 
@@ -327,7 +327,7 @@ class TestCommands:
 
     def test_eval_refuses_data_of_colours_alone(self, model: Path, capfd: pytest.CaptureFixture[str]) -> None:
         assert main(["eval", "--model", str(model), "--data", "synthetic:street"]) == 2
-        assert "pictures of synthetic:street have 3 channels, not " in capfd.readouterr().err
+        assert "images of synthetic:street have 3 channels, not " in capfd.readouterr().err
 
 
 def test_data_check_takes_the_channels_of_training(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -345,16 +345,16 @@ def test_data_check_takes_the_channels_of_training(folder: Path, capsys: pytest.
 def test_a_network_of_other_channels_trains_averages_exports_and_labels(channels: int, tmp_path: Path) -> None:
     """What is looked for shows in the last plane alone."""
     random = np.random.default_rng(channels)
-    for folder in ("pictures", "masks"):
+    for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     for number in range(5):
-        picture = random.integers(0, 200, (*TINY, channels), dtype=np.uint8)
+        image = random.integers(0, 200, (*TINY, channels), dtype=np.uint8)
         mask = np.zeros(TINY, np.uint8)
         mask[:, : TINY[1] // 2] = 1
-        picture[..., -1] = np.where(mask == 1, 220, 20)
-        save(tmp_path / "pictures" / f"{number}.png", picture)
+        image[..., -1] = np.where(mask == 1, 220, 20)
+        save(tmp_path / "images" / f"{number}.png", image)
         cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), mask)
-    data = f"pairs:{tmp_path / 'pictures'},{tmp_path / 'masks'},classes=right+left"
+    data = f"pairs:{tmp_path / 'images'},{tmp_path / 'masks'},classes=right+left"
     small = "--size 64x96 --crop 64x96 --batch 4 --workers 0 --amp none --device cpu --flips none --scale 1/1 --ema 0"
     recipe = f"--epochs 30 --lr 1e-2 --eval-every 30 --model icnet:width=4 --channels {channels}".split()
     run, mean, file = tmp_path / "run", tmp_path / "mean.safetensors", tmp_path / "planes.onnx"
@@ -364,7 +364,7 @@ def test_a_network_of_other_channels_trains_averages_exports_and_labels(channels
     assert main(["export", str(mean), "--output", str(file)]) == 0
     assert load_model(file).spec.channels == channels
     out = tmp_path / "out"
-    command = ["predict", "--model", str(file), str(tmp_path / "pictures"), "--output", str(out), "--precision", "fp32"]
+    command = ["predict", "--model", str(file), str(tmp_path / "images"), "--output", str(out), "--precision", "fp32"]
     assert main([*command, "--only", "masks"]) == 0
     for number in range(5):
         labels = read_mask(out / "masks" / f"{number}.png").numbers

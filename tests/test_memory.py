@@ -36,10 +36,10 @@ def test_a_looped_clip_with_overlay_and_recording_does_not_make_the_process_grow
     sizes: list[tuple[int, float]] = []
     run = StreamRun(options)
 
-    def observe(status: Status) -> None:
+    def on_progress(status: Status) -> None:
         sizes.append((status.frames_written, psutil.Process().memory_info().rss / 1e6))
 
-    report = run.run(observe)
+    report = run.run(on_progress)
     settled = [size for frames, size in sizes if frames >= 200]
     assert report.frames_written == 900
     assert len(settled) >= 2

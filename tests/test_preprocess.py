@@ -35,7 +35,7 @@ def street() -> np.ndarray:
 
 
 class TestResize:
-    def test_a_picture_of_the_right_size_is_returned_itself(self, street: np.ndarray) -> None:
+    def test_an_image_of_the_right_size_is_returned_itself(self, street: np.ndarray) -> None:
         assert resize(street, (120, 160)) is street
 
     @pytest.mark.parametrize("size", [(24, 32), (60, 80), (120, 100), (240, 320), (30, 300)])
@@ -53,7 +53,7 @@ class TestResize:
         image = np.repeat(np.array([0, 100], np.uint8).reshape(1, 2, 1), 3, axis=2)
         np.testing.assert_array_equal(resize(image, (1, 4))[0, :, 0], [0, 25, 75, 100])
 
-    def test_the_picture_of_a_source_is_not_written_to(self, street: np.ndarray) -> None:
+    def test_the_image_of_a_source_is_not_written_to(self, street: np.ndarray) -> None:
         before = street.copy()
         prepare("clahe")(street)
         np.testing.assert_array_equal(street, before)
@@ -167,12 +167,12 @@ class TestPrepare:
         with pytest.raises(ModelError, match="known are clahe:clip=2,tiles=8 and background:FILE"):
             prepare(step)
 
-    @pytest.mark.parametrize("content", [None, b"", b"no picture"])
+    @pytest.mark.parametrize("content", [None, b"", b"no image"])
     def test_a_background_that_cannot_be_read_is_named(self, tmp_path: Path, content: bytes | None) -> None:
         path = tmp_path / "still.png"
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(OptionError, match=r"the background picture .*still\.png"):
+        with pytest.raises(OptionError, match=r"the background image .*still\.png"):
             prepare(f"background:{path}")
 
 
@@ -231,7 +231,7 @@ class TestOverrideSteps:
     def test_no_step_is_another_thing_than_nothing_given(self) -> None:
         used = override_steps(self.OWN, parse_steps("resize"))
         assert used.preprocess == ()
-        assert preprocess_notice(self.OWN, used) == "pictures are prepared by resize; a was trained with resize,clahe"
+        assert preprocess_notice(self.OWN, used) == "images are prepared by resize; a was trained with resize,clahe"
 
     def test_the_model_s_own_steps_said_again_are_no_news(self) -> None:
         for own in (self.OWN, replace(SPEC, preprocess=("resize", "clahe"))):

@@ -28,7 +28,7 @@ HEIGHT, WIDTH = SIZE
 
 
 class NotingBackend(Backend):
-    """Keeps every picture that it is given, and labels all of it with class 0."""
+    """Keeps every image that it is given, and labels all of it with class 0."""
 
     name, precision, device, version, model_sha256 = "noting", "fp32", "CPU", "1", "0" * 64
 
@@ -46,16 +46,16 @@ class NotingBackend(Backend):
 
 @pytest.fixture(params=["grey", "colour"])
 def files(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with pictures, masks and the file ``still, scene.png``; it is the working folder."""
+    """A folder with images, masks and the file ``still, scene.png``; it is the working folder."""
     random = np.random.default_rng(4)
     shape = (4 * HEIGHT, 3 * WIDTH) if request.param == "grey" else (4 * HEIGHT, 3 * WIDTH, 3)
-    for part in ("pictures", "masks"):
+    for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     scene = cv2.GaussianBlur(random.integers(0, 256, shape, dtype=np.uint8), (0, 0), 9)
     cv2.imwrite(str(tmp_path / "still, scene.png"), scene)
     for number in range(COUNT):
         noise = cv2.GaussianBlur(random.integers(0, 256, shape, dtype=np.uint8), (0, 0), 2).astype(int)
-        cv2.imwrite(str(tmp_path / "pictures" / f"{number:02}.png"), np.clip(scene + 3 * (noise - 128), 0, 255))
+        cv2.imwrite(str(tmp_path / "images" / f"{number:02}.png"), np.clip(scene + 3 * (noise - 128), 0, 255))
         mask = random.integers(0, 3, shape[:2], dtype=np.uint8)
         cv2.imwrite(str(tmp_path / "masks" / f"{number:02}.png"), mask)
     monkeypatch.chdir(tmp_path)
@@ -63,7 +63,7 @@ def files(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 STEPS = parse_steps("resize,background:still, scene.png,clahe:clip=3,tiles=4")
-DATA = f"pairs:pictures,masks,classes={'+'.join(SPEC.classes)}"
+DATA = f"pairs:images,masks,classes={'+'.join(SPEC.classes)}"
 
 
 def reference(path: Path) -> Bytes:
@@ -79,7 +79,7 @@ def reference(path: Path) -> Bytes:
 
 
 def references() -> list[Bytes]:
-    return [reference(path) for path in sorted(Path("pictures").iterdir())]
+    return [reference(path) for path in sorted(Path("images").iterdir())]
 
 
 def noting(monkeypatch: pytest.MonkeyPatch, module: str) -> NotingBackend:
@@ -92,12 +92,12 @@ def noting(monkeypatch: pytest.MonkeyPatch, module: str) -> NotingBackend:
 class TestTheSameBytes:
     def test_are_streamed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         backend = noting(monkeypatch, "rtseg.app.stream")
-        StreamRun(StreamOptions(source="pictures", output=Path("null"), preprocess=STEPS)).run()
+        StreamRun(StreamOptions(source="images", output=Path("null"), preprocess=STEPS)).run()
         np.testing.assert_array_equal(backend.given, references())
 
     def test_are_predicted_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
         backend = noting(monkeypatch, "rtseg.app.predict")
-        with PredictRun(PredictOptions(("pictures",), Path("out"), only=("masks",), preprocess=STEPS)) as run:
+        with PredictRun(PredictOptions(("images",), Path("out"), only=("masks",), preprocess=STEPS)) as run:
             run.run()
         np.testing.assert_array_equal(backend.given, references())
 
@@ -115,8 +115,8 @@ class TestTheSameBytes:
         class RecordedError(Exception):
             """All that the test is about has been seen."""
 
-        def record(model: Any, pictures: Any, *_: Any) -> None:
-            given.extend(pictures)
+        def record(model: Any, images: Any, *_: Any) -> None:
+            given.extend(images)
             raise RecordedError
 
         monkeypatch.setattr("rtseg.deploy.calibrate.record", record)
@@ -142,7 +142,7 @@ class TestTheSameBytes:
 @pytest.mark.usefixtures("files")
 def test_reports_name_the_steps_that_were_taken_and_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     noting(monkeypatch, "rtseg.app.stream")
-    run = StreamRun(StreamOptions(source="pictures", output=Path("null"), preprocess=STEPS))
+    run = StreamRun(StreamOptions(source="images", output=Path("null"), preprocess=STEPS))
     run.run()
     assert run.report()["preprocess"] == ["background:still, scene.png", "clahe:clip=3,tiles=4"]
     assert run.report()["preprocess_of_model"] == []
@@ -165,5 +165,5 @@ def test_ranges_and_the_quantised_graph_name_the_steps_that_were_recorded_with(
     )
     done = calibrate(options, tell=told.append)
     assert load_model(Path("int8.onnx")).spec.preprocess == ("clahe:clip=1",)
-    assert told[0] == "pictures are prepared by resize,clahe:clip=1; small was trained with resize"
+    assert told[0] == "images are prepared by resize,clahe:clip=1; small was trained with resize"
     assert done.ranges.data.endswith(told[0])

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.errors import OptionError, SourceError
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.preprocess import resize
 from rtseg.sources import open_source
 from rtseg.sources.base import Source, SourceOptions
 from rtseg.system.atomic_files import check_writable, write_bytes
 from rtseg.system.opencv import cv2
 
-__all__ = ["MEDIAN_FRAMES", "Background", "BackgroundOptions", "make_background", "mean_picture", "median_picture"]
+__all__ = ["MEDIAN_FRAMES", "Background", "BackgroundOptions", "make_background", "mean_image", "median_image"]
 
 MEDIAN_FRAMES = 31
 """Frames of a median, unless more or fewer are asked for: odd, so that each value is one that was seen."""
@@ -31,12 +31,12 @@ MEDIAN_FRAMES = 31
 _BAND = 64
 """Rows of which the median is taken at once: the work needs twice their memory."""
 
-Observe = Callable[[int, int | None], None]
+OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class BackgroundOptions:
-    """What to average, how, and where the picture goes.
+    """What to average, how, and where the image goes.
 
     Raises:
         OptionError: a value is out of range; the text names the option.
@@ -71,7 +71,7 @@ class BackgroundOptions:
 class Background:
     """What was made."""
 
-    picture: Picture
+    image: Image
     """uint8 (H, W, C), C = 1 of grey frames, else 3."""
     frames: int
     """Of which it was made."""
@@ -79,12 +79,12 @@ class Background:
     """Frames that could not be used and were left out."""
 
 
-def make_background(options: BackgroundOptions, observe: Observe = lambda done, total: None) -> Background:
-    """Read the frames, average them, write the picture.
+def make_background(options: BackgroundOptions, on_progress: OnProgress = lambda done, total: None) -> Background:
+    """Read the frames, average them, write the image.
 
     Args:
         options: what to do.
-        observe: called after every frame with how many are done, and of how many, if that is known.
+        on_progress: called after every frame with how many are done, and of how many, if that is known.
 
     Raises:
         OptionError: the output is there already or is one of the frames, or the source has no known end and no number
@@ -96,62 +96,64 @@ def make_background(options: BackgroundOptions, observe: Observe = lambda done, 
     _refuse_clash(options)
     check_writable(options.output, f"--output {options.output}")
     count = options.count if options.count is not None or not options.median else MEDIAN_FRAMES
-    pictures = _Chosen(source, count, options.size, observe)
-    picture = (median_picture if options.median else mean_picture)(iter(pictures))
-    write_bytes(options.output, cv2.imencode(".png", picture)[1].tobytes())
-    return Background(picture, pictures.taken, source.damaged)
+    images = _Chosen(source, count, options.size, on_progress)
+    image = (median_image if options.median else mean_image)(iter(images))
+    write_bytes(options.output, cv2.imencode(".png", image)[1].tobytes())
+    return Background(image, images.taken, source.damaged)
 
 
-def mean_picture(pictures: Iterator[Picture]) -> Picture:
-    """The mean of pictures of one shape, uint8 (H, W, C), rounded; in memory is one picture, and a sum in float32.
+def mean_image(images: Iterator[Image]) -> Image:
+    """The mean of images of one shape, uint8 (H, W, C), rounded; in memory is one image, and a sum in float32.
 
-    The sum is exact up to 65793 pictures (255 times as many is 2^24, up to which float32 holds every whole number).
+    The sum is exact up to 65793 images (255 times as many is 2^24, up to which float32 holds every whole number).
 
     Raises:
-        ValueError: there is no picture.
+        ValueError: there is no image.
     """
     total: NDArray[np.float32] | None = None
     count = 0
-    for picture in pictures:
+    for image in images:
         if total is None:
-            total = np.zeros(picture.shape, np.float32)
-        cv2.accumulate(picture, total)
+            total = np.zeros(image.shape, np.float32)
+        cv2.accumulate(image, total)
         count += 1
     if total is None:
-        raise ValueError("a mean needs at least one picture")
+        raise ValueError("a mean needs at least one image")
     total /= count
     return np.asarray(np.rint(total, out=total), dtype=np.uint8)
 
 
-def median_picture(pictures: Iterator[Picture]) -> Picture:
-    """The median of each value over pictures of one shape, uint8 (H, W, C), rounded; all of them are in memory at once.
+def median_image(images: Iterator[Image]) -> Image:
+    """The median of each value over images of one shape, uint8 (H, W, C), rounded; all of them are in memory at once.
 
     Of an even number it is the mean of the middle two.
 
     Raises:
-        ValueError: there is no picture.
+        ValueError: there is no image.
     """
-    held = list(pictures)
+    held = list(images)
     if not held:
-        raise ValueError("a median needs at least one picture")
+        raise ValueError("a median needs at least one image")
     out = np.empty_like(held[0])
     for top in range(0, len(out), _BAND):
-        band = np.stack([picture[top : top + _BAND] for picture in held])
+        band = np.stack([image[top : top + _BAND] for image in held])
         out[top : top + _BAND] = np.rint(np.median(band, axis=0))
     return out
 
 
 class _Chosen:
-    """The pictures of a source that are averaged, checked and of the wanted size; ``taken`` counts them."""
+    """The images of a source that are averaged, checked and of the wanted size; ``taken`` counts them."""
 
-    def __init__(self, source: Source, count: int | None, size: tuple[int, int] | None, observe: Observe) -> None:
+    def __init__(
+        self, source: Source, count: int | None, size: tuple[int, int] | None, on_progress: OnProgress
+    ) -> None:
         self.taken = 0
         self._source = source
         self._count = count
         self._size = size
-        self._observe = observe
+        self._observe = on_progress
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[Image]:
         source = self._source
         first: tuple[int, ...] | None = None
         with closing(iter(source)) as frames:  # type: ignore[type-var]  # a generator, which closes the source

@@ -175,9 +175,9 @@ def _cameras(root: Path) -> Iterator[Finding]:
     for device in devices:
         facts = root / "sys/class/video4linux" / device.name
         name = (facts / "name").read_text().strip() if (facts / "name").is_file() else "unnamed"
-        # A camera has further devices that give no picture: the kernel counts them.
+        # A camera has further devices that give no image: the kernel counts them.
         place = (facts / "index").read_text().strip() if (facts / "index").is_file() else "0"
-        kind = "" if place == "0" else ", gives no picture: metadata of the one before"
+        kind = "" if place == "0" else ", gives no image: metadata of the one before"
         allowed = os.access(device, os.R_OK | os.W_OK)
         remedy = "" if allowed else f"sudo usermod -aG video $USER lets you use {device.name}"
         yield Finding("camera", device.name, f"{name}{kind}{'' if allowed else ', not for you'}", allowed, remedy)
@@ -208,7 +208,7 @@ def _storage(root: Path) -> Iterator[Finding]:
 def _opencv(_: Path) -> Iterator[Finding]:
     from rtseg.system.opencv import cv2
 
-    yield Finding("pictures", "OpenCV", str(cv2.__version__))
+    yield Finding("images", "OpenCV", str(cv2.__version__))
 
 
 def _encoder(_: Path) -> Iterator[Finding]:
@@ -227,6 +227,6 @@ PROBES: dict[str, Probe] = {
     "display": _display,
     "storage": _storage,
     "video": _encoder,
-    "pictures": _opencv,
+    "images": _opencv,
 }
 """Topic -> what looks at it."""

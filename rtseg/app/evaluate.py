@@ -11,7 +11,7 @@ from rtseg.datasets import open_dataset
 from rtseg.datasets.evaluate import judge, total
 from rtseg.datasets.loader import Reader
 from rtseg.errors import DatasetError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.image_io.options import ReadOptions
 from rtseg.metrics.boundary import TOLERANCE, Boundary
 from rtseg.metrics.confusion import Confusion
@@ -70,7 +70,7 @@ class Evaluation:
         """Figures for JSON; all but counts are in [0, 1].
 
         ``miou``, ``pixel_accuracy`` and ``iou`` by class; ``boundary_f``, its ``boundary_f_by_class`` and
-        ``boundary_tolerance``; ``flicker``, None where no two pictures are frames of one video; ``confusion``, pixel
+        ``boundary_tolerance``; ``flicker``, None where no two images are frames of one video; ``confusion``, pixel
         counts by rows of truth; and what was judged by what.
 
         Raises:
@@ -80,23 +80,23 @@ class Evaluation:
         spec = self._spec
         prepare = Prepare(spec)
 
-        def label(picture: Picture) -> Labels:
-            labels: Labels = self._backend.infer(prepare(picture)[None])[0].copy()
+        def label(image: Image) -> Labels:
+            labels: Labels = self._backend.infer(prepare(image)[None])[0].copy()
             return labels
 
         confusion, boundary, flicker = Confusion(len(spec.classes)), Boundary(len(spec.classes)), Flicker()
-        pictures = 0
+        images = 0
         for judged in judge(label, self.dataset, places, self._backend.reset, self._reader):
             confusion.add(judged.labels, judged.truth)
             boundary.add(judged.labels, judged.truth)
             flicker.add(judged.labels, judged.truth, follows=judged.follows)
-            pictures += 1
+            images += 1
         scores, outlines = total(confusion, self.dataset), boundary.scores()
         return {
             **self._backend.facts(),
             **preprocess_facts(self._backend.spec, spec),
             "data": self.dataset.name,
-            "pictures": pictures,
+            "images": images,
             **scores.to_dict(spec.classes),
             "boundary_f": outlines.mean,
             "boundary_f_by_class": dict(zip(spec.classes, outlines.per_class, strict=True)),

@@ -1,4 +1,4 @@
-"""``rtseg label``: boxes are drawn on the pictures of a folder, one after the other, and become masks."""
+"""``rtseg label``: boxes are drawn on the images of a folder, one after the other, and become masks."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Final, Self
 import numpy as np
 
 from rtseg.datasets.boxes import BACKGROUND, FILE, OBJECT, PALETTE, Box, Drawn, box_mask, read_boxes, write_boxes
-from rtseg.datasets.paired_files import list_pictures, read_picture
+from rtseg.datasets.paired_files import list_images, read_image
 from rtseg.errors import DatasetError, SinkError
-from rtseg.frame import Frame, Picture
+from rtseg.frame import Frame, Image
 from rtseg.system.display import asks_a_server, choose_qt_platform, connect_display
 from rtseg.system.opencv import cv2
 
 __all__ = ["BoxWindow", "Labelling", "Select", "label_folder", "write_masks"]
 
-Select = Callable[[Picture, str], list[Box] | None]
-"""Lets a person draw on a picture, BGR uint8 (H, W, 3), under a title; None when they want to stop."""
+Select = Callable[[Image, str], list[Box] | None]
+"""Lets a person draw on an image, BGR uint8 (H, W, 3), under a title; None when they want to stop."""
 
-_LARGEST: Final = (1280, 720)  # (W, H) of a picture in the window
+_LARGEST: Final = (1280, 720)  # (W, H) of an image in the window
 _TITLE: Final = "rtseg label"
 _HELP: Final = "drag a box, Enter keeps it; Esc when all are drawn"
 _ASK: Final = "Enter: next   r: draw again   q: stop"
@@ -37,29 +37,29 @@ _POLL_MS: Final = 50
 class Labelling:
     """How far a folder is labelled."""
 
-    pictures: int
+    images: int
     labelled: int
     boxes: int
     damaged: tuple[str, ...]
-    """Names of pictures that cannot be read; they are passed over."""
+    """Names of images that cannot be read; they are passed over."""
 
 
 def label_folder(folder: Path, open_select: Callable[[], contextlib.AbstractContextManager[Select]]) -> Labelling:
-    """Have boxes drawn on every picture of ``folder`` that ``boxes.csv`` does not name yet.
+    """Have boxes drawn on every image of ``folder`` that ``boxes.csv`` does not name yet.
 
-    The file is written after each picture, so that nothing is lost and the next call goes on there.
+    The file is written after each image, so that nothing is lost and the next call goes on there.
 
     Args:
-        folder: its pictures are taken in natural order.
+        folder: its images are taken in natural order.
         open_select: opens what draws; not called when nothing is left to be drawn.
 
     Raises:
-        DatasetError: there are no pictures, or ``boxes.csv`` is malformed.
+        DatasetError: there are no images, or ``boxes.csv`` is malformed.
         SinkError: ``boxes.csv`` cannot be written, or no window can be shown.
     """
-    paths = list_pictures(folder)
+    paths = list_images(folder)
     if not paths:
-        raise DatasetError(f"{folder} holds no pictures: nothing to label")
+        raise DatasetError(f"{folder} holds no images: nothing to label")
     listing = folder / FILE
     drawn = read_boxes(listing) if listing.exists() else {}
     left = [path for path in paths if path.name not in drawn]
@@ -69,14 +69,14 @@ def label_folder(folder: Path, open_select: Callable[[], contextlib.AbstractCont
         with open_select() as select:
             for path in left:
                 try:
-                    picture = read_picture(path)
+                    image = read_image(path)
                 except DatasetError:
                     damaged.append(path.name)
                     continue
-                boxes = select(picture, f"{path.name}, {len(drawn) + 1} of {len(paths)}")
+                boxes = select(image, f"{path.name}, {len(drawn) + 1} of {len(paths)}")
                 if boxes is None:
                     break
-                drawn[path.name] = Drawn(tuple(boxes), (picture.shape[0], picture.shape[1]))
+                drawn[path.name] = Drawn(tuple(boxes), (image.shape[0], image.shape[1]))
                 write_boxes(listing, drawn)
     names = {path.name for path in paths}
     count = sum(len(entry.boxes) for entry in drawn.values())
@@ -84,10 +84,10 @@ def label_folder(folder: Path, open_select: Callable[[], contextlib.AbstractCont
 
 
 def write_masks(folder: Path, listing: Path, output: Path) -> int:
-    """Write the mask of every picture that ``listing`` names as a palette PNG: 0 background, 1 object.
+    """Write the mask of every image that ``listing`` names as a palette PNG: 0 background, 1 object.
 
     Args:
-        folder: of the pictures.
+        folder: of the images.
         listing: a file as ``rtseg label`` writes it.
         output: folder of the masks; ``a.jpg`` gets ``a.png``. A mask of an earlier call is replaced, nothing else.
 
@@ -95,7 +95,7 @@ def write_masks(folder: Path, listing: Path, output: Path) -> int:
         The number of masks.
 
     Raises:
-        DatasetError: the list is malformed, or a picture is missing or does not fit its boxes.
+        DatasetError: the list is malformed, or an image is missing or does not fit its boxes.
         SinkError: a mask cannot be written, or stands in the place of another file.
     """
     from rtseg.model_file.spec import ModelSpec
@@ -103,12 +103,12 @@ def write_masks(folder: Path, listing: Path, output: Path) -> int:
 
     drawn = read_boxes(listing)
     if not drawn:
-        raise DatasetError(f"{listing} names no picture: there is no mask to write")
+        raise DatasetError(f"{listing} names no image: there is no mask to write")
     sink = MasksSink(output, ModelSpec("boxes", (BACKGROUND, OBJECT), PALETTE, (1, 1)))
     for index, (name, entry) in enumerate(drawn.items()):
-        picture = read_picture(folder / name)
-        labels = box_mask(entry, picture, folder / name)
-        sink.write(Frame(picture, index, 0.0, 0.0, name), labels, None)
+        image = read_image(folder / name)
+        labels = box_mask(entry, image, folder / name)
+        sink.write(Frame(image, index, 0.0, 0.0, name), labels, None)
     sink.close()
     return sink.written
 
@@ -116,8 +116,8 @@ def write_masks(folder: Path, listing: Path, output: Path) -> int:
 class BoxWindow:
     """A window in which boxes are drawn with ``cv2.selectROIs``: a ``Select`` that is opened and closed.
 
-    On each picture: drag a box and press Enter, as often as there are objects, then Esc. Then Enter goes on, ``r``
-    begins the picture again, and ``q``, Esc or closing the window stops without keeping it. While boxes are drawn,
+    On each image: drag a box and press Enter, as often as there are objects, then Esc. Then Enter goes on, ``r``
+    begins the image again, and ``q``, Esc or closing the window stops without keeping it. While boxes are drawn,
     OpenCV opens a window that was closed again, and Ctrl-C ends the process.
 
     Raises:
@@ -153,12 +153,12 @@ class BoxWindow:
             cv2.destroyWindow(_TITLE)
             cv2.waitKey(1)
 
-    def __call__(self, picture: Picture, title: str) -> list[Box] | None:
+    def __call__(self, image: Image, title: str) -> list[Box] | None:
         """See ``Select``."""
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        shown = picture if scale == 1.0 else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        shown = image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         while True:
             cv2.setWindowTitle(_TITLE, f"{title}: {_HELP}")
             with _ctrl_c_ends_at_once():
@@ -166,7 +166,7 @@ class BoxWindow:
             if not self._visible():
                 return None
             rois = [roi for roi in np.reshape(drawn, (-1, 4)).tolist() if roi[2] > 0 and roi[3] > 0]
-            boxes = [_to_picture(roi, size, (width, height)) for roi in rois]
+            boxes = [_to_image(roi, size, (width, height)) for roi in rois]
             preview = np.array(shown)
             for roi in rois:
                 cv2.rectangle(preview, roi, PALETTE[1][::-1], 2)
@@ -209,8 +209,8 @@ def _ctrl_c_ends_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _to_picture(roi: list[int], shown: tuple[int, int], size: tuple[int, int]) -> Box:
-    """The box of the picture, (W, H) = ``size``, that covers ``roi`` = (x, y, w, h) of what was shown, ``shown``."""
+def _to_image(roi: list[int], shown: tuple[int, int], size: tuple[int, int]) -> Box:
+    """The box of the image, (W, H) = ``size``, that covers ``roi`` = (x, y, w, h) of what was shown, ``shown``."""
     edges = []
     for start, length, small, large in zip(roi[:2], roi[2:], shown, size, strict=True):
         first = max(0, min(large - 1, round(start * large / small)))

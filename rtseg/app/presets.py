@@ -64,7 +64,7 @@ def apply_preset(name: str, options: StreamOptions, tell: Tell = lambda line: No
 
 
 def _background_of(source: str, options: StreamOptions, tell: Tell) -> Path:
-    """The picture of the background, which is made unless it is there."""
+    """The image of the background, which is made unless it is there."""
     path = Path(f"{open_source(source, options.part).name}-background.png")
     if path.exists():
         tell(f"background: {path}, which is there already; remove it to have it made anew")

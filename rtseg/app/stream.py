@@ -120,7 +120,7 @@ class StreamRun:
         self._stop.set()
         self._pipeline.stop()
 
-    def run(self, observe: Callable[[Status], None] | None = None) -> RunReport:
+    def run(self, on_progress: Callable[[Status], None] | None = None) -> RunReport:
         """Send every frame through, close everything, and write the report, also where an error ends the run.
 
         Raises:
@@ -130,7 +130,7 @@ class StreamRun:
         with self._opened:
             try:
                 with self._pipeline:
-                    ended = self._pipeline.run(observe)
+                    ended = self._pipeline.run(on_progress)
             except RtsegError as raised:
                 error = raised
             finally:  # whatever ended the run: what was written becomes a whole file

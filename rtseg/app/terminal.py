@@ -46,8 +46,8 @@ def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
         )
         for notice in filter(None, (backend.notice, run.notice)):
             console.say(notice)
-        with _observer(console, run) as observe:
-            report = run.run(observe)
+        with _observer(console, run) as on_progress:
+            report = run.run(on_progress)
     console.say(_summary(report, run))
     return 128 + signals.received if signals.received else 0
 

@@ -16,7 +16,7 @@ from rtseg.backends.base import Backend, BackendOptions
 from rtseg.backends.tensorrt.engine_file import read_engine_facts
 from rtseg.deploy.verify import BUDGETS, Budget, Verdict, proof_data, verify
 from rtseg.errors import BackendUnavailable, OptionError
-from rtseg.model_file.emulate_float16 import rounded_graph
+from rtseg.model_file.emulate_float16 import emulate_float16
 from rtseg.model_file.graph import is_quantised
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.spec import file_sha256
@@ -30,7 +30,7 @@ _ENGINE = ".engine"
 
 @dataclass(frozen=True, slots=True)
 class ComparisonOptions:
-    """What is compared with what, on which pictures, and what may be lost."""
+    """What is compared with what, on which images, and what may be lost."""
 
     reference: str
     """A model file, or the name of a bundled model."""
@@ -49,13 +49,13 @@ class ComparisonOptions:
     precision: str = "auto"
     device: str = "auto"
     frames: int | None = None
-    """How many pictures; all unless given."""
+    """How many images; all unless given."""
     worst: Path | None = None
-    """Folder for drawings of the pictures that agree least."""
+    """Folder for drawings of the images that agree least."""
 
 
 class Comparison:
-    """Both models and the pictures, ready; use it in ``with``.
+    """Both models and the images, ready; use it in ``with``.
 
     Raises:
         RtsegError: an option, a model, the data or the folder for the drawings cannot be used.
@@ -80,7 +80,7 @@ class Comparison:
             usual.min_agreement if own.min_agreement is None else own.min_agreement,
         )
 
-    def run(self, observe: Callable[[int, int], None] = lambda done, total: None) -> Verdict:
+    def run(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Verdict:
         """See ``verify``, whose errors these are."""
         return verify(
             self.reference,
@@ -90,7 +90,7 @@ class Comparison:
             worst=self.options.worst,
             frames=self.options.frames,
             judged_by=self._candidate.judged_by,
-            observe=observe,
+            on_progress=on_progress,
         )
 
     def __enter__(self) -> Self:
@@ -152,7 +152,7 @@ def _open_rounded(model: ModelFile) -> Backend:
         from rtseg.backends.onnxruntime import OnnxRuntimeBackend
     except ImportError as error:
         raise BackendUnavailable("to judge an fp16 graph on a CPU: pip install 'rtseg[onnxruntime]'") from error
-    backend = OnnxRuntimeBackend(rounded_graph(model), BackendOptions())
+    backend = OnnxRuntimeBackend(emulate_float16(model), BackendOptions())
     backend.model_sha256 = file_sha256(model.path)
     return backend
 

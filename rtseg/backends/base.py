@@ -79,7 +79,7 @@ class Backend(ABC):
     recurrent: bool = False
     """Whether the model is a sequence model, whose labels hang on the batches before. Its ``depth`` is 1.
 
-    Picture n of every batch is then the next frame of video n: a batch of another length ends them all, as ``reset``.
+    Image n of every batch is then the next frame of video n: a batch of another length ends them all, as ``reset``.
     """
     _length = 0
     """Of the batch before."""
@@ -92,7 +92,7 @@ class Backend(ABC):
                 has returned.
 
         Raises:
-            ValueError: ``frames`` has another dtype or shape, or holds no picture.
+            ValueError: ``frames`` has another dtype or shape, or holds no image.
             BackendError: the runtime failed; its own error is the cause.
         """
         shape = (*self.spec.size, self.spec.channels)
@@ -102,7 +102,7 @@ class Backend(ABC):
         if self.recurrent and len(frames) != self._length:
             self.reset()
             self._length = len(frames)
-        # Runtimes that read the picture where it lies want it in one piece, and refuse memory that is read-only.
+        # Runtimes that read the image where it lies want it in one piece, and refuse memory that is read-only.
         return self._submit(np.require(frames, requirements=("C", "W")))
 
     def wait(self, ticket: Ticket) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.model_file.graph import is_quantised
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.quantize import int8_model
-from rtseg.model_file.upsample import enlarged_by_convolution
+from rtseg.model_file.upsample import upsample_by_transposed_conv
 
 __all__ = ["OpenVinoBackend"]
 
@@ -28,10 +28,10 @@ _TYPES = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoBackend(Backend):
-    """Runs on the CPU; every picture of a batch is a request of its own, which suits a CPU best.
+    """Runs on the CPU; every image of a batch is a request of its own, which suits a CPU best.
 
     With the throughput hint two or more requests run side by side, one core or a few each: on two cores that gives
-    more pictures a second than one request over both. Outputs are read in place, without a copy. A sequence model gets
+    more images a second than one request over both. Outputs are read in place, without a copy. A sequence model gets
     all cores for one frame, whatever the hint, and two buffers for the state of each video: a frame reads the one and
     writes the other, and then they change places.
 
@@ -50,7 +50,7 @@ class OpenVinoBackend(Backend):
         self.recurrent = model.state_shape is not None
         self._state_shape = model.state_shape
         self._states: list[tuple[ov.Tensor, ov.Tensor]] = []
-        """Of each picture of a batch: the state before it, and room for the one after it. Empty: nothing was seen."""
+        """Of each image of a batch: the state before it, and room for the one after it. Empty: nothing was seen."""
         hint = "latency" if self.recurrent else options.hint
         core = _core()
         arithmetic = _arithmetic(core, options.precision)
@@ -65,7 +65,7 @@ class OpenVinoBackend(Backend):
         else:
             configs = [config | {"PERFORMANCE_HINT": hint.upper()}]
         try:
-            network = core.read_model(enlarged_by_convolution(model.graph).SerializeToString(), b"")
+            network = core.read_model(upsample_by_transposed_conv(model.graph).SerializeToString(), b"")
             shapes = {"frames": [1, *self.spec.size, self.spec.channels]}
             network.reshape(shapes if self._state_shape is None else shapes | {"state": [1, *self._state_shape]})
             self._compiled = [core.compile_model(network, _DEVICE, config) for config in configs]
@@ -87,7 +87,7 @@ class OpenVinoBackend(Backend):
         if self._state_shape is not None:
             self._hand_on(requests, self._state_shape)
         for request, frame in zip(requests, frames, strict=True):
-            # shared_memory: the runtime reads the caller's picture where it lies.
+            # shared_memory: the runtime reads the caller's image where it lies.
             request.set_tensor("frames", ov.Tensor(frame[None], shared_memory=True))
             request.start_async()
         ticket = Ticket(requests, frames)

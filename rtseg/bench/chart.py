@@ -86,16 +86,16 @@ def _panels(result: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def _title(result: dict[str, Any]) -> str:
-    machine, pictures = result["machine"], result["pictures"]
+    machine, images = result["machine"], result["images"]
     first = f"{machine['processor']}, {machine['cores']} cores; rtseg {result['versions']['rtseg']} {result['commit']}"
-    if pictures is None:
+    if images is None:
         return first
-    size = "x".join(map(str, pictures["first"].get("size", ())))
-    return f"{first}\n{pictures['pictures']} pictures {size} {' '.join(pictures['formats'])}"
+    size = "x".join(map(str, images["first"].get("size", ())))
+    return f"{first}\n{images['images']} images {size} {' '.join(images['formats'])}"
 
 
 def _draw_reading(axis: Axes, rows: list[dict[str, Any]]) -> None:
-    """Pictures a second over the number of workers, a group of bars for each."""
+    """Images a second over the number of workers, a group of bars for each."""
     state = rows[0]["state"]
     decoders = list(dict.fromkeys(row["decoder"] for row in rows))
     workers = list(dict.fromkeys(str(row["workers"]) for row in rows))
@@ -103,12 +103,10 @@ def _draw_reading(axis: Axes, rows: list[dict[str, Any]]) -> None:
     for place, decoder in enumerate(decoders):
         own = [row for row in rows if row["decoder"] == decoder]
         x = [workers.index(str(row["workers"])) + (place - (len(decoders) - 1) / 2) * width for row in own]
-        _bars(
-            axis, x, width, [row[state]["pictures_per_s"] for row in own], own, _DECODERS.get(decoder, _OTHER), decoder
-        )
+        _bars(axis, x, width, [row[state]["images_per_s"] for row in own], own, _DECODERS.get(decoder, _OTHER), decoder)
     axis.set_xticks(range(len(workers)), workers)
     axis.set_xlabel("workers; auto: the profile that follows from the storage")
-    axis.set_ylabel("pictures / s")
+    axis.set_ylabel("images / s")
     missed = "" if all(row[state]["as_said"] for row in rows) else f", NOT {state}"
     axis.set_title(f"reading, {mark(rows[0])}, {state}{missed}", fontsize=10)
     _make_room(axis)

@@ -80,11 +80,11 @@ def _figures(result: dict[str, Any]) -> list[Change]:
         for state in ("cold", "warm"):
             if row[state]:
                 name = f"{mark(row)}, {row['decoder']}, workers {row['workers']}, {state}"
-                add(name, "pictures/s", row[state]["pictures_per_s"]["median"])
+                add(name, "images/s", row[state]["images_per_s"]["median"])
     for row in result["cache"]:
         for which in ("first", "second"):
             name = f"{mark(row)}, --ssd-cache, {which} pass"
-            add(name, "pictures/s", row[which]["pictures_per_s"]["median"])
+            add(name, "images/s", row[which]["images_per_s"]["median"])
     for row in result["pipeline"]:
         name = f"{mark(row)}, {row['asked_for']}, {row['state']}"
         add(f"{name}: rate", "fps", row["fps"]["median"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
-from rtseg.image_io.decode import picture_channels
+from rtseg.image_io.decode import image_channels
 from rtseg.model_file.spec import ModelSpec
 from rtseg.models import channels_of, create_model
 from rtseg.models.cost import cost_of
@@ -26,8 +26,8 @@ _ROUNDS = 3
 _SECONDS = 2.0
 """Of a round, unless told otherwise."""
 _LEAST = 5
-"""Pictures that are timed at least: heavy networks take seconds for each."""
-_PICTURES = 8
+"""Images that are timed at least: heavy networks take seconds for each."""
+_IMAGES = 8
 
 
 def check_networks(architectures: Iterable[str]) -> None:
@@ -60,7 +60,7 @@ def measure(architecture: str) -> NetworkFigures:
 
 
 def export_fresh(architecture: str, path: Path) -> Path:
-    """Write the model file ``path`` of a network with fresh weights, for ``CLASSES`` and pictures of ``SIZE``.
+    """Write the model file ``path`` of a network with fresh weights, for ``CLASSES`` and images of ``SIZE``.
 
     What the weights are does not change what is computed with them.
 
@@ -76,7 +76,7 @@ def export_fresh(architecture: str, path: Path) -> Path:
         classes=tuple(f"class {number}" for number in range(CLASSES)),
         palette=tuple((number, number, number) for number in range(CLASSES)),
         size=SIZE,
-        channels=picture_channels(channels_of(architecture)),
+        channels=image_channels(channels_of(architecture)),
         architecture=network.architecture,
     )
     export_network(network, spec, path)
@@ -84,20 +84,20 @@ def export_fresh(architecture: str, path: Path) -> Path:
 
 
 def frames_per_second(backend: Backend, seconds: float) -> float:
-    """(n - 1) / (last - first) over the times at which labels come, ``depth`` pictures in flight, after a warm-up.
+    """(n - 1) / (last - first) over the times at which labels come, ``depth`` images in flight, after a warm-up.
 
     Args:
         backend: with nothing in flight.
-        seconds: for which pictures are timed, at least.
+        seconds: for which images are timed, at least.
     """
     spec = backend.spec
-    pictures = np.random.default_rng(0).integers(0, 256, (_PICTURES, *spec.size, spec.channels), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (_IMAGES, *spec.size, spec.channels), dtype=np.uint8)
     in_flight: deque[Any] = deque()
     times: list[float] = []
     submitted, warm_up = 0, 2 * backend.depth
     while len(times) < warm_up + _LEAST or times[-1] - times[warm_up] < seconds:
         while len(in_flight) < backend.depth:
-            in_flight.append(backend.submit(pictures[submitted % _PICTURES][None]))
+            in_flight.append(backend.submit(images[submitted % _IMAGES][None]))
             submitted += 1
         backend.wait(in_flight.popleft())
         times.append(time.perf_counter())

@@ -20,14 +20,14 @@ __all__ = ["METHOD", "as_result", "bottleneck_lines", "mark", "prepared_lines", 
 
 METHOD = (
     "fps are (n - 1) / (last - first) over the times at which frames leave the last stage",
-    "pictures/s are the same with the beginning of the reading as the first time: a reader that works ahead has many "
-    "at hand when its first picture comes out; MB/s are of the files, in 10**6 bytes",
+    "images/s are the same with the beginning of the reading as the first time: a reader that works ahead has many "
+    "at hand when its first image comes out; MB/s are of the files, in 10**6 bytes",
     "what is compared runs in turn, round after round, in one process; figures are medians with quartiles",
     "cold: the files are fsynced and taken out of the page cache (posix_fadvise DONTNEED) before each run, and mincore "
     "says whether they are; directories and inodes stay in memory",
     "warm: the files are read into the page cache before each run",
     "workers: threads that each read and decode a file, 0 is the caller's thread alone; auto is the reader of rtseg",
-    "pipeline: read, prepare, infer and render with overlay, every picture drawn and thrown away",
+    "pipeline: read, prepare, infer and render with overlay, every image drawn and thrown away",
     "busy: mean work of a stage on a frame, by the time between two frames; infer's by the batches in flight, too",
     "limit: cores / CPU seconds that a frame costs in each stage alone, measured in every round",
     "latency: from the source's hand to the last sink's; file: every frame as fast as it goes, live: at the clip's own "
@@ -50,7 +50,7 @@ def as_result(kind: str, sections: dict[str, Any], workload: dict[str, Any], loa
     empty: dict[str, Any] = {
         "storages": [],
         "disk_model": None,
-        "pictures": None,
+        "images": None,
         "memory": None,
         "reading": [],
         "automatic": [],
@@ -143,14 +143,14 @@ def _range(figures: dict[str, Any] | None, digits: int = 1) -> str:
 def _reading_table(rows: list[dict[str, Any]]) -> Table:
     numbers = ("workers", "cold MB/s", "cold /s", "warm MB/s", "warm /s")
     table = _table(
-        "reading and decoding; /s: pictures a second, median (quartiles)", ("storage", "decoder"), numbers, ("note",)
+        "reading and decoding; /s: images a second, median (quartiles)", ("storage", "decoder"), numbers, ("note",)
     )
     for row in rows:
         cells = [mark(row), row["decoder"], "" if row["workers"] is None else str(row["workers"])]
         for state in ("cold", "warm"):
             found = row[state]
             cells.append(f"{found['mb_per_s']['median']:.1f}" if found else "")
-            cells.append(_range(found["pictures_per_s"]) if found else "")
+            cells.append(_range(found["images_per_s"]) if found else "")
         table.add_row(*cells, row["skipped"] or _notes({state: row[state] for state in ("cold", "warm")}))
     return table
 
@@ -221,9 +221,9 @@ def bottleneck_lines(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def prepared_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """By which steps pictures were prepared, where they are not those of the model file; each list once."""
+    """By which steps images were prepared, where they are not those of the model file; each list once."""
     others = [row["preprocess"] for row in rows if row["preprocess"] != row["preprocess_of_model"]]
-    return list(dict.fromkeys(f"pictures are prepared by {','.join(('resize', *steps))}" for steps in others))
+    return list(dict.fromkeys(f"images are prepared by {','.join(('resize', *steps))}" for steps in others))
 
 
 def _ratio_table(rows: list[dict[str, Any]]) -> Table:

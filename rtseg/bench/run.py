@@ -18,7 +18,7 @@ from rtseg.bench.report import as_result, show
 from rtseg.bench.schema import check_result, read_result
 from rtseg.bench.storage.run import StorageOptions, measure_storage
 from rtseg.errors import OptionError, SinkError
-from rtseg.image_io.find import find_pictures
+from rtseg.image_io.find import find_images
 from rtseg.system.atomic_files import check_folder_writable, write_bytes, write_text
 from rtseg.system.redact import redact
 
@@ -102,12 +102,12 @@ def _workload(options: StorageOptions | ClipOptions) -> dict[str, Any]:
         clip = redact(options.source).rpartition("/")[2]
         return {"source": clip, "frames": options.frames, **model}
     if options.data is not None:
-        found = find_pictures(options.data)
-        pictures: dict[str, list[int | str]] = {"data": [len(found), sum(path.stat().st_size for path in found)]}
+        found = find_images(options.data)
+        images: dict[str, list[int | str]] = {"data": [len(found), sum(path.stat().st_size for path in found)]}
     else:
         drawn = options.drawn
-        pictures = {"drawn": [drawn.pictures, *drawn.size, drawn.format]}
-    return {**pictures, "prefetch_mb": options.prefetch_mb, **(model if options.network else {})}
+        images = {"drawn": [drawn.images, *drawn.size, drawn.format]}
+    return {**images, "prefetch_mb": options.prefetch_mb, **(model if options.network else {})}
 
 
 def _write(result: dict[str, Any], folder: Path, console: Console) -> None:

@@ -40,7 +40,7 @@ class _Newer:
 
 
 _SPREAD = {"median": _NUMBER, "q1": _NUMBER, "q3": _NUMBER, "rounds": [_NUMBER]}
-_PASSES = {"pictures_per_s": _SPREAD, "mb_per_s": _SPREAD, "in_memory": _NUMBER, "as_said": bool}
+_PASSES = {"images_per_s": _SPREAD, "mb_per_s": _SPREAD, "in_memory": _NUMBER, "as_said": bool}
 _FORM: dict[str, Any] = {
     "schema": str,
     "kind": str,
@@ -63,9 +63,7 @@ _FORM: dict[str, Any] = {
         {"storage": str, "simulated": bool, "kind": str, "asked_for": str, "known_by": str, "folder": str},
     ],
     "disk_model": _Maybe(dict),
-    "pictures": _Maybe(
-        {"pictures": int, "bytes": int, "formats": [str], "first": dict, "drawn": bool, "distinct": int}
-    ),
+    "images": _Maybe({"images": int, "bytes": int, "formats": [str], "first": dict, "drawn": bool, "distinct": int}),
     "memory": _Maybe({"before_mb": _NUMBER, "peak_mb": _NUMBER, "budget_mb": int}),
     "reading": [
         {

@@ -51,9 +51,9 @@ class Run:
 
 
 class _Drawn(NullSink):
-    """Keeps nothing, but has every picture drawn."""
+    """Keeps nothing, but has every image drawn."""
 
-    needs_picture = True
+    needs_rendered = True
 
 
 def warm_up(backend: Backend) -> None:
@@ -69,7 +69,7 @@ def prepared(backend: Backend, steps: Sequence[str] | None) -> Prepare:
 
     Raises:
         ModelError: a step is not known.
-        OptionError: a background picture cannot be read.
+        OptionError: a background image cannot be read.
     """
     return Prepare(override_steps(backend.spec, steps))
 
@@ -161,7 +161,7 @@ def cpu_costs(open_source: Callable[[], Source], backend: Backend, prepare: Prep
     """
     costs: dict[str, float] = {}
     source = open_source()
-    source.give(backend.spec.channels, backend.spec.size)
+    source.set_output_format(backend.spec.channels, backend.spec.size)
     frames: list[Frame] = []
     count = 0
     with _counted(costs, "read"), closing(iter(source)) as all_frames:  # type: ignore[type-var]

@@ -16,7 +16,7 @@ def average(
         "", "--data", "-d", help="KIND:PATH on whose training split batch norm's statistics are taken anew."
     ),
     val_data: str = typer.Option("", help="KIND:PATH to validate the mean on; --data unless given."),
-    batch: int = typer.Option(8, min=2, help="Pictures at a time."),
+    batch: int = typer.Option(8, min=2, help="Images at a time."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
 ) -> None:
     """Average the weights of checkpoints: often better than the best of them, and as fast as one."""

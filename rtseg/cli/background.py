@@ -33,8 +33,8 @@ def background(
 ) -> None:
     """Average frames into the background that the preprocessing step background:FILE subtracts.
 
-    Frames must be of one size, and all in grey or all in colour. The picture has 8 bits, and is grey where the frames
-    are. Pictures that cannot be read are left out and counted.
+    Frames must be of one size, and all in grey or all in colour. The image has 8 bits, and is grey where the frames
+    are. Images that cannot be read are left out and counted.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -46,7 +46,7 @@ def background(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("averaging", total=None)
         made = make_background(options, lambda done, total: progress.update(task, completed=done, total=total))
-    height, width, channels = made.picture.shape
+    height, width, channels = made.image.shape
     left_out = f", {made.damaged} that cannot be used left out" if made.damaged else ""
     console.print(
         f"wrote {output}: {'median' if median else 'mean'} of {made.frames} frames{left_out}, {height}x{width}, "

@@ -11,12 +11,12 @@ from rtseg.errors import OptionError
 
 __all__ = ["bench"]
 
-_STORAGE = "Storage: reading pictures"
+_STORAGE = "Storage: reading images"
 _CLIP = "Pipeline: a clip through backends"
 _MODEL = "What labels it"
 _RESULT = "How it is measured, and where the result goes"
 _SIZES = {"png": (3072, 3072), "jpg": (720, 1280)}
-"""Of drawn pictures: those of the instrument, and of a camera."""
+"""Of drawn images: those of the instrument, and of a camera."""
 _WIDTH = 120
 """Of tables where no terminal says how wide it is."""
 
@@ -29,9 +29,9 @@ def bench(
         False, "--simulate", help="Read --storage hdd through a stated model of a disk.", rich_help_panel=_STORAGE
     ),
     data: Path | None = typer.Option(
-        None, "--data", "-d", help="A folder of pictures; drawn ones unless given.", rich_help_panel=_STORAGE
+        None, "--data", "-d", help="A folder of images; drawn ones unless given.", rich_help_panel=_STORAGE
     ),
-    pictures: int = typer.Option(100, help="How many are drawn.", rich_help_panel=_STORAGE),
+    images: int = typer.Option(100, help="How many are drawn.", rich_help_panel=_STORAGE),
     size: str = typer.Option("", help="HEIGHTxWIDTH of those drawn.", rich_help_panel=_STORAGE),
     format_: str = typer.Option(
         "png", "--format", help="png: grey, 3072x3072 unless told. jpg: colour, 720x1280.", rich_help_panel=_STORAGE
@@ -48,7 +48,7 @@ def bench(
     ),
     reading_only: bool = typer.Option(False, "--reading-only", help="Without any model.", rich_help_panel=_STORAGE),
     pipeline: bool = typer.Option(False, "--pipeline", help="Measure a clip.", rich_help_panel=_CLIP),
-    source: str = typer.Option("demo", "--source", "-s", help="A video, pictures or demo.", rich_help_panel=_CLIP),
+    source: str = typer.Option("demo", "--source", "-s", help="A video, images or demo.", rich_help_panel=_CLIP),
     backends: str = typer.Option(
         "", help="With commas, e.g. openvino,onnxruntime; --backend unless given.", rich_help_panel=_CLIP
     ),
@@ -111,7 +111,7 @@ def bench(
         options = StorageOptions(
             places=tuple(parse_places(storage, simulate=simulate)),
             data=data,
-            drawn=DrawnOptions(pictures, parse_size(size) if size else _SIZES.get(format_, (0, 0)), format_),
+            drawn=DrawnOptions(images, parse_size(size) if size else _SIZES.get(format_, (0, 0)), format_),
             decoders=_names(decoders),
             workers=_numbers(workers),
             rounds=rounds,

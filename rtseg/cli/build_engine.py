@@ -108,7 +108,7 @@ def _build(console: Console, options: EngineOptions) -> BuiltEngine:
         task = progress.add_task("loading the model", total=None)
         return build_engine(
             options,
-            observe=lambda phase: progress.update(task, description=phase),
+            on_progress=lambda phase: progress.update(task, description=phase),
             tell=lambda line: progress.console.print(line, soft_wrap=True),
         )
 

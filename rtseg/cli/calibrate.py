@@ -13,14 +13,14 @@ __all__ = ["calibrate"]
 
 def calibrate(
     model: str = typer.Argument(..., metavar="MODEL", help="A model file, or the name of a bundled one."),
-    data: str = typer.Option(..., "--data", "-d", help="KIND:PATH of pictures like those that the model will see."),
+    data: str = typer.Option(..., "--data", "-d", help="KIND:PATH of images like those that the model will see."),
     split: str = typer.Option("train", help="Split of the data; not one that is judged on later."),
     method: str = typer.Option("percentile", help="minmax, entropy or percentile."),
-    frames: int = typer.Option(300, help="Pictures to record on, spread evenly over the data."),
+    frames: int = typer.Option(300, help="Images to record on, spread evenly over the data."),
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file; calib/<model>.json unless given."),
     save_model: Path | None = typer.Option(None, help="File (.onnx) for the quantised graph as well."),
     verify_data: str | None = typer.Option(
-        None, help="KIND:PATH of the pictures that judge; some of --data that are not recorded on unless given."
+        None, help="KIND:PATH of the images that judge; some of --data that are not recorded on unless given."
     ),
     preprocess: str = PREPROCESS,
     storage: str = STORAGE,
@@ -32,7 +32,7 @@ def calibrate(
     """Record activation ranges for --precision int8, and prove them.
 
     What costs too much accuracy in INT8 is found and left in float, until at most 0.5 points of mIoU are lost on
-    pictures that were not recorded on. Exit code 1: that cannot be had, nothing was written.
+    images that were not recorded on. Exit code 1: that cannot be had, nothing was written.
     """
     from rich.console import Console
     from rich.progress import Progress

@@ -46,7 +46,7 @@ def evaluate(
 ) -> None:
     """Print IoU and boundary F-score of each class, pixel accuracy and, for a labelled video, flicker.
 
-    Every picture is judged at the size of its truth, void left out. Boundary F: contours that lie within 0.75 % of the
+    Every image is judged at the size of its truth, void left out. Boundary F: contours that lie within 0.75 % of the
     diagonal of each other (Csurka et al. 2013). Flicker: share of pixels whose label changes between two labelled
     frames where the truth does not.
     """

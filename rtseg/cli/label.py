@@ -1,4 +1,4 @@
-"""``rtseg label``: draw boxes on pictures and make masks of them."""
+"""``rtseg label``: draw boxes on images and make masks of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["label"]
 
 
 def label(
-    folder: Path = typer.Argument(..., help="Folder of pictures; boxes.csv is kept there."),
+    folder: Path = typer.Argument(..., help="Folder of images; boxes.csv is kept there."),
     listing: Path | None = typer.Option(None, "--from", help="Draw nothing, take the boxes from this file."),
     output: Path | None = typer.Option(None, "--output", "-o", help="Folder for the masks, palette PNGs."),
 ) -> None:
-    """Draw boxes around the objects in pictures, in a window; go on where it was stopped. Train with boxes:FOLDER.
+    """Draw boxes around the objects in images, in a window; go on where it was stopped. Train with boxes:FOLDER.
 
-    Drag a box and press Enter, as often as there are objects, then Esc. Then Enter goes to the next picture, r draws
+    Drag a box and press Enter, as often as there are objects, then Esc. Then Enter goes to the next image, r draws
     this one again, q stops.
     """
     from rtseg.app.label import BoxWindow, label_folder, write_masks
@@ -29,7 +29,7 @@ def label(
         done = label_folder(folder, BoxWindow)
         for name in done.damaged:
             print(f"passed over {name}: damaged")
-        print(f"{done.labelled} of {done.pictures} pictures labelled, {done.boxes} boxes, in {folder / FILE}")
+        print(f"{done.labelled} of {done.images} images labelled, {done.boxes} boxes, in {folder / FILE}")
     if output is not None:
         count = write_masks(folder, listing or folder / FILE, output)
         print(f"wrote {count} masks into {output}")

@@ -118,7 +118,7 @@ def _explain(console: Console, how: str) -> None:
     from rtseg.models.figures import CLASSES
 
     console.print(
-        f"{how}. Counted for {CLASSES} classes, one picture, the auxiliary heads of training left out; "
+        f"{how}. Counted for {CLASSES} classes, one image, the auxiliary heads of training left out; "
         "2 FLOPs a multiply-add. Options go behind a colon, e.g. icnet:width=64 or fcn-resnet18:step=8,channels=1",
         markup=False,
         highlight=False,

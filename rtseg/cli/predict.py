@@ -1,4 +1,4 @@
-"""``rtseg predict``: label single pictures."""
+"""``rtseg predict``: label single images."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _RESULT = "Where the results go"
 
 
 def predict(
-    pictures: list[str] = typer.Argument(
-        ..., metavar="IMAGES", help="Pictures, folders of pictures, globs.", show_default=False
+    images: list[str] = typer.Argument(
+        ..., metavar="IMAGES", help="Images, folders of images, globs.", show_default=False
     ),
     output: Path = typer.Option(..., "--output", "-o", help="Folder of the results.", rich_help_panel=_RESULT),
     model: str = MODEL,
@@ -38,14 +38,14 @@ def predict(
     alpha: float = typer.Option(0.5, help="Weight of the colours in overlays, 0 to 1.", rich_help_panel=_RESULT),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace what is there.", rich_help_panel=_RESULT),
     report: Path | None = typer.Option(
-        None, help="JSON file with the class shares of every picture.", rich_help_panel=_RESULT
+        None, help="JSON file with the class shares of every image.", rich_help_panel=_RESULT
     ),
 ) -> None:
-    """Label pictures, each for itself: class ids, class colours and an overlay, of the size of the picture.
+    """Label images, each for itself: class ids, class colours and an overlay, of the size of the image.
 
-    a.jpg becomes masks/a.png (class ids, with a palette), colours/a.png and overlays/a.jpg. Pictures of several folders
+    a.jpg becomes masks/a.png (class ids, with a palette), colours/a.png and overlays/a.jpg. Images of several folders
     keep their folders below these. A file that is there already is an error before anything is written, unless
-    --overwrite is given. A picture that cannot be read is named, and ends the command with code 2 when the others are
+    --overwrite is given. An image that cannot be read is named, and ends the command with code 2 when the others are
     done.
     """
     from rich.console import Console
@@ -55,7 +55,7 @@ def predict(
     from rtseg.preprocess import parse_steps
 
     options = PredictOptions(
-        pictures=tuple(pictures),
+        images=tuple(images),
         output=output,
         model=model,
         backend=backend,
@@ -78,15 +78,15 @@ def predict(
             console.print(notice, soft_wrap=True)
         try:
             with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-                bar = progress.add_task("labelling", total=len(run.pictures))
+                bar = progress.add_task("labelling", total=len(run.images))
 
-                def observe(picture: Prediction) -> None:
-                    done.append(picture)
+                def on_progress(image: Prediction) -> None:
+                    done.append(image)
                     progress.advance(bar)
 
-                run.run(observe)
+                run.run(on_progress)
         except KeyboardInterrupt:
-            console.print(f"stopped after {len(done)} of {len(run.pictures)} pictures")
+            console.print(f"stopped after {len(done)} of {len(run.images)} images")
             raise typer.Exit(130) from None
         finally:
             if done:
@@ -94,21 +94,21 @@ def predict(
 
 
 def _tell(console: Console, done: list[Prediction], options: PredictOptions) -> None:
-    """The first pictures with their size and the classes that cover most of them, and what was written."""
+    """The first images with their size and the classes that cover most of them, and what was written."""
     from rich.table import Table
 
     table = Table()
-    table.add_column("picture", overflow="fold")
+    table.add_column("image", overflow="fold")
     table.add_column("size")
     table.add_column("most of it")
-    for picture in done[:_SHOWN]:
-        largest = sorted(picture.shares.items(), key=lambda item: -item[1])[:_CLASSES]
+    for image in done[:_SHOWN]:
+        largest = sorted(image.shares.items(), key=lambda item: -item[1])[:_CLASSES]
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in largest if share >= 0.005)
-        size = f"{picture.size[0]}x{picture.size[1]}" if picture.size is not None else "-"
-        table.add_row(picture.name, size, picture.fault or shares)
+        size = f"{image.size[0]}x{image.size[1]}" if image.size is not None else "-"
+        table.add_row(image.name, size, image.fault or shares)
     console.print(table)
     if len(done) > _SHOWN:
-        console.print(f"and {len(done) - _SHOWN} more pictures: --report FILE keeps the shares of all")
-    usable = sum(picture.fault is None for picture in done)
+        console.print(f"and {len(done) - _SHOWN} more images: --report FILE keeps the shares of all")
+    usable = sum(image.fault is None for image in done)
     written = ", ".join(f"{usable} {kind}" for kind in options.only)
     console.print(f"wrote {written} into {options.output}", soft_wrap=True)

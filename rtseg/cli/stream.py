@@ -34,7 +34,7 @@ def stream(
         "demo",
         "--source",
         "-s",
-        help="A video file or URL, camera:0, demo or demo:SECONDS, fringes:SECONDS; of pictures a folder, a glob, "
+        help="A video file or URL, camera:0, demo or demo:SECONDS, fringes:SECONDS; of images a folder, a glob, "
         "frame_%05d.png, paths.txt, or a URL of them (s3://, zip://, https://host/*.png ..).",
         rich_help_panel=_WHAT,
     ),
@@ -86,7 +86,7 @@ def stream(
     masks: Path | None = typer.Option(None, help="Folder for class-id PNGs with a palette.", rich_help_panel=_RESULT),
     stats: Path | None = typer.Option(None, help="JSON-lines file of class shares.", rich_help_panel=_RESULT),
     report: Path | None = typer.Option(None, help="JSON file about the run.", rich_help_panel=_RESULT),
-    view: str = typer.Option("overlay", help="overlay, mask, side or picture.", rich_help_panel=_LOOK),
+    view: str = typer.Option("overlay", help="overlay, mask, side or image.", rich_help_panel=_LOOK),
     alpha: float = typer.Option(0.5, help="Weight of the colours, 0 to 1.", rich_help_panel=_LOOK),
     legend: bool = typer.Option(
         False, "--legend/--no-legend", help="Names and live percentages.", rich_help_panel=_LOOK
@@ -102,12 +102,12 @@ def stream(
     cache_gb: float = CACHE_GB,
     on_error: str = typer.Option(
         "skip",
-        help="skip: leave out pictures that cannot be used, and name them. stop: end at the first, or at one of "
+        help="skip: leave out images that cannot be used, and name them. stop: end at the first, or at one of "
         "another size.",
         rich_help_panel=FILES,
     ),
     storage_timeout: float = STORAGE_TIMEOUT,
-    max_pixels: int = typer.Option(2**27, help="Pictures of more pixels are refused.", rich_help_panel=FILES),
+    max_pixels: int = typer.Option(2**27, help="Images of more pixels are refused.", rich_help_panel=FILES),
     reduce: bool = typer.Option(
         False,
         "--reduce",
@@ -116,7 +116,7 @@ def stream(
     ),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RESULT),
 ) -> None:
-    """Segment a video, a camera or pictures, and show the result or write it.
+    """Segment a video, a camera or images, and show the result or write it.
 
     Without a display and without any output it writes <source name>-rtseg.mp4 into the working folder. Ctrl-C ends
     a run in good order.

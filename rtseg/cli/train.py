@@ -1,4 +1,4 @@
-"""``rtseg train``: train a network on labelled pictures."""
+"""``rtseg train``: train a network on labelled images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def train(
         False, "--pretrained", help="Begin with torchvision's published weights.", rich_help_panel=_NETWORK
     ),
     channels: int | None = typer.Option(
-        None, help="Of the pictures: 1 (grey), 2, 3 (colour, the default) or 4.", rich_help_panel=_NETWORK
+        None, help="Of the images: 1 (grey), 2, 3 (colour, the default) or 4.", rich_help_panel=_NETWORK
     ),
     init: Path | None = typer.Option(None, help="Checkpoint whose weights to begin with.", rich_help_panel=_NETWORK),
     size: str = typer.Option("384x640", help="HEIGHTxWIDTH of the model's input.", rich_help_panel=_NETWORK),

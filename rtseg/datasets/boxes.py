@@ -1,13 +1,13 @@
-"""Pictures with boxes drawn around objects (``rtseg label``), as masks of two classes.
+"""Images with boxes drawn around objects (``rtseg label``), as masks of two classes.
 
-``boxes.csv`` lies beside the pictures and has a line a box, and a line without a box for a picture without objects::
+``boxes.csv`` lies beside the images and has a line a box, and a line without a box for an image without objects::
 
-    picture,x,y,width,height,picture_width,picture_height
+    image,x,y,width,height,image_width,image_height
     a.jpg,10,20,30,40,640,480
     b.jpg,,,,,640,480
 
-x and y are those of the top left pixel, from 0, in the picture as it is shown (its EXIF tag obeyed). The last two
-columns may be missing; where they stand, a picture that was scaled since then is found out.
+x and y are those of the top left pixel, from 0, in the image as it is shown (its EXIF tag obeyed). The last two
+columns may be missing; where they stand, an image that was scaled since then is found out.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import numpy as np
 
 from rtseg.datasets import Dataset, Read
 from rtseg.datasets.class_mapping import Colour
-from rtseg.datasets.paired_files import list_pictures, read_picture
+from rtseg.datasets.paired_files import list_images, read_image
 from rtseg.datasets.spec_string import parse_arguments
 from rtseg.datasets.splits import choose
 from rtseg.errors import DatasetError, SinkError
-from rtseg.frame import CHANNELS, Labels, Picture
+from rtseg.frame import CHANNELS, Image, Labels
 from rtseg.system.atomic_files import write_text
 
 __all__ = ["BACKGROUND", "FILE", "OBJECT", "PALETTE", "Box", "Boxes", "Drawn", "box_mask", "read_boxes", "write_boxes"]
@@ -39,7 +39,7 @@ OBJECT: Final = "object"
 PALETTE: Final[tuple[Colour, Colour]] = ((40, 44, 52), (255, 149, 0))
 
 _PLACE = ("x", "y", "width", "height")
-_SIZE = ("picture_width", "picture_height")
+_SIZE = ("image_width", "image_height")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Box:
     """A rectangle of pixels: columns x .. x + width - 1, rows y .. y + height - 1.
 
     Raises:
-        DatasetError: it is empty or begins outside of the picture.
+        DatasetError: it is empty or begins outside of the image.
     """
 
     x: int
@@ -67,18 +67,18 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What was drawn on one picture."""
+    """What was drawn on one image."""
 
     boxes: tuple[Box, ...]
     size: tuple[int, int] | None
-    """(H, W) of the picture when it was drawn on; None where that is not known."""
+    """(H, W) of the image when it was drawn on; None where that is not known."""
 
 
 class Boxes(Dataset):
-    """``boxes:FOLDER``; pictures of the folder that no line of ``boxes.csv`` names are not labelled and left out.
+    """``boxes:FOLDER``; images of the folder that no line of ``boxes.csv`` names are not labelled and left out.
 
     Options: ``object=NAME`` names the class, ``val``, ``test`` and ``lists`` split (see ``rtseg.datasets.splits``; the
-    key of a picture is its file name).
+    key of an image is its file name).
 
     Raises:
         OptionError: the text is malformed.
@@ -97,15 +97,13 @@ class Boxes(Dataset):
         listing = self.folder / FILE
         self._drawn = read_boxes(listing)
         if not self._drawn:
-            raise DatasetError(f"{listing} names no picture: draw boxes with `rtseg label {self.folder}`")
-        pictures = {path.name for path in list_pictures(self.folder)}
-        self.flaws = tuple(
-            f"{listing} names {name}, which is not there" for name in self._drawn if name not in pictures
-        )
-        self._names = [name for name in choose(list(self._drawn), split, arguments) if name in pictures]
-        labelled = f"{len(self._drawn)} of {len(pictures)} labelled"
+            raise DatasetError(f"{listing} names no image: draw boxes with `rtseg label {self.folder}`")
+        images = {path.name for path in list_images(self.folder)}
+        self.flaws = tuple(f"{listing} names {name}, which is not there" for name in self._drawn if name not in images)
+        self._names = [name for name in choose(list(self._drawn), split, arguments) if name in images]
+        labelled = f"{len(self._drawn)} of {len(images)} labelled"
         title = self.folder.resolve().name
-        self.name = f"boxes of {title} {split} ({len(self._names)} pictures, {labelled})"
+        self.name = f"boxes of {title} {split} ({len(self._names)} images, {labelled})"
         self.licence = f"{title}: not stated"
 
     def __len__(self) -> int:
@@ -119,21 +117,21 @@ class Boxes(Dataset):
         """See ``Dataset.files``."""
         return (self.folder / self._names[index],)
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         name = self._names[index]
-        picture = read_picture(self.folder / name, self.channels, read)
-        return picture, box_mask(self._drawn[name], picture, self.folder / name)
+        image = read_image(self.folder / name, self.channels, read)
+        return image, box_mask(self._drawn[name], image, self.folder / name)
 
 
-def box_mask(drawn: Drawn, picture: Picture, path: Path) -> Labels:
-    """1 inside of the boxes, 0 elsewhere: uint8 (H, W) of ``picture``.
+def box_mask(drawn: Drawn, image: Image, path: Path) -> Labels:
+    """1 inside of the boxes, 0 elsewhere: uint8 (H, W) of ``image``.
 
     Raises:
-        DatasetError: the picture has another size than when it was drawn on, or a box reaches over its edge; the text
+        DatasetError: the image has another size than when it was drawn on, or a box reaches over its edge; the text
             names ``path``.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if drawn.size is not None and drawn.size != (height, width):
         raise DatasetError(f"{path} is {height}x{width}, and was {drawn.size[0]}x{drawn.size[1]} when it was labelled")
     labels = np.zeros((height, width), np.uint8)
@@ -145,7 +143,7 @@ def box_mask(drawn: Drawn, picture: Picture, path: Path) -> Labels:
 
 
 def read_boxes(path: Path) -> dict[str, Drawn]:
-    """What was drawn on each picture, in the order of the file.
+    """What was drawn on each image, in the order of the file.
 
     Raises:
         DatasetError: the file is missing or malformed; the text names the line.
@@ -158,12 +156,12 @@ def read_boxes(path: Path) -> dict[str, Drawn]:
     rows = csv.DictReader(io.StringIO(text), strict=True)
     found: dict[str, tuple[list[Box], tuple[int, int] | None]] = {}
     try:
-        if not {"picture", *_PLACE} <= set(rows.fieldnames or ()):
-            raise DatasetError(f"{path} must begin with the line {','.join(('picture', *_PLACE, *_SIZE))}")
+        if not {"image", *_PLACE} <= set(rows.fieldnames or ()):
+            raise DatasetError(f"{path} must begin with the line {','.join(('image', *_PLACE, *_SIZE))}")
         for row in rows:
-            name = row["picture"] or ""
+            name = row["image"] or ""
             if not name:
-                raise DatasetError("there is no name of a picture")
+                raise DatasetError("there is no name of an image")
             boxes, size = found.setdefault(name, ([], _size(row)))
             if size != _size(row):
                 raise DatasetError(f"{name} has two sizes")
@@ -187,7 +185,7 @@ def write_boxes(path: Path, drawn: Mapping[str, Drawn]) -> None:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("picture", *_PLACE, *_SIZE))
+    writer.writerow(("image", *_PLACE, *_SIZE))
     for name, entry in drawn.items():
         size = ("", "") if entry.size is None else (entry.size[1], entry.size[0])
         for box in entry.boxes:
@@ -198,7 +196,7 @@ def write_boxes(path: Path, drawn: Mapping[str, Drawn]) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise SinkError(f"cannot write {path}: the name of a picture is not UTF-8, rename it") from error
+        raise SinkError(f"cannot write {path}: the name of an image is not UTF-8, rename it") from error
     write_text(path, text)
 
 

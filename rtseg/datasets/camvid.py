@@ -12,7 +12,7 @@ from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.datasets import Dataset, Read
 from rtseg.datasets.spec_string import parse_arguments
 from rtseg.errors import DatasetError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID
 from rtseg.system.opencv import cv2
 
@@ -24,7 +24,7 @@ _VOID_ID = len(CLASSES)
 class CamVid(Dataset):
     """Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern Recognition Letters 2009.
 
-    ``camvid:FOLDER`` with the folder that holds ``train.txt``, ``val.txt`` .. with a picture and its labels on each
+    ``camvid:FOLDER`` with the folder that holds ``train.txt``, ``val.txt`` .. with an image and its labels on each
     line, and the folders they name.
 
     Raises:
@@ -43,9 +43,9 @@ class CamVid(Dataset):
             raise DatasetError(f"no {listing}: --data camvid:FOLDER wants the folder that holds train.txt and val.txt")
         lines = [line.split() for line in listing.read_text(errors="replace").splitlines() if line.strip()]
         if not lines or any(len(pair) != 2 or "\0" in "".join(pair) for pair in lines):
-            raise DatasetError(f"{listing} must name a picture and its labels on every line")
-        self._pairs = [(self._locate(picture), self._locate(labels)) for picture, labels in lines]
-        self.name = f"CamVid {split} ({len(self._pairs)} pictures)"
+            raise DatasetError(f"{listing} must name an image and its labels on every line")
+        self._pairs = [(self._locate(image), self._locate(labels)) for image, labels in lines]
+        self.name = f"CamVid {split} ({len(self._pairs)} images)"
 
     def _locate(self, written: str) -> Path:
         # The tutorial's lists hold absolute paths of its author's machine; folder and file name are what counts.
@@ -66,20 +66,20 @@ class CamVid(Dataset):
         """See ``Dataset.files``."""
         return self._pairs[index]
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
-        picture_path, labels_path = self._pairs[index]
-        picture = _decoded(picture_path, cv2.IMREAD_COLOR, read)
+        image_path, labels_path = self._pairs[index]
+        image = _decoded(image_path, cv2.IMREAD_COLOR, read)
         stored = _decoded(labels_path, cv2.IMREAD_UNCHANGED, read)
         if stored.dtype != np.uint8:
             raise DatasetError(f"{labels_path} is {stored.dtype}: CamVid's labels are 8-bit class ids")
-        if stored.shape != picture.shape[:2]:
-            raise DatasetError(f"{labels_path} is {stored.shape}, its picture {picture.shape[:2]}: they must be alike")
+        if stored.shape != image.shape[:2]:
+            raise DatasetError(f"{labels_path} is {stored.shape}, its image {image.shape[:2]}: they must be alike")
         labels = np.asarray(stored, dtype=np.uint8)
         labels[labels == _VOID_ID] = VOID
         if (labels[labels != VOID] > _VOID_ID).any():
             raise DatasetError(f"{labels_path} holds ids above {_VOID_ID}: not CamVid's 11 classes and void")
-        return np.asarray(picture, dtype=np.uint8), labels
+        return np.asarray(image, dtype=np.uint8), labels
 
 
 def _decoded(path: Path, flags: int, read: Read) -> NDArray[Any]:
@@ -93,5 +93,5 @@ def _decoded(path: Path, flags: int, read: Read) -> NDArray[Any]:
     except cv2.error:  # too large, or so damaged that it asks for what no machine has
         array = None
     if array is None:
-        raise DatasetError(f"{path} is no picture, or damaged: {advice}")
+        raise DatasetError(f"{path} is no image, or damaged: {advice}")
     return array

@@ -1,4 +1,4 @@
-"""What is wrong with labelled pictures, found before a training trips over it."""
+"""What is wrong with labelled images, found before a training trips over it."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class SplitReport:
 
     name: str
     split: str
-    pictures: int
+    images: int
     """That could be read, with their labels."""
     sizes: tuple[tuple[int, int], ...]
-    """(H, W) of pictures, each once, in order."""
+    """(H, W) of images, each once, in order."""
     shares: dict[str, float]
     """Share of each class in all pixels, in [0, 1]."""
     void_share: float
-    pictures_with: dict[str, int]
-    """The number of pictures in which each class occurs."""
+    images_with: dict[str, int]
+    """The number of images in which each class occurs."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "name": self.name,
             "split": self.split,
-            "pictures": self.pictures,
+            "images": self.images,
             "sizes": [list(size) for size in self.sizes],
             "shares": self.shares,
             "void_share": self.void_share,
-            "pictures_with": self.pictures_with,
+            "images_with": self.images_with,
         }
 
 
@@ -71,20 +71,20 @@ class DataReport:
 def check_data(
     text: str, splits: Sequence[str], track: _Track = lambda places, _: places, *, channels: int = 3
 ) -> DataReport:
-    """Read every picture of ``splits`` and tell what is wrong.
+    """Read every image of ``splits`` and tell what is wrong.
 
-    Found are: files without partner, files that cannot be read, masks of another size than their picture, numbers and
-    colours that are not declared, pictures without a labelled pixel, classes that no picture of a split has, and
-    pictures that two splits share.
+    Found are: files without partner, files that cannot be read, masks of another size than their image, numbers and
+    colours that are not declared, images without a labelled pixel, classes that no image of a split has, and
+    images that two splits share.
 
     Args:
         text: as for ``open_dataset``.
         splits: names of splits. One that cannot be opened is a problem, unless none can.
         track: wraps the places of a split and is told its name: for a progress bar.
-        channels: that the pictures must have, as for ``open_dataset``.
+        channels: that the images must have, as for ``open_dataset``.
 
     Raises:
-        OptionError: ``text`` is malformed, or its kind has no pictures of ``channels``.
+        OptionError: ``text`` is malformed, or its kind has no images of ``channels``.
         DatasetError: no split can be opened.
     """
     problems: list[str] = []
@@ -108,9 +108,9 @@ def check_data(
 def _check_split(
     split: str, dataset: Dataset, seen: dict[bytes, tuple[str, str]], problems: list[str], track: _Track
 ) -> SplitReport:
-    """Read one split; adds to ``problems``, and to ``seen`` the split and the title of every picture by its content."""
+    """Read one split; adds to ``problems``, and to ``seen`` the split and the title of every image by its content."""
     pixels: NDArray[np.int64] = np.zeros(VOID + 1, np.int64)
-    pictures_with: NDArray[np.int64] = np.zeros(VOID + 1, np.int64)
+    images_with: NDArray[np.int64] = np.zeros(VOID + 1, np.int64)
     sizes: set[tuple[int, int]] = set()
     read = 0
     with closing(Reader().attempt(dataset, track(range(len(dataset)), split))) as attempts:
@@ -118,18 +118,18 @@ def _check_split(
             if isinstance(loaded, DatasetError):
                 problems.append(str(loaded))
                 continue
-            _, picture, labels = loaded
+            _, image, labels = loaded
             read += 1
             sizes.add((labels.shape[0], labels.shape[1]))
             counts = np.bincount(labels.ravel(), minlength=VOID + 1)
             pixels += counts
-            pictures_with += counts > 0
+            images_with += counts > 0
             if counts[VOID] == labels.size:
                 problems.append(f"{dataset.title(place)} teaches nothing: every pixel of its mask is void")
-            content = hashlib.blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
+            content = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
             other, title = seen.setdefault(content, (split, dataset.title(place)))
             if other != split:
-                problems.append(f"{dataset.title(place)} in {split} is the same picture as {title} in {other}")
+                problems.append(f"{dataset.title(place)} in {split} is the same image as {title} in {other}")
     absent = [f"{name} ({class_id})" for class_id, name in enumerate(dataset.classes) if not pixels[class_id]]
     if absent and read:
         problems.append(f"no pixel of {split} has the class {', '.join(absent)}")
@@ -141,5 +141,5 @@ def _check_split(
         tuple(sorted(sizes)),
         {name: int(pixels[class_id]) / total for class_id, name in enumerate(dataset.classes)},
         int(pixels[VOID]) / total,
-        {name: int(pictures_with[class_id]) for class_id, name in enumerate(dataset.classes)},
+        {name: int(images_with[class_id]) for class_id, name in enumerate(dataset.classes)},
     )

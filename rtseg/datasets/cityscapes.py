@@ -44,7 +44,7 @@ _IDS = MaskTable(
     void=[number for number in range(34) if number not in {known for _, known, _ in _LABELS}],
     name="Cityscapes (labelIds 0..33)",
 )
-_PICTURE = "_leftImg8bit"
+_IMAGE = "_leftImg8bit"
 _TRAIN = "_gtFine_labelTrainIds"
 _ALL = "_gtFine_labelIds"
 
@@ -71,16 +71,14 @@ class Cityscapes(PairedFiles):
             if not folder.is_dir():
                 known = ", ".join(sorted(path.name for path in folder.parent.glob("*/"))) or "none"
                 raise DatasetError(f"no {folder}: --data cityscapes:FOLDER; splits that are there: {known}")
-        pictures, masks = _find(folders[0], _PICTURE), _find(folders[1], _ALL) | _find(folders[1], _TRAIN)
-        self.pairs = [Pair(path, masks[key]) for key, path in pictures.items() if key in masks]
-        lonely = [
-            f"{path} has no mask {_TRAIN}.png or {_ALL}.png" for key, path in pictures.items() if key not in masks
-        ]
-        lonely += [f"{path} has no picture {_PICTURE}.png" for key, path in masks.items() if key not in pictures]
+        images, masks = _find(folders[0], _IMAGE), _find(folders[1], _ALL) | _find(folders[1], _TRAIN)
+        self.pairs = [Pair(path, masks[key]) for key, path in images.items() if key in masks]
+        lonely = [f"{path} has no mask {_TRAIN}.png or {_ALL}.png" for key, path in images.items() if key not in masks]
+        lonely += [f"{path} has no image {_IMAGE}.png" for key, path in masks.items() if key not in images]
         self.flaws = tuple(lonely)
         if not self.pairs and not self.flaws:
-            raise DatasetError(f"{folders[0]} holds no picture CITY/*{_PICTURE}.png")
-        self.name = f"Cityscapes {split} ({len(self.pairs)} pictures)"
+            raise DatasetError(f"{folders[0]} holds no image CITY/*{_IMAGE}.png")
+        self.name = f"Cityscapes {split} ({len(self.pairs)} images)"
 
     def table(self, mask: Path) -> MaskTable:
         """See ``PairedFiles.table``."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rtseg.datasets import Dataset
 from rtseg.datasets.loader import Reader, load_ahead
 from rtseg.errors import DatasetError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.metrics.confusion import Confusion, Scores, scores
 from rtseg.preprocess import resize_labels
 
@@ -18,31 +18,31 @@ __all__ = ["Judged", "evaluate", "follows", "judge", "total"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """Labels of one picture beside their truth."""
+    """Labels of one image beside their truth."""
 
     labels: Labels
     """What was predicted: class ids, uint8 (H, W), at the size of the truth."""
     truth: Labels
     """Class ids, uint8 (H, W), 255 where void."""
     follows: bool
-    """Whether the picture is the next frame of the video that the one judged before it is of."""
+    """Whether the image is the next frame of the video that the one judged before it is of."""
 
 
 def judge(
-    label: Callable[[Picture], Labels],
+    label: Callable[[Image], Labels],
     dataset: Dataset,
     places: Iterable[int] | None = None,
     reset: Callable[[], None] | None = None,
     reader: Reader | None = None,
 ) -> Iterator[Judged]:
-    """Label the pictures of a data set, one after the other, for whatever is to be measured.
+    """Label the images of a data set, one after the other, for whatever is to be measured.
 
     Args:
-        label: class ids, uint8 (h, w), of a BGR picture, uint8 (H, W, 3): a new array at every call. Labels of another
+        label: class ids, uint8 (h, w), of a BGR image, uint8 (H, W, 3): a new array at every call. Labels of another
             size than the truth are brought to it by nearest neighbour, as they are when painted over a frame.
-        dataset: the pictures and their truth.
-        places: which pictures; all unless given (a progress bar wraps them).
-        reset: called before every picture that is not the next frame of a video, for labels that hang on the frames
+        dataset: the images and their truth.
+        places: which images; all unless given (a progress bar wraps them).
+        reset: called before every image that is not the next frame of a video, for labels that hang on the frames
             before.
         reader: how files are read; as usual unless given.
 
@@ -51,20 +51,20 @@ def judge(
     """
     before: int | None = None
     with closing(load_ahead(dataset, range(len(dataset)) if places is None else places, reader=reader)) as loaded:
-        for place, picture, truth in loaded:
+        for place, image, truth in loaded:
             is_next = follows(dataset, before, place)
             if reset is not None and not is_next:
                 reset()
             height, width = truth.shape
-            yield Judged(resize_labels(label(picture), (height, width)), truth, is_next)
+            yield Judged(resize_labels(label(image), (height, width)), truth, is_next)
             before = place
 
 
 def follows(dataset: Dataset, before: int | None, place: int) -> bool:
-    """Whether the pictures at ``before`` and ``place`` are two frames of a video, one after the other.
+    """Whether the images at ``before`` and ``place`` are two frames of a video, one after the other.
 
     Args:
-        dataset: the pictures.
+        dataset: the images.
         before: the place that was judged before; None where nothing was.
         place: the one to be judged.
     """
@@ -73,13 +73,13 @@ def follows(dataset: Dataset, before: int | None, place: int) -> bool:
 
 
 def evaluate(
-    label: Callable[[Picture], Labels],
+    label: Callable[[Image], Labels],
     dataset: Dataset,
     places: Iterable[int] | None = None,
     reset: Callable[[], None] | None = None,
     reader: Reader | None = None,
 ) -> Scores:
-    """Scores over a data set, every picture judged at the size of its truth; arguments and errors as of ``judge``.
+    """Scores over a data set, every image judged at the size of its truth; arguments and errors as of ``judge``.
 
     Raises:
         DatasetError: no pixel of the data set is labelled.

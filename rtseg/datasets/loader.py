@@ -1,4 +1,4 @@
-"""Labelled pictures, read and decoded ahead by the threads and at the pace that picture sequences are read with."""
+"""Labelled images, read and decoded ahead by the threads and at the pace that image sequences are read with."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from rtseg.datasets import Dataset, Read
 from rtseg.errors import DatasetError, SourceError
-from rtseg.frame import Labels, Picture
-from rtseg.image_io.files import Footprint, LocalFile, PictureFile
+from rtseg.frame import Image, Labels
+from rtseg.image_io.files import Footprint, ImageFile, LocalFile
 from rtseg.image_io.header import read_head
 from rtseg.image_io.options import ReadOptions
 from rtseg.image_io.prefetch import Job, Outcome, Prefetch, Slot, StallError, StorageStalls
-from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.ssd_cache import CachedFile, SsdCache
 from rtseg.image_io.storage_kind import Storage, decoding_threads, slowest, storage_of
 from rtseg.image_io.timeout import answer_within
@@ -29,7 +29,7 @@ __all__ = ["Example", "Loaded", "Reader", "load_ahead"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-Loaded = tuple[int, Picture, Labels]
+Loaded = tuple[int, Image, Labels]
 """A place, and what ``Dataset.load`` gives for it."""
 
 _AHEAD = 16
@@ -114,7 +114,7 @@ class Reader:
             epoch: as ``Dataset.load`` takes it.
 
         Raises:
-            DatasetError: as of ``Dataset.load``, after the pictures before it; or the storage does not answer.
+            DatasetError: as of ``Dataset.load``, after the images before it; or the storage does not answer.
         """
         with closing(self.attempt(dataset, places, epoch)) as outcomes:
             for _, outcome in outcomes:
@@ -123,7 +123,7 @@ class Reader:
     def attempt(
         self, dataset: Dataset, places: Iterable[int], epoch: int = 0
     ) -> Generator[tuple[int, Loaded | DatasetError], None, None]:
-        """``load`` that goes on behind a picture which cannot be used: each place with what came of it.
+        """``load`` that goes on behind an image which cannot be used: each place with what came of it.
 
         Raises:
             DatasetError: the storage does not answer.
@@ -164,7 +164,7 @@ class Reader:
                 yield _attempted(example, Path.read_bytes)
             return
         options = self._options
-        pace = Pace(self._storage(origins, what), max(_LEAST_THREADS, decoding_threads() // self._share))
+        pace = ReadProfile(self._storage(origins, what), max(_LEAST_THREADS, decoding_threads() // self._share))
         footprint = Footprint()
 
         def jobs() -> Iterator[_ExampleJob[T]]:
@@ -196,7 +196,7 @@ class Reader:
         except SourceError as error:
             raise DatasetError(str(error)) from error
 
-    def _file(self, path: Path, pace: Pace, footprint: Footprint) -> PictureFile:
+    def _file(self, path: Path, pace: ReadProfile, footprint: Footprint) -> ImageFile:
         file = LocalFile(path, pace, footprint, _LARGEST)
         return CachedFile(file, self._cache) if self._cache is not None else file
 
@@ -228,7 +228,7 @@ def _loading(dataset: Dataset, place: int, epoch: int) -> Callable[[Read], Loade
 class _ExampleJob(Job[T | DatasetError | None]):
     """One example. What is drawn is left to the caller: None."""
 
-    def __init__(self, example: Example[T], files: dict[Path, PictureFile], turn: Turn | None) -> None:
+    def __init__(self, example: Example[T], files: dict[Path, ImageFile], turn: Turn | None) -> None:
         self.name = example.name
         self.example = example
         self._files = files
@@ -298,7 +298,7 @@ def _judged(outcome: Outcome[T | DatasetError | None]) -> T | DatasetError:
 
 
 def _size(made: object) -> int:
-    """Bytes of the arrays in what was made of an example: pictures and labels."""
+    """Bytes of the arrays in what was made of an example: images and labels."""
     if isinstance(made, np.ndarray):
         return made.nbytes
     return sum(map(_size, made)) if isinstance(made, tuple | list) else 0

@@ -1,4 +1,4 @@
-"""What all data made of picture and mask files share."""
+"""What all data made of image and mask files share."""
 
 from __future__ import annotations
 
@@ -11,83 +11,83 @@ from rtseg.datasets import Dataset, Read
 from rtseg.datasets.class_mapping import MaskTable
 from rtseg.datasets.mask_files import read_mask
 from rtseg.errors import DatasetError
-from rtseg.frame import Labels, Picture
-from rtseg.image_io.decode import PictureError, decode_picture
-from rtseg.image_io.find import PICTURE_SUFFIXES, natural_order
+from rtseg.frame import Image, Labels
+from rtseg.image_io.decode import ImageError, decode_image
+from rtseg.image_io.find import IMAGE_SUFFIXES, natural_order
 
-__all__ = ["Pair", "PairedFiles", "list_pictures", "partners", "read_picture"]
+__all__ = ["Pair", "PairedFiles", "list_images", "partners", "read_image"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A picture and its mask."""
+    """An image and its mask."""
 
-    picture: Path
+    image: Path
     mask: Path
 
 
 class PairedFiles(Dataset):
-    """A data set whose items are a picture file and a mask file each."""
+    """A data set whose items are an image file and a mask file each."""
 
     pairs: list[Pair]
     tolerance = 0
-    """By so many pixels a mask may differ from its picture in height and width; both are cut to what they share."""
+    """By so many pixels a mask may differ from its image in height and width; both are cut to what they share."""
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def title(self, index: int) -> str:
         """See ``Dataset.title``."""
-        return str(self.pairs[index].picture)
+        return str(self.pairs[index].image)
 
     def files(self, index: int) -> tuple[Path, ...]:
         """See ``Dataset.files``."""
-        return self.pairs[index].picture, self.pairs[index].mask
+        return self.pairs[index].image, self.pairs[index].mask
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         pair = self.pairs[index]
-        picture = read_picture(pair.picture, self.channels, read)
+        image = read_image(pair.image, self.channels, read)
         labels = self.table(pair.mask).labels(read_mask(pair.mask, read), pair.mask)
-        if labels.shape == picture.shape[:2]:
-            return picture, labels
-        (height, width), (mask_height, mask_width) = picture.shape[:2], labels.shape
+        if labels.shape == image.shape[:2]:
+            return image, labels
+        (height, width), (mask_height, mask_width) = image.shape[:2], labels.shape
         if max(abs(height - mask_height), abs(width - mask_width)) > self.tolerance:
             turned = (height, width) == (mask_width, mask_height)
-            why = ": its EXIF tag turns the picture, save it turned" if turned else ": they must be alike"
+            why = ": its EXIF tag turns the image, save it turned" if turned else ": they must be alike"
             raise DatasetError(
-                f"{pair.mask} is {mask_height}x{mask_width}, its picture {pair.picture} {height}x{width}{why}"
+                f"{pair.mask} is {mask_height}x{mask_width}, its image {pair.image} {height}x{width}{why}"
             )
         height, width = min(height, mask_height), min(width, mask_width)
-        return picture[:height, :width], labels[:height, :width]
+        return image[:height, :width], labels[:height, :width]
 
     @abstractmethod
     def table(self, mask: Path) -> MaskTable:
         """How the file ``mask`` is to be read."""
 
 
-def read_picture(path: Path, channels: int = 3, read: Read = Path.read_bytes) -> Picture:
-    """The picture in ``path``, uint8 (H, W, channels), BGR for 3; see ``decode_picture``.
+def read_image(path: Path, channels: int = 3, read: Read = Path.read_bytes) -> Image:
+    """The image in ``path``, uint8 (H, W, channels), BGR for 3; see ``decode_image``.
 
     Raises:
         DatasetError: it is missing or damaged, or holds no plane beside the colours where one is wanted.
     """
     try:
-        return decode_picture(read(path), channels)
+        return decode_image(read(path), channels)
     except OSError as error:
-        raise DatasetError(f"cannot read the picture {path}: {error.strerror}") from error
-    except PictureError as error:
-        raise DatasetError(f"the picture {path} {error}") from error
+        raise DatasetError(f"cannot read the image {path}: {error.strerror}") from error
+    except ImageError as error:
+        raise DatasetError(f"the image {path} {error}") from error
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """The pictures in ``folder``, not in its subfolders, in natural order.
+def list_images(folder: Path) -> list[Path]:
+    """The images in ``folder``, not in its subfolders, in natural order.
 
     Raises:
         DatasetError: the folder is not there or cannot be read.
     """
     try:
-        found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES]
+        found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:
         raise DatasetError(f"cannot read the folder {folder}: {error.strerror}") from error
     return sorted((path for path in found if not path.name.startswith(".") and path.is_file()), key=natural_order)
@@ -100,7 +100,7 @@ def partners(
 
     Args:
         files: in order; the first of two with one key is kept.
-        what: a word for them, e.g. ``pictures``.
+        what: a word for them, e.g. ``images``.
         key_of: the key of a file, None for one that does not count.
     """
     found: dict[str, Path] = {}

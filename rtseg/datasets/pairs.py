@@ -1,6 +1,6 @@
-"""Two folders, one of pictures and one of masks, matched by name: anybody's own data.
+"""Two folders, one of images and one of masks, matched by name: anybody's own data.
 
-    pairs:pictures,masks,classes=background+crack
+    pairs:images,masks,classes=background+crack
     pairs:dubai/*/images,dubai/*/masks,classes=dubai/mask_colours.json,val=Tile 3/*,void=#000000
     pairs:set/{split}/images,set/{split}/masks,classes=classes.json
 
@@ -8,20 +8,20 @@ Places: a folder without its subfolders. ``*`` stands for any folder, and what i
 that ``Tile 1/images/a.jpg`` meets ``Tile 1/masks/a.png`` under the key ``Tile 1/a``. ``{split}`` becomes ``train``,
 ``val`` or ``test``.
 
-For a network of 4 channels, pictures hold BGR and one plane more, for one of 2 grey and one more, as the alpha of a PNG
-or the fourth sample of an RGB TIFF; see ``rtseg.image_io.decode.decode_picture``.
+For a network of 4 channels, images hold BGR and one plane more, for one of 2 grey and one more, as the alpha of a PNG
+or the fourth sample of an RGB TIFF; see ``rtseg.image_io.decode.decode_image``.
 
 Options:
     classes: needed; how masks are read. See ``rtseg.datasets.class_mapping``.
     void: numbers, colours or class names joined by ``+`` that are void besides.
     undeclared: ``void`` makes void of every value that ``classes`` does not declare; an error unless given.
-    mask_suffix: what stands between the picture's name and the mask's file type, e.g. ``_mask``. With one, pictures and
+    mask_suffix: what stands between the image's name and the mask's file type, e.g. ``_mask``. With one, images and
         masks may lie in one folder.
-    val, test, lists: which picture is in which split. See ``rtseg.datasets.splits``.
-    tolerance: by so many pixels a mask may differ from its picture in height or width: both are cut at the bottom and
+    val, test, lists: which image is in which split. See ``rtseg.datasets.splits``.
+    tolerance: by so many pixels a mask may differ from its image in height or width: both are cut at the bottom and
         the right to what they share. 0 unless given.
-    missing: ``skip`` leaves out pictures and masks without partner; an error unless given.
-    licence: of the pictures, for the card of the model.
+    missing: ``skip`` leaves out images and masks without partner; an error unless given.
+    licence: of the images, for the card of the model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from glob import has_magic
 from pathlib import Path
 
 from rtseg.datasets.class_mapping import MaskTable, parse_table
-from rtseg.datasets.paired_files import Pair, PairedFiles, list_pictures, partners
+from rtseg.datasets.paired_files import Pair, PairedFiles, list_images, partners
 from rtseg.datasets.spec_string import Arguments, parse_arguments
 from rtseg.datasets.splits import SPLIT_OPTIONS, choose
 from rtseg.errors import DatasetError
@@ -55,7 +55,7 @@ class Pairs(PairedFiles):
     stores = CHANNELS
 
     def __init__(self, argument: str, split: str) -> None:
-        arguments = parse_arguments("pairs", argument, places=["PICTURES", "MASKS"], options=_OPTIONS)
+        arguments = parse_arguments("pairs", argument, places=["IMAGES", "MASKS"], options=_OPTIONS)
         if "classes" not in arguments.options:
             raise arguments.wrong("classes= is needed, e.g. classes=background+crack or classes=FILE.json")
         self._table = parse_table(
@@ -67,25 +67,25 @@ class Pairs(PairedFiles):
         self.tolerance = arguments.whole("tolerance", 0, least=0)
         strict = arguments.choice("missing", ("error", "skip")) == "error"
         places = [str(arguments.path(index)) for index in range(2)]
-        pictures, flaws = _find(places[0].replace(_SPLIT, split), "pictures", "")
+        images, flaws = _find(places[0].replace(_SPLIT, split), "images", "")
         suffix = arguments.options.get("mask_suffix", "")
         masks, more = _find(places[1].replace(_SPLIT, split), "masks", suffix)
         if suffix and places[0] == places[1]:
-            pictures = {key: path for key, path in pictures.items() if not key.endswith(suffix)}
+            images = {key: path for key, path in images.items() if not key.endswith(suffix)}
         whole = strict or "lists" in arguments.options
-        keys = [key for key in pictures if whole or key in masks]
+        keys = [key for key in images if whole or key in masks]
         chosen = _choose(keys, split, arguments, by_folder=_SPLIT in places[0])
         flaws += more
         if strict:
-            flaws += [f"{pictures[key]} has no mask {key!r} in {places[1]}" for key in chosen if key not in masks]
+            flaws += [f"{images[key]} has no mask {key!r} in {places[1]}" for key in chosen if key not in masks]
             if "lists" not in arguments.options:
-                flaws += [f"{masks[key]} has no picture {key!r} in {places[0]}" for key in masks if key not in pictures]
+                flaws += [f"{masks[key]} has no image {key!r} in {places[0]}" for key in masks if key not in images]
         self.flaws = tuple(flaws)
-        self.pairs = [Pair(pictures[key], masks[key]) for key in chosen if key in masks]
+        self.pairs = [Pair(images[key], masks[key]) for key in chosen if key in masks]
         if not self.pairs and not flaws:
-            raise DatasetError(f"no picture of {places[0]} in the split {split!r} has a mask in {places[1]}")
+            raise DatasetError(f"no image of {places[0]} in the split {split!r} has a mask in {places[1]}")
         title = _title(places)
-        self.name = f"{title} {split} ({len(self.pairs)} pictures)"
+        self.name = f"{title} {split} ({len(self.pairs)} images)"
         self.licence = arguments.options.get("licence", f"{title}: not stated")
 
     def table(self, mask: Path) -> MaskTable:
@@ -97,13 +97,13 @@ def _choose(keys: list[str], split: str, arguments: Arguments, *, by_folder: boo
     if not by_folder:
         return choose(keys, split, arguments)
     if arguments.options.keys() & set(SPLIT_OPTIONS):
-        raise arguments.wrong(f"{_SPLIT} says which picture is where, so that {', '.join(SPLIT_OPTIONS)} cannot")
+        raise arguments.wrong(f"{_SPLIT} says which image is where, so that {', '.join(SPLIT_OPTIONS)} cannot")
     return keys
 
 
 def _find(place: str, what: str, suffix: str) -> tuple[dict[str, Path], list[str]]:
     """The files of ``place`` by key, and a sentence for every two of one key."""
-    keyed = [(f"{prefix}{path.stem}", path) for prefix, folder in _folders(place) for path in list_pictures(folder)]
+    keyed = [(f"{prefix}{path.stem}", path) for prefix, folder in _folders(place) for path in list_images(folder)]
     keys = {path: key.removesuffix(suffix) for key, path in keyed if key.endswith(suffix)}
     if not keys:
         named = f" whose name ends in {suffix!r}" if suffix else ""

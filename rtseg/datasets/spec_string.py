@@ -1,6 +1,6 @@
 """The grammar of what follows ``KIND:`` in ``--data``: places, then options, with commas between them.
 
-    PICTURES,MASKS,classes=road+car,val=0.2
+    IMAGES,MASKS,classes=road+car,val=0.2
 
 A field is an option where it begins with a word of small letters and ``=``; a path that looks so is written ``./a=b``.
 A field that holds a comma is put in double quotes, whole: ``"/data/a,b",/masks``. A ``~`` at the front of a path is the
@@ -76,7 +76,7 @@ def parse_arguments(kind: str, text: str, *, places: Sequence[str], options: Seq
     Args:
         kind: as in ``KIND:PATH``.
         text: what stands after the colon.
-        places: names of the places that must be given, in order, e.g. ``PICTURES``.
+        places: names of the places that must be given, in order, e.g. ``IMAGES``.
         options: names of the options that may follow, in any order.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Which picture belongs to which split, where the data themselves do not say.
+"""Which image belongs to which split, where the data themselves do not say.
 
-The rule: pictures are ranked by the SHA-256 of their key (the name without suffix). The first are ``val`` (a fifth,
+The rule: images are ranked by the SHA-256 of their key (the name without suffix). The first are ``val`` (a fifth,
 at least one), the next are ``test`` (none unless asked for), the rest is ``train``. So the split is the same on every
-machine, does not follow the order of shooting, and a picture that is added moves at most a few others.
+machine, does not follow the order of shooting, and an image that is added moves at most a few others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rtseg.datasets.spec_string import Arguments
 from rtseg.errors import DatasetError
-from rtseg.image_io.find import PICTURE_SUFFIXES
+from rtseg.image_io.find import IMAGE_SUFFIXES
 
 __all__ = ["SPLITS", "SPLIT_OPTIONS", "choose"]
 
@@ -31,12 +31,12 @@ def choose(keys: Sequence[str], split: str, arguments: Arguments) -> list[str]:
 
     Raises:
         OptionError: a share is not in [0, 1], or the options do not go together.
-        DatasetError: nothing is in the split, or a list is missing or names a picture that is not there.
+        DatasetError: nothing is in the split, or a list is missing or names an image that is not there.
     """
     lists = arguments.option_path("lists")
     if lists is not None:
         if arguments.options.keys() & {"val", "test"}:
-            raise arguments.wrong("lists= says which picture is where, so that val= and test= cannot")
+            raise arguments.wrong("lists= says which image is where, so that val= and test= cannot")
         return _listed(lists / f"{split}.txt", keys)
     if split not in SPLITS:
         raise DatasetError(f"the data have the splits {', '.join(SPLITS)}; got {split!r}")
@@ -91,10 +91,10 @@ def _listed(listing: Path, keys: Sequence[str]) -> list[str]:
         if not line:
             continue
         suffix = Path(line).suffix
-        key = line.removesuffix(suffix) if line not in known and suffix.lower() in PICTURE_SUFFIXES else line
+        key = line.removesuffix(suffix) if line not in known and suffix.lower() in IMAGE_SUFFIXES else line
         if key not in known:
-            raise DatasetError(f"{listing}, line {number}: there is no picture {line!r}")
+            raise DatasetError(f"{listing}, line {number}: there is no image {line!r}")
         chosen.append(key)
     if not chosen:
-        raise DatasetError(f"{listing} names no picture: write the name of one on each line")
+        raise DatasetError(f"{listing} names no image: write the name of one on each line")
     return chosen

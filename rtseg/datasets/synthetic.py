@@ -12,7 +12,7 @@ from rtseg.datasets import Dataset, Read
 from rtseg.datasets.spec_string import parse_arguments
 from rtseg.datasets.splits import SPLITS
 from rtseg.errors import OptionError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.synthetic import fringes
 from rtseg.synthetic.street import Street
@@ -22,7 +22,7 @@ __all__ = ["Fringes", "SyntheticStreet", "UnlabelledStreets", "with_planes"]
 
 _SIZE = (360, 600)
 _LAST_S = 600.0
-"""Pictures show a street up to so many seconds after the camera set out."""
+"""Images show a street up to so many seconds after the camera set out."""
 _CLIP_FPS = 10.0
 _STREETS, _MOMENTS, _BEGIN_S = 4, 4, 20.0
 """Of ``UnlabelledStreets``: streets, frames of each, and seconds between where they begin."""
@@ -52,11 +52,11 @@ class SyntheticStreet(Dataset):
     def __len__(self) -> int:
         return self._frames
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         return self.clip(index, epoch, 1)[0]
 
-    def clip(self, index: int, epoch: int, length: int, read: Read = Path.read_bytes) -> list[tuple[Picture, Labels]]:
+    def clip(self, index: int, epoch: int, length: int, read: Read = Path.read_bytes) -> list[tuple[Image, Labels]]:
         """See ``Dataset.clip``: the same street at so many moments, ten a second."""
         seed = self._first_seed + epoch * self._frames + index
         street = Street(_SIZE, seed=seed)
@@ -93,8 +93,8 @@ class Fringes(Dataset):
     def __len__(self) -> int:
         return self._frames
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
-        """See ``Dataset.load``. The picture is grey, stored as BGR."""
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+        """See ``Dataset.load``. The image is grey, stored as BGR."""
         grey, labels = fringes.draw_interferogram(self._size, (self._split, self._seed, epoch, index))
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8), labels
 
@@ -111,20 +111,20 @@ class UnlabelledStreets(Dataset):
     def __len__(self) -> int:
         return _STREETS * _MOMENTS
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``; every label is void."""
         street, moment = divmod(index, _MOMENTS)
-        picture, labels = Street(_SIZE, seed=street).render(_BEGIN_S * (street + 1) + moment / _CLIP_FPS)
-        return with_planes(picture, self.channels), np.full_like(labels, VOID)
+        image, labels = Street(_SIZE, seed=street).render(_BEGIN_S * (street + 1) + moment / _CLIP_FPS)
+        return with_planes(image, self.channels), np.full_like(labels, VOID)
 
     def sequence(self, index: int) -> str | None:
         """See ``Dataset.sequence``."""
         return f"street {index // _MOMENTS}"
 
 
-def with_planes(picture: Picture, channels: int) -> Picture:
-    """A BGR picture as one of ``channels``: the plane beside the colours is its green turned by 180 degrees."""
+def with_planes(image: Image, channels: int) -> Image:
+    """A BGR image as one of ``channels``: the plane beside the colours is its green turned by 180 degrees."""
     if channels == 3:
-        return picture
-    base = picture if channels == 4 else picture[..., 2:]
-    return np.concatenate((base, picture[::-1, ::-1, 1:2]), axis=2)
+        return image
+    base = image if channels == 4 else image[..., 2:]
+    return np.concatenate((base, image[::-1, ::-1, 1:2]), axis=2)

@@ -64,7 +64,7 @@ class Voc(PairedFiles):
 
     classes = CLASSES
     palette = PALETTE
-    licence = "PASCAL VOC 2012: pictures from Flickr under their owners' terms, for research"
+    licence = "PASCAL VOC 2012: images from Flickr under their owners' terms, for research"
 
     def __init__(self, argument: str, split: str) -> None:
         folder = parse_arguments("voc", argument, places=["FOLDER"]).path(0)
@@ -80,12 +80,12 @@ class Voc(PairedFiles):
             known = ", ".join(sorted(path.stem for path in found.glob("*.txt")))
             raise DatasetError(f"cannot read {listing} ({error.strerror}); there are the splits {known}") from error
         if not names:
-            raise DatasetError(f"{listing} names no picture: write the name of one on each line")
+            raise DatasetError(f"{listing} names no image: write the name of one on each line")
         pairs = [Pair(root / "JPEGImages" / f"{n}.jpg", root / "SegmentationClass" / f"{n}.png") for n in names]
-        missing = {path: None for pair in pairs for path in (pair.picture, pair.mask) if not path.is_file()}
+        missing = {path: None for pair in pairs for path in (pair.image, pair.mask) if not path.is_file()}
         self.flaws = tuple(f"{listing.name} names {path.stem}, and there is no {path}" for path in missing)
-        self.pairs = [pair for pair in pairs if pair.picture not in missing and pair.mask not in missing]
-        self.name = f"PASCAL VOC 2012 {split} ({len(self.pairs)} pictures)"
+        self.pairs = [pair for pair in pairs if pair.image not in missing and pair.mask not in missing]
+        self.name = f"PASCAL VOC 2012 {split} ({len(self.pairs)} images)"
 
     def table(self, mask: Path) -> MaskTable:
         """See ``PairedFiles.table``."""

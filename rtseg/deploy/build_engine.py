@@ -21,18 +21,18 @@ from rtseg.backends.tensorrt.engine_file import (
     covers,
     engine_path,
     install_engine,
-    misfit,
+    mismatch_reason,
     read_engine,
     read_engine_facts,
     staged,
     write_staged,
 )
-from rtseg.backends.tensorrt.library import RUNTIMES, Trt, import_tensorrt
-from rtseg.deploy.tensorrt_builder import CURRENT, Place, Plan, build_plan, place_of
+from rtseg.backends.tensorrt.library import RUNTIMES, TensorRTLibrary, import_tensorrt
+from rtseg.deploy.tensorrt_builder import CURRENT, BuildTarget, Plan, build_plan, resolve_target
 from rtseg.deploy.verify import BUDGETS, Verdict, proof_data, verify
 from rtseg.errors import ModelError, OptionError, ProofError, SinkError
-from rtseg.model_file.emulate_float16 import rounded_graph
-from rtseg.model_file.float16 import half_graph
+from rtseg.model_file.emulate_float16 import emulate_float16
+from rtseg.model_file.float16 import to_float16
 from rtseg.model_file.graph import is_quantised
 from rtseg.model_file.input_size import at_size
 from rtseg.model_file.load import ModelFile, load_model
@@ -46,7 +46,7 @@ __all__ = ["PRECISIONS", "BuiltEngine", "EngineOptions", "build_engine"]
 
 PRECISIONS = ("fp16", "fp32", "int8")
 _LARGEST_BATCH = 64
-Observe = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class EngineOptions:
     runtime: str = "auto"
     """``tensorrt``, ``rtx``, or ``auto``: TensorRT where it and a driver are there, else TensorRT-RTX."""
     targets: tuple[str, ...] = ()
-    """Compute capabilities, e.g. ``sm_86``, or ``current``; see ``place_of`` for what is built unless given."""
+    """Compute capabilities, e.g. ``sm_86``, or ``current``; see ``resolve_target`` for what is built unless given."""
     timing_cache: Path | None = None
     """File in which TensorRT keeps what it measured of the GPU, for the next build."""
     output: Path | None = None
@@ -76,7 +76,7 @@ class EngineOptions:
     force: bool = False
     """Build even where there is an engine that fits."""
     data: str | None = None
-    """``KIND:PATH`` of the pictures of the proof, their split ``val``; drawn streets unless given."""
+    """``KIND:PATH`` of the images of the proof, their split ``val``; drawn streets unless given."""
     max_drop: float | None = None
     """Points of mIoU that the engine may lose; as ``rtseg.deploy.verify.BUDGETS`` says unless given."""
 
@@ -113,7 +113,7 @@ class BuiltEngine:
 
 
 def build_engine(
-    options: EngineOptions, observe: Observe = lambda phase: None, tell: Observe = lambda line: None
+    options: EngineOptions, on_progress: OnProgress = lambda phase: None, tell: OnProgress = lambda line: None
 ) -> BuiltEngine:
     """Build an engine, prove its labels and put it in its place; one that fits is left as it is.
 
@@ -122,7 +122,7 @@ def build_engine(
 
     Args:
         options: what to build.
-        observe: called with every phase, from any thread.
+        on_progress: called with every phase, from any thread.
         tell: called with what a user ought to keep in mind, e.g. why an engine is built again.
 
     Raises:
@@ -138,7 +138,7 @@ def build_engine(
     trt = import_tensorrt(options.runtime)
     if options.timing_cache is not None and trt.name == "rtx":
         raise OptionError("--timing-cache is for TensorRT: TensorRT-RTX measures nothing when it builds, leave it out")
-    place = place_of(trt, options.targets)
+    place = resolve_target(trt, options.targets)
     label = _label(own.spec, model.spec, options.batch)
     # Of TensorRT-RTX there may be one for the GPU in this machine beside one for all of its kind.
     tuned = (CURRENT,) if trt.name == "rtx" and place.gpu is not None else ()
@@ -152,7 +152,7 @@ def build_engine(
     fitting = _fitting(path, wanted, tell)
     if fitting is not None:
         return BuiltEngine(path, fitting, is_new=False)
-    return BuiltEngine(path, _build_and_prove(path, wanted, observe), is_new=True)
+    return BuiltEngine(path, _build_and_prove(path, wanted, on_progress), is_new=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,8 @@ class _Wanted:
 
     options: EngineOptions
     model: ModelFile
-    trt: Trt
-    place: Place
+    trt: TensorRTLibrary
+    place: BuildTarget
     model_sha256: str
     ranges_sha256: str | None
 
@@ -192,9 +192,9 @@ class _Wanted:
     def _where(self) -> str:
         return f"{self.place.gpu} alone" if self.place.gpu else f"any {', '.join(self.place.targets)}"
 
-    def misfit(self, facts: EngineFacts) -> str | None:
+    def mismatch_reason(self, facts: EngineFacts) -> str | None:
         """Why an engine does not fit, in words; None if it does."""
-        reason = misfit(
+        reason = mismatch_reason(
             facts,
             model_sha256=self.model_sha256,
             size=self.model.spec.size,
@@ -215,7 +215,7 @@ class _Wanted:
         return reason
 
 
-def _fitting(path: Path, wanted: _Wanted, tell: Observe) -> EngineFacts | None:
+def _fitting(path: Path, wanted: _Wanted, tell: OnProgress) -> EngineFacts | None:
     """The facts of the engine that is in its place already, if it fits; else tells why it is built again."""
     if wanted.options.force or not path.exists():
         return None
@@ -225,14 +225,14 @@ def _fitting(path: Path, wanted: _Wanted, tell: Observe) -> EngineFacts | None:
     except ModelError as error:
         tell(f"building again: {str(error).removesuffix(REMEDY)}")
         return None
-    reason = wanted.misfit(facts)
+    reason = wanted.mismatch_reason(facts)
     if reason is None:
         return facts
     tell(f"building again: {path} {reason}")
     return None
 
 
-def _build_and_prove(path: Path, wanted: _Wanted, observe: Observe) -> EngineFacts:
+def _build_and_prove(path: Path, wanted: _Wanted, on_progress: OnProgress) -> EngineFacts:
     """Build an engine and put it at ``path`` if its labels are right."""
     options, model = wanted.options, wanted.model
     budget = BUDGETS[options.precision]
@@ -241,11 +241,11 @@ def _build_and_prove(path: Path, wanted: _Wanted, observe: Observe) -> EngineFac
     # What the proof needs is found before the build, which may take minutes.
     data = proof_data(model.spec, options.data)
     with open_backend("onnxruntime", model.path, size=model.spec.size) as reference, staged(path) as part:
-        observe(f"preparing the graph in {options.precision}")
+        on_progress(f"preparing the graph in {options.precision}")
         graph = _convert(model, options.precision)
-        plan = _plan(wanted, graph, observe)
+        plan = _plan(wanted, graph, on_progress)
         facts = wanted.facts(plan)
-        observe("writing")
+        on_progress("writing")
         write_staged(part, plan.data, facts)
         candidate, judged_by = _candidate(wanted, graph, part)
         with candidate:
@@ -255,7 +255,7 @@ def _build_and_prove(path: Path, wanted: _Wanted, observe: Observe) -> EngineFac
                 data,
                 budget,
                 judged_by=judged_by,
-                observe=lambda done, total: observe(f"checking the labels, picture {done} of {total}"),
+                on_progress=lambda done, total: on_progress(f"checking the labels, image {done} of {total}"),
             )
         _refuse_failed(path, verdict)
         facts = replace(facts, certificate=_certificate(verdict, path, facts.engine_sha256))
@@ -279,7 +279,7 @@ def _refuse_failed(path: Path, verdict: Verdict) -> None:
     raise ProofError(f"{path} is not written, {' and '.join(verdict.reasons)} ({verdict.data}): {remedy}")
 
 
-def _plan(wanted: _Wanted, graph: ModelFile, observe: Observe) -> Plan:
+def _plan(wanted: _Wanted, graph: ModelFile, on_progress: OnProgress) -> Plan:
     cache = wanted.options.timing_cache
     try:
         known = None if cache is None else cache.read_bytes() if cache.exists() else b""
@@ -291,7 +291,7 @@ def _plan(wanted: _Wanted, graph: ModelFile, observe: Observe) -> Plan:
         wanted.place,
         batch=wanted.options.batch,
         timing_cache=known,
-        observe=lambda phase: observe(f"{wanted.trt.title}: {phase}"),
+        on_progress=lambda phase: on_progress(f"{wanted.trt.title}: {phase}"),
     )
     if cache is not None and plan.timing_cache is not None:
         write_bytes(cache, plan.timing_cache)
@@ -305,7 +305,7 @@ def _candidate(wanted: _Wanted, graph: ModelFile, part: Path) -> tuple[Backend, 
         return open_backend("tensorrt", part), f"the engine on {gpu.name}"
     from rtseg.backends.onnxruntime import OnnxRuntimeBackend
 
-    backend = OnnxRuntimeBackend(rounded_graph(graph), BackendOptions())
+    backend = OnnxRuntimeBackend(emulate_float16(graph), BackendOptions())
     backend.model_sha256 = wanted.model_sha256
     rounded = "" if wanted.options.precision == "fp32" else ", every value rounded to fp16"
     return backend, f"the graph on the CPU by ONNX Runtime {backend.version}{rounded}"
@@ -337,10 +337,10 @@ def _convert(model: ModelFile, precision: str) -> ModelFile:
     if precision == "fp32":
         return model
     if precision == "fp16":
-        return half_graph(model)
+        return to_float16(model)
     from rtseg.model_file.quantize import int8_model
 
-    return half_graph(int8_model(model))
+    return to_float16(int8_model(model))
 
 
 def _label(own: ModelSpec, spec: ModelSpec, batch: int) -> str:

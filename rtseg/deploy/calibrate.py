@@ -1,4 +1,4 @@
-"""Model file + pictures -> recorded ranges, proven: what ``rtseg calibrate`` does."""
+"""Model file + images -> recorded ranges, proven: what ``rtseg calibrate`` does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rtseg.datasets.loader import Reader
 from rtseg.deploy.sensitivity import find_kept
 from rtseg.deploy.verify import BUDGETS, Verdict, proof_data, verify
 from rtseg.errors import DatasetError, ModelError, OptionError, ProofError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.image_io.options import ReadOptions
 from rtseg.model_file.activation_ranges import Ranges, default_output, write_ranges
 from rtseg.model_file.graph import is_quantised
@@ -27,13 +27,13 @@ from rtseg.weights import find_model
 __all__ = ["CalibrateOptions", "Calibrated", "calibrate"]
 
 _HELD_OUT = 6
-"""One picture of so many judges and is not recorded on."""
+"""One image of so many judges and is not recorded on."""
 _FEWEST = 2 * _HELD_OUT
 _SEARCH_FRAMES = 8
-"""Pictures that rank what to leave in float; the verdict is given on all that are held out."""
+"""Images that rank what to leave in float; the verdict is given on all that are held out."""
 _MOST_KEPT = 12
 """Groups of nodes in float: where more are needed, INT8 does not suit the model."""
-Observe = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +47,19 @@ class CalibrateOptions:
     model: str | Path
     """A model file, or the name of a bundled one."""
     data: str
-    """``KIND:PATH`` of pictures like those that the model will see."""
+    """``KIND:PATH`` of images like those that the model will see."""
     split: str = "train"
     """Of the data. What is judged on later (``val``, ``test``) must not be calibrated on."""
     method: str = "percentile"
     """See ``rtseg.model_file.quantize.record``."""
     frames: int = 300
-    """How many pictures to record on, spread evenly over the data."""
+    """How many images to record on, spread evenly over the data."""
     output: Path | None = None
     """The JSON file; ``calib/<name>.json`` unless given."""
     save_model: Path | None = None
     """Where to write the quantised graph, too."""
     verify_data: str | None = None
-    """``KIND:PATH`` of the pictures that judge, of ``split`` as well; pictures of ``data`` held out unless given."""
+    """``KIND:PATH`` of the images that judge, of ``split`` as well; images of ``data`` held out unless given."""
     preprocess: tuple[str, ...] | None = None
     """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
     reading: ReadOptions = field(default_factory=ReadOptions)
@@ -89,20 +89,20 @@ class Calibrated:
 
 def calibrate(
     options: CalibrateOptions,
-    observe: Observe = lambda phase, done, total: None,
+    on_progress: OnProgress = lambda phase, done, total: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Calibrated:
     """Record ranges, quantise, judge; leave in float what costs too much, until the INT8 budget is kept.
 
     Args:
         options: what to calibrate.
-        observe: called with the phase, and how much of it is done.
-        tell: called with what a user ought to know, e.g. that there are fewer pictures than asked for.
+        on_progress: called with the phase, and how much of it is done.
+        tell: called with what a user ought to know, e.g. that there are fewer images than asked for.
 
     Raises:
         OptionError: an option does not suit the data.
         ModelError: the model is quantised already, is a sequence model, or has no convolution.
-        DatasetError: the data cannot be used, have other classes, or too few pictures.
+        DatasetError: the data cannot be used, have other classes, or too few images.
         BackendUnavailable: ONNX Runtime is not installed.
         ProofError: too much accuracy is lost whatever is left in float; nothing was written.
         SinkError: a file cannot be written.
@@ -123,8 +123,10 @@ def calibrate(
         tell(f"there are only {recorded.name} to record on, fewer than --frames {options.frames}: all are used")
     prepare = Prepare(model.spec)
     with closing(reader.load(recorded, range(len(recorded)))) as loaded:
-        frames = (prepare(picture) for _, picture, _ in loaded)
-        tensors = record(model, frames, options.method, lambda done: observe("recording ranges", done, len(recorded)))
+        frames = (prepare(image) for _, image, _ in loaded)
+        tensors = record(
+            model, frames, options.method, lambda done: on_progress("recording ranges", done, len(recorded))
+        )
     ranges = Ranges(
         model=model.spec.name,
         model_sha256=file_sha256(model.path),
@@ -135,7 +137,7 @@ def calibrate(
     )
     if reader.notice:
         tell(reader.notice)
-    ranges, verdict = _prove(model, ranges, judging, reader, observe, tell)
+    ranges, verdict = _prove(model, ranges, judging, reader, on_progress, tell)
     if options.save_model is not None:
         options.save_model.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(options.save_model, quantize(model, ranges).graph.SerializeToString())
@@ -151,7 +153,7 @@ def _check_model(model: ModelFile) -> None:
 
 
 class _Part(Dataset):
-    """Some pictures of a data set."""
+    """Some images of a data set."""
 
     def __init__(self, whole: Dataset, places: list[int], what: str) -> None:
         self._whole = whole
@@ -163,7 +165,7 @@ class _Part(Dataset):
     def __len__(self) -> int:
         return len(self._places)
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         return self._whole.load(self._places[index], epoch, read)
 
@@ -177,19 +179,19 @@ class _Part(Dataset):
 
 
 def _parts(model: ModelFile, options: CalibrateOptions) -> tuple[Dataset, Dataset]:
-    """The pictures to record on, and those that judge."""
+    """The images to record on, and those that judge."""
     if options.verify_data is not None:
         whole = open_dataset(options.data, options.split, channels=model.spec.channels)
         judging, rest = proof_data(model.spec, options.verify_data, options.split), list(range(len(whole)))
     else:
         whole = proof_data(model.spec, options.data, options.split)
         held_out = list(range(_HELD_OUT // 2, len(whole), _HELD_OUT))
-        judging = _Part(whole, held_out, "held-out pictures")
+        judging = _Part(whole, held_out, "held-out images")
         rest = sorted(set(range(len(whole))) - set(held_out))
     if len(whole) < _FEWEST:
-        raise DatasetError(f"{whole.name}: to calibrate at least {_FEWEST} pictures are needed; give more --data")
+        raise DatasetError(f"{whole.name}: to calibrate at least {_FEWEST} images are needed; give more --data")
     count = min(options.frames, len(rest))
-    return _Part(whole, [rest[place * len(rest) // count] for place in range(count)], "pictures"), judging
+    return _Part(whole, [rest[place * len(rest) // count] for place in range(count)], "images"), judging
 
 
 def _prove(
@@ -197,22 +199,22 @@ def _prove(
     ranges: Ranges,
     judging: Dataset,
     reader: Reader,
-    observe: Observe,
+    on_progress: OnProgress,
     tell: Callable[[str], None],
 ) -> tuple[Ranges, Verdict]:
     """Judge the quantised graph, and leave the worst of it in float until it passes."""
-    verdict = _judge(model, ranges, judging, reader, observe)
+    verdict = _judge(model, ranges, judging, reader, on_progress)
     if verdict.passed:
         return replace(ranges, verdict=verdict.to_dict()), verdict
     tell(f"all in INT8 {verdict.reasons[0]}: looking for what to leave in float")
     prepare = Prepare(model.spec)
     chosen = [place * len(judging) // _SEARCH_FRAMES for place in range(min(_SEARCH_FRAMES, len(judging)))]
     with closing(reader.load(judging, chosen)) as loaded:
-        pictures = [prepare(picture) for _, picture, _ in loaded]
-    ranked = find_kept(model, ranges, pictures, lambda done, total: observe("leaving one out", done, total))
+        images = [prepare(image) for _, image, _ in loaded]
+    ranked = find_kept(model, ranges, images, lambda done, total: on_progress("leaving one out", done, total))
     for kept in ranked[:_MOST_KEPT]:
         ranges = replace(ranges, kept=(*ranges.kept, kept))
-        verdict = _judge(model, ranges, judging, reader, observe)
+        verdict = _judge(model, ranges, judging, reader, on_progress)
         tell(f"{', '.join(kept.nodes)} in float: mIoU {-(verdict.drop or 0):+z.2f} points")
         if verdict.passed:
             return replace(ranges, verdict=verdict.to_dict()), verdict
@@ -222,14 +224,14 @@ def _prove(
     )
 
 
-def _judge(model: ModelFile, ranges: Ranges, judging: Dataset, reader: Reader, observe: Observe) -> Verdict:
+def _judge(model: ModelFile, ranges: Ranges, judging: Dataset, reader: Reader, on_progress: OnProgress) -> Verdict:
     with _opened(model, "fp32", ranges) as reference, _opened(quantize(model, ranges), "int8", ranges) as candidate:
         return verify(
             reference,
             candidate,
             judging,
             BUDGETS["int8"],
-            observe=lambda done, total: observe("judging", done, total),
+            on_progress=lambda done, total: on_progress("judging", done, total),
             judged_by=f"the graph on the CPU by OpenVINO {candidate.version}",
             reader=reader,
         )

@@ -22,7 +22,7 @@ from torch import Tensor
 from rtseg.backends import open_backend
 from rtseg.datasets.synthetic import with_planes
 from rtseg.errors import CheckpointError, MissingExtra, ModelError, SinkError
-from rtseg.image_io.decode import picture_channels
+from rtseg.image_io.decode import image_channels
 from rtseg.model_file.spec import ModelSpec, write_spec
 from rtseg.models import channels_of
 from rtseg.models.base import Network
@@ -57,7 +57,7 @@ def export_checkpoint(
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        OptionError: the network cannot take ``size``, or the background picture of its preprocessing is not there.
+        OptionError: the network cannot take ``size``, or the background image of its preprocessing is not there.
         ModelError: the file disagrees with torch, or a step of its preprocessing is not known.
         SinkError: the file cannot be written.
     """
@@ -81,7 +81,7 @@ def _spec_from(state: dict[str, Any], path: Path, name: str, size: tuple[int, in
             classes=tuple(state["classes"]),
             palette=tuple(tuple(colour) for colour in state["palette"]),
             size=size,
-            channels=picture_channels(channels_of(state["architecture"])),
+            channels=image_channels(channels_of(state["architecture"])),
             preprocess=tuple(state["preprocess"]),
             architecture=state["architecture"],
             trained_on=state["trained_on"],
@@ -167,7 +167,7 @@ def _trace(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
 
 
 def _export(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
-    channels = picture_channels(network.network.channels)
+    channels = image_channels(network.network.channels)
     example: tuple[Tensor, ...] = (torch.zeros((2, *size, channels), dtype=torch.uint8),)
     recurrent = network.network.recurrent
     if recurrent:
@@ -265,8 +265,8 @@ def _prove(path: Path, reference: LabelNetwork, size: tuple[int, int]) -> None:
             backend.reset()
             state: Tensor | None = None
             for moment in moments:
-                picture = resize(street.render(3.0 * seed + moment / _PROOF_FPS)[0], size)
-                frames = with_planes(picture, backend.spec.channels)[None]
+                image = resize(street.render(3.0 * seed + moment / _PROOF_FPS)[0], size)
+                frames = with_planes(image, backend.spec.channels)[None]
                 if recurrent:
                     wanted, state = reference(torch.from_numpy(frames), state)
                 else:

@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from rtseg.backends.tensorrt.engine_file import covers
-from rtseg.backends.tensorrt.library import Trt, complaints, logger_of, plain
+from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors, logger_of, plain
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.model_file.load import ModelFile
 from rtseg.system.nvidia import find_gpu
@@ -18,7 +18,7 @@ from rtseg.system.nvidia import find_gpu
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["CURRENT", "PORTABLE", "Place", "Plan", "build_plan", "place_of"]
+__all__ = ["CURRENT", "PORTABLE", "BuildTarget", "Plan", "build_plan", "resolve_target"]
 
 PORTABLE = "sm_86+"
 """Compute capability 8.6 and all after it: what TensorRT-RTX builds for by itself."""
@@ -32,7 +32,7 @@ _TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BuildTarget:
     """Where an engine is to run."""
 
     targets: tuple[str, ...]
@@ -53,7 +53,7 @@ class Plan:
     """What it learned of the GPU on the way; None for a build without such a cache."""
 
 
-def place_of(trt: Trt, wanted: tuple[str, ...]) -> Place:
+def resolve_target(trt: TensorRTLibrary, wanted: tuple[str, ...]) -> BuildTarget:
     """Where the engines of a runtime can run, given what is wanted; the usual unless given.
 
     Raises:
@@ -61,7 +61,7 @@ def place_of(trt: Trt, wanted: tuple[str, ...]) -> Place:
         BackendUnavailable: it is to build for the GPU in this machine, and there is none.
     """
     if trt.name == "rtx" and wanted != (CURRENT,):
-        return Place(_named_targets(trt, wanted), None)
+        return BuildTarget(_named_targets(trt, wanted), None)
     gpu = find_gpu()
     if gpu is None and trt.name == "rtx":
         raise BackendUnavailable(
@@ -75,10 +75,10 @@ def place_of(trt: Trt, wanted: tuple[str, ...]) -> Place:
             f"{trt.title} builds for the GPU in this machine, {gpu.name} ({gpu.target}), not for {', '.join(wanted)}: "
             "leave --target out, or use --runtime rtx"
         )
-    return Place((gpu.target,), gpu.name)
+    return BuildTarget((gpu.target,), gpu.name)
 
 
-def _named_targets(trt: Trt, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def _named_targets(trt: TensorRTLibrary, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """What TensorRT-RTX builds for without a GPU."""
     known = {f"sm_{name[2:]}": name for name in trt.module.ComputeCapability.__members__ if name.startswith("SM")}
     for target in wanted:
@@ -103,13 +103,13 @@ def _usual_target(known: Collection[str]) -> str:
 
 
 def build_plan(
-    trt: Trt,
+    trt: TensorRTLibrary,
     model: ModelFile,
-    place: Place,
+    place: BuildTarget,
     *,
     batch: int = 1,
     timing_cache: bytes | None = None,
-    observe: Callable[[str], None] = lambda phase: None,
+    on_progress: Callable[[str], None] = lambda phase: None,
 ) -> Plan:
     """Build an engine. Its precision is that of the graph; fp32 is never rounded to TF32.
 
@@ -119,10 +119,10 @@ def build_plan(
     Args:
         trt: the runtime.
         model: the graph, already of the precision that is wanted.
-        place: see ``place_of``.
+        place: see ``resolve_target``.
         batch: most frames of a batch: with 1 the engine takes one frame, else 1 to so many.
         timing_cache: what an earlier build learned, b"" to begin one; None for a build without.
-        observe: called with the name of every phase, from any thread.
+        on_progress: called with the name of every phase, from any thread.
 
     Raises:
         BackendUnavailable: there is no usable driver.
@@ -133,24 +133,24 @@ def build_plan(
     with ThreadPoolExecutor(1, thread_name_prefix="rtseg-engine") as executor:
         executor.submit(int).result()  # the thread is there: no Ctrl-C can hit its making, and leave it unknown
         try:
-            monitor = _monitor(trt, cancelled, observe)
+            monitor = _monitor(trt, cancelled, on_progress)
             building = executor.submit(_build, trt, model, place, batch, timing_cache, monitor)
             while not wait([building], _WAKE_S).done:  # a Ctrl-C right before a wait is heard when that ends
                 pass
             return building.result()
         except KeyboardInterrupt:
             cancelled.set()
-            observe("stopping")
+            on_progress("stopping")
             raise  # leaving ``with`` waits for the other thread
 
 
-def _monitor(trt: Trt, cancelled: Event, observe: Callable[[str], None]) -> Any:
+def _monitor(trt: TensorRTLibrary, cancelled: Event, on_progress: Callable[[str], None]) -> Any:
     class Monitor(trt.module.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.module.IProgressMonitor.__init__(self)
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            observe(phase)
+            on_progress(phase)
 
         def step_complete(self, phase: str, step: int) -> bool:
             return not cancelled.is_set()
@@ -160,8 +160,10 @@ def _monitor(trt: Trt, cancelled: Event, observe: Callable[[str], None]) -> Any:
     return Monitor()
 
 
-def _build(trt: Trt, model: ModelFile, place: Place, batch: int, timing_cache: bytes | None, monitor: Any) -> Plan:
-    with complaints(trt) as reasons:
+def _build(
+    trt: TensorRTLibrary, model: ModelFile, place: BuildTarget, batch: int, timing_cache: bytes | None, monitor: Any
+) -> Plan:
+    with captured_errors(trt) as reasons:
         builder = _builder(trt)
         network = builder.create_network(1 << int(trt.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.module.OnnxParser(network, logger_of(trt.module))
@@ -184,7 +186,7 @@ def _build(trt: Trt, model: ModelFile, place: Place, batch: int, timing_cache: b
         return Plan(bytes(plan), seconds, bytes(cache.serialize()) if cache is not None else None)
 
 
-def _builder(trt: Trt) -> Any:
+def _builder(trt: TensorRTLibrary) -> Any:
     try:
         return trt.module.Builder(logger_of(trt.module))
     except TypeError as error:  # "factory function returned nullptr": all that TensorRT says of a missing driver
@@ -213,7 +215,7 @@ def _profile(builder: Any, network: Any, batch: int) -> Any:
     return profile
 
 
-def _set_targets(trt: Trt, config: Any, place: Place) -> None:
+def _set_targets(trt: TensorRTLibrary, config: Any, place: BuildTarget) -> None:
     if place.targets == (PORTABLE,):
         return
     names = ["CURRENT"] if place.gpu is not None else [target.upper().replace("_", "") for target in place.targets]

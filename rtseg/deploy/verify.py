@@ -21,7 +21,7 @@ from rtseg.frame import Labels
 from rtseg.metrics.confusion import Confusion, scores
 from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import Prepare, resize_labels
-from rtseg.visualize.label_differences import WorstPictures
+from rtseg.visualize.label_differences import WorstImages
 
 __all__ = ["BUDGETS", "Budget", "Verdict", "proof_data", "verify"]
 
@@ -66,17 +66,17 @@ class Verdict:
     judged_by: str
     """What computed the candidate's labels, in words, e.g. ``the graph on the CPU by ONNX Runtime 1.31``."""
     data: str
-    """The pictures, in words."""
-    pictures: int
+    """The images, in words."""
+    images: int
     budget: Budget
     agreement: float
     """Share of all pixels to which both give the same label."""
     miou: tuple[float, float] | None
-    """Of the reference and of the candidate, over the classes that the truth has; None for pictures without truth."""
+    """Of the reference and of the candidate, over the classes that the truth has; None for images without truth."""
     iou: dict[str, tuple[float, float]]
     """Of the reference and of the candidate, for each class that the truth has."""
     worst: tuple[tuple[str, float], ...]
-    """The pictures that agree least, the worst first: name, without the folder, and agreement."""
+    """The images that agree least, the worst first: name, without the folder, and agreement."""
 
     @property
     def drop(self) -> float | None:
@@ -107,7 +107,7 @@ class Verdict:
             "reasons": list(self.reasons),
             "judged_by": self.judged_by,
             "data": self.data,
-            "pictures": self.pictures,
+            "images": self.images,
             "budget": {"max_drop": self.budget.max_drop, "min_agreement": self.budget.min_agreement},
             "agreement": self.agreement,
             "miou": None if self.miou is None else dict(zip(both, self.miou, strict=True)),
@@ -116,24 +116,24 @@ class Verdict:
                 name: {"reference": before, "candidate": after, "difference": after - before}
                 for name, (before, after) in self.iou.items()
             },
-            "worst": [{"picture": name, "agreement": agreement} for name, agreement in self.worst],
+            "worst": [{"image": name, "agreement": agreement} for name, agreement in self.worst],
             "reference": self.reference,
             "candidate": self.candidate,
         }
 
 
 def proof_data(spec: ModelSpec, data: str | None, split: str = "val") -> Dataset:
-    """Pictures for a proof: those that the user named, else drawn streets.
+    """Images for a proof: those that the user named, else drawn streets.
 
     Args:
         spec: of the model.
         data: ``KIND:PATH``, as ``open_dataset`` takes it. None for drawn streets: with their truth where the model
-            knows the classes of CamVid, else as mere pictures, for which agreement alone can be judged.
+            knows the classes of CamVid, else as mere images, for which agreement alone can be judged.
         split: of the data that the user named.
 
     Raises:
         DatasetError: the data cannot be used, or have other classes than the model.
-        OptionError: ``data`` is malformed, or its pictures lack the model's channels.
+        OptionError: ``data`` is malformed, or its images lack the model's channels.
     """
     if data is None:
         if spec.classes == CLASSES and spec.channels == 3:
@@ -158,9 +158,9 @@ def verify(
     frames: int | None = None,
     judged_by: str = "",
     reader: Reader | None = None,
-    observe: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verdict:
-    """Label the same pictures with both, and judge the candidate by a budget.
+    """Label the same images with both, and judge the candidate by a budget.
 
     The agreement is counted at the models' own size, the IoU at the size of the truth, void left out. The mean is over
     the classes that the truth has: for another class a single stray pixel would be an IoU of 0, and no drop of the
@@ -169,17 +169,17 @@ def verify(
     Args:
         reference: what is taken for right.
         candidate: what is judged, of the same classes, size and channels.
-        data: the pictures, see ``proof_data``.
+        data: the images, see ``proof_data``.
         budget: what may be lost, see ``BUDGETS``.
-        worst: folder for drawings of the pictures that agree least; it is made.
-        frames: how many pictures, spread evenly over the data (for a sequence model the first ones); all unless given.
+        worst: folder for drawings of the images that agree least; it is made.
+        frames: how many images, spread evenly over the data (for a sequence model the first ones); all unless given.
         reader: how files are read; as usual unless given.
         judged_by: the verdict's words for what computes the candidate; what the backend says unless given.
-        observe: called after every picture with how many are done, and of how many.
+        on_progress: called after every image with how many are done, and of how many.
 
     Raises:
         ModelError: the two differ in classes, size or channels.
-        DatasetError: there is no picture, or one cannot be used; or the data have no truth while the budget
+        DatasetError: there is no image, or one cannot be used; or the data have no truth while the budget
             bounds the mIoU alone.
         OptionError: ``frames`` is less than 1.
         BackendError: a runtime failed.
@@ -190,27 +190,27 @@ def verify(
     both = (reference, candidate)
     prepares = [Prepare(backend.spec) for backend in both]
     confusions = [Confusion(len(spec.classes)) for _ in both]
-    pictures = WorstPictures(spec)
+    images = WorstImages(spec)
     places = _places(len(data), frames, consecutive=reference.recurrent)
     if not places:
-        raise DatasetError(f"{data.name} holds no picture: give other --data")
+        raise DatasetError(f"{data.name} holds no image: give other --data")
     equal = pixels = 0
     before: int | None = None
     with closing(load_ahead(data, places, reader=reader)) as loaded:
-        for done, (place, picture, truth) in enumerate(loaded, start=1):
+        for done, (place, image, truth) in enumerate(loaded, start=1):
             labels: list[Labels] = []
             for backend, prepare, confusion in zip(both, prepares, confusions, strict=True):
                 if not follows(data, before, place):
                     backend.reset()
-                labels.append(backend.infer(prepare(picture)[None])[0].copy())
+                labels.append(backend.infer(prepare(image)[None])[0].copy())
                 confusion.add(resize_labels(labels[-1], (truth.shape[0], truth.shape[1])), truth)
             same = int(np.count_nonzero(labels[0] == labels[1]))
             equal, pixels = equal + same, pixels + labels[0].size
-            pictures.add(Path(data.title(place)).name, same / labels[0].size, picture, labels[0], labels[1])
+            images.add(Path(data.title(place)).name, same / labels[0].size, image, labels[0], labels[1])
             before = place
-            observe(done, len(places))
+            on_progress(done, len(places))
     if worst is not None:
-        pictures.write(worst)
+        images.write(worst)
     iou = _iou_of_both(confusions, spec.classes)
     if not iou and budget.min_agreement is None:
         raise DatasetError(f"{data.name}: without truth only agreement can be judged: give --data or --min-agreement")
@@ -218,13 +218,13 @@ def verify(
         reference=reference.facts(),
         candidate=candidate.facts(),
         judged_by=judged_by or f"the graph on {candidate.device} by {candidate.name} {candidate.version}",
-        data=data.name if len(places) == len(data) else f"{len(places)} pictures of {data.name}",
-        pictures=len(places),
+        data=data.name if len(places) == len(data) else f"{len(places)} images of {data.name}",
+        images=len(places),
         budget=budget,
         agreement=equal / pixels,
         miou=tuple(np.mean(list(iou.values()), axis=0).tolist()) if iou else None,
         iou=iou,
-        worst=pictures.names(),
+        worst=images.names(),
     )
 
 
@@ -243,7 +243,7 @@ def _refuse_unlike(reference: ModelSpec, candidate: ModelSpec) -> None:
 
 
 def _places(count: int, wanted: int | None, *, consecutive: bool) -> list[int]:
-    """Which pictures of ``count`` to look at."""
+    """Which images of ``count`` to look at."""
     if wanted is None or wanted >= count:
         return list(range(count))
     if wanted < 1:

@@ -1,4 +1,4 @@
-"""Picture files: which of them are damaged, which planes they hold, and in which order people expect them."""
+"""Image files: which of them are damaged, which planes they hold, and in which order people expect them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.image_io.header import Head, jpeg_segments, read_head, tiff_tags
 from rtseg.system.opencv import cv2
 
 __all__ = [
     "MAX_PIXELS",
-    "PictureError",
+    "ImageError",
     "PlanesError",
     "check_head",
-    "decode_picture",
+    "decode_image",
     "eight_bits",
-    "picture_channels",
+    "image_channels",
     "refuse_cut_jpeg",
     "to_bgr",
     "with_plain_fourth_sample",
 ]
 
 MAX_PIXELS = 2**27
-"""Of a picture, unless more or less is asked for: 16384x8192."""
+"""Of an image, unless more or less is asked for: 16384x8192."""
 _ALL_PLANES = cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 """As stored, yet turned as EXIF asks, which IMREAD_UNCHANGED would not do. OpenCV 4.11 and later."""
 _COLOURS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
@@ -44,8 +44,8 @@ _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA = 262, 277, 284, 338
 _RGB, _TOGETHER, _UNSPECIFIED = 2, 1, 0
 
 
-def picture_channels(channels: int) -> int:
-    """Channels of the pictures that a network of ``channels`` (1 to 4) is given: grey is mixed of BGR inside of it."""
+def image_channels(channels: int) -> int:
+    """Channels of the images that a network of ``channels`` (1 to 4) is given: grey is mixed of BGR inside of it."""
     return 3 if channels == 1 else channels
 
 
@@ -53,31 +53,31 @@ def check_head(head: Head | None, max_pixels: int = MAX_PIXELS) -> Head:
     """The head of a file that may be decoded.
 
     Raises:
-        PictureError: it is of no known kind, too large, or its colours are inks, which mean nothing without their
+        ImageError: it is of no known kind, too large, or its colours are inks, which mean nothing without their
             profile.
     """
     if head is None:
-        raise PictureError("is damaged, or no picture of a known kind: PNG, JPEG, TIFF, BMP, WebP or PGM")
+        raise ImageError("is damaged, or no image of a known kind: PNG, JPEG, TIFF, BMP, WebP or PGM")
     most = min(max_pixels, int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]))
     if head.pixels > most:
         limit = "--max-pixels" if most == max_pixels else "OPENCV_IO_MAX_IMAGE_PIXELS"
-        raise PictureError(f"has {head.height}x{head.width} pixels, more than {limit} allows, {most}")
+        raise ImageError(f"has {head.height}x{head.width} pixels, more than {limit} allows, {most}")
     if not head.pixels:
-        raise PictureError(_DAMAGED)
+        raise ImageError(_DAMAGED)
     if head.cmyk:
-        raise PictureError("is of CMYK, whose colours hang on a printer: save it as RGB")
+        raise ImageError("is of CMYK, whose colours hang on a printer: save it as RGB")
     return head
 
 
-def decode_picture(
+def decode_image(
     data: bytes,
     channels: int = 3,
     *,
     keep_grey: bool = False,
     reduce: int = 1,
     max_pixels: int = MAX_PIXELS,
-) -> Picture:
-    """The picture that a file holds, uint8 (H, W, channels), turned as its EXIF tag asks.
+) -> Image:
+    """The image that a file holds, uint8 (H, W, channels), turned as its EXIF tag asks.
 
     Of 16 bits the high byte is kept: value // 256.
 
@@ -86,12 +86,12 @@ def decode_picture(
         channels: 3: BGR, made of grey, too, without transparency. 4: BGR and the fourth plane that is stored as alpha
             of a PNG or WebP or as fourth sample of an RGB TIFF, whatever it means; never multiplied into the colours.
             2: grey, mixed of colours where it is not stored so, and that plane; what a PNG of grey and alpha holds.
-        keep_grey: of 3 channels: a picture that is stored in grey stays (H, W, 1).
+        keep_grey: of 3 channels: an image that is stored in grey stays (H, W, 1).
         reduce: of 3 channels: a JPEG is decoded at 1, 1/2, 1/4 or 1/8 of its size, rounded up.
         max_pixels: more are not decoded.
 
     Raises:
-        PictureError: it is damaged, of no known kind, too large, of CMYK or of numbers that are not whole.
+        ImageError: it is damaged, of no known kind, too large, of CMYK or of numbers that are not whole.
         PlanesError: the file holds no plane beside the colours.
     """
     head = check_head(read_head(data), max_pixels)
@@ -99,14 +99,14 @@ def decode_picture(
         refuse_cut_jpeg(data)
     if channels == 3:
         return _decode(data, _colour_flags(head, keep_grey, reduce))
-    picture = _decode(with_plain_fourth_sample(data), _ALL_PLANES)
-    found = picture.shape[2]
+    image = _decode(with_plain_fourth_sample(data), _ALL_PLANES)
+    found = image.shape[2]
     if found != 4:
         raise PlanesError.of(found, channels)
     if channels == 4:
-        return picture
-    grey = cv2.cvtColor(picture, cv2.COLOR_BGRA2GRAY)
-    return np.asarray(cv2.merge((grey, picture[..., 3])), dtype=np.uint8)
+        return image
+    grey = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY)
+    return np.asarray(cv2.merge((grey, image[..., 3])), dtype=np.uint8)
 
 
 def _colour_flags(head: Head, keep_grey: bool, reduce: int) -> int:
@@ -115,57 +115,57 @@ def _colour_flags(head: Head, keep_grey: bool, reduce: int) -> int:
     return _REDUCED[reduce][0 if keep_grey and head.channels == 1 else 1]
 
 
-def _decode(data: bytes, flags: int) -> Picture:
+def _decode(data: bytes, flags: int) -> Image:
     try:
         stored: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        raise PictureError(_DAMAGED) from error
+        raise ImageError(_DAMAGED) from error
     if stored is None:
-        raise PictureError(_DAMAGED)
+        raise ImageError(_DAMAGED)
     return eight_bits(stored)
 
 
-def eight_bits(stored: NDArray[Any]) -> Picture:
+def eight_bits(stored: NDArray[Any]) -> Image:
     """Pixels as decoded, (H, W) or (H, W, C), as uint8 (H, W, C): of 16 bits the high byte, value // 256.
 
     Raises:
-        PictureError: they are no whole numbers of 8 or 16 bits.
+        ImageError: they are no whole numbers of 8 or 16 bits.
     """
     if stored.dtype not in (np.uint8, np.uint16):
-        raise PictureError(f"holds {stored.dtype}, no whole numbers of 8 or 16 bits: save it as those")
+        raise ImageError(f"holds {stored.dtype}, no whole numbers of 8 or 16 bits: save it as those")
     eight = stored >> 8 if stored.dtype == np.uint16 else stored
     return np.asarray(eight, dtype=np.uint8).reshape(*stored.shape[:2], -1)
 
 
-def to_bgr(picture: Picture) -> Picture:
-    """What can be shown of a picture: the colours of four channels, the grey of one or two, uint8 (H, W, 3)."""
-    if picture.shape[2] == 3:
-        return picture
-    if picture.shape[2] == 4:
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGRA2BGR), dtype=np.uint8)
-    if picture.shape[2] == 1:
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
-    return np.asarray(cv2.merge((picture[..., 0],) * 3), dtype=np.uint8)
+def to_bgr(image: Image) -> Image:
+    """What can be shown of an image: the colours of four channels, the grey of one or two, uint8 (H, W, 3)."""
+    if image.shape[2] == 3:
+        return image
+    if image.shape[2] == 4:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR), dtype=np.uint8)
+    if image.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
+    return np.asarray(cv2.merge((image[..., 0],) * 3), dtype=np.uint8)
 
 
 def refuse_cut_jpeg(data: bytes) -> None:
     """OpenCV decodes a JPEG without an end silently and fills up with grey.
 
     Raises:
-        PictureError: there is none.
+        ImageError: there is none.
     """
     # A thumbnail in a segment has an end of its own, so the segments are leapt over.
     scan = max((end for _, _, end in jpeg_segments(data)), default=0)
     if data.find(b"\xff\xd9", scan) < 0:
-        raise PictureError(_DAMAGED)
+        raise ImageError(_DAMAGED)
 
 
-class PictureError(ValueError):
-    """A picture file cannot be used. The text goes on where the name of the file ends: ``is damaged or cut off``."""
+class ImageError(ValueError):
+    """An image file cannot be used. The text goes on where the name of the file ends: ``is damaged or cut off``."""
 
 
-class PlanesError(PictureError):
-    """A picture file does not hold the planes that are wanted."""
+class PlanesError(ImageError):
+    """An image file does not hold the planes that are wanted."""
 
     @classmethod
     def of(cls, found: int, wanted: int) -> PlanesError:

@@ -1,4 +1,4 @@
-"""The libraries that turn the bytes of a picture file into pixels."""
+"""The libraries that turn the bytes of an image file into pixels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.errors import MissingExtra
-from rtseg.frame import Picture
-from rtseg.image_io.decode import PictureError, check_head, decode_picture, eight_bits, refuse_cut_jpeg
+from rtseg.frame import Image
+from rtseg.image_io.decode import ImageError, check_head, decode_image, eight_bits, refuse_cut_jpeg
 from rtseg.image_io.header import Head, read_head
 
 __all__ = ["Decoder", "Wanted", "open_decoder"]
@@ -28,23 +28,23 @@ _TURNS: dict[int, _Turn] = {
     7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
     8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
 }
-"""What makes a picture upright, by the orientation of its EXIF tag. Source: EXIF 2.32, 4.6.4, tag 0x0112."""
+"""What makes an image upright, by the orientation of its EXIF tag. Source: EXIF 2.32, 4.6.4, tag 0x0112."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be made of a file; see ``decode_picture``. Grey stays grey."""
+    """What is to be made of a file; see ``decode_image``. Grey stays grey."""
 
     channels: int = 3
     reduce: int = 1
     max_pixels: int = 2**27
 
 
-Decoder = Callable[[bytes, Wanted], Picture]
-"""The picture in a file, uint8 (H, W, C), turned as its EXIF tag asks; C is 1 for grey where 3 channels are wanted.
+Decoder = Callable[[bytes, Wanted], Image]
+"""The image in a file, uint8 (H, W, C), turned as its EXIF tag asks; C is 1 for grey where 3 channels are wanted.
 
 Raises:
-    PictureError: it cannot be used.
+    ImageError: it cannot be used.
 """
 
 
@@ -65,14 +65,14 @@ def open_decoder(name: str) -> Decoder:
         raise MissingExtra.of(f"--decoder {name}", error.name, extra) from error
 
 
-def _cv2(data: bytes, wanted: Wanted) -> Picture:
-    return decode_picture(data, wanted.channels, keep_grey=True, reduce=wanted.reduce, max_pixels=wanted.max_pixels)
+def _cv2(data: bytes, wanted: Wanted) -> Image:
+    return decode_image(data, wanted.channels, keep_grey=True, reduce=wanted.reduce, max_pixels=wanted.max_pixels)
 
 
 def _by(kinds: tuple[str, ...], decode: Callable[[bytes, Head, Wanted], NDArray[Any]]) -> Decoder:
     """``decode`` for files of ``kinds``, cv2 for all others."""
 
-    def decoder(data: bytes, wanted: Wanted) -> Picture:
+    def decoder(data: bytes, wanted: Wanted) -> Image:
         head = check_head(read_head(data), wanted.max_pixels)
         if wanted.channels != 3 or head.kind not in kinds:
             return _cv2(data, wanted)
@@ -80,21 +80,22 @@ def _by(kinds: tuple[str, ...], decode: Callable[[bytes, Head, Wanted], NDArray[
             refuse_cut_jpeg(data)
         try:
             stored = decode(data, head, wanted)
-        except PictureError:
+        except ImageError:
             raise
         except (OSError, ValueError, RuntimeError, SyntaxError) as error:  # SyntaxError: Pillow, of a broken PNG
-            raise PictureError("is damaged or cut off") from error
+            raise ImageError("is damaged or cut off") from error
         return np.ascontiguousarray(eight_bits(stored))
 
     return decoder
 
 
 def _open_pil() -> Decoder:
-    from PIL import Image, ImageOps
+    import PIL.Image
+    from PIL import ImageOps
 
     def decode(data: bytes, head: Head, wanted: Wanted) -> NDArray[Any]:
-        image: Image.Image
-        with Image.open(BytesIO(data)) as image:
+        image: PIL.Image.Image
+        with PIL.Image.open(BytesIO(data)) as image:
             if wanted.reduce > 1:
                 # Of JPEGs alone: the smallest of 1, 1/2, 1/4, 1/8 that is at least so large.
                 image.draft(None, (head.width // wanted.reduce, head.height // wanted.reduce))
@@ -125,12 +126,14 @@ def _open_turbojpeg() -> Decoder:
 
 def _open_torchvision() -> Decoder:
     import torch
-    from torchvision.io import ImageReadMode, decode_image
+    from torchvision import io as torchvision
 
     def decode(data: bytes, head: Head, wanted: Wanted) -> NDArray[Any]:
-        mode = ImageReadMode.GRAY if head.channels in (1, 2) else ImageReadMode.RGB
+        mode = torchvision.ImageReadMode.GRAY if head.channels in (1, 2) else torchvision.ImageReadMode.RGB
         # Of a copy: torch takes no memory that cannot be written to.
-        planes = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode, apply_exif_orientation=True)
+        planes = torchvision.decode_image(
+            torch.frombuffer(bytearray(data), dtype=torch.uint8), mode, apply_exif_orientation=True
+        )
         pixels: NDArray[Any] = planes.permute(1, 2, 0).numpy()
         return pixels if pixels.shape[2] == 1 else pixels[..., ::-1]
 

@@ -1,4 +1,4 @@
-"""Picture files: found in folders, globs, lists and numbered sequences, here or behind a URL, and read as bytes."""
+"""Image files: found in folders, globs, lists and numbered sequences, here or behind a URL, and read as bytes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from threading import Lock
 from typing import Any
 
 from rtseg.image_io.prefetch import Slot
-from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.read_profile import ReadProfile
 
-__all__ = ["Footprint", "LocalFile", "PictureFile", "RemoteFile"]
+__all__ = ["Footprint", "ImageFile", "LocalFile", "RemoteFile"]
 
 _CHUNK = 16 * 2**20
-"""Bytes of one read call: less than a slow mount gives within its time-out, and all of most pictures."""
+"""Bytes of one read call: less than a slow mount gives within its time-out, and all of most images."""
 _LONG = 4
 """A pass that has read more than 1 / 4 of the free memory is long: what it leaves behind would drive out all else."""
 _STAMPS = ("ETag", "etag", "Content-MD5", "md5Hash", "CRC", "LastModified", "last_modified", "Last-Modified", "mtime")
@@ -52,8 +52,8 @@ def _free_memory() -> int:
     return int(found[1]) * 1024 if found else 2**32
 
 
-class PictureFile(ABC):
-    """One file that a picture is expected in. ``announce``, ``read`` and ``discard`` by one thread at a time."""
+class ImageFile(ABC):
+    """One file that an image is expected in. ``announce``, ``read`` and ``discard`` by one thread at a time."""
 
     name: str
     """Short, without folders: as results and reports call it."""
@@ -79,7 +79,7 @@ class PictureFile(ABC):
         """All of it.
 
         Raises:
-            OSError: it cannot be read, or is larger than a picture may be.
+            OSError: it cannot be read, or is larger than an image may be.
         """
 
     @abstractmethod
@@ -87,17 +87,17 @@ class PictureFile(ABC):
         """Let go of it."""
 
 
-class LocalFile(PictureFile):
+class LocalFile(ImageFile):
     """A file of this machine or of a mount.
 
     Args:
         path: where.
         pace: told how long the first byte took.
         footprint: of the pass; once that is long, files that only this pass brought into memory are given back.
-        limit: bytes; what is larger is no picture.
+        limit: bytes; what is larger is no image.
     """
 
-    def __init__(self, path: Path, pace: Pace, footprint: Footprint, limit: int) -> None:
+    def __init__(self, path: Path, pace: ReadProfile, footprint: Footprint, limit: int) -> None:
         self.name = path.name
         self._path = path
         self._pace = pace
@@ -107,7 +107,7 @@ class LocalFile(PictureFile):
         self._was_in_memory = self._was_read = False
 
     def announce(self) -> None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         fd = self._open()
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
 
@@ -121,16 +121,16 @@ class LocalFile(PictureFile):
         return self._fd
 
     def stamp(self) -> str | None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         facts = os.fstat(self._open())
         return f"{os.path.abspath(self._path)}\0{facts.st_size}\0{facts.st_mtime_ns}"  # noqa: PTH100 - links stay
 
     def read(self, slot: Slot) -> bytes:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         fd = self._open()
         size = os.fstat(fd).st_size
         if size > self._limit:
-            raise OSError(0, f"{size} bytes, more than a picture can have")
+            raise OSError(0, f"{size} bytes, more than an image can have")
         if self._pace.measures:
             begun_s = time.monotonic()
             os.pread(fd, 1, 0)
@@ -149,7 +149,7 @@ class LocalFile(PictureFile):
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def discard(self) -> None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         if self._fd < 0:
             return
         if self._was_read and self._footprint.long and not self._was_in_memory:
@@ -166,7 +166,7 @@ def _in_memory(fd: int) -> bool:
         return False
 
 
-class RemoteFile(PictureFile):
+class RemoteFile(ImageFile):
     """A file that fsspec reads. It must come whole within the time-out."""
 
     def __init__(self, system: Any, path: str, limit: int) -> None:
@@ -176,10 +176,10 @@ class RemoteFile(PictureFile):
         self._limit = limit
 
     def announce(self) -> None:
-        """See ``PictureFile``; there is nobody to tell."""
+        """See ``ImageFile``; there is nobody to tell."""
 
     def stamp(self) -> str | None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         facts: dict[str, Any] = self._system.info(self._path)
         versions = [f"{key}={facts[key]}" for key in _STAMPS if facts.get(key)]
         if not versions:
@@ -187,12 +187,12 @@ class RemoteFile(PictureFile):
         return "\0".join([self._system.unstrip_protocol(self._path), str(facts.get("size")), *versions])
 
     def read(self, slot: Slot) -> bytes:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         size = self._system.info(self._path).get("size") or 0
         if size > self._limit:
-            raise OSError(0, f"{size} bytes, more than a picture can have")
+            raise OSError(0, f"{size} bytes, more than an image can have")
         data: bytes = self._system.cat_file(self._path)
         return data
 
     def discard(self) -> None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""

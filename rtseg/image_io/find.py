@@ -12,9 +12,9 @@ from typing import Any
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.system.redact import redact
 
-__all__ = ["PICTURE_SUFFIXES", "find_files", "find_pictures", "is_list", "is_numbered", "natural_order"]
+__all__ = ["IMAGE_SUFFIXES", "find_files", "find_images", "is_list", "is_numbered", "natural_order"]
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     {
         ".bmp",
         ".dib",
@@ -31,7 +31,7 @@ PICTURE_SUFFIXES = frozenset(
         ".webp",
     }
 )
-"""What ends the name of a picture, in lower case."""
+"""What ends the name of an image, in lower case."""
 _NUMBER = re.compile(r"%(?:0\d+)?d")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 Found = Path | tuple[Any, str]
@@ -39,7 +39,7 @@ Found = Path | tuple[Any, str]
 
 
 def is_list(where: str | Path) -> bool:
-    """Whether ``where`` names a text file with the paths of pictures."""
+    """Whether ``where`` names a text file with the paths of images."""
     return Path(where).suffix.lower() == ".txt" or (isinstance(where, str) and where.startswith("@"))
 
 
@@ -49,10 +49,10 @@ def is_numbered(where: str | Path) -> bool:
 
 
 def find_files(where: str | Path) -> list[Found]:
-    """The pictures at ``where``: see ``open_source``. Lists keep their order, all else is in natural order.
+    """The images at ``where``: see ``open_source``. Lists keep their order, all else is in natural order.
 
     Raises:
-        SourceNotFound: no picture lies there.
+        SourceNotFound: no image lies there.
         OptionError: a scheme is not known.
         MissingExtra: a package that reads it is not installed.
         SourceError: it cannot be looked into.
@@ -61,23 +61,23 @@ def find_files(where: str | Path) -> list[Found]:
         return _listed(Path(str(where).removeprefix("@")))
     if _URL.match(str(where)) and not isinstance(where, Path):
         return list(_remote(str(where)))
-    return list(find_pictures(where))
+    return list(find_images(where))
 
 
-def find_pictures(where: str | Path) -> list[Path]:
-    """The pictures at ``where``, in natural order.
+def find_images(where: str | Path) -> list[Path]:
+    """The images at ``where``, in natural order.
 
     Args:
-        where: a folder (its subfolders are not searched), a glob, a numbered sequence, or a picture.
+        where: a folder (its subfolders are not searched), a glob, a numbered sequence, or an image.
 
     Raises:
-        SourceNotFound: no picture lies there.
+        SourceNotFound: no image lies there.
         SourceError: it cannot be looked into.
     """
     path = Path(where)
     try:
         if path.is_dir():
-            # Asking for the kind of each by its path would cost a mount one round trip a picture.
+            # Asking for the kind of each by its path would cost a mount one round trip an image.
             with os.scandir(path) as entries:
                 found = [Path(entry.path) for entry in entries if entry.is_file()]
         elif path.exists():
@@ -86,22 +86,22 @@ def find_pictures(where: str | Path) -> list[Path]:
             found = _numbered(path)
         else:
             matches = [Path(match) for match in glob(str(where), recursive=True)]  # noqa: PTH207 (may be absolute)
-            found = [match for match in matches if _is_picture(match.name) and match.is_file()]
+            found = [match for match in matches if _is_image(match.name) and match.is_file()]
     except OSError as error:
         raise SourceError(f"{where} cannot be looked into ({error.strerror}): check the path") from error
-    pictures = [one for one in found if _is_picture(one.name)]
-    if not pictures:
+    images = [one for one in found if _is_image(one.name)]
+    if not images:
         raise _nothing(f"the folder {where} holds" if path.is_dir() else f"{where} matches")
-    return sorted(pictures, key=natural_order)
+    return sorted(images, key=natural_order)
 
 
-def _is_picture(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith(".")
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def _nothing(what: str) -> SourceNotFound:
-    suffixes = " ".join(sorted(PICTURE_SUFFIXES))
-    return SourceNotFound(f"{what} no picture: give one with files that end in {suffixes}")
+    suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+    return SourceNotFound(f"{what} no image: give one with files that end in {suffixes}")
 
 
 def _numbered(pattern: Path) -> list[Path]:
@@ -125,7 +125,7 @@ def _listed(path: Path) -> list[Found]:
     except OSError as error:
         raise SourceNotFound(f"the list {path} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is no list of pictures: write one path a line, in UTF-8") from error
+        raise SourceError(f"{path} is no list of images: write one path a line, in UTF-8") from error
     found: list[Found] = []
     for line in lines:
         if _URL.match(line):
@@ -133,7 +133,7 @@ def _listed(path: Path) -> list[Found]:
         elif line and not line.startswith("#"):
             found.append(path.parent / line)
     if not found:
-        raise SourceNotFound(f"the list {path} names no picture: write one path a line")
+        raise SourceNotFound(f"the list {path} names no image: write one path a line")
     return found
 
 
@@ -169,10 +169,10 @@ def _remote(url: str) -> list[tuple[Any, str]]:
             found = [path] if system.exists(path) else []
     except Exception as error:  # each file system has errors of its own
         raise SourceError(f"{redact(url)} cannot be looked into: {redact(error)}") from error
-    pictures = [each for each in found if _is_picture(PurePosixPath(each).name)]
-    if not pictures:
+    images = [each for each in found if _is_image(PurePosixPath(each).name)]
+    if not images:
         raise _nothing(f"{redact(url)} holds")
-    return [(system, each) for each in sorted(pictures, key=natural_order)]
+    return [(system, each) for each in sorted(images, key=natural_order)]
 
 
 def natural_order(path: Path | str) -> tuple[list[tuple[int, int, str]], str]:

@@ -1,4 +1,4 @@
-"""What the first bytes of a picture file say: its kind, size and channels, before anything is decoded.
+"""What the first bytes of an image file say: its kind, size and channels, before anything is decoded.
 
 A decoder allocates what the head asks for, so the head is read first: 47 kB of PNG can ask for gigabytes.
 """
@@ -31,7 +31,7 @@ _TIFF_NUMBERS: Final = {3: "H", 16: "Q"}
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a picture file says of itself."""
+    """What an image file says of itself."""
 
     kind: str
     """``png``, ``jpeg``, ``tiff``, ``bmp``, ``webp`` or ``pnm``."""
@@ -52,7 +52,7 @@ class Head:
 
 
 def read_head(data: bytes) -> Head | None:
-    """The head of a picture file; None where ``data`` begins like none of a known kind, or ends too early."""
+    """The head of an image file; None where ``data`` begins like none of a known kind, or ends too early."""
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             return _png(data)
@@ -109,7 +109,7 @@ def _jpeg(data: bytes) -> Head | None:
 
 
 def tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
-    """Of the first picture of a TIFF: tag -> (where its first value stands, that value); empty where it is damaged.
+    """Of the first image of a TIFF: tag -> (where its first value stands, that value); empty where it is damaged.
 
     Source: TIFF revision 6.0, 1992, section 2; BigTIFF has the same with wider fields.
     """

@@ -17,7 +17,7 @@ from rtseg.frame import Labels
 __all__ = ["HEAD", "MARK", "palette_png"]
 
 MARK: Final = b"Software\0rtseg"
-"""Stands within the first ``HEAD`` bytes of every file made here, and tells it from a user's picture."""
+"""Stands within the first ``HEAD`` bytes of every file made here, and tells it from a user's image."""
 HEAD: Final = 1024
 _UP: Final = 2  # filter type: what is stored is the difference to the row above
 

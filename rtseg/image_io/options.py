@@ -1,4 +1,4 @@
-"""How picture files are read: by what, how far ahead, from what kind of storage, and what happens to bad ones."""
+"""How image files are read: by what, how far ahead, from what kind of storage, and what happens to bad ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STORAGES = ("auto", "ssd", "hdd")
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How picture files are read.
+    """How image files are read.
 
     Raises:
         OptionError: a name is not known, or a number is out of range.
@@ -25,7 +25,7 @@ class ReadOptions:
     decoder: str = "cv2"
     """One of ``DECODERS``. ``turbojpeg`` decodes JPEG, ``torchvision`` JPEG, PNG and WebP; the rest is cv2's."""
     prefetch_mb: int = 256
-    """Bound of what is held of files and pictures read ahead, in MB (10**6 bytes)."""
+    """Bound of what is held of files and images read ahead, in MB (10**6 bytes)."""
     storage: str = "auto"
     """``hdd``: one thread reads, one file after the other; network mounts, too. ``ssd``: many do. ``auto``: as the
     kernel knows of the storage, else measured on the first files."""
@@ -34,12 +34,12 @@ class ReadOptions:
     cache_gb: float = 20.0
     """Bound of that folder, in GB (10**9 bytes)."""
     on_error: str = "skip"
-    """``skip``: a picture that cannot be used is left out, counted and named; one of another size than the first is
+    """``skip``: an image that cannot be used is left out, counted and named; one of another size than the first is
     used, counted and named. ``stop``: both end the run."""
     timeout_s: float = 20.0
     """Longest time, in seconds, that the storage may give no data: a disk that sleeps takes ten to wake up."""
     max_pixels: int = 2**27
-    """Pictures of more pixels are not decoded: a small file can ask for gigabytes."""
+    """Images of more pixels are not decoded: a small file can ask for gigabytes."""
     reduce: bool = False
     """Decode JPEGs at 1/2, 1/4 or 1/8 where the model's input is smaller by that. Frames and results shrink with it."""
 

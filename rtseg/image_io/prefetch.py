@@ -4,10 +4,10 @@
     (the kernel) (slots)  (threads)  (the caller, in order)
 
 Any thread takes any step. How many may be in the first two, which touch the storage, and how many in the third, which
-takes a processor, is up to the ``Pace``.
+takes a processor, is up to the ``ReadProfile``.
 
 Whoever changes what may be done wakes one thread at most, and a thread that sees more than it takes wakes the next: to
-wake all of them for every picture costs a tenth of the pictures. Of those that wait the last to have come is woken
+wake all of them for every image costs a tenth of the images. Of those that wait the last to have come is woken
 first, so that no more of them work, and keep memory for it, than are needed.
 """
 
@@ -25,7 +25,7 @@ from threading import Condition, RLock, Thread, current_thread
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.read_profile import ReadProfile
 
 __all__ = ["Job", "Outcome", "Prefetch", "Slot", "StallError", "StorageStalls"]
 
@@ -136,12 +136,12 @@ class Prefetch(Generic[T]):
         self,
         jobs: Iterable[Job[T]],
         *,
-        pace: Pace,
+        pace: ReadProfile,
         budget: int,
         timeout_s: float,
         most: int | None = None,
         stopped: Callable[[], bool] = lambda: False,
-        name: str = "rtseg-pictures",
+        name: str = "rtseg-images",
     ) -> None:
         self._jobs = iter(jobs)
         self._pace = pace
@@ -430,7 +430,7 @@ class Prefetch(Generic[T]):
         self.most_held = max(self.most_held, self._used)
 
     def _expect(self, size: int) -> None:
-        """A large picture makes careful for the next ten or so."""
+        """A large image makes careful for the next ten or so."""
         if size == 0:  # drawn, or of no use: it says nothing of those to come
             return
         first = self._expected == self._budget

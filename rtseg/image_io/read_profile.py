@@ -9,7 +9,7 @@ from threading import Lock
 
 from rtseg.image_io.storage_kind import REMOTE, Storage
 
-__all__ = ["Pace"]
+__all__ = ["ReadProfile"]
 
 _SEEKS_S = 2.5e-3
 """A disk that turns takes longer on average until the first byte of a file (4 ms for half a turn at 7200 rpm, and the
@@ -24,7 +24,7 @@ _measured: dict[str, Storage] = {}
 _measured_lock = Lock()
 
 
-class Pace:
+class ReadProfile:
     """How files are read: by one thread after the other, or by many at once. Thread-safe.
 
     One at a time on disks that turn and on network mounts, many on what has no moving part. Where the kind is unknown,
@@ -66,7 +66,7 @@ class Pace:
 
     @property
     def decoders(self) -> int:
-        """How many pictures may be decoded at once: one more than there are processors, as one waits now and then."""
+        """How many images may be decoded at once: one more than there are processors, as one waits now and then."""
         return self._threads + 1
 
     @property

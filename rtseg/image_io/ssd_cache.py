@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import get_ident
 
 from rtseg.errors import OptionError
-from rtseg.image_io.files import PictureFile
+from rtseg.image_io.files import ImageFile
 from rtseg.image_io.prefetch import Slot
 
 __all__ = ["CachedFile", "SsdCache"]
@@ -193,26 +193,26 @@ def _write_total(fd: int, total: int) -> None:
     os.pwrite(fd, f"{total:<32}".encode(), 0)
 
 
-class CachedFile(PictureFile):
+class CachedFile(ImageFile):
     """``origin``, read through ``cache``: the first reading of each of its versions fills it."""
 
-    def __init__(self, origin: PictureFile, cache: SsdCache) -> None:
+    def __init__(self, origin: ImageFile, cache: SsdCache) -> None:
         self.name = origin.name
         self._origin = origin
         self._cache = cache
 
     def announce(self) -> None:
-        """See ``PictureFile``; what is in the cache will not be read from the file."""
+        """See ``ImageFile``; what is in the cache will not be read from the file."""
         key = self.stamp()
         if key is None or not self._cache.has(key):
             self._origin.announce()
 
     def stamp(self) -> str | None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         return self._origin.stamp()
 
     def read(self, slot: Slot) -> bytes:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         key = self.stamp()
         if key is None:
             return self._origin.read(slot)
@@ -224,5 +224,5 @@ class CachedFile(PictureFile):
         return data
 
     def discard(self) -> None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         self._origin.discard()

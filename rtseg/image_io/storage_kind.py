@@ -32,7 +32,7 @@ _DEEPEST = 8
 """Of loops on overlays on crypt on RAID: more is a circle."""
 _SLOWEST_FIRST = ("hdd", "network", "unknown", "ssd", "memory")
 _MOST_THREADS = 32
-"""That decode. More than there are processors would push each other's pictures out of the caches."""
+"""That decode. More than there are processors would push each other's images out of the caches."""
 REMOTE = "remote"
 """The kind of what fsspec reads: an object store or web server, far away, which answers many at once."""
 

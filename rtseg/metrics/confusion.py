@@ -39,7 +39,7 @@ class Confusion:
         self._matrix = np.zeros((classes, classes), np.int64)
 
     def add(self, predicted: Labels, truth: Labels) -> None:
-        """Count one picture; both uint8 (H, W).
+        """Count one image; both uint8 (H, W).
 
         Raises:
             ValueError: the shapes differ, or a class id is not below the number of classes (255 in ``truth`` is void).

@@ -14,7 +14,7 @@ class Flicker:
     """Share of pixels whose label changes from one frame to the next where the truth does not.
 
     Counted are the pixels of consecutive frames that have one class in the truth of both; void in either is left out.
-    The camera may move: what counts is that the place in the picture shows the same class. Between which frames is up
+    The camera may move: what counts is that the place in the image shows the same class. Between which frames is up
     to the data: frames labelled far apart flicker more than those of a video at full rate.
     """
 
@@ -24,7 +24,7 @@ class Flicker:
         self._before: tuple[Labels, Labels] | None = None
 
     def add(self, labels: Labels, truth: Labels, *, follows: bool) -> None:
-        """Take the next picture; both uint8 (H, W), kept until the next call and not to be changed.
+        """Take the next image; both uint8 (H, W), kept until the next call and not to be changed.
 
         Args:
             labels: predicted class ids.

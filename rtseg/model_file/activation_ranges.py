@@ -1,6 +1,6 @@
-"""Recorded activation ranges: what an INT8 model is built from, without pictures.
+"""Recorded activation ranges: what an INT8 model is built from, without images.
 
-The ranges of a model lie in one JSON file that says on which pictures, by which method and for which model file they
+The ranges of a model lie in one JSON file that says on which images, by which method and for which model file they
 were recorded, which nodes are left in float and what that gained, and how the quantised graph was judged.
 """
 
@@ -58,9 +58,9 @@ class Ranges:
     method: str
     """``minmax``, ``entropy`` or ``percentile``."""
     data: str
-    """The pictures, in words."""
+    """The images, in words."""
     frames: int
-    """How many pictures the ranges were recorded on."""
+    """How many images the ranges were recorded on."""
     tensors: Mapping[str, tuple[float, float]]
     """Tensor of the graph -> least and greatest value."""
     kept: tuple[Kept, ...] = ()

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rtseg.model_file.graph import copy_of, value_types
 from rtseg.model_file.load import ModelFile
 
-__all__ = ["rounded_graph"]
+__all__ = ["emulate_float16"]
 
 _EXACT = {
     *("Relu", "MaxPool", "Clip", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Slice", "Split"),
@@ -23,13 +23,13 @@ _EXACT = {
 _HALF, _FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
-def rounded_graph(model: ModelFile) -> ModelFile:
+def emulate_float16(model: ModelFile) -> ModelFile:
     """``model`` with every fp16 tensor in float32, rounded to fp16 by a pair of casts behind each node that makes it.
 
     A GPU rounds no more often than this: it fuses nodes, and adds up in float32 inside of them.
 
     Args:
-        model: as ``half_graph`` gives it; a graph without fp16 stays as it is.
+        model: as ``to_float16`` gives it; a graph without fp16 stays as it is.
 
     Raises:
         ModelError: the graph is not consistent.

@@ -17,7 +17,7 @@ from rtseg.errors import ModelError, OptionError
 from rtseg.model_file.graph import copy_of, fold_kernels, is_quantised, readers, value_types
 from rtseg.model_file.load import ModelFile
 
-__all__ = ["half_graph"]
+__all__ = ["to_float16"]
 
 _OPSET_OF_HALF_SCALES = 19
 """The first whose QuantizeLinear and DequantizeLinear take scales of fp16 (ONNX, Operators.md)."""
@@ -27,10 +27,10 @@ _SMALLEST_SCALE = np.float16(2.0**-20)
 _FLOAT_PLACES = {("Resize", 1), ("Resize", 2), ("Upsample", 1)}
 """Inputs that ONNX wants in float32 whatever the type of the data: regions and factors."""
 _MOVERS = ("Transpose", "Slice", "Reshape", "Squeeze", "Unsqueeze", "Concat", "Split", "Identity", "Gather")
-"""Operators that pass uint8 pictures on as they are; those of TensorRT do not take uint8."""
+"""Operators that pass uint8 images on as they are; those of TensorRT do not take uint8."""
 
 
-def half_graph(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
+def to_float16(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
     """``model`` with weights and activations in fp16.
 
     ``frames`` and ``labels`` stay uint8, ``state`` and ``next_state`` float32 outside. ``frames`` meet a Cast before
@@ -44,7 +44,7 @@ def half_graph(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
     Raises:
         OptionError: there is no node of a name in ``keep``.
         ModelError: a weight is too large for fp16, the graph is not consistent, it computes with the bytes of the
-            pictures, or it is quantised otherwise than to signed bytes around 0.
+            images, or it is quantised otherwise than to signed bytes around 0.
     """
     unknown = set(keep) - {node.name for node in model.graph.graph.node}
     if unknown:
@@ -69,7 +69,7 @@ def half_graph(model: ModelFile, *, keep: Collection[str] = ()) -> ModelFile:
 
 
 def _cast_frames_first(graph: onnx.ModelProto, types: dict[str, int], model: ModelFile) -> None:
-    """Move the cast of the pictures before whatever only moves their values about: 0..255 are exact in fp16."""
+    """Move the cast of the images before whatever only moves their values about: 0..255 are exact in fp16."""
     if not any(node.op_type in _MOVERS for node, _ in readers(graph)["frames"]):
         return
     _refuse_bytes(graph, types, model)
@@ -79,7 +79,7 @@ def _cast_frames_first(graph: onnx.ModelProto, types: dict[str, int], model: Mod
 
 
 def _refuse_bytes(graph: onnx.ModelProto, types: dict[str, int], model: ModelFile) -> None:
-    """Bytes of the pictures that meet no cast before something has to be a byte: the labels, or what they meet."""
+    """Bytes of the images that meet no cast before something has to be a byte: the labels, or what they meet."""
     moved = {"frames"}
     for node in graph.graph.node:
         if node.op_type == "Cast" or not moved & {*node.input}:
@@ -90,7 +90,7 @@ def _refuse_bytes(graph: onnx.ModelProto, types: dict[str, int], model: ModelFil
         if "labels" in node.output or any(types.get(name) == TensorProto.UINT8 for name in others):
             where = f"{node.op_type} {node.name or node.output[0]!r}"
             raise ModelError(
-                f"{model.path} computes with the bytes of the pictures ({where}), which TensorRT does not: cast them "
+                f"{model.path} computes with the bytes of the images ({where}), which TensorRT does not: cast them "
                 "to float before that, and export it again"
             )
 

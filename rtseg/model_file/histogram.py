@@ -1,4 +1,4 @@
-"""The spread of a tensor's values over many pictures, and the range that serves them best in eight bits."""
+"""The spread of a tensor's values over many images, and the range that serves them best in eight bits."""
 
 from __future__ import annotations
 

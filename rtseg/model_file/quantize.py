@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from rtseg.errors import BackendUnavailable, ModelError, OptionError, ProofError
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.model_file.activation_ranges import Ranges, calibrate_command, find_ranges
 from rtseg.model_file.graph import copy_of, fold_kernels, is_quantised
 from rtseg.model_file.histogram import Histogram
@@ -51,7 +51,7 @@ def int8_model(model: ModelFile) -> ModelFile:
 def groups(model: ModelFile) -> dict[str, tuple[str, ...]]:
     """What can be left in float: tensor -> names of the nodes to be quantised that read it.
 
-    Left in float anyway: all before the first convolution (pictures are brought to the range of the network there), the
+    Left in float anyway: all before the first convolution (images are brought to the range of the network there), the
     convolution that gives the logits and all behind it (their differences decide), convolutions of a single value a
     channel, and the averaging matrices of pyramid pooling (they cost next to nothing).
     """
@@ -108,17 +108,17 @@ def quantize(model: ModelFile, ranges: Ranges) -> ModelFile:
         work.quantize_model()
         work.model.topological_sort()  # the pairs were put at the end
     quantised: onnx.ModelProto = work.model.model
-    _average_pictures_in_float(quantised, _before(graph))
+    _average_images_in_float(quantised, _before(graph))
     del quantised.graph.value_info[:]
     return ModelFile(model.path, model.spec, quantised)
 
 
-def _average_pictures_in_float(graph: onnx.ModelProto, before: set[str]) -> None:
-    """Let what makes pictures smaller read them before they are rounded: OpenVINO is slower at averaging bytes.
+def _average_images_in_float(graph: onnx.ModelProto, before: set[str]) -> None:
+    """Let what makes images smaller read them before they are rounded: OpenVINO is slower at averaging bytes.
 
     Args:
         graph: quantised; the quantizer has every reader of a tensor read the rounded one.
-        before: names of the nodes that bring pictures to the range of the network.
+        before: names of the nodes that bring images to the range of the network.
     """
     makers = {name: node for node in graph.graph.node for name in node.output}
     for node in graph.graph.node:
@@ -132,22 +132,22 @@ def _average_pictures_in_float(graph: onnx.ModelProto, before: set[str]) -> None
 
 def record(
     model: ModelFile,
-    pictures: Iterable[Picture],
+    images: Iterable[Image],
     method: str,
-    observe: Callable[[int], None] = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, tuple[float, float]]:
-    """Run ``model`` over pictures and note the range of every tensor that may be quantised.
+    """Run ``model`` over images and note the range of every tensor that may be quantised.
 
     Args:
         model: fp32.
-        pictures: uint8 (H, W, C) of ``spec.size``, as ``Prepare`` makes them.
+        images: uint8 (H, W, C) of ``spec.size``, as ``Prepare`` makes them.
         method: ``minmax``: the least and the greatest value; ``percentile``: what holds 99.999 % of the values;
             ``entropy``: what tells most about them; see ``Histogram``.
-        observe: called with the number of pictures done.
+        on_progress: called with the number of images done.
 
     Raises:
         OptionError: the method is not known.
-        ModelError: the model is quantised already, is a sequence model, or has nothing to quantise; or no picture is
+        ModelError: the model is quantised already, is a sequence model, or has nothing to quantise; or no image is
             given.
         BackendUnavailable: ONNX Runtime is not installed.
     """
@@ -159,12 +159,12 @@ def record(
     session = _session(model, names)
     histograms = {name: Histogram(detailed=method != "minmax") for name in names}
     done = 0
-    for done, picture in enumerate(pictures, start=1):
-        for name, values in zip(names, session.run(names, {"frames": picture[None]}), strict=True):
+    for done, image in enumerate(images, start=1):
+        for name, values in zip(names, session.run(names, {"frames": image[None]}), strict=True):
             histograms[name].add(values)
-        observe(done)
+        on_progress(done)
     if not done:
-        raise ModelError(f"no picture to record the ranges of {model.spec.name} on: give other --data")
+        raise ModelError(f"no image to record the ranges of {model.spec.name} on: give other --data")
     ends: dict[str, Callable[[Histogram], tuple[float, float]]] = {
         "minmax": Histogram.minmax,
         "percentile": lambda histogram: histogram.percentile(_SHARE),

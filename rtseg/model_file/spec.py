@@ -59,7 +59,7 @@ class ModelSpec:
     size: tuple[int, int]
     """(H, W) of the graph's input, in pixels."""
     channels: int = 3
-    """The last dimension of the graph's input; see ``rtseg.frame.Picture``."""
+    """The last dimension of the graph's input; see ``rtseg.frame.Image``."""
     preprocess: tuple[str, ...] = ()
     """Steps after resizing, in order, e.g. ``clahe:clip=2,tiles=8``; see ``rtseg.preprocess``."""
     architecture: str = ""

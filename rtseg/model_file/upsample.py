@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-__all__ = ["enlarged_by_convolution"]
+__all__ = ["upsample_by_transposed_conv"]
 
 _MOST_CLASSES = 16
 """Up to which it is faster: they fit a vector of AVX-512. Of 19 and 21 the tail takes three and four times as long
@@ -15,7 +15,7 @@ beside bf16."""
 _BILINEAR = (b"linear", b"half_pixel")
 
 
-def enlarged_by_convolution(model: onnx.ModelProto) -> onnx.ModelProto:
+def upsample_by_transposed_conv(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose logits are enlarged by a transposed convolution of each class, or ``model`` itself.
 
     Bilinear interpolation by an even factor s, without aligned corners, is a transposed convolution by stride s of the
@@ -48,7 +48,7 @@ def enlarged_by_convolution(model: onnx.ModelProto) -> onnx.ModelProto:
         "tail.edge": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
         "tail.triangle": _triangles(factor, classes),
         "tail.row": np.array([0, classes, -1]),
-        "tail.picture": np.array([0, height, width]),
+        "tail.image": np.array([0, height, width]),
     }
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     nodes = [
@@ -63,7 +63,7 @@ def enlarged_by_convolution(model: onnx.ModelProto) -> onnx.ModelProto:
         ),
         helper.make_node("Reshape", ["tail.enlarged", "tail.row"], ["tail.logits"]),
         helper.make_node("ArgMax", ["tail.logits"], ["tail.chosen"], axis=1, keepdims=0),
-        helper.make_node("Reshape", ["tail.chosen", "tail.picture"], list(choose.output)),
+        helper.make_node("Reshape", ["tail.chosen", "tail.image"], list(choose.output)),
     ]
     place = list(graph.node).index(narrow)
     for number, node in enumerate(nodes):

@@ -1,4 +1,4 @@
-"""The networks, by name. Each maps a normalised picture to logits; ``rtseg.deploy.export`` adds head and tail.
+"""The networks, by name. Each maps a normalised image to logits; ``rtseg.deploy.export`` adds head and tail.
 
 A network takes float (N, channels, H, W) and returns logits at its own stride; in training mode it returns a tuple
 of logits, the main prediction first, whose weights in the loss are ``loss_weights``. A sequence model (``recurrent``)
@@ -92,7 +92,7 @@ def channels_of(architecture: str) -> int:
     """
     channels = _parse(architecture)[1].get("channels", 3)
     if type(channels) is not int or channels not in (1, 2, 3, 4):
-        raise OptionError(f"a network takes pictures of 1 to 4 channels, got {_written(channels)!r}")
+        raise OptionError(f"a network takes images of 1 to 4 channels, got {_written(channels)!r}")
     return channels
 
 

@@ -52,9 +52,9 @@ def resnet(depth: int, channels: int) -> nn.Module:
     return trunk
 
 
-def resnet_stem(trunk: nn.Module, pictures: Tensor) -> Tensor:
+def resnet_stem(trunk: nn.Module, images: Tensor) -> Tensor:
     """(N, channels, H, W) -> (N, 64, H / 4, W / 4): what a ResNet does before its first stage."""
-    features = pictures
+    features = images
     for name in ("conv1", "bn1", "relu", "maxpool"):
         features = trunk.get_submodule(name)(features)
     return features

@@ -10,11 +10,11 @@ __all__ = ["Network"]
 
 
 class Network(nn.Module):
-    """A segmentation network: normalised pictures in, logits out.
+    """A segmentation network: normalised images in, logits out.
 
     Args:
         classes: number of classes.
-        channels: of the pictures, 1 to 4; see ``rtseg.models.label_network.normalise`` for what they hold.
+        channels: of the images, 1 to 4; see ``rtseg.models.label_network.normalise`` for what they hold.
 
     Raises:
         OptionError: ``channels`` is out of range.
@@ -33,30 +33,30 @@ class Network(nn.Module):
     coarse_labels: bool = False
     """Whether training compares each output with labels made as small as it, instead of enlarging the output."""
     recurrent: bool = False
-    """Whether it is a sequence model: what it says of a picture hangs on those before it. ``forward`` differs then."""
+    """Whether it is a sequence model: what it says of an image hangs on those before it. ``forward`` differs then."""
     architecture: str = ""
     """The text from which ``create_model`` makes this network again; it sets it."""
 
     def __init__(self, classes: int, channels: int = 3) -> None:
         super().__init__()
         if channels not in (1, 2, 3, 4):
-            raise OptionError(f"a network takes pictures of 1 to 4 channels, got {channels}")
+            raise OptionError(f"a network takes images of 1 to 4 channels, got {channels}")
         self.classes = classes
         self.channels = channels
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits (N, classes, H / s, W / s) for float (N, channels, H, W); in training mode a tuple.
 
         The first of the tuple is the main prediction, with ``s = stride``; the others have strides of their own.
 
         A recurrent network is called with a second argument ``state``, float (N, D, h, w) of ``state_shape``, and
-        returns the above and, behind it, the state that belongs to the next picture. None stands for zeros: nothing
+        returns the above and, behind it, the state that belongs to the next image. None stands for zeros: nothing
         has been seen yet.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def state_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(D, h, w) of the state of a recurrent network for pictures of (height, width), in pixels."""
+        """(D, h, w) of the state of a recurrent network for images of (height, width), in pixels."""
         raise NotImplementedError(f"{type(self).__name__} keeps no state")
 
     def load_published(self) -> None:

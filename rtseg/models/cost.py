@@ -19,11 +19,11 @@ class Cost:
     parameters: int
     """Numbers that training sets, batch norm included."""
     flops: int
-    """Floating point operations for one picture, those of convolutions and matrix products: two a multiply-add."""
+    """Floating point operations for one image, those of convolutions and matrix products: two a multiply-add."""
 
 
 def cost_of(architecture: str, classes: int, size: tuple[int, int]) -> Cost:
-    """The cost of a network for pictures of ``size`` = (H, W), counted on tensors that have shapes but no memory.
+    """The cost of a network for images of ``size`` = (H, W), counted on tensors that have shapes but no memory.
 
     Raises:
         OptionError: the network is not known, or cannot take ``size``.
@@ -31,9 +31,9 @@ def cost_of(architecture: str, classes: int, size: tuple[int, int]) -> Cost:
     """
     with torch.device("meta"):
         network = create_model(architecture, classes).eval()
-        picture = torch.empty(1, network.channels, *size)
+        image = torch.empty(1, network.channels, *size)
     network.check_size(*size)
     kept = [value for name, value in network.named_parameters() if not name.startswith(network.auxiliary)]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(picture)
+        network(image)
     return Cost(sum(value.numel() for value in kept), counter.get_total_flops())

@@ -41,7 +41,7 @@ class DeepLabV3(TorchvisionNetwork):
     Args:
         classes: number of classes.
         backbone: ``resnet50`` or ``resnet101`` (logits at 1/8), or ``mobilenet_v3_large`` (at 1/16).
-        channels: of the pictures.
+        channels: of the images.
     """
 
     def __init__(self, classes: int, *, backbone: str = "resnet50", channels: int = 3) -> None:

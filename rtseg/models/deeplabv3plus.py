@@ -68,7 +68,7 @@ class DeepLabV3Plus(Network):
         classes: number of classes.
         backbone: ``resnet50``, ``resnet101`` or ``mobilenet_v3_large``.
         se: squeeze and excitation (Hu et al., CVPR 2018, arXiv 1709.01507) on what enters the decoder's convolutions.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     multiple = 16
@@ -108,19 +108,19 @@ class DeepLabV3Plus(Network):
         """See ``Network.fix_size``."""
         self.pyramid.pooling.fix_size(height // 16, width // 16)
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits (N, classes, H / 4, W / 4) of float (N, channels, H, W)."""
-        detail, deep = self._features(pictures)
+        detail, deep = self._features(images)
         wide = F.interpolate(self.pyramid(deep), scale_factor=4.0, mode="bilinear", align_corners=False)
         logits: Tensor = self.decode(torch.cat((wide, self.detail(detail)), dim=1))
         return (logits,) if self.training else logits
 
-    def _features(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the trunk sees at 1/4 and at 1/16."""
         if isinstance(self.trunk, nn.Sequential):
-            detail = self.trunk[:4](pictures)
+            detail = self.trunk[:4](images)
             return detail, self.trunk[4:](detail)
-        detail = self.trunk.get_submodule("layer1")(resnet_stem(self.trunk, pictures))
+        detail = self.trunk.get_submodule("layer1")(resnet_stem(self.trunk, images))
         deep = detail
         for stage in ("layer2", "layer3", "layer4"):
             deep = self.trunk.get_submodule(stage)(deep)

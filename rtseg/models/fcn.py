@@ -55,7 +55,7 @@ class FCNVGG(Network):
         hidden: channels of fc6 and fc7. 4096 is the paper's (118 M of its parameters stand there), and the number for
             which published weights of the two exist; other numbers begin them anew.
         norm: VGG with batch norm, which trains from scratch where the plain one hardly does.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     multiple = 32
@@ -115,10 +115,10 @@ class FCNVGG(Network):
             for name in ("0", "3"):
                 load_into(self.head.get_submodule(name), prefixed(kernels, f"{name}."))
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits (N, classes, H, W) of float (N, channels, H, W)."""
         pools: list[Tensor] = []
-        features = pictures
+        features = images
         for layer in self.features:
             features = layer(features)
             if isinstance(layer, nn.MaxPool2d):
@@ -136,7 +136,7 @@ class FCNResNet18(Network):
     Args:
         classes: number of classes.
         step: 32, or 8: the last two stages are dilated instead of strided, for small things.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     multiple = 32
@@ -159,9 +159,9 @@ class FCNResNet18(Network):
         """See ``Network.load_published``: ImageNet's, for the trunk."""
         load_into(self.trunk, fetch("resnet18"))
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits (N, classes, H, W) of float (N, channels, H, W)."""
-        features = resnet_stem(self.trunk, pictures)
+        features = resnet_stem(self.trunk, images)
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             features = self.trunk.get_submodule(stage)(features)
         logits = self.enlarge(self.classify(features))
@@ -174,7 +174,7 @@ class FCNDilated(TorchvisionNetwork):
     Args:
         classes: number of classes.
         backbone: ``resnet50`` or ``resnet101``.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     multiple = 8

@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["CLASSES", "FILE", "SIZE", "Figures", "NetworkFigures", "load_figures"]
 
 SIZE = (384, 640)
-"""(H, W) of the pictures that all figures are for."""
+"""(H, W) of the images that all figures are for."""
 CLASSES = 11
 """Those of CamVid; their number hardly changes the cost."""
 FILE = Path(__file__).with_name("figures.json")
@@ -20,14 +20,14 @@ FILE = Path(__file__).with_name("figures.json")
 
 @dataclass(frozen=True, slots=True)
 class NetworkFigures:
-    """Of one network in inference, where its auxiliary heads are gone, for pictures of ``SIZE``."""
+    """Of one network in inference, where its auxiliary heads are gone, for images of ``SIZE``."""
 
     parameters: int
     """Numbers that training sets."""
     flops: int
-    """Floating point operations for one picture, two a multiply-add."""
+    """Floating point operations for one image, two a multiply-add."""
     fps: float
-    """Pictures a second on the CPU, several in flight: the median of several rounds."""
+    """Images a second on the CPU, several in flight: the median of several rounds."""
 
 
 @dataclass(frozen=True, slots=True)

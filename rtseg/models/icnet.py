@@ -1,12 +1,12 @@
-"""ICNet: three resolutions of one picture, each as deep as its size allows, fused from coarse to fine.
+"""ICNet: three resolutions of one image, each as deep as its size allows, fused from coarse to fine.
 
 Source: Zhao, Qi, Shen, Shi, Jia, "ICNet for Real-Time Semantic Segmentation on High-Resolution Images",
 ECCV 2018, arXiv 1704.08545; layer widths as in the authors' released ``icnet_cityscapes.prototxt``, whose
 PSPNet50 branch is pruned to half its channels (section 3.4).
 
-    picture 1/4 ── conv3_2 .. conv5_3, pyramid pooling ──► 1/32 ─┐
-    picture 1/2 ── conv1 .. conv3_1 (shared with the 1/4) ──► 1/16 ─┴ CFF ─┐
-    picture 1   ── three strided convolutions ───────────► 1/8 ───────────┴ CFF ── x2 ── classes at 1/4
+    image 1/4 ── conv3_2 .. conv5_3, pyramid pooling ──► 1/32 ─┐
+    image 1/2 ── conv1 .. conv3_1 (shared with the 1/4) ──► 1/16 ─┴ CFF ─┐
+    image 1   ── three strided convolutions ───────────► 1/8 ───────────┴ CFF ── x2 ── classes at 1/4
 
 The 1/4 branch starts from the features of the 1/2 branch, halved, so that the shared layers run once.
 All bilinear resizing is of the ``align_corners=False`` kind.
@@ -125,7 +125,7 @@ class Cascade(Network):
 
     Args:
         classes: number of classes.
-        channels: of the pictures.
+        channels: of the images.
         loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
 
     Raises:
@@ -155,8 +155,8 @@ class Cascade(Network):
         self.fuse_high = CascadeFeatureFusion(4 * w, 2 * w, 4 * w, self.classes)
         self.classify = nn.Conv2d(4 * w, self.classes, 1)
 
-    def shared(self, pictures: Tensor) -> Tensor:
-        """Features at 1/8 of its input, which is the half picture: the part that both lower branches use."""
+    def shared(self, images: Tensor) -> Tensor:
+        """Features at 1/8 of its input, which is the half image: the part that both lower branches use."""
         raise NotImplementedError(f"{type(self).__name__} has no shared part")
 
     def deep(self, features: Tensor) -> Tensor:
@@ -168,20 +168,20 @@ class Cascade(Network):
         if isinstance(self.pyramid, PyramidPooling):
             self.pyramid.fix_size(height // 32, width // 32)
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits at 1/4 of float (N, channels, H, W); in training mode also those at 1/8 and 1/16."""
-        return self.fuse(pictures, *self.coarse(pictures))
+        return self.fuse(images, *self.coarse(images))
 
-    def coarse(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def coarse(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the two lower branches see: features at 1/16 and, of ``conv5_4``, at 1/32."""
         # Halving by a 2x2 mean is what bilinear resizing by exactly one half computes.
-        half = self.shared(F.avg_pool2d(pictures, 2))
+        half = self.shared(F.avg_pool2d(images, 2))
         return half, self.conv5_4(self.pyramid(self.deep(F.avg_pool2d(half, 2))))
 
-    def fuse(self, pictures: Tensor, half: Tensor, low: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def fuse(self, images: Tensor, half: Tensor, low: Tensor) -> Tensor | tuple[Tensor, ...]:
         """``forward`` from the features of the two lower branches on."""
         middle, logits_16 = self.fuse_low(low, half)
-        fine, logits_8 = self.fuse_high(middle, self.high(pictures))
+        fine, logits_8 = self.fuse_high(middle, self.high(images))
         logits_4: Tensor = self.classify(_double(fine))
         if logits_8 is None or logits_16 is None:
             return logits_4
@@ -197,7 +197,7 @@ class ICNet(Cascade):
             (6.7 M parameters), 64 the unpruned one.
         pyramid: whether the coarse branch ends in pyramid pooling.
         loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     def __init__(
@@ -234,9 +234,9 @@ class ICNet(Cascade):
                 # A residual block begins as identity: training from scratch starts calmer (Goyal et al. 2017, 5.1).
                 nn.init.zeros_(module.body[2][1].weight)  # type: ignore[index]
 
-    def shared(self, pictures: Tensor) -> Tensor:
+    def shared(self, images: Tensor) -> Tensor:
         """See ``Cascade.shared``."""
-        features: Tensor = self.conv3_1(self.conv2(self.stem(pictures)))
+        features: Tensor = self.conv3_1(self.conv2(self.stem(images)))
         return features
 
     def deep(self, features: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """ICNet with a memory: a convolutional GRU in the place of pyramid pooling, its state carried from frame to frame.
 
-    picture 1/4 ── conv3_2 .. conv5_4 ──► 1/32 ──► GRU ──► to the cascade, as in ``rtseg.models.icnet``
+    image 1/4 ── conv3_2 .. conv5_4 ──► 1/32 ──► GRU ──► to the cascade, as in ``rtseg.models.icnet``
                                                   ▲   │
                                    state of the ──┘   └──► state for the frame that follows
                                    frame before
@@ -68,11 +68,11 @@ class ICNetGRU(ICNet):
         classes: number of classes.
         width: channels of the first convolution; every other width follows, and the state has ``8 * width``.
         loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     recurrent = True
-    grown = ("gru",)  # so that training can begin with the weights of an ``icnet``, which saw single pictures
+    grown = ("gru",)  # so that training can begin with the weights of an ``icnet``, which saw single images
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class ICNetGRU(ICNet):
         """See ``Network.state_shape``."""
         return self.gru.update.out_channels, height // 32, width // 32
 
-    # A sequence model cannot stand where a network of single pictures is called: ``recurrent`` tells them apart.
+    # A sequence model cannot stand where a network of single images is called: ``recurrent`` tells them apart.
     def forward(  # type: ignore[override]
-        self, pictures: Tensor, state: Tensor | None = None
+        self, images: Tensor, state: Tensor | None = None
     ) -> tuple[Tensor | tuple[Tensor, ...], Tensor]:
-        """Logits as ``Cascade.forward`` gives them, and the state for the next picture; see ``Network.forward``."""
-        half, low = self.coarse(pictures)
+        """Logits as ``Cascade.forward`` gives them, and the state for the next image; see ``Network.forward``."""
+        half, low = self.coarse(images)
         next_state = self.gru(low, state)
-        return self.fuse(pictures, half, next_state), next_state
+        return self.fuse(images, half, next_state), next_state

@@ -21,14 +21,14 @@ _WIDTH = 32
 class ICNetResNet(Cascade):
     """The image cascade network on a ResNet.
 
-    The half picture runs up to the first block of ``layer2``, the quarter picture through the rest.
+    The half image runs up to the first block of ``layer2``, the quarter image through the rest.
 
     Args:
         classes: number of classes.
         depth: layers of the ResNet, 18 or 50.
         pyramid: whether the coarse branch ends in pyramid pooling.
         loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class ICNetResNet(Cascade):
         """See ``Network.load_published``: ImageNet's, for the trunk."""
         load_into(self.trunk, fetch(f"resnet{self.depth}"))
 
-    def shared(self, pictures: Tensor) -> Tensor:
+    def shared(self, images: Tensor) -> Tensor:
         """See ``Cascade.shared``."""
-        features = self.trunk.get_submodule("layer1")(resnet_stem(self.trunk, pictures))
+        features = self.trunk.get_submodule("layer1")(resnet_stem(self.trunk, images))
         first: Tensor = self.trunk.get_submodule("layer2.0")(features)
         return first
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rtseg.image_io.decode import picture_channels
+from rtseg.image_io.decode import image_channels
 from rtseg.models.base import Network
 
 __all__ = ["MEAN", "OTHER_MEAN", "OTHER_STD", "STD", "LabelNetwork", "fuse_batch_norm", "normalise"]
@@ -26,11 +26,11 @@ _LUMA = (0.299, 0.587, 0.114)
 """Weights of R, G and B in grey, as cv2 has them (ITU-R BT.601)."""
 
 
-def normalise(pictures: Tensor, channels: int = 3) -> Tensor:
+def normalise(images: Tensor, channels: int = 3) -> Tensor:
     """Planes, values 0..255, to what a network of ``channels`` is trained on, channels last in memory.
 
     Args:
-        pictures: uint8 or float (N, C, H, W): RGB for networks of 3 channels and of 1, which see grey; RGB and a fourth
+        images: uint8 or float (N, C, H, W): RGB for networks of 3 channels and of 1, which see grey; RGB and a fourth
             plane for 4; grey and a second plane for 2.
         channels: of the network.
 
@@ -39,13 +39,13 @@ def normalise(pictures: Tensor, channels: int = 3) -> Tensor:
         ``OTHER_MEAN`` and ``OTHER_STD``.
 
     Raises:
-        ValueError: the pictures have another number of planes than a network of ``channels`` is given.
+        ValueError: the images have another number of planes than a network of ``channels`` is given.
     """
-    if pictures.shape[1] != picture_channels(channels):
-        wanted = picture_channels(channels)
-        raise ValueError(f"pictures must be (N, {wanted}, H, W) for {channels} channels, got {tuple(pictures.shape)}")
-    scale, shift = (part.to(pictures.device) for part in _scale_and_shift(channels))
-    return (_mixed(pictures.float(), channels) * scale + shift).contiguous(memory_format=torch.channels_last)
+    if images.shape[1] != image_channels(channels):
+        wanted = image_channels(channels)
+        raise ValueError(f"images must be (N, {wanted}, H, W) for {channels} channels, got {tuple(images.shape)}")
+    scale, shift = (part.to(images.device) for part in _scale_and_shift(channels))
+    return (_mixed(images.float(), channels) * scale + shift).contiguous(memory_format=torch.channels_last)
 
 
 def _scale_and_shift(channels: int) -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ def _mixed(planes: Tensor, channels: int) -> Tensor:
 
 
 def _rgb_first(planes: Tensor) -> Tensor:
-    """(N, C, H, W) in the order of a picture to that of ``normalise``."""
+    """(N, C, H, W) in the order of an image to that of ``normalise``."""
     if planes.shape[1] == 2:
         return planes
     if planes.shape[1] == 3:
@@ -78,7 +78,7 @@ def _rgb_first(planes: Tensor) -> Tensor:
 
 
 class LabelNetwork(nn.Module):
-    """``frames`` uint8 (N, H, W, C), see ``rtseg.frame.Picture`` -> ``labels`` uint8 (N, H, W), in evaluation mode.
+    """``frames`` uint8 (N, H, W, C), see ``rtseg.frame.Image`` -> ``labels`` uint8 (N, H, W), in evaluation mode.
 
     C is 3 (BGR) for networks of three channels and of one, else the network's. Normalisation as by ``normalise`` (after
     mixing to grey, for a network of one channel), bilinear upsampling of the logits to (H, W) with
@@ -97,13 +97,13 @@ class LabelNetwork(nn.Module):
 
     def forward(self, frames: Tensor, state: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Class ids of a batch; see the class."""
-        pictures = self._pictures(frames)
+        images = self._images(frames)
         if not self.network.recurrent:
-            return self._labels(self.network(pictures))
-        logits, next_state = self.network(pictures, state)
+            return self._labels(self.network(images))
+        logits, next_state = self.network(images, state)
         return self._labels(logits), next_state
 
-    def _pictures(self, frames: Tensor) -> Tensor:
+    def _images(self, frames: Tensor) -> Tensor:
         # The cast comes first: TensorRT's parser refuses to permute uint8.
         planes = _rgb_first(frames.float().permute(0, 3, 1, 2))
         return _mixed(planes, self.network.channels) * self.scale + self.shift
@@ -171,10 +171,10 @@ def _norms_after_convolutions(network: Network) -> dict[str, str]:
         name: tensor.to("meta") for name, tensor in chain(network.named_parameters(), network.named_buffers())
     }
     side, dtype = network.multiple, next(network.parameters()).dtype
-    picture = torch.empty((1, network.channels, side, side), dtype=dtype, device="meta")
+    image = torch.empty((1, network.channels, side, side), dtype=dtype, device="meta")
     try:
         with torch.no_grad():
-            torch.func.functional_call(network, weightless, (picture,))
+            torch.func.functional_call(network, weightless, (image,))
     finally:
         for hook in hooks:
             hook.remove()

@@ -98,7 +98,7 @@ def fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, T
 
 
 def adapt_kernel(kernel: Tensor, channels: int) -> Tensor:
-    """A first convolution made for RGB, for another number of channels, answering grey pictures as before.
+    """A first convolution made for RGB, for another number of channels, answering grey images as before.
 
     Args:
         kernel: (out, 3, h, w).

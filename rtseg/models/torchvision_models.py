@@ -23,7 +23,7 @@ class TorchvisionNetwork(Network):
     Args:
         published: torchvision's name of it, e.g. ``fcn_resnet50``.
         classes: number of classes.
-        channels: of the pictures.
+        channels: of the images.
     """
 
     auxiliary = ("aux_classifier",)
@@ -45,8 +45,8 @@ class TorchvisionNetwork(Network):
         heads = [name for name in self.state_dict() if name.startswith(("classifier.4.", "aux_classifier.4."))]
         load_into(self, fetch(self.published), fresh=heads if self.classes != _PUBLISHED_CLASSES else ())
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Logits at 1/stride of float (N, channels, H, W); in training mode also those of the auxiliary head."""
-        features: dict[str, Tensor] = self.backbone(pictures)
+        features: dict[str, Tensor] = self.backbone(images)
         logits: Tensor = self.classifier(features["out"])
         return (logits, self.aux_classifier(features["aux"])) if self.training else logits

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rtseg.backends.base import Backend
 from rtseg.errors import OptionError, SinkClosed
-from rtseg.frame import Frame, Labels, Picture
+from rtseg.frame import Frame, Image, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.pipeline.channel import Channel, Ended
 from rtseg.pipeline.durations import Durations
@@ -96,7 +96,7 @@ class RunReport:
 class _Result:
     frame: Frame
     labels: Labels
-    picture: Picture | None
+    rendered: Image | None
 
 
 class Pipeline:
@@ -108,13 +108,13 @@ class Pipeline:
         source: where frames come from.
         backend: what labels them.
         sinks: where results go, in this order.
-        overlay: draws the pictures; needed if any sink wants them.
+        overlay: draws the images; needed if any sink wants them.
         drop: ``auto`` drops the oldest frame of live sources alone; ``always`` plays files at their own pace and drops,
             as if they were live; ``never`` drops none.
         prepare: makes the model's input, where that is not as the model file says.
 
     Raises:
-        OptionError: ``drop`` is not known, or the source has no pictures of the channels that the model wants.
+        OptionError: ``drop`` is not known, or the source has no images of the channels that the model wants.
         ModelError: a preprocessing step of the model is not known.
     """
 
@@ -130,14 +130,14 @@ class Pipeline:
     ) -> None:
         if drop not in DROP:
             raise OptionError(f"--drop must be one of {', '.join(DROP)}, got {drop!r}")
-        source.give(backend.spec.channels, backend.spec.size)
+        source.set_output_format(backend.spec.channels, backend.spec.size)
         self._source = source
         self._backend = backend
         self._sinks = list(sinks)
         self._overlay = overlay
         self._drop = drop
-        self._prepare_picture = prepare or Prepare(backend.spec)
-        self._draws = any(sink.needs_picture for sink in self._sinks)
+        self._prepare_image = prepare or Prepare(backend.spec)
+        self._draws = any(sink.needs_rendered for sink in self._sinks)
         self._running: list[tuple[str, Channel[Any], Thread]] = []
         self._stop = Event()
         self._stopped_at = float("inf")
@@ -158,10 +158,10 @@ class Pipeline:
             self._stop.set()
             self._source.stop()
 
-    def run(self, observe: Callable[[Status], None] | None = None) -> str:
+    def run(self, on_progress: Callable[[Status], None] | None = None) -> str:
         """Send every frame through; returns why it ended.
 
-        ``observe`` is called on this thread, at least four times a second while nothing comes, else after a frame.
+        ``on_progress`` is called on this thread, at least four times a second while nothing comes, else after a frame.
 
         Raises:
             RtsegError: of the source, the backend, or a sink, after the frames before it have been written.
@@ -182,8 +182,8 @@ class Pipeline:
             now = time.monotonic()
             if now > self._stopped_at + _GRACE_S:
                 break
-            if observe is not None and now - looked_s >= _TICK_S:
-                observe(self.status())
+            if on_progress is not None and now - looked_s >= _TICK_S:
+                on_progress(self.status())
                 looked_s = now
         return "stopped" if self._stop.is_set() else "end of source"
 
@@ -237,7 +237,7 @@ class Pipeline:
         durations = self._durations["prepare"]
         for frame in frames:
             begun_s = time.perf_counter()
-            batch = self._prepare_picture(frame.image)[None]
+            batch = self._prepare_image(frame.image)[None]
             durations.add(time.perf_counter() - begun_s)
             yield frame, batch
 
@@ -281,16 +281,16 @@ class Pipeline:
             begun_s = time.perf_counter()
             height, width = frame.image.shape[:2]
             labels = resize_labels(small, (height, width))
-            picture = self._overlay.draw(frame.image, labels) if self._draws else None
+            rendered = self._overlay.draw(frame.image, labels) if self._draws else None
             durations.add(time.perf_counter() - begun_s)
-            yield _Result(frame, labels, picture)
+            yield _Result(frame, labels, rendered)
 
     def _write(self, result: _Result) -> None:
         closed: SinkClosed | None = None
         for sink in self._sinks:
             begun_s = time.perf_counter()
             try:
-                sink.write(result.frame, result.labels, result.picture)
+                sink.write(result.frame, result.labels, result.rendered)
             except SinkClosed as error:
                 closed = error  # the frame in hand still goes to the other sinks
                 continue

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.system.opencv import cv2
 
 __all__ = ["CutDetector"]
 
 _SIDE = 64
-"""Longer side of the picture that is looked at, in pixels: a cut changes the whole, and the rest is noise."""
+"""Longer side of the image that is looked at, in pixels: a cut changes the whole, and the rest is noise."""
 _SAMPLES = 3
 """Pixels along each axis that are averaged to one of those: a mean over all of them would take ten times as long."""
 
@@ -20,14 +20,14 @@ class CutDetector:
     """Tells, frame by frame, where something new begins. Use one for one source.
 
     That is at the first frame; where the content changes at once, by a cut or where a looped source begins again; and
-    after a gap in time. Dropped frames alone are no cut, as long as they make no such gap. Pictures of a folder
+    after a gap in time. Dropped frames alone are no cut, as long as they make no such gap. Images of a folder
     (``still``) begin anew each: nobody knows whether they follow each other, and what is said of one file must not
-    hang on the files that happen to lie beside it. Whoever has a video in pictures gets its memory from a video file.
+    hang on the files that happen to lie beside it. Whoever has a video in images gets its memory from a video file.
 
     The change is the mean absolute difference of hue (0..179), saturation and value (0..255) over all pixels, as in
     PySceneDetect's ``ContentDetector`` with its default weights (scenedetect.com, "Detection Algorithms"); 27 is its
     default threshold, too. Two things are done otherwise: hue is an angle, so that 0 and 179 are neighbours (else reds
-    that flicker would be cuts), and pictures are shrunk to 64 pixels, which leaves less than 0.1 ms of work.
+    that flicker would be cuts), and images are shrunk to 64 pixels, which leaves less than 0.1 ms of work.
 
     Args:
         threshold: change from which on it is a cut, 0..255.
@@ -39,18 +39,18 @@ class CutDetector:
         self._gap_s = gap_s
         self._before: tuple[NDArray[np.uint8], float] | None = None
 
-    def __call__(self, picture: Picture, pts_s: float, *, still: bool = False) -> bool:
-        """Whether ``picture`` does not go on from the one before.
+    def __call__(self, image: Image, pts_s: float, *, still: bool = False) -> bool:
+        """Whether ``image`` does not go on from the one before.
 
         Args:
-            picture: BGR, uint8 (H, W, 3), of the same size every time; of any number of channels where ``still``.
+            image: BGR, uint8 (H, W, 3), of the same size every time; of any number of channels where ``still``.
             pts_s: its time in the source, in seconds.
-            still: whether it is a picture of its own, not the frame of a video.
+            still: whether it is an image of its own, not the frame of a video.
         """
         if still:
             self._before = None
             return True
-        before, small = self._before, _small_hsv(picture)
+        before, small = self._before, _small_hsv(image)
         self._before = small, pts_s
         if before is None or pts_s - before[1] > self._gap_s:
             return True
@@ -64,8 +64,8 @@ def _change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
     return float(difference.mean())
 
 
-def _small_hsv(picture: Picture) -> NDArray[np.uint8]:
-    height, width = (max(1, round(side * _SIDE / max(picture.shape[:2]))) for side in picture.shape[:2])
-    sampled = cv2.resize(picture, (width * _SAMPLES, height * _SAMPLES), interpolation=cv2.INTER_NEAREST)
+def _small_hsv(image: Image) -> NDArray[np.uint8]:
+    height, width = (max(1, round(side * _SIDE / max(image.shape[:2]))) for side in image.shape[:2])
+    sampled = cv2.resize(image, (width * _SAMPLES, height * _SAMPLES), interpolation=cv2.INTER_NEAREST)
     small = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2HSV), dtype=np.uint8)

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.system.atomic_files import PartFile
 from rtseg.system.opencv import cv2
 
@@ -23,7 +23,7 @@ __all__ = ["FORMATS", "Recording"]
 _TICKS: Final = 90_000
 """Of the clock, in a second: 24, 25, 29.97, 30, 50, 59.94 and 60 fps are whole numbers of them."""
 _GOP_TICKS: Final = _TICKS
-"""Longest time between pictures that stand for themselves: a second."""
+"""Longest time between images that stand for themselves: a second."""
 
 # hybrid_fragmented: fragments while it is written, which survive a crash, and an ordinary MP4 once closed.
 # Half-second fragments, each flushed at once, bound what a crash costs.
@@ -38,7 +38,7 @@ FORMATS: Final = {".mp4": ("mp4", _MP4), ".mov": ("mov", _MP4), ".mkv": ("matros
 # 4.6 ms, 1242 KiB, 45.8 dB; veryfast 6.4 ms, 631 KiB, 43.6 dB.
 _ULTRAFAST_MENDED = "cabac=1:8x8dct=1:deblock=0,0"
 
-# cv2's I420 is BT.601 in limited range. Without the tags many players guess BT.709 for large pictures.
+# cv2's I420 is BT.601 in limited range. Without the tags many players guess BT.709 for large images.
 _COLOUR_TAGS = {
     "colorspace": "smpte170m",
     "color_range": "tv",
@@ -48,25 +48,25 @@ _COLOUR_TAGS = {
 
 
 class Recording:
-    """Encodes pictures into a part file. One thread.
+    """Encodes images into a part file. One thread.
 
     Raises:
         OSError: the part file cannot be made.
-        av.error.FFmpegError: the encoder refuses the size of the picture.
+        av.error.FFmpegError: the encoder refuses the size of the image.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], *, rate: Fraction, crf: int, preset: str) -> None:
         """
         Args:
             path: the final name; its suffix is one of ``FORMATS``.
-            size: (H, W) of the pictures, in pixels.
+            size: (H, W) of the images, in pixels.
             rate: frames a second, as a hint for the encoder and in the header.
             crf: quality of x264.
             preset: speed of x264.
         """
         self.size = size
         self.rescaled = 0
-        """Pictures that had another size."""
+        """Images that had another size."""
         self.file = PartFile(path)
         self._start_s: float | None = None
         self._pts = -1
@@ -81,14 +81,14 @@ class Recording:
         # Frame threads: one frame of delay each, and no quality lost, unlike slices.
         self._stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
 
-    def add(self, picture: Picture, pts_s: float) -> None:
-        """Encode ``picture``, uint8 BGR (H, W, 3), to be shown at ``pts_s`` seconds of the source's clock.
+    def add(self, image: Image, pts_s: float) -> None:
+        """Encode ``rendered``, uint8 BGR (H, W, 3), to be shown at ``pts_s`` seconds of the source's clock.
 
         Raises:
             OSError: the disk does not take it.
             av.error.FFmpegError: the encoder or the container does not.
         """
-        frame = _video_frame(self._i420(picture))
+        frame = _video_frame(self._i420(image))
         if self._start_s is None:
             self._start_s = pts_s
         # Containers need times that rise; sources may repeat one.
@@ -128,16 +128,16 @@ class Recording:
             self.file.part.unlink(missing_ok=True)
         return frames
 
-    def _i420(self, picture: Picture) -> NDArray[np.uint8]:
-        """``picture`` as I420: uint8 (1.5 H, W) with both sides even."""
+    def _i420(self, image: Image) -> NDArray[np.uint8]:
+        """``rendered`` as I420: uint8 (1.5 H, W) with both sides even."""
         height, width = self.size
-        if picture.shape[:2] != self.size:
+        if image.shape[:2] != self.size:
             self.rescaled += 1
-            picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         if height % 2 or width % 2:
-            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         # 0.24 ms for 960x540, where libswscale takes 3.0 ms.
-        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420), np.uint8)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
 
 
 def _video_frame(i420: NDArray[np.uint8]) -> av.VideoFrame:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.errors import SinkError
-from rtseg.frame import Frame, Labels, Picture
+from rtseg.frame import Frame, Image, Labels
 from rtseg.image_io.indexed_png import HEAD, MARK, palette_png
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.base import Sink
@@ -23,13 +23,13 @@ class MasksSink(Sink):
     """Writes one PNG a frame: the pixel is the class id, 255 is void, and the palette is the model's.
 
     The mask of ``a.jpg`` is ``a.png``; that of a video's frame is its index, ``000123.png``. Where a run has
-    two pictures of one stem, the second keeps its suffix (``a.jpg.png``) and any more get their index too.
-    A mask of an earlier run is replaced, any other file is not: ``--masks`` in the folder of the pictures
+    two images of one stem, the second keeps its suffix (``a.jpg.png``) and any more get their index too.
+    A mask of an earlier run is replaced, any other file is not: ``--masks`` in the folder of the images
     must not destroy them. A mask has its name only when it is whole; it is not forced to the disk one by one.
     """
 
     kind = "masks"
-    needs_picture = False
+    needs_rendered = False
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         """Check that the folder can be written; it is made with the first frame.
@@ -43,7 +43,7 @@ class MasksSink(Sink):
         self._used: set[str] = set()
         check_folder_writable(folder, self.name)
 
-    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
+    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Write the mask of one frame; see ``Sink``."""
         path = self.folder / f"{self._stem(frame)}.png"
         part = part_path(path)

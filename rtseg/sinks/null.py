@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rtseg.frame import Frame, Labels, Picture
+from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks.base import Sink
 
 __all__ = ["NullSink"]
@@ -13,9 +13,9 @@ class NullSink(Sink):
 
     kind = "null"
     name = "nowhere"
-    needs_picture = False
+    needs_rendered = False
 
-    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
+    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Count one frame."""
         self.written += 1
 

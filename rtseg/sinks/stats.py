@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.errors import SinkError
-from rtseg.frame import Frame, Labels, Picture
+from rtseg.frame import Frame, Image, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.base import Sink
@@ -19,12 +19,12 @@ __all__ = ["StatsSink"]
 class StatsSink(Sink):
     """Writes one line a frame: ``{"index": 7, "pts_s": 0.28, "classes": {"Road": 0.31, ...}}``.
 
-    A picture from a folder has its ``name`` too. Shares are of the pixels that have a class, in [0, 1]. Each
+    An image from a folder has its ``name`` too. Shares are of the pixels that have a class, in [0, 1]. Each
     line is written at once, so ``tail -f NAME.part.SUFFIX`` follows a run.
     """
 
     kind = "stats"
-    needs_picture = False
+    needs_rendered = False
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
         """Check that the file can be written; it is made with the first frame.
@@ -40,7 +40,7 @@ class StatsSink(Sink):
         self._closed = False
         check_writable(path, self.name)
 
-    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
+    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Write the line of one frame; see ``Sink``."""
         if self._failure is not None:
             raise SinkError(self._failure)

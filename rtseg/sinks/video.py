@@ -10,7 +10,7 @@ import av.codec
 import av.error
 
 from rtseg.errors import OptionError, SinkError
-from rtseg.frame import Frame, Labels, Picture
+from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks._h264_encoder import FORMATS, Recording
 from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import check_writable, reason
@@ -22,11 +22,11 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 
 class VideoSink(Sink):
-    """Writes the drawn pictures as H.264, each at the time that the source gave it.
+    """Writes the rendered images as H.264, each at the time that the source gave it.
 
     Times are kept to 1/90000 s (in Matroska to 1 ms) and count from the first frame; a frame that is not
-    later than the one before it comes one tick after it. H.264 in 4:2:0 has even sides only: an odd picture
-    gets its last column or row twice. A picture of another size than the first is scaled to that.
+    later than the one before it comes one tick after it. H.264 in 4:2:0 has even sides only: an odd image
+    gets its last column or row twice. An image of another size than the first is scaled to that.
 
     While it is written the file is called ``NAME.part.SUFFIX``. After a crash or on a full disk that file
     stays, and plays up to half a second before the end.
@@ -69,17 +69,17 @@ class VideoSink(Sink):
         """Frames that had another size than the first and were scaled to it."""
         return self._recording.rescaled if self._recording else 0
 
-    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
-        """Encode ``picture``; see ``Sink``."""
-        if picture is None:
-            raise ValueError(f"{self.name} needs the drawn picture")
+    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
+        """Encode ``rendered``; see ``Sink``."""
+        if rendered is None:
+            raise ValueError(f"{self.name} needs the rendered image")
         if self._failure is not None:
             raise SinkError(self._failure)
         try:
             if self._recording is None:
-                size = (picture.shape[0], picture.shape[1])
+                size = (rendered.shape[0], rendered.shape[1])
                 self._recording = Recording(self.path, size, rate=self._rate, crf=self._crf, preset=self._preset)
-            self._recording.add(picture, frame.pts_s)
+            self._recording.add(rendered, frame.pts_s)
         except (av.error.FFmpegError, OSError) as error:
             raise self._fail(error) from error
         self.written += 1

@@ -9,7 +9,7 @@ import time
 from threading import Event
 
 from rtseg.errors import SinkClosed, SinkError
-from rtseg.frame import Frame, Labels, Picture
+from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks.base import Sink
 from rtseg.system.display import asks_a_server, choose_qt_platform, connect_display
 from rtseg.system.opencv import cv2
@@ -26,11 +26,11 @@ _SMALLEST = 480
 
 
 class WindowSink(Sink):
-    """Shows the pictures as they come.
+    """Shows the images as they come.
 
     Keys: ``q`` or Esc ends the run, the space bar pauses. Closing the window ends the run as well. A file is
     shown at its own speed, and a pause holds the whole run. A live source is shown at once, and a pause
-    holds the picture alone, so that a recording beside it goes on.
+    holds the image alone, so that a recording beside it goes on.
 
     All calls must come from one thread; on macOS that must be the main thread.
     """
@@ -60,20 +60,20 @@ class WindowSink(Sink):
         if self._display is None and asks_a_server():
             raise SinkError(_no_display())
 
-    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
-        """Show ``picture`` when its time has come; see ``Sink``.
+    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
+        """Show ``rendered`` when its time has come; see ``Sink``.
 
         Raises:
             SinkClosed: the viewer quit, or closed the window.
         """
-        if picture is None:
-            raise ValueError(f"{self.name} needs the drawn picture")
+        if rendered is None:
+            raise ValueError(f"{self.name} needs the rendered image")
         if not self._open:
-            self._show_window(picture)
+            self._show_window(rendered)
         if not self._live:
             self._wait_for(frame.pts_s)
         if not (self._live and self._paused):
-            cv2.imshow(self.title, picture)
+            cv2.imshow(self.title, rendered)
         self._handle_events(1)
         self.written += 1
         if not self._live:
@@ -89,11 +89,11 @@ class WindowSink(Sink):
             cv2.destroyWindow(self.title)
             cv2.waitKey(1)
 
-    def _show_window(self, picture: Picture) -> None:
+    def _show_window(self, rendered: Image) -> None:
         choose_qt_platform()
         # GUI_NORMAL: no toolbar, and no menu whose keys we would take for ours.
         cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        cv2.resizeWindow(self.title, *_window_size(picture.shape[1], picture.shape[0]))
+        cv2.resizeWindow(self.title, *_window_size(rendered.shape[1], rendered.shape[0]))
         self._open = True
         self._let_display_go()
 
@@ -140,7 +140,7 @@ class WindowSink(Sink):
 
 
 def _window_size(width: int, height: int) -> tuple[int, int]:
-    """(W, H) to open with: that of the picture, made to fit a small screen or large enough to see."""
+    """(W, H) to open with: that of the image, made to fit a small screen or large enough to see."""
     scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
     scale = max(scale, min(_SMALLEST / max(width, height), 8.0))
     return max(1, round(width * scale)), max(1, round(height * scale))

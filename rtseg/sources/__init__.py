@@ -1,4 +1,4 @@
-"""Where frames come from: videos, URLs, cameras, sequences of pictures, and a street that rtseg draws itself.
+"""Where frames come from: videos, URLs, cameras, sequences of images, and a street that rtseg draws itself.
 
 A source is iterated once, by one thread: that thread opens it, reads it and closes it. Closing a video
 from another thread crashes the process, so ``stop`` only asks, and the reading thread acts on it.
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
-from rtseg.image_io.find import PICTURE_SUFFIXES, is_list, is_numbered
+from rtseg.image_io.find import IMAGE_SUFFIXES, is_list, is_numbered
 from rtseg.image_io.timeout import answer_within
 from rtseg.sources.base import Source, SourceOptions
 from rtseg.system.redact import redact
@@ -43,14 +43,14 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
     Args:
         where: a video file; an http, https, rtsp, rtmp, srt, tcp, udp or rtp URL; ``camera:0`` or
             ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``; ``fringes`` or
-            ``fringes:SECONDS``. Of pictures: one; a folder; a glob; a numbered sequence as ``frame_%05d.png``; a list,
+            ``fringes:SECONDS``. Of images: one; a folder; a glob; a numbered sequence as ``frame_%05d.png``; a list,
             ``paths.txt`` or ``@FILE``, with a path or URL on each line; and the first four behind a URL that fsspec
             reads, as ``s3://bucket/folder``, ``zip://*.png::file.zip`` or ``https://host/*.png``.
         options: which part to read; all of it unless given.
 
     Raises:
         OptionError: ``where`` is empty, or a scheme is not known.
-        SourceNotFound: no such file, folder or picture.
+        SourceNotFound: no such file, folder or image.
         SourceError: the place does not answer, or cannot be looked into.
         MissingExtra: the library that reads it cannot be loaded.
     """
@@ -64,7 +64,7 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
         url = _URL.match(where)
         if url and url[1].lower() == "file":
             where = url2pathname(urlsplit(where).path)
-        elif url and url[1].lower() in _URL_SCHEMES and not _names_pictures(where):
+        elif url and url[1].lower() in _URL_SCHEMES and not _names_images(where):
             return _load(*_VIDEO)(where, options)
         elif url:
             if url[1].lower() not in _URL_SCHEMES:
@@ -74,8 +74,8 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
     return _load(*kind)(where, options)
 
 
-def _names_pictures(url: str) -> bool:
-    """Whether an http URL stands for several pictures. ``?`` begins its query, so that is no wild card."""
+def _names_images(url: str) -> bool:
+    """Whether an http URL stands for several images. ``?`` begins its query, so that is no wild card."""
     path = urlsplit(url).path
     return is_numbered(path) or "*" in path
 
@@ -102,7 +102,7 @@ def _kind_of_path(where: str | Path) -> tuple[str, str]:
         if path.is_dir():
             return _IMAGES
         if path.exists():
-            return _IMAGES if path.suffix.lower() in PICTURE_SUFFIXES else _VIDEO
+            return _IMAGES if path.suffix.lower() in IMAGE_SUFFIXES else _VIDEO
     except OSError as error:
         raise SourceError(f"{str(where)[:200]} cannot be looked up ({error.strerror}): check the path") from error
     if has_magic(str(where)) or is_numbered(where):

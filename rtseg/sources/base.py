@@ -45,7 +45,7 @@ class SourceOptions:
     allow_playlists: bool = False
     """Let playlists (.m3u8, .mpd) name further files and hosts to be read."""
     reading: ReadOptions = field(default_factory=ReadOptions)
-    """How picture files are read; of no meaning to other sources."""
+    """How image files are read; of no meaning to other sources."""
 
     def __post_init__(self) -> None:
         for option, value, least in (
@@ -75,7 +75,7 @@ class Source(ABC):
     live: bool = False
     """A camera or stream: frames cannot wait. Final once the first frame has been read."""
     channels: int = 3
-    """Of its pictures; see ``rtseg.frame.Picture``."""
+    """Of its images; see ``rtseg.frame.Image``."""
     fps: float | None = None
     """Nominal frame rate, known (if at all) once the first frame has been read."""
     frame_count: int | None = None
@@ -83,7 +83,7 @@ class Source(ABC):
     damaged: int = 0
     """Frames that could not be decoded and were skipped so far."""
     damaged_names: list[str]
-    """Of pictures from files: the names of those."""
+    """Of images from files: the names of those."""
     options: SourceOptions
 
     def __init__(self, name: str, options: SourceOptions) -> None:
@@ -97,11 +97,11 @@ class Source(ABC):
         """Ask the reading thread to end after the frame in hand. Any thread may call it, more than once."""
         self._stop.set()
 
-    def give(self, channels: int, size: tuple[int, int] | None = None) -> None:
-        """Have pictures of so many ``channels`` from now on; to be said before the first frame is read.
+    def set_output_format(self, channels: int, size: tuple[int, int] | None = None) -> None:
+        """Have images of so many ``channels`` from now on; to be said before the first frame is read.
 
         Args:
-            channels: see ``rtseg.frame.Picture``.
+            channels: see ``rtseg.frame.Image``.
             size: (H, W) in pixels that the model sees them in: what a source may shrink them to, where that is asked
                 for in ``options``.
 
@@ -111,7 +111,7 @@ class Source(ABC):
         if channels != self.channels:
             raise OptionError(
                 f"{self.name} gives {self.channels} channels, and the model wants {channels}: "
-                "give pictures, in a folder, that hold them"
+                "give images, in a folder, that hold them"
             )
 
     @property

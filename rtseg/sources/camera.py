@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.errors import OptionError, SourceError, SourceNotFound
-from rtseg.frame import Frame, Picture
+from rtseg.frame import Frame, Image
 from rtseg.sources.base import Source, SourceOptions
 from rtseg.system.opencv import cv2
 
@@ -36,7 +36,7 @@ class Capture(Protocol):
         """Whether the device was opened. Stays True when it is unplugged."""
 
     def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
-        """The next picture, and whether there is one."""
+        """The next image, and whether there is one."""
 
     def get(self, prop: int, /) -> float:
         """The value of a property; 0 or less where it is not known."""
@@ -52,7 +52,7 @@ class CameraSource(Source):
     """A camera: ``camera:0``, ``camera:/dev/video0``, ``camera:0?width=1280&height=720&fps=30&fourcc=MJPG``.
 
     What is asked for in the query is a wish: the camera takes the nearest mode that it has. Many USB cameras
-    give large pictures at full rate only as ``fourcc=MJPG``.
+    give large images at full rate only as ``fourcc=MJPG``.
 
     A camera that is unplugged or falls silent ends with SourceError after ``read_timeout_s``. On Linux one
     read, and with it ``stop``, takes 2 s at most while the camera is silent.
@@ -101,11 +101,11 @@ class CameraSource(Source):
         index = 0
         good_s = time.monotonic()
         while not self.stopped:
-            picture = self._next(capture)
+            image = self._next(capture)
             now_s = time.monotonic()
-            if picture is not None:
+            if image is not None:
                 first_s = now_s if first_s is None else first_s
-                yield Frame(picture, index, now_s - first_s, now_s)
+                yield Frame(image, index, now_s - first_s, now_s)
                 index += 1
                 # After the yield: the time that the reader took is not the camera's.
                 good_s = time.monotonic()
@@ -118,17 +118,17 @@ class CameraSource(Source):
                 # An unplugged camera answers at once: do not spin.
                 self._stop.wait(_RETRY_S)
 
-    def _next(self, capture: Capture) -> Picture | None:
-        """The next picture, BGR, uint8 (H, W, 3); None where there is none."""
+    def _next(self, capture: Capture) -> Image | None:
+        """The next image, BGR, uint8 (H, W, 3); None where there is none."""
         try:
-            good, picture = capture.read()
+            good, image = capture.read()
         except cv2.error as error:
             raise SourceError(f"camera {self._device} failed ({error.err}): check its plug") from error
-        if not good or picture is None or picture.size == 0:
+        if not good or image is None or image.size == 0:
             return None
-        if picture.ndim == 2 or picture.shape[2] == 1:
-            return cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
-        return picture
+        if image.ndim == 2 or image.shape[2] == 1:
+            return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
+        return image
 
 
 def _wishes(where: str, query: str) -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""Sequences of pictures: folders, globs, lists, numbered files, single ones, and the same behind a URL."""
+"""Sequences of images: folders, globs, lists, numbered files, single ones, and the same behind a URL."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from rtseg.errors import OptionError, SourceError
-from rtseg.frame import Frame, Picture
-from rtseg.image_io.decode import PictureError, PlanesError, check_head
+from rtseg.frame import Frame, Image
+from rtseg.image_io.decode import ImageError, PlanesError, check_head
 from rtseg.image_io.decoders import Decoder, Wanted, open_decoder
-from rtseg.image_io.files import Footprint, LocalFile, PictureFile, RemoteFile
+from rtseg.image_io.files import Footprint, ImageFile, LocalFile, RemoteFile
 from rtseg.image_io.find import Found, find_files
 from rtseg.image_io.header import read_head
 from rtseg.image_io.prefetch import Job, Outcome, Prefetch, Slot, StallError, StorageStalls
-from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.ssd_cache import CachedFile, SsdCache
 from rtseg.image_io.storage_kind import Storage, decoding_threads, storage_of
 from rtseg.image_io.timeout import answer_within
@@ -29,30 +29,30 @@ __all__ = ["ImagesSource"]
 
 _FPS = 25.0
 _BYTES_A_PIXEL = 16
-"""More than any kind of picture stores without compression: 4 channels of 32 bits."""
+"""More than any kind of image stores without compression: 4 channels of 32 bits."""
 _COPIES = 2
-"""Of a picture while it is decoded: that of the library, and the array that is made of it."""
+"""Of an image while it is decoded: that of the library, and the array that is made of it."""
 _NAMED = 3
 
 
 class ImagesSource(Source):
-    """Pictures, 25 a second; read ahead and decoded by several threads, within ``options.reading``.
+    """Images, 25 a second; read ahead and decoded by several threads, within ``options.reading``.
 
-    Each comes in its own size, as ``decode_picture`` makes it: grey as (H, W, 1), else BGR, or with the plane beside
+    Each comes in its own size, as ``decode_image`` makes it: grey as (H, W, 1), else BGR, or with the plane beside
     the colours that ``give`` asked for. What cannot be used is skipped, counted in ``damaged`` and noted in
-    ``damaged_names``, and ``facts`` tells why, or it is an error, as ``on_error`` says. A picture without the plane
+    ``damaged_names``, and ``facts`` tells why, or it is an error, as ``on_error`` says. An image without the plane
     that is asked for always is one.
     """
 
     def __init__(self, where: str | Path, options: SourceOptions) -> None:
-        """Find the pictures; none is opened yet.
+        """Find the images; none is opened yet.
 
         Args:
             where: see ``open_source``.
             options: which part to read, and how.
 
         Raises:
-            SourceNotFound: no picture lies there.
+            SourceNotFound: no image lies there.
             SourceError: the place cannot be looked into, or does not answer.
             MissingExtra: a package that reads it, or the decoder, is not installed.
         """
@@ -73,7 +73,7 @@ class ImagesSource(Source):
         self._storage = Storage("unknown", "nothing was read")
         self._left_behind = 0
 
-    def give(self, channels: int, size: tuple[int, int] | None = None) -> None:
+    def set_output_format(self, channels: int, size: tuple[int, int] | None = None) -> None:
         """See ``Source.give``: whether the files hold the plane is seen when they are read.
 
         Raises:
@@ -87,7 +87,7 @@ class ImagesSource(Source):
         self._model_size = size
 
     def facts(self) -> dict[str, Any]:
-        """See ``Source.facts``: how the pictures were read, which could not be used, and why."""
+        """See ``Source.facts``: how the images were read, which could not be used, and why."""
         reading = self._reading
         cache = None
         if self._cache is not None:
@@ -115,7 +115,7 @@ class ImagesSource(Source):
         self._storage = answer_within(
             self._reading.timeout_s, str(self._where), lambda: storage_of(found[0], self._reading.storage)
         )
-        pace = Pace(self._storage, decoding_threads())
+        pace = ReadProfile(self._storage, decoding_threads())
         ahead = Prefetch(
             self._jobs(found, pace),
             pace=pace,
@@ -126,12 +126,12 @@ class ImagesSource(Source):
         seen = 0
         try:
             for index, outcome in enumerate(ahead):
-                picture = self._judged(outcome)
-                if picture is None:
+                image = self._judged(outcome)
+                if image is None:
                     continue
                 seen += 1
                 name = outcome.job.name
-                yield Frame(picture, index, (first + index) / _FPS, time.monotonic(), name)
+                yield Frame(image, index, (first + index) / _FPS, time.monotonic(), name)
         except StorageStalls as error:
             raise SourceError(f"{redact(self._where)} does not answer: {error}; check the mount") from error
         finally:
@@ -140,29 +140,29 @@ class ImagesSource(Source):
             self._left_behind += ahead.left_behind
         if not seen and not self.stopped:
             names = "; ".join(f"{name} {fault}" for name, fault in list(self._faults.items())[-_NAMED:])
-            raise SourceError(f"{redact(self._where)}: not one picture can be used: {names}")
+            raise SourceError(f"{redact(self._where)}: not one image can be used: {names}")
 
-    def _jobs(self, found: list[Found], pace: Pace) -> Iterator[_PictureJob]:
+    def _jobs(self, found: list[Found], pace: ReadProfile) -> Iterator[_ImageJob]:
         footprint = Footprint()
         reading = self._reading
         limit = _BYTES_A_PIXEL * reading.max_pixels
         for one in found:
             file = self._file(one, pace, footprint, limit)
-            yield _PictureJob(
+            yield _ImageJob(
                 CachedFile(file, self._cache) if self._cache is not None else file,
                 self._decode,
                 Wanted(self.channels, max_pixels=reading.max_pixels),
                 self._model_size if reading.reduce else None,
             )
 
-    def _file(self, found: Found, pace: Pace, footprint: Footprint, limit: int) -> PictureFile:
-        """What one of the pictures is read from."""
+    def _file(self, found: Found, pace: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
+        """What one of the images is read from."""
         if isinstance(found, Path):
             return LocalFile(found, pace, footprint, limit)
         return RemoteFile(*found, limit)
 
-    def _judged(self, outcome: Outcome[Picture]) -> Picture | None:
-        """The picture; None where there is none, which is taken note of.
+    def _judged(self, outcome: Outcome[Image]) -> Image | None:
+        """The image; None where there is none, which is taken note of.
 
         Raises:
             SourceError: it ends the run.
@@ -186,18 +186,18 @@ class ImagesSource(Source):
             if stops:
                 (height, width), (first_height, first_width) = size, self._size
                 raise SourceError(
-                    f"{redact(self._where)}: {name} is {height}x{width}, the first picture {first_height}x{first_width}"
+                    f"{redact(self._where)}: {name} is {height}x{width}, the first image {first_height}x{first_width}"
                 )
             self._others.append(name)
         return outcome.value
 
 
-class _PictureJob(Job[Picture]):
-    """One picture of a sequence."""
+class _ImageJob(Job[Image]):
+    """One image of a sequence."""
 
     def __init__(
         self,
-        file: PictureFile,
+        file: ImageFile,
         decode: Decoder,
         wanted: Wanted,
         model_size: tuple[int, int] | None,
@@ -229,11 +229,11 @@ class _PictureJob(Job[Picture]):
         self.needs = _COPIES * head.pixels * channels // self._wanted.reduce**2
         return len(self._data)
 
-    def decode(self) -> tuple[Picture, int]:
+    def decode(self) -> tuple[Image, int]:
         """See ``Job``."""
         data, self._data = self._data, b""
-        picture = self._decode(data, self._wanted)
-        return picture, picture.nbytes
+        image = self._decode(data, self._wanted)
+        return image, image.nbytes
 
     def discard(self) -> None:
         """See ``Job``."""
@@ -241,30 +241,30 @@ class _PictureJob(Job[Picture]):
 
 
 def _reduction(stored: tuple[int, int], model: tuple[int, int]) -> int:
-    """By how much a picture of ``stored`` (H, W) may be smaller without being smaller than ``model``: 1, 2, 4 or 8."""
+    """By how much an image of ``stored`` (H, W) may be smaller without being smaller than ``model``: 1, 2, 4 or 8."""
     return next((by for by in (8, 4, 2) if stored[0] >= by * model[0] and stored[1] >= by * model[1]), 1)
 
 
 def _fault(error: BaseException) -> str:
-    """Why a picture cannot be used, as a part of a sentence that begins with its name."""
-    if isinstance(error, PictureError | StallError):
+    """Why an image cannot be used, as a part of a sentence that begins with its name."""
+    if isinstance(error, ImageError | StallError):
         return str(error)
     if isinstance(error, OSError):
         return f"cannot be read: {redact(error.strerror or error)}"
-    raise error  # a slip of ours: to count it as a bad picture would hide it
+    raise error  # a slip of ours: to count it as a bad image would hide it
 
 
 def _name(where: str | Path) -> str:
-    """A folder's name, a picture's or list's stem, or for a glob the last folder that it names."""
+    """A folder's name, an image's or list's stem, or for a glob the last folder that it names."""
     text = str(where)
     if "://" in text and not isinstance(where, Path):
         parts = [part for part in re.split(r"[/:]+", redact(text).partition("?")[0]) if part]
         plain = [part for part in parts[1:] if not set(part) & set("*[%@")]
-        return Path(plain[-1]).stem if plain else "pictures"
+        return Path(plain[-1]).stem if plain else "images"
     path = Path(text.removeprefix("@"))
     if path.is_dir():
-        return path.resolve().name or "pictures"
+        return path.resolve().name or "images"
     if path.exists():
         return path.stem
     plain = [part for part in path.parent.resolve().parts if not set(part) & set("*?[/")]
-    return plain[-1] if plain else "pictures"
+    return plain[-1] if plain else "images"

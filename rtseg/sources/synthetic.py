@@ -24,11 +24,11 @@ _REST = r"(?::(?P<seconds>[^@]+)?(?:@(?P<width>\d{1,5})x(?P<height>\d{1,5}))?(?<
 _STREET_SIDES = (64, 8192)
 """Least and greatest width and height of the street, in pixels."""
 _SURFACE = (1, 0, 0, 0)
-"""The first picture of ``synthetic:fringes`` of the validation split."""
+"""The first image of ``synthetic:fringes`` of the validation split."""
 _NOISE = 1.5
 """Of the camera: standard deviation, in grey values."""
 _SHIFT = 64
-"""Noise is drawn once, so many pixels larger than the pictures: each shows another part of it."""
+"""Noise is drawn once, so many pixels larger than the images: each shows another part of it."""
 
 
 class StreetSource(Source):
@@ -48,7 +48,7 @@ class StreetSource(Source):
         if seconds is not None:
             self.frame_count = math.ceil(seconds * FPS - 1e-6)
         self.street = Street(size)
-        """What is shown; it also gives the truth of every picture."""
+        """What is shown; it also gives the truth of every image."""
 
     def labels_at(self, pts_s: float) -> Labels:
         """The true class of every pixel of the frame at ``pts_s``: uint8 (H, W), as in ``rtseg.camvid_classes``.
@@ -64,8 +64,8 @@ class StreetSource(Source):
         index = max(index, 0)
         while not self.stopped and (self.frame_count is None or index < self.frame_count):
             pts_s = index / FPS
-            picture, _ = self.street.render(pts_s)
-            yield Frame(picture, index, pts_s, time.monotonic())
+            image, _ = self.street.render(pts_s)
+            yield Frame(image, index, pts_s, time.monotonic())
             index += 1
 
 
@@ -108,7 +108,7 @@ def parse_where(
 class FringesSource(Source):
     """A surface in an interferometer, piezo running: ``fringes``, ``fringes:SECONDS`` or ``fringes:SECONDS@WxH``.
 
-    Pictures are grey, (H, W, 1), of 3072x3072 unless said. Without SECONDS it never ends. It is no live source: it
+    Images are grey, (H, W, 1), of 3072x3072 unless said. Without SECONDS it never ends. It is no live source: it
     waits for whoever reads it.
 
     Raises:

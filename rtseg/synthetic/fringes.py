@@ -27,7 +27,7 @@ BUMP_WAVES = 0.1
 """From this deviation on, in fringes, a pixel belongs to a bump."""
 _OUTSIDE, _FRINGES, _SCRATCH, _DIG, _DUST, _BUMP = range(6)
 SIDE = 3072
-"""Width and height of a picture unless another size is asked for, in pixels."""
+"""Width and height of an image unless another size is asked for, in pixels."""
 SIDES = (128, 8192)
 """Least and greatest width and height, in pixels."""
 _COARSE = 8
@@ -75,8 +75,8 @@ def expose_surface(size: tuple[int, int], seed: tuple[int, ...]) -> Exposure:
 class _Scene:
     """A surface in the interferometer, with what has been drawn on it so far.
 
-    Lengths are in pixels; ``side`` is the shorter side of the picture. Places on the surface are (x, y) with the middle
-    of the picture at 0, 0 and the ends of the shorter side at -1 and 1.
+    Lengths are in pixels; ``side`` is the shorter side of the image. Places on the surface are (x, y) with the middle
+    of the image at 0, 0 and the ends of the shorter side at -1 and 1.
     """
 
     def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:

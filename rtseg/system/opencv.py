@@ -13,7 +13,7 @@ from rtseg.errors import MissingExtra
 __all__ = ["cv2"]
 
 _SETTINGS = {
-    # A 47 kB PNG can ask for 2.3 GB: a picture above 2**27 pixels (16384x8192) is refused as damaged.
+    # A 47 kB PNG can ask for 2.3 GB: an image above 2**27 pixels (16384x8192) is refused as damaged.
     "OPENCV_IO_MAX_IMAGE_PIXELS": str(2**27),
     # A camera that falls silent holds a read for 2 s, not for 10.
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "2",

@@ -1,4 +1,4 @@
-"""Random views of labelled pictures, from ``torchvision.transforms.v2``: picture and mask always together."""
+"""Random views of labelled images, from ``torchvision.transforms.v2``: image and mask always together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F  # noqa: N812 - the name t
 
 from rtseg.datasets import Dataset, Read
 from rtseg.datasets.loader import Example
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID
 from rtseg.preprocess import resize_labels
 from rtseg.training.options import Augmentation
@@ -24,12 +24,12 @@ from rtseg.training.options import Augmentation
 __all__ = ["Augmentation", "Frames", "RandomViews"]
 
 _GREY = 124
-Frames = list[tuple[Picture, Labels]]
-"""The labelled pictures of a view: one, or those of a clip, oldest first."""
+Frames = list[tuple[Image, Labels]]
+"""The labelled images of a view: one, or those of a clip, oldest first."""
 
 
 class RandomViews:
-    """Random views of several data sets, one of each picture an epoch.
+    """Random views of several data sets, one of each image an epoch.
 
     What a view looks like depends on the seed, the epoch and its place alone, not on the worker that makes it:
     a resumed run goes on exactly where the stopped one would have.
@@ -40,8 +40,8 @@ class RandomViews:
         size: (H, W) of the model's input, in pixels: a view of scale 1 shows things as large as the model sees them.
         augmentation: how views differ from that.
         seed: of all views.
-        prepare: what makes the model's input, of ``size``, from a picture, where that is more than resizing. Pictures
-            are prepared as in streaming and then varied; without it a view is cut from the picture itself and resized
+        prepare: what makes the model's input, of ``size``, from an image, where that is more than resizing. Images
+            are prepared as in streaming and then varied; without it a view is cut from the image itself and resized
             once.
         clip: frames of an item. All frames of one are varied alike.
     """
@@ -54,7 +54,7 @@ class RandomViews:
         size: tuple[int, int],
         augmentation: Augmentation,
         seed: int,
-        prepare: Callable[[Picture], Picture] | None = None,
+        prepare: Callable[[Image], Image] | None = None,
         clip: int = 1,
     ) -> None:
         self._items = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
@@ -73,7 +73,7 @@ class RandomViews:
         return self.view(place, self.example(place).make(Path.read_bytes))
 
     def origins(self) -> tuple[Path, ...]:
-        """The files of one picture of each data set."""
+        """The files of one image of each data set."""
         return tuple(path for dataset, index in self._items if index == 0 for path in dataset.files(0))
 
     def example(self, place: int) -> Example[Frames]:
@@ -89,9 +89,9 @@ class RandomViews:
         return Example(dataset.title(index), files, load)
 
     def view(self, place: int, frames: Frames) -> tuple[Tensor, Tensor]:
-        """Picture uint8 (C, h, w) and labels int64 (h, w) at ``place``, (clip, C, h, w) and (clip, h, w) of a clip.
+        """Image uint8 (C, h, w) and labels int64 (h, w) at ``place``, (clip, C, h, w) and (clip, h, w) of a clip.
 
-        Colours are RGB; further planes of the picture follow them. torch's own random numbers are used and restored:
+        Colours are RGB; further planes of the image follow them. torch's own random numbers are used and restored:
         to be called by one thread at a time.
         """
         several = self._clip > 1
@@ -99,29 +99,29 @@ class RandomViews:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash((self._seed, self.epoch, place)) & 0x7FFF_FFFF)
             pairs = self._place(pairs)
-            pictures = _on_colours(self._colour, [picture for picture, _ in pairs])
+            images = _on_colours(self._colour, [image for image, _ in pairs])
         labels = [mask.as_subclass(Tensor).long() for _, mask in pairs]
-        return (torch.stack(pictures), torch.stack(labels)) if several else (pictures[0], labels[0])
+        return (torch.stack(images), torch.stack(labels)) if several else (images[0], labels[0])
 
     def title(self, place: int) -> str:
-        """What a message calls the picture at ``place``."""
+        """What a message calls the image at ``place``."""
         dataset, index = self._items[place]
         return dataset.title(index)
 
-    def _tensors(self, picture: Picture, labels: Labels) -> tuple[Tensor, Tensor]:
+    def _tensors(self, image: Image, labels: Labels) -> tuple[Tensor, Tensor]:
         if self._prepare is not None:
-            picture = self._prepare(picture)
-            labels = resize_labels(labels, (picture.shape[0], picture.shape[1]))
-        image = torch.from_numpy(picture).permute(2, 0, 1)  # lies in memory as torch's fast resizing wants it
-        return tv_tensors.Image(image), tv_tensors.Mask(torch.from_numpy(labels))
+            image = self._prepare(image)
+            labels = resize_labels(labels, (image.shape[0], image.shape[1]))
+        tensor = torch.from_numpy(image).permute(2, 0, 1)  # lies in memory as torch's fast resizing wants it
+        return tv_tensors.Image(tensor), tv_tensors.Mask(torch.from_numpy(labels))
 
 
 class _Cut(v2.Transform):  # type: ignore[misc, unused-ignore]  # torchvision has no types
-    """A window of ``crop`` on the picture, at a random place, scale, aspect ratio and angle.
+    """A window of ``crop`` on the image, at a random place, scale, aspect ratio and angle.
 
-    The picture is thought of as resized to ``size`` and then scaled; only what the window shows of it is resized, once,
-    from the picture as it is. A turned window is resized upright, so large that it holds all of the turned one, and
-    then turned. Where the picture leaves the window empty it is grey and void.
+    The image is thought of as resized to ``size`` and then scaled; only what the window shows of it is resized, once,
+    from the image as it is. A turned window is resized upright, so large that it holds all of the turned one, and
+    then turned. Where the image leaves the window empty it is grey and void.
     """
 
     def __init__(self, crop: tuple[int, int], size: tuple[int, int], augmentation: Augmentation) -> None:
@@ -160,32 +160,32 @@ class _Cut(v2.Transform):  # type: ignore[misc, unused-ignore]  # torchvision ha
 
 @dataclass(frozen=True, slots=True)
 class _Span:
-    """A window on a scaled picture, along one axis, in pixels."""
+    """A window on a scaled image, along one axis, in pixels."""
 
     scaled: int
-    """Length of the picture."""
+    """Length of the image."""
     first: int
-    """Place in the picture where the window begins; negative where it begins before the picture."""
+    """Place in the image where the window begins; negative where it begins before the image."""
     shown: int
     """Length of the window."""
 
     @property
     def before(self) -> int:
-        """What the window shows before the picture begins."""
+        """What the window shows before the image begins."""
         return max(0, -self.first)
 
     @property
     def after(self) -> int:
-        """What the window shows after the picture has ended."""
+        """What the window shows after the image has ended."""
         return max(0, self.first + self.shown - self.scaled)
 
     @property
     def covered(self) -> int:
-        """What the window shows of the picture."""
+        """What the window shows of the image."""
         return self.shown - self.before - self.after
 
     def source(self, length: int) -> tuple[int, int]:
-        """First pixel and number of pixels of what is covered, in the unscaled picture, ``length`` pixels long."""
+        """First pixel and number of pixels of what is covered, in the unscaled image, ``length`` pixels long."""
         start = self.first + self.before
         first = min(round(start * length / self.scaled), length - 1)
         return first, max(1, round((start + self.covered) * length / self.scaled) - first)
@@ -194,7 +194,7 @@ class _Span:
 def _span(scaled: float, shown: int, margin: int) -> _Span:
     """A window of ``shown`` pixels at a random place, and ``margin`` around it.
 
-    It lies within the picture, or the picture within it, whichever is smaller.
+    It lies within the image, or the image within it, whichever is smaller.
     """
     length = max(1, round(scaled))
     return _Span(length, round(_between(0, length - shown)) - margin, shown + 2 * margin)
@@ -203,7 +203,7 @@ def _span(scaled: float, shown: int, margin: int) -> _Span:
 def _resize(inpt: Any, size: list[int]) -> Any:
     if not isinstance(inpt, tv_tensors.Mask):
         return F.resize(inpt, size, antialias=True)
-    # torchvision takes the nearest pixel of a mask from its corner, not its centre: half a pixel beside the picture.
+    # torchvision takes the nearest pixel of a mask from its corner, not its centre: half a pixel beside the image.
     ids = F.resize(inpt.as_subclass(Tensor)[None], size, interpolation=v2.InterpolationMode.NEAREST_EXACT)[0]
     return tv_tensors.wrap(ids, like=inpt)
 
@@ -229,7 +229,7 @@ def _flips(augmentation: Augmentation) -> list[v2.Transform]:
 def _colour_jitter() -> v2.Transform:
     return v2.Compose(
         [
-            # CamVid was filmed at dusk and under cloud; most dashcam pictures are brighter.
+            # CamVid was filmed at dusk and under cloud; most dashcam images are brighter.
             v2.ColorJitter(brightness=(0.6, 1.9), contrast=0.4, saturation=0.5),
             v2.RandomApply([v2.ColorJitter(hue=0.05)], p=0.3),
             v2.RandomGrayscale(p=0.05),
@@ -238,10 +238,8 @@ def _colour_jitter() -> v2.Transform:
     )
 
 
-def _on_colours(jitter: v2.Transform, pictures: list[Tensor]) -> list[Tensor]:
-    """Vary the colours of (C, h, w) pictures, all alike, and bring BGR into the order RGB. Other planes stay."""
-    colours = 3 if pictures[0].shape[0] >= 3 else 1
-    varied = jitter([tv_tensors.Image(picture[:colours].flip(0)) for picture in pictures])
-    return [
-        torch.cat((new.as_subclass(Tensor), picture[colours:])) for new, picture in zip(varied, pictures, strict=True)
-    ]
+def _on_colours(jitter: v2.Transform, images: list[Tensor]) -> list[Tensor]:
+    """Vary the colours of (C, h, w) images, all alike, and bring BGR into the order RGB. Other planes stay."""
+    colours = 3 if images[0].shape[0] >= 3 else 1
+    varied = jitter([tv_tensors.Image(image[:colours].flip(0)) for image in images])
+    return [torch.cat((new.as_subclass(Tensor), image[colours:])) for new, image in zip(varied, images, strict=True)]

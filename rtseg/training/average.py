@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.errors import CheckpointError, DatasetError, OptionError
-from rtseg.image_io.decode import picture_channels
+from rtseg.image_io.decode import image_channels
 from rtseg.metrics.confusion import Scores
 from rtseg.model_file.spec import ModelSpec
 from rtseg.models.base import Network
@@ -37,7 +37,7 @@ _SAME = ("architecture", "classes", "size", "preprocess")
 _CLIP = 4
 """Frames that a network which remembers sees in a row."""
 _STILL = Augmentation(scale=(1.0, 1.0), stretch=1.0, colour=False)
-"""Statistics are taken of pictures as the model will see them, but for crop and mirror image."""
+"""Statistics are taken of images as the model will see them, but for crop and mirror image."""
 
 
 def average(
@@ -57,7 +57,7 @@ def average(
         data: ``KIND:PATH`` on whose training split the statistics of batch norm are taken anew; needed where the
             network has any.
         val_data: ``KIND:PATH`` to validate the mean on; ``data`` unless given.
-        batch: pictures at a time.
+        batch: images at a time.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
@@ -85,7 +85,7 @@ def average(
         raise OptionError(f"{first['architecture']} has batch norm, whose statistics want --data KIND:PATH")
     scores = None
     if data is not None:
-        channels = picture_channels(network.channels)
+        channels = image_channels(network.channels)
         training, validation = _same_classes(
             first,
             open_dataset(data, "train", channels=channels),
@@ -146,7 +146,7 @@ def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 @torch.no_grad()
 def _restore_statistics(network: Network, dataset: Dataset, spec: ModelSpec, batch: int) -> None:
-    """Take the statistics of every batch norm anew, as the plain mean over one round through the training pictures."""
+    """Take the statistics of every batch norm anew, as the plain mean over one round through the training images."""
     norms = _norms(network)
     if not norms:
         return
@@ -167,23 +167,23 @@ def _restore_statistics(network: Network, dataset: Dataset, spec: ModelSpec, bat
     device = next(network.parameters()).device
     order = torch.randperm(len(views)).tolist()
     whole = max(1, len(views) // batch)
-    for pictures, _ in load_batches(
+    for images, _ in load_batches(
         views, [order[step * batch : (step + 1) * batch] for step in range(whole)], workers=0
     ):
-        _look(network, pictures.to(device))
+        _look(network, images.to(device))
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
-def _look(network: Network, pictures: Tensor) -> None:
+def _look(network: Network, images: Tensor) -> None:
     """One forward pass over uint8 (N, C, H, W), or over clips (N, T, C, H, W) for a network that remembers."""
     if not network.recurrent:
-        network(normalise(pictures, network.channels))
+        network(normalise(images, network.channels))
         return
     state: Tensor | None = None
-    for moment in range(pictures.shape[1]):
-        _, state = network(normalise(pictures[:, moment], network.channels), state)
+    for moment in range(images.shape[1]):
+        _, state = network(normalise(images[:, moment], network.channels), state)
 
 
 def _described(

@@ -1,4 +1,4 @@
-"""Batches of training views: files read ahead by the reader of picture sequences, views made of them by processes."""
+"""Batches of training views: files read ahead by the reader of image sequences, views made of them by processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def load_batches(
     reader: Reader | None = None,
     pin_memory: bool = False,
 ) -> Iterator[list[Tensor]]:
-    """The views of each batch, stacked: pictures uint8 (N, C, h, w) and labels int64 (N, h, w), or those of clips.
+    """The views of each batch, stacked: images uint8 (N, C, h, w) and labels int64 (N, h, w), or those of clips.
 
     Every worker is a process that makes each so-many-th batch: threads of its own read and decode ahead, its main
     thread augments. What a view looks like does not hang on how many there are.
@@ -67,7 +67,7 @@ def load_batches(
         if "DataLoader worker" not in str(error):
             raise
         raise TrainingError(
-            f"a process that loads pictures died: give fewer --workers, or free memory ({error})"
+            f"a process that loads images died: give fewer --workers, or free memory ({error})"
         ) from error
     finally:
         with _uninterrupted():

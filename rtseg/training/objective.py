@@ -46,20 +46,20 @@ class Objective(nn.Module):
         self._loss = loss
         self._weights = weights
 
-    def forward(self, pictures: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch, a scalar.
 
         Args:
-            pictures: uint8 (N, C, H, W); of a network that remembers, clips (N, T, C, H, W), oldest frame first.
+            images: uint8 (N, C, H, W); of a network that remembers, clips (N, T, C, H, W), oldest frame first.
             labels: int64 (N, H, W) or (N, T, H, W).
         """
         network = self.network
         if not network.recurrent:
-            return self._compare(network(normalise(pictures, network.channels)), labels)
+            return self._compare(network(normalise(images, network.channels)), labels)
         losses: list[Tensor] = []
         state: Tensor | None = None
-        for moment in range(pictures.shape[1]):
-            outputs, state = network(normalise(pictures[:, moment], network.channels), state)
+        for moment in range(images.shape[1]):
+            outputs, state = network(normalise(images[:, moment], network.channels), state)
             losses.append(self._compare(outputs, labels[:, moment]))
         return torch.stack(losses).mean()
 
@@ -78,11 +78,11 @@ def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
 
     ``enet``: 1 / ln(1.02 + p), Paszke et al., "ENet", arXiv 1606.02147, section 5.1; p is the share of a class among
     the labelled pixels. ``median``: median frequency balancing, median(f) / f, Eigen and Fergus, ICCV 2015, section
-    6.1; f is the share of a class among the labelled pixels of those pictures in which it occurs. A class without any
+    6.1; f is the share of a class among the labelled pixels of those images in which it occurs. A class without any
     pixel gets weight 0.
 
     Args:
-        pixels: int64 (2, C): of each class, and labelled pixels of all pictures in which it occurs.
+        pixels: int64 (2, C): of each class, and labelled pixels of all images in which it occurs.
         kind: one of ``CLASS_WEIGHTS``.
 
     Raises:

@@ -27,14 +27,14 @@ _CHOICES = {
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What a random view of a picture may differ in from the picture as the model sees it.
+    """What a random view of an image may differ in from the image as the model sees it.
 
     Raises:
         OptionError: a value is out of range; the text names the option.
     """
 
     scale: tuple[float, float] = (0.5, 2.0)
-    """Least and greatest factor, against the picture resized to the model's input size; drawn evenly between."""
+    """Least and greatest factor, against the image resized to the model's input size; drawn evenly between."""
     stretch: float = 1.25
     """The aspect ratio is multiplied by a factor drawn log-evenly between 1 / stretch and stretch; 1 keeps it."""
     flips: str = "horizontal"
@@ -79,7 +79,7 @@ class TrainOptions:
     pretrained: bool = False
     """Whether the network begins with the weights that torchvision publishes."""
     channels: int | None = None
-    """Of the pictures, 1 to 4; what the text of ``model`` says, or 3, unless given."""
+    """Of the images, 1 to 4; what the text of ``model`` says, or 3, unless given."""
     init: Path | None = None
     """A checkpoint whose weights the network begins with; fresh ones unless given."""
     size: tuple[int, int] = (384, 640)
@@ -87,7 +87,7 @@ class TrainOptions:
     crop: tuple[int, int] = (320, 448)
     """(H, W) of training crops, in pixels."""
     clip: int = 4
-    """Frames of a training example of a network that remembers; any other network sees single pictures."""
+    """Frames of a training example of a network that remembers; any other network sees single images."""
     preprocess: tuple[str, ...] = ()
     """Steps before augmentation and before inference, which the model file will name; see ``rtseg.preprocess``."""
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -30,7 +30,7 @@ __all__ = ["Journal"]
 T = TypeVar("T")
 
 _EXAMPLES = 4
-"""Validation pictures that TensorBoard shows."""
+"""Validation images that TensorBoard shows."""
 _METRICS = "metrics.jsonl"
 
 
@@ -121,7 +121,7 @@ class Journal:
             raise SinkError(f"cannot write {self._folder}/tensorboard ({error}): make room and --resume") from error
 
     def show(self, epoch: int, label: NetworkLabels, dataset: Dataset, spec: ModelSpec, reader: Reader) -> None:
-        """Put example pictures on the board: the truth on the left, the labels of the network on the right."""
+        """Put example images on the board: the truth on the left, the labels of the network on the right."""
         overlay = Overlay(spec, OverlayOptions())
         with self._plotting():
             self._show(epoch, label, reader.load(dataset, _places(dataset)), spec, overlay)
@@ -130,10 +130,10 @@ class Journal:
         self, epoch: int, label: NetworkLabels, loaded: Generator[Loaded, None, None], spec: ModelSpec, overlay: Overlay
     ) -> None:
         with closing(loaded):
-            for place, picture, truth in loaded:
-                small = resize(np.ascontiguousarray(to_bgr(picture)), spec.size)
+            for place, image, truth in loaded:
+                small = resize(np.ascontiguousarray(to_bgr(image)), spec.size)
                 label.reset()
-                pairs = (resize_labels(truth, spec.size), resize_labels(label(picture), spec.size))
+                pairs = (resize_labels(truth, spec.size), resize_labels(label(image), spec.size))
                 painted = [overlay.draw(small, labels).copy() for labels in pairs]
                 rgb = np.ascontiguousarray(np.concatenate(painted, axis=1)[..., ::-1])
                 self._board.add_image(f"val/{place}", torch.from_numpy(rgb), epoch, dataformats="HWC")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.datasets.loader import Reader, load_ahead
 from rtseg.errors import DatasetError, OptionError, SinkError, TrainingError
-from rtseg.image_io.decode import picture_channels
+from rtseg.image_io.decode import image_channels
 from rtseg.metrics.confusion import Scores
 from rtseg.model_file.spec import ModelSpec
 from rtseg.models import channels_of, create_model
@@ -40,7 +40,7 @@ __all__ = ["train"]
 
 _GRADIENT_NORM = 5.0
 _NAMED = 3
-"""Pictures of a batch that an error names."""
+"""Images of a batch that an error names."""
 
 
 def train(options: TrainOptions, console: Console | None = None) -> Scores:
@@ -94,7 +94,7 @@ def _train(options: TrainOptions, processes: Processes, console: Console) -> Sco
     spec = _spec(options, datasets[0])
     views = _open_views(options, datasets, spec, clip=options.clip if network.recurrent else 1)
     if len(views) < options.batch:
-        raise DatasetError(f"{len(views)} training pictures are fewer than --batch {options.batch}")
+        raise DatasetError(f"{len(views)} training images are fewer than --batch {options.batch}")
     reader = Reader(options.reading)
     setting = _Setting(options, processes, spec, views, validation, described(datasets, validation), reader)
 
@@ -192,7 +192,7 @@ def _journal(run: Run, setting: _Setting, console: Console) -> Iterator[Journal 
 
 
 def _open_data(options: TrainOptions) -> tuple[list[Dataset], Dataset]:
-    channels = picture_channels(options.channels or channels_of(options.model))
+    channels = image_channels(options.channels or channels_of(options.model))
     datasets = [open_dataset(text, "train", channels=channels) for text in options.data]
     validation = open_dataset(options.val_data or options.data[0], "val", channels=channels)
     for other in (*datasets[1:], validation):
@@ -218,13 +218,13 @@ def _begin(options: TrainOptions, classes: tuple[str, ...], console: Console) ->
 
 
 def _spec(options: TrainOptions, dataset: Dataset) -> ModelSpec:
-    """What the model file will say, as far as preparing and painting pictures needs it."""
+    """What the model file will say, as far as preparing and painting images needs it."""
     return ModelSpec(
         name="training",
         classes=dataset.classes,
         palette=dataset.palette,
         size=options.size,
-        channels=picture_channels(options.channels or channels_of(options.model)),
+        channels=image_channels(options.channels or channels_of(options.model)),
         preprocess=options.preprocess,
     )
 
@@ -243,7 +243,7 @@ def _open_views(options: TrainOptions, datasets: list[Dataset], spec: ModelSpec,
 
 
 def _class_weights(datasets: list[Dataset], setting: _Setting) -> Tensor:
-    """The weights; on the way every picture and mask is read once, so that a bad one is told before any training."""
+    """The weights; on the way every image and mask is read once, so that a bad one is told before any training."""
     processes, validation = setting.processes, setting.validation
     counts = None
     if processes.first:
@@ -254,7 +254,7 @@ def _class_weights(datasets: list[Dataset], setting: _Setting) -> Tensor:
 
 
 def _count_pixels(datasets: list[Dataset], reader: Reader) -> NDArray[np.int64]:
-    """Pixels of each class, and labelled pixels of all pictures in which it occurs: int64 (2, C)."""
+    """Pixels of each class, and labelled pixels of all images in which it occurs: int64 (2, C)."""
     classes = len(datasets[0].classes)
     counts = np.zeros((2, classes), dtype=np.int64)
     for dataset in datasets:

@@ -1,4 +1,4 @@
-"""A network against labelled pictures, through the head and tail that its model file will have."""
+"""A network against labelled images, through the head and tail that its model file will have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from rtseg.datasets import Dataset
 from rtseg.datasets.evaluate import evaluate
 from rtseg.datasets.loader import Reader
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.metrics.confusion import Scores
 from rtseg.models.base import Network
 from rtseg.models.label_network import LabelNetwork
@@ -29,11 +29,11 @@ def autocast(device: torch.device, amp: str) -> AbstractContextManager[Any]:
 
 
 class NetworkLabels:
-    """Labels pictures with a network, at the model's input size.
+    """Labels images with a network, at the model's input size.
 
     Args:
         network: on its device.
-        prepare: what makes the model's input of a picture.
+        prepare: what makes the model's input of an image.
         amp: precision, ``bf16``, ``fp16`` or ``none``.
     """
 
@@ -51,9 +51,9 @@ class NetworkLabels:
         self._state = None
 
     @torch.no_grad()
-    def __call__(self, picture: Picture) -> Labels:
-        """Class ids, uint8 (h, w), of a BGR picture, uint8 (H, W, C), of any size."""
-        frames = torch.from_numpy(self._prepare(picture)[None]).to(self._device)
+    def __call__(self, image: Image) -> Labels:
+        """Class ids, uint8 (h, w), of a BGR image, uint8 (H, W, C), of any size."""
+        frames = torch.from_numpy(self._prepare(image)[None]).to(self._device)
         with autocast(self._device, self._amp):
             if self._recurrent:
                 labels, self._state = self._labels(frames, self._state)

@@ -1,4 +1,4 @@
-"""Memory for pictures that is used again as soon as nobody looks at it."""
+"""Memory for images that is used again as soon as nobody looks at it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PicturePool"]
+__all__ = ["ImagePool"]
 
 
-class PicturePool:
+class ImagePool:
     """Hands out arrays whose memory comes back by itself when the last reference to them is gone.
 
-    A fresh array of some MB is memory that the system maps page by page while it is filled: for a picture of
-    1280x720 that takes 1 ms, as long as painting it. A picture from here has that cost only the first time.
+    A fresh array of some MB is memory that the system maps page by page while it is filled: for an image of
+    1280x720 that takes 1 ms, as long as painting it. An image from here has that cost only the first time.
     One thread takes; the last reference may go on any.
     """
 

@@ -1,4 +1,4 @@
-"""The confusion matrix for people: a table for spreadsheets, a picture for the eye."""
+"""The confusion matrix for people: a table for spreadsheets, an image for the eye."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.errors import OptionError
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.system.atomic_files import write_bytes
 from rtseg.system.opencv import cv2
 
@@ -53,13 +53,13 @@ def check_confusion_path(path: Path) -> None:
 
 
 def write_confusion(path: Path, counts: Sequence[Sequence[int]], classes: tuple[str, ...], title: str) -> None:
-    """Write a confusion matrix as a table (.csv) or as a picture (.png).
+    """Write a confusion matrix as a table (.csv) or as an image (.png).
 
     Args:
         path: the file; what stood there is replaced.
         counts: of pixels, C x C: rows are truth, columns are prediction.
         classes: their names.
-        title: what the picture is headed with.
+        title: what the image is headed with.
 
     Raises:
         OptionError: the name ends otherwise.
@@ -85,7 +85,7 @@ def confusion_csv(matrix: NDArray[np.int64], classes: tuple[str, ...]) -> str:
     return text.getvalue()
 
 
-def draw_confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -> Picture:
+def draw_confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -> Image:
     """Draw a heat map: each square is the share of a class's pixels (row) that got a label (column), in percent.
 
     A share that rounds to 0 stays empty, and so does the row of a class that the truth lacks, in grey.
@@ -123,7 +123,7 @@ def draw_confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: s
     return canvas
 
 
-def _draw_squares(canvas: Picture, matrix: NDArray[np.int64], look: _Look) -> None:
+def _draw_squares(canvas: Image, matrix: NDArray[np.int64], look: _Look) -> None:
     totals = matrix.sum(1)
     for row, total in enumerate(totals):
         for column, count in enumerate(matrix[row]):
@@ -143,7 +143,7 @@ def _draw_squares(canvas: Picture, matrix: NDArray[np.int64], look: _Look) -> No
 
 
 def _look(classes: int) -> _Look:
-    """Large squares for few classes; for very many, squares alone, in a picture of some thousand pixels."""
+    """Large squares for few classes; for very many, squares alone, in an image of some thousand pixels."""
     if classes <= 12:
         return _Look(64, 0.5, 1)
     return _Look(40, 0.42, 0) if classes <= 60 else _Look(18, 0.0, 0)
@@ -173,7 +173,7 @@ def _text(text: str, font: float) -> NDArray[np.uint8]:
     return canvas
 
 
-def _ink(canvas: Picture, text: NDArray[np.uint8], place: tuple[int, int], grey: int) -> None:
+def _ink(canvas: Image, text: NDArray[np.uint8], place: tuple[int, int], grey: int) -> None:
     """Put ``text`` of some grey on a part of ``canvas`` that begins at ``place`` (y, x)."""
     y, x = place
     part = canvas[y : y + text.shape[0], x : x + text.shape[1]]

@@ -1,4 +1,4 @@
-"""The panel that names the classes, their colours and how much of the picture each covers."""
+"""The panel that names the classes, their colours and how much of the image each covers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.system.opencv import cv2
@@ -16,12 +16,12 @@ __all__ = ["Legend"]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SHADE = 0.25
-"""What the panel leaves of the picture's brightness."""
+"""What the panel leaves of the image's brightness."""
 _BRIGHT = 255
 _DIM = 120
-"""Grey of the text of a class that is not in the picture."""
+"""Grey of the text of a class that is not in the image."""
 _SEEN = 0.0005
-"""The share from which a class counts as being in the picture."""
+"""The share from which a class counts as being in the image."""
 
 Text = NDArray[np.uint8]
 """Grey text on black, uint8 (row, width)."""
@@ -29,7 +29,7 @@ Text = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The measures of a panel in one size of picture, in pixels."""
+    """The measures of a panel in one size of image, in pixels."""
 
     row: int
     """Height of a line."""
@@ -58,8 +58,8 @@ class _Layout:
 class Legend:
     """Draws the panel into the top left corner. Not thread-safe.
 
-    The classes stand in the order of their ids. Where all fit, all are listed, those not in the picture in
-    grey, so that nothing ever moves. Where they do not (many classes, small picture), a class is listed from
+    The classes stand in the order of their ids. Where all fit, all are listed, those not in the image in
+    grey, so that nothing ever moves. Where they do not (many classes, small image), a class is listed from
     the first frame that shows it, until the panel is full.
     """
 
@@ -76,13 +76,13 @@ class Legend:
         self._layout: _Layout | None = None
         self._texts: dict[tuple[str, bool], Text] = {}
 
-    def draw(self, picture: Picture, labels: Labels) -> None:
-        """Draw the panel for ``labels``, uint8 (H, W), into ``picture``, uint8 (H, W, 3).
+    def draw(self, image: Image, labels: Labels) -> None:
+        """Draw the panel for ``labels``, uint8 (H, W), into ``image``, uint8 (H, W, 3).
 
-        A picture too small for a readable line is left as it is.
+        An image too small for a readable line is left as it is.
         """
-        if picture.shape[:2] != self._size:
-            self._size = (picture.shape[0], picture.shape[1])
+        if image.shape[:2] != self._size:
+            self._size = (image.shape[0], image.shape[1])
             self._layout = _layout(self._size, [self._spec.classes[index] for index in self._shown])
             self._texts.clear()
         if self._layout is None:
@@ -90,7 +90,7 @@ class Legend:
         shares = class_shares(labels, len(self._spec.classes))
         listed = self._listed(shares, self._layout.rows)
         if listed:
-            self._draw_panel(picture, shares, listed, self._layout)
+            self._draw_panel(image, shares, listed, self._layout)
 
     def _listed(self, shares: NDArray[np.float64], rows: int) -> list[int]:
         if len(self._shown) <= rows:
@@ -100,10 +100,10 @@ class Legend:
                 self._met.add(index)
         return sorted(self._met)
 
-    def _draw_panel(self, picture: Picture, shares: NDArray[np.float64], listed: list[int], layout: _Layout) -> None:
+    def _draw_panel(self, image: Image, shares: NDArray[np.float64], listed: list[int], layout: _Layout) -> None:
         margin, pad = layout.row // 2, layout.pad
         height = len(listed) * layout.row + 2 * pad
-        panel = picture[margin : margin + height, margin : margin + layout.width]
+        panel = image[margin : margin + height, margin : margin + layout.width]
         texts = np.zeros(panel.shape[:2], np.uint8)
         for place, index in enumerate(listed):
             self._write_row(texts[pad + place * layout.row :][: layout.row], index, shares[index], layout)
@@ -136,21 +136,21 @@ class Legend:
 
 
 def _percent(share: float) -> str:
-    """Whole percents: decimals of a live picture change faster than they can be read."""
+    """Whole percents: decimals of a live image change faster than they can be read."""
     return "<1%" if _SEEN <= share < 0.005 else f"{share:.0%}"
 
 
 def _render(text: str, grey: int, layout: _Layout) -> Text:
     (width, _), _ = cv2.getTextSize(text, _FONT, layout.scale, 1)
     (_, capitals), _ = cv2.getTextSize("H", _FONT, layout.scale, 1)
-    picture = np.zeros((layout.row, width + 2), np.uint8)
+    image = np.zeros((layout.row, width + 2), np.uint8)
     baseline = (layout.row + capitals) // 2
-    cv2.putText(picture, text, (1, baseline), _FONT, layout.scale, (grey,), 1, cv2.LINE_AA)
-    return picture
+    cv2.putText(image, text, (1, baseline), _FONT, layout.scale, (grey,), 1, cv2.LINE_AA)
+    return image
 
 
 def _layout(size: tuple[int, int], names: list[str]) -> _Layout | None:
-    """The measures for a picture of ``size`` (H, W); None where no readable line fits."""
+    """The measures for an image of ``size`` (H, W); None where no readable line fits."""
     height, width = size
     row = max(11, round(height / 28))
     (_, capitals), _ = cv2.getTextSize("H", _FONT, 10.0, 1)

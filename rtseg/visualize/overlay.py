@@ -1,4 +1,4 @@
-"""Labels painted over the picture they belong to."""
+"""Labels painted over the image they belong to."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.errors import OptionError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import to_bgr
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.system.opencv import cv2
-from rtseg.visualize.array_pool import PicturePool
+from rtseg.visualize.array_pool import ImagePool
 from rtseg.visualize.legend import Legend
 
 __all__ = ["VIEWS", "Overlay", "OverlayOptions"]
 
-VIEWS = ("overlay", "mask", "side", "picture")
-"""``overlay``: colours over the picture. ``mask``: colours alone. ``side``: the picture, and right of it the
-overlay. ``picture``: the picture alone, on which contours and legend can still be drawn."""
+VIEWS = ("overlay", "mask", "side", "image")
+"""``overlay``: colours over the image. ``mask``: colours alone. ``side``: the image, and right of it the
+overlay. ``image``: the image alone, on which contours and legend can still be drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class OverlayOptions:
     view: str = "overlay"
     """One of ``VIEWS``."""
     alpha: float = 0.5
-    """Weight of the class colour over the picture, 0 (picture) to 1 (colour)."""
+    """Weight of the class colour over the image, 0 (image) to 1 (colour)."""
     contours: bool = False
     """Whether a line is drawn along the borders of the classes."""
     legend: bool = False
-    """Whether a panel tells the classes, their colours and the share of the picture that each covers."""
+    """Whether a panel tells the classes, their colours and the share of the image that each covers."""
     hidden: frozenset[int] = frozenset()
-    """Ids of classes that are not drawn: the picture stays plain there, and black in the view ``mask``."""
+    """Ids of classes that are not drawn: the image stays plain there, and black in the view ``mask``."""
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
@@ -65,15 +65,15 @@ class Overlay:
         self._lut = _colour_table(spec, shown)
         self._plain = _plain_table(shown)
         self._legend = Legend(spec, shown) if self.options.legend else None
-        self._pictures = PicturePool()
-        self._colours: Picture = np.empty((0, 0, 3), np.uint8)  # scratch: the class colours of one picture
+        self._images = ImagePool()
+        self._colours: Image = np.empty((0, 0, 3), np.uint8)  # scratch: the class colours of one drawn
 
-    def draw(self, image: Picture, labels: Labels) -> Picture:
+    def draw(self, image: Image, labels: Labels) -> Image:
         """Draw one result.
 
         Args:
             image: uint8 (H, W, C), see ``Frame.image``; painted over are its colours, or its grey. Only read.
-            labels: class ids, uint8 (H, W). Void (255) and ids that the model lacks leave the picture plain.
+            labels: class ids, uint8 (H, W). Void (255) and ids that the model lacks leave the image plain.
 
         Returns:
             BGR, uint8 (H, W, 3), for the view ``side`` (H, 2 W, 3): a new array at every call.
@@ -85,17 +85,17 @@ class Overlay:
         image = to_bgr(image)
         height, width = labels.shape
         view = self.options.view
-        picture = self._pictures.take((height, 2 * width if view == "side" else width, 3))
-        canvas = picture[:, -width:]
+        drawn = self._images.take((height, 2 * width if view == "side" else width, 3))
+        canvas = drawn[:, -width:]
         if view == "side":
-            picture[:, :width] = image
+            drawn[:, :width] = image
         plain = self._plain_pixels(labels)
         self._paint(canvas, image, labels, plain)
         if self.options.contours:
             self._outline(canvas, labels, plain)
         if self._legend is not None:
             self._legend.draw(canvas, labels)
-        return picture
+        return drawn
 
     def _plain_pixels(self, labels: Labels) -> Labels | None:
         """255 where nothing is drawn, else 0; None where that is nowhere, as in most frames."""
@@ -104,8 +104,8 @@ class Overlay:
             return None
         return np.asarray(cv2.LUT(labels, self._plain), np.uint8)
 
-    def _paint(self, canvas: Picture, image: Picture, labels: Labels, plain: Labels | None) -> None:
-        if self.options.view == "picture":
+    def _paint(self, canvas: Image, image: Image, labels: Labels, plain: Labels | None) -> None:
+        if self.options.view == "image":
             canvas[:] = image
         elif self.options.view == "mask":
             cv2.applyColorMap(labels, self._lut, dst=canvas)
@@ -115,12 +115,12 @@ class Overlay:
             if plain is not None:
                 cv2.copyTo(image, plain, canvas)
 
-    def _outline(self, canvas: Picture, labels: Labels, plain: Labels | None) -> None:
-        """Lines along the borders: white over colours, and in the colours of both sides on a bare picture."""
+    def _outline(self, canvas: Image, labels: Labels, plain: Labels | None) -> None:
+        """Lines along the borders: white over colours, and in the colours of both sides on a bare image."""
         # Hidden and void pixels become one class, so that no line runs between two of them.
         seen = labels if plain is None else np.asarray(cv2.bitwise_or(labels, plain), np.uint8)
         width = _line_width(labels.shape[0])
-        if self.options.view != "picture":
+        if self.options.view != "image":
             white = np.full_like(canvas, 255)
             cv2.copyTo(white, _borders(seen, width), canvas)
             return
@@ -129,7 +129,7 @@ class Overlay:
             cv2.subtract(line, plain, dst=line)
         cv2.copyTo(self._class_colours(labels), line, canvas)
 
-    def _class_colours(self, labels: Labels) -> Picture:
+    def _class_colours(self, labels: Labels) -> Image:
         """Colour of every pixel's class, uint8 BGR (H, W, 3), valid until the next call."""
         if self._colours.shape[:2] != labels.shape:
             self._colours = np.empty((*labels.shape, 3), np.uint8)
@@ -144,7 +144,7 @@ def _borders(labels: Labels, width: int) -> Labels:
 
 
 def _line_width(height: int) -> int:
-    """Pixels that look like a thin line in a picture of ``height`` rows: 1 up to 720p, 3 in 4K."""
+    """Pixels that look like a thin line in an image of ``height`` rows: 1 up to 720p, 3 in 4K."""
     return max(1, round(height / 720))
 
 
@@ -163,7 +163,7 @@ def _plain_table(shown: list[int]) -> NDArray[np.uint8]:
     return table
 
 
-def _check(image: Picture, labels: Labels) -> None:
+def _check(image: Image, labels: Labels) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or not 1 <= image.shape[2] <= 4:
         raise ValueError(f"image must be uint8 (H, W, 1 to 4), got {image.dtype} {image.shape}")
     if labels.dtype != np.uint8 or labels.ndim != 2:

@@ -16,8 +16,8 @@ from rtseg.app.background import (
     Background,
     BackgroundOptions,
     make_background,
-    mean_picture,
-    median_picture,
+    mean_image,
+    median_image,
 )
 from rtseg.errors import OptionError, RtsegError, SinkError, SourceError, SourceNotFound
 from rtseg.model_file.spec import ModelSpec
@@ -42,10 +42,10 @@ def noise(count: int, shape: tuple[int, ...] = SHAPE) -> Bytes:
     return np.random.default_rng(6).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
-def save(pictures: Bytes, folder: str = "frames") -> str:
+def save(images: Bytes, folder: str = "frames") -> str:
     Path(folder).mkdir(exist_ok=True)
-    for number, picture in enumerate(pictures):
-        cv2.imwrite(f"{folder}/{number:03}.png", picture)
+    for number, image in enumerate(images):
+        cv2.imwrite(f"{folder}/{number:03}.png", image)
     return folder
 
 
@@ -54,61 +54,61 @@ def make(frames: str, output: str = "still.png", **options: Any) -> Background:
 
 
 def stored(path: str = "still.png") -> Bytes:
-    picture = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-    assert picture is not None
-    return np.asarray(picture, dtype=np.uint8)
+    image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    assert image is not None
+    return np.asarray(image, dtype=np.uint8)
 
 
-class TestMeanPicture:
+class TestMeanImage:
     @pytest.mark.parametrize("count", [1, 2, 7, 64])
     def test_is_the_mean_rounded(self, count: int) -> None:
-        pictures = noise(count)
-        np.testing.assert_array_equal(mean_picture(iter(pictures)), np.rint(pictures.mean(0, dtype=np.float64)))
+        images = noise(count)
+        np.testing.assert_array_equal(mean_image(iter(images)), np.rint(images.mean(0, dtype=np.float64)))
 
-    def test_of_very_many_pictures_is_not_drawn_off(self) -> None:
+    def test_of_very_many_images_is_not_drawn_off(self) -> None:
         pair = np.array([[[[249]]], [[[250]]]], np.uint8)
         many = (pair[int(number % 5 == 0)] for number in range(60_000))  # 4 of 5 are 249
-        assert mean_picture(many) == 249
+        assert mean_image(many) == 249
 
-    def test_holds_one_picture_at_a_time(self) -> None:
+    def test_holds_one_image_at_a_time(self) -> None:
         alive: list[int] = []
         made: list[weakref.ref[Bytes]] = []
 
-        def pictures() -> Iterator[Bytes]:
+        def images() -> Iterator[Bytes]:
             for number in range(5):
-                picture = np.full(SHAPE, number, np.uint8)
-                made.append(weakref.ref(picture))
+                image = np.full(SHAPE, number, np.uint8)
+                made.append(weakref.ref(image))
                 alive.append(sum(each() is not None for each in made))
-                yield picture
+                yield image
 
-        assert (mean_picture(pictures()) == 2).all()
+        assert (mean_image(images()) == 2).all()
         assert max(alive) <= 2  # the one before is let go of when the next has come
 
 
-class TestMedianPicture:
+class TestMedianImage:
     @pytest.mark.parametrize("count", [1, 3, 8, 9])
     def test_is_the_median_of_each_value_rounded(self, count: int) -> None:
-        pictures = noise(count)
-        np.testing.assert_array_equal(median_picture(iter(pictures)), np.rint(np.median(pictures, axis=0)))
+        images = noise(count)
+        np.testing.assert_array_equal(median_image(iter(images)), np.rint(np.median(images, axis=0)))
 
 
 class TestMakeBackground:
-    def test_grey_frames_give_a_grey_picture(self) -> None:
-        pictures = noise(5, (30, 40))
-        made = make(save(pictures))
-        assert (made.frames, made.damaged, made.picture.shape) == (5, 0, (30, 40, 1))
-        np.testing.assert_array_equal(stored(), np.rint(pictures.mean(0)))
+    def test_grey_frames_give_a_grey_image(self) -> None:
+        images = noise(5, (30, 40))
+        made = make(save(images))
+        assert (made.frames, made.damaged, made.image.shape) == (5, 0, (30, 40, 1))
+        np.testing.assert_array_equal(stored(), np.rint(images.mean(0)))
 
     def test_frames_in_colour_keep_their_colours(self) -> None:
-        pictures = noise(4)
-        make(save(pictures))
-        np.testing.assert_array_equal(stored(), np.rint(pictures.mean(0)))
+        images = noise(4)
+        make(save(images))
+        np.testing.assert_array_equal(stored(), np.rint(images.mean(0)))
 
     def test_what_stands_in_a_few_frames_leaves_no_trace_in_the_median(self) -> None:
-        pictures = np.full((9, 20, 30), 80, np.uint8)
+        images = np.full((9, 20, 30), 80, np.uint8)
         for number in range(9):
-            pictures[number, 5:10, 3 * number : 3 * number + 4] = 250
-        frames = save(pictures)
+            images[number, 5:10, 3 * number : 3 * number + 4] = 250
+        frames = save(images)
         make(frames, "mean.png")
         make(frames, "median.png", median=True)
         assert (stored("median.png") == 80).all()
@@ -116,18 +116,18 @@ class TestMakeBackground:
 
     def test_subtracting_it_leaves_what_moves_on_neutral_ground(self) -> None:
         still = cv2.GaussianBlur(noise(1, (40, 60))[0], (0, 0), 5)
-        pictures = np.stack([still] * 9)
+        images = np.stack([still] * 9)
         for number in range(9):
-            pictures[number, 10:20, 6 * number : 6 * number + 5] = 255
-        make(save(pictures), median=True)
+            images[number, 10:20, 6 * number : 6 * number + 5] = 255
+        make(save(images), median=True)
         spec = ModelSpec("a", ("x",), ((1, 2, 3),), (40, 60), preprocess=("background:still.png",))
-        seen = Prepare(spec)(pictures[0][..., None])
+        seen = Prepare(spec)(images[0][..., None])
         assert (seen[10:20, :5] > NEUTRAL).all()
         assert (np.delete(seen, slice(10, 20), axis=0) == NEUTRAL).all()
 
     def test_fewer_frames_are_spread_evenly(self) -> None:
-        pictures = np.stack([np.full((8, 8), 20 * number, np.uint8) for number in range(12)])
-        frames = save(pictures)
+        images = np.stack([np.full((8, 8), 20 * number, np.uint8) for number in range(12)])
+        frames = save(images)
         assert make(frames, "a.png", count=4).frames == 4
         assert (stored("a.png") == np.mean([0, 60, 120, 180])).all()
         assert make(frames, "b.png", count=5).frames == 5
@@ -141,7 +141,7 @@ class TestMakeBackground:
     def test_any_source_will_do(self) -> None:
         seen: list[tuple[int, int | None]] = []
         options = BackgroundOptions("demo:1@96x64", Path("demo.png"), count=5)
-        assert make_background(options, lambda done, total: seen.append((done, total))).picture.shape == (64, 96, 3)
+        assert make_background(options, lambda done, total: seen.append((done, total))).image.shape == (64, 96, 3)
         assert seen == [(done, 5) for done in range(1, 6)]
 
     def test_an_endless_source_gives_the_first_frames(self) -> None:
@@ -152,12 +152,12 @@ class TestMakeBackground:
         assert stored().shape == (20, 30)
 
     def test_what_cannot_be_read_is_left_out_and_counted(self) -> None:
-        pictures = noise(3, (20, 30))
-        frames = save(pictures)
-        Path(frames, "001.png").write_bytes(b"no picture")
+        images = noise(3, (20, 30))
+        frames = save(images)
+        Path(frames, "001.png").write_bytes(b"no image")
         made = make(frames)
         assert (made.frames, made.damaged) == (2, 1)
-        np.testing.assert_array_equal(stored(), np.rint(pictures[[0, 2]].mean(0)))
+        np.testing.assert_array_equal(stored(), np.rint(images[[0, 2]].mean(0)))
 
     def test_it_replaces_what_is_there_where_that_is_wanted(self) -> None:
         frames = save(noise(2))
@@ -218,7 +218,7 @@ class TestRefuses:
         self.refused(OptionError, complaint, **options)
 
 
-def test_a_grey_background_is_taken_from_pictures_in_colour_and_the_other_way_round() -> None:
+def test_a_grey_background_is_taken_from_images_in_colour_and_the_other_way_round() -> None:
     grey = noise(1, (20, 30))[0]
     colour = cv2.merge((grey, grey, grey))
     cv2.imwrite("grey.png", grey)
@@ -228,5 +228,5 @@ def test_a_grey_background_is_taken_from_pictures_in_colour_and_the_other_way_ro
     wanted = np.clip(moved.astype(int) - grey + NEUTRAL, 0, 255)[..., None].repeat(3, 2)
     for file in ("grey.png", "colour.png"):
         prepare = Prepare(replace(spec, preprocess=(f"background:{file}",)))
-        for picture in (moved[..., None], cv2.merge((moved, moved, moved))):
-            np.testing.assert_array_equal(prepare(picture), wanted)
+        for image in (moved[..., None], cv2.merge((moved, moved, moved))):
+            np.testing.assert_array_equal(prepare(image), wanted)

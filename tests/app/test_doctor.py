@@ -204,7 +204,7 @@ class TestCameras:
     def test_they_have_the_names_that_the_kernel_gives_them(self, root: Path) -> None:
         found = look(root, "camera")
         assert found["video0"].text == "Street Cam"
-        assert found["video1"].text.startswith("Street Cam, gives no picture")
+        assert found["video1"].text.startswith("Street Cam, gives no image")
 
     def test_none_is_told(self, root: Path) -> None:
         for place in (0, 1):

@@ -11,7 +11,7 @@ from rtseg.app.evaluate import Evaluation
 from rtseg.camvid_classes import CLASSES
 from rtseg.datasets import Dataset, Read, open_dataset
 from rtseg.errors import DatasetError, OptionError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec, file_sha256, write_spec
 
 DATA = "synthetic:street,frames=3"
@@ -21,17 +21,17 @@ def test_it_says_what_was_judged_by_what(icnet_file: Path) -> None:
     with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
         facts = evaluation.run()
     assert (facts["model"], facts["model_sha256"]) == ("tiny", file_sha256(icnet_file))
-    assert (facts["data"], facts["pictures"], facts["size"]) == ("synthetic street val (3 frames)", 3, [64, 96])
+    assert (facts["data"], facts["images"], facts["size"]) == ("synthetic street val (3 frames)", 3, [64, 96])
     assert (facts["backend"], facts["precision"], facts["device"]) == ("onnxruntime", "fp32", "CPU")
     assert set(facts["iou"]) == set(CLASSES)
     assert 0 <= facts["miou"] <= 1
     assert 0 < facts["pixel_accuracy"] < 1
 
 
-def test_only_the_pictures_that_were_judged_are_counted(icnet_file: Path) -> None:
+def test_only_the_images_that_were_judged_are_counted(icnet_file: Path) -> None:
     with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
-        assert evaluation.run([2, 0])["pictures"] == 2
-        assert evaluation.run([1])["pictures"] == 1
+        assert evaluation.run([2, 0])["images"] == 2
+        assert evaluation.run([1])["images"] == 1
 
 
 def test_a_model_of_other_classes_than_the_data_is_refused_with_both(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_an_option_that_is_wrong_is_refused(icnet_file: Path) -> None:
 
 @pytest.fixture(scope="module")
 def facts(icnet_file: Path) -> dict[str, Any]:
-    """The figures of the last picture."""
+    """The figures of the last image."""
     with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
         return evaluation.run([2])
 
@@ -63,7 +63,7 @@ class TestFigures:
         np.testing.assert_array_equal(matrix.sum(1), counts)
         assert np.trace(matrix) / matrix.sum() == pytest.approx(facts["pixel_accuracy"])
 
-    def test_boundary_scores_are_there_for_every_class_and_single_pictures_have_no_flicker(
+    def test_boundary_scores_are_there_for_every_class_and_single_images_have_no_flicker(
         self, facts: dict[str, Any]
     ) -> None:
         assert tuple(facts["boundary_f_by_class"]) == CLASSES
@@ -75,7 +75,7 @@ class TestFigures:
 
 
 class Blues(Dataset):
-    """Two videos of two frames and a single picture, all void in one corner; blue is what ``FakeBackend`` labels."""
+    """Two videos of two frames and a single image, all void in one corner; blue is what ``FakeBackend`` labels."""
 
     name = "blues"
     classes = ("a", "b", "c")
@@ -85,14 +85,14 @@ class Blues(Dataset):
     def __len__(self) -> int:
         return 5
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         truth = np.zeros((8, 12), np.uint8)
         truth[:, 6:] = 1
         truth[:2, :2] = VOID
-        picture = np.zeros((8, 12, 3), np.uint8)
-        picture[:, 6:] = 1
-        picture[:index] = 2
-        return picture, truth
+        image = np.zeros((8, 12, 3), np.uint8)
+        image[:, 6:] = 1
+        image[:index] = 2
+        return image, truth
 
     def sequence(self, index: int) -> str | None:
         return ("x", "x", "y", "y", None)[index]
@@ -125,5 +125,5 @@ class TestVideos:
 
     def test_what_the_model_remembers_ends_with_each_video(self, icnet_file: Path, backend: Remembering) -> None:
         with Evaluation(str(icnet_file), "blues:", "val") as evaluation:
-            assert evaluation.run()["pictures"] == 5
+            assert evaluation.run()["images"] == 5
         assert backend.resets == [0, 2, 4]

@@ -7,10 +7,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from helpers.doubles import FakeBackend, blue_graph, wide_spec
 from numpy.typing import NDArray
-from PIL import Image
 
 from rtseg.app.predict import Prediction, PredictOptions, PredictRun
 from rtseg.backends.base import Ticket
@@ -38,17 +38,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def paint(path: str | Path, blue: int, size: tuple[int, int] = (8, 12)) -> Path:
-    """A picture of one colour, whose label is ``blue``."""
+    """An image of one colour, whose label is ``blue``."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.full((*size, 3), (blue, 90, 160), np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 100])
     return path
 
 
-def predict(wide: Path, *pictures: str | Path, **options: Any) -> list[Prediction]:
-    """Label with the model that knows blue; returns what was told of each picture."""
+def predict(wide: Path, *images: str | Path, **options: Any) -> list[Prediction]:
+    """Label with the model that knows blue; returns what was told of each image."""
     done: list[Prediction] = []
-    with PredictRun(PredictOptions(pictures, Path("out"), str(wide), backend="onnxruntime", **options)) as run:
+    with PredictRun(PredictOptions(images, Path("out"), str(wide), backend="onnxruntime", **options)) as run:
         run.run(done.append)
     return done
 
@@ -58,25 +58,25 @@ def files(folder: str | Path = "out") -> set[str]:
 
 
 def ids(path: str | Path) -> NDArray[np.uint8]:
-    with Image.open(path) as mask:
+    with PIL.Image.open(path) as mask:
         assert mask.mode == "P"
         return np.asarray(mask)
 
 
 class TestResults:
-    def test_a_picture_gets_a_mask_a_colour_map_and_an_overlay_of_its_size(self, wide: Path, place: Path) -> None:
+    def test_an_image_gets_a_mask_a_colour_map_and_an_overlay_of_its_size(self, wide: Path, place: Path) -> None:
         predict(wide, paint("a.png", 7, (9, 13)))
         assert files() == {"masks/a.png", "colours/a.png", "overlays/a.jpg"}
         assert ids("out/masks/a.png").shape == (9, 13)
         assert (ids("out/masks/a.png") == 7).all()
-        with Image.open("out/masks/a.png") as mask:
+        with PIL.Image.open("out/masks/a.png") as mask:
             assert (mask.getpalette() or [])[21:24] == list(SPEC.palette[7])
-        with Image.open("out/colours/a.png") as colours:
+        with PIL.Image.open("out/colours/a.png") as colours:
             assert (colours.mode, colours.size) == ("RGB", (13, 9))
             assert (np.asarray(colours) == SPEC.palette[7]).all()
 
     @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-    def test_the_overlay_lies_between_the_picture_and_the_colours(self, wide: Path, place: Path, alpha: float) -> None:
+    def test_the_overlay_lies_between_the_image_and_the_colours(self, wide: Path, place: Path, alpha: float) -> None:
         predict(wide, paint("a.png", 7), alpha=alpha)
         overlay = cv2.imread("out/overlays/a.jpg")[..., ::-1].astype(float)
         wanted = (1 - alpha) * np.array([160, 90, 7]) + alpha * np.array(SPEC.palette[7])
@@ -104,16 +104,16 @@ class TestResults:
             assert len(np.unique(labels)) > 1
             np.testing.assert_array_equal(labels, ids(f"streamed/{name}"))
 
-    def test_of_each_picture_its_size_and_shares_are_told_as_it_is_done(self, wide: Path, place: Path) -> None:
+    def test_of_each_image_its_size_and_shares_are_told_as_it_is_done(self, wide: Path, place: Path) -> None:
         half = np.zeros((8, 12, 3), np.uint8)
         half[:, 6:] = 5
         cv2.imwrite("half.png", half)
         first, second = predict(wide, "half.png", paint("b.png", 9))
-        assert (first.picture, first.name, first.size, first.fault) == (Path("half.png"), "half.png", (8, 12), None)
+        assert (first.image, first.name, first.size, first.fault) == (Path("half.png"), "half.png", (8, 12), None)
         assert {name: share for name, share in first.shares.items() if share} == {"class 0": 0.5, "class 5": 0.5}
         assert second.shares["class 9"] == 1.0
 
-    def test_every_picture_is_the_first_for_a_model_that_remembers(
+    def test_every_image_is_the_first_for_a_model_that_remembers(
         self, wide: Path, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         class Sum(FakeBackend):
@@ -134,18 +134,18 @@ class TestResults:
 
 
 class TestInputs:
-    def test_files_folders_and_globs_are_taken_in_their_order_and_each_picture_once(
+    def test_files_folders_and_globs_are_taken_in_their_order_and_each_image_once(
         self, wide: Path, place: Path
     ) -> None:
         for number, name in enumerate(("in/10.png", "in/2.png", "in/deep/x.png", "b1.jpg", "b2.jpg", "a.png")):
             paint(name, number)
-        (place / "in" / "notes.txt").write_text("no picture")
+        (place / "in" / "notes.txt").write_text("no image")
         told = predict(wide, "b*.jpg", "in", "in/2.png", "./a.png", "a.png", place / "a.png")
-        assert [picture.name for picture in told] == ["b1.jpg", "b2.jpg", "in/2.png", "in/10.png", "a.png"]
+        assert [image.name for image in told] == ["b1.jpg", "b2.jpg", "in/2.png", "in/10.png", "a.png"]
 
-    def test_a_place_without_a_picture_is_refused_and_nothing_is_done(self, wide: Path, place: Path) -> None:
+    def test_a_place_without_an_image_is_refused_and_nothing_is_done(self, wide: Path, place: Path) -> None:
         paint("a.png", 1)
-        with pytest.raises(SourceNotFound, match=r"\*\.tif matches no picture"):
+        with pytest.raises(SourceNotFound, match=r"\*\.tif matches no image"):
             predict(wide, "a.png", "*.tif")
         assert files(".") == {"a.png"}
 
@@ -174,7 +174,7 @@ class TestInputs:
 
 
 class TestNames:
-    def test_pictures_of_several_folders_keep_them_below_the_one_that_holds_all(self, wide: Path, place: Path) -> None:
+    def test_images_of_several_folders_keep_them_below_the_one_that_holds_all(self, wide: Path, place: Path) -> None:
         paint("top/x/a.png", 1), paint("top/y/a.png", 2), paint("top/y/z/a.png", 3)
         told = predict(wide, "top/x", "top/y/**/*.png", only=("masks",))
         assert {name: int(ids(f"out/{name}").max()) for name in files()} == {
@@ -182,7 +182,7 @@ class TestNames:
             "masks/y/a.png": 2,
             "masks/y/z/a.png": 3,
         }
-        assert [picture.name for picture in told] == ["x/a.png", "y/a.png", "y/z/a.png"]
+        assert [image.name for image in told] == ["x/a.png", "y/a.png", "y/z/a.png"]
 
     def test_in_a_folder_where_two_differ_in_their_suffix_all_keep_it(self, wide: Path, place: Path) -> None:
         for number, name in enumerate(("x/a.png", "x/a.bmp", "x/a.png.bmp", "x/b.v2.png", "y/a.png", "y/b.v2.png")):
@@ -227,20 +227,20 @@ class TestWhatIsThere:
         predict(wide, "a.png", only=("overlays",))
         assert files() == {"masks/a.png", "masks/b.png", "overlays/a.jpg"}
 
-    def test_the_pictures_are_never_replaced(self, wide: Path, place: Path) -> None:
-        picture = paint("out/masks/a.png", 1)
-        before = picture.read_bytes()
+    def test_the_images_are_never_replaced(self, wide: Path, place: Path) -> None:
+        image = paint("out/masks/a.png", 1)
+        before = image.read_bytes()
         with pytest.raises(OptionError, match=r"out/masks/a\.png, which is to be read: give another --output"):
-            predict(wide, picture, overwrite=True)
-        assert (picture.read_bytes(), files()) == (before, {"masks/a.png"})
+            predict(wide, image, overwrite=True)
+        assert (image.read_bytes(), files()) == (before, {"masks/a.png"})
 
     @pytest.mark.parametrize("report", ["a.png", "out/masks/a.png", "MODEL"])
     def test_nor_are_they_nor_the_model_by_the_report(self, wide: Path, place: Path, report: str) -> None:
-        picture = paint("a.png", 1)
-        before = picture.read_bytes(), file_sha256(wide)
-        with pytest.raises(OptionError, match="is a picture, a result or the model: give another name"):
-            predict(wide, picture, report=wide if report == "MODEL" else Path(report), overwrite=True)
-        assert (picture.read_bytes(), file_sha256(wide)) == before
+        image = paint("a.png", 1)
+        before = image.read_bytes(), file_sha256(wide)
+        with pytest.raises(OptionError, match="is an image, a result or the model: give another name"):
+            predict(wide, image, report=wide if report == "MODEL" else Path(report), overwrite=True)
+        assert (image.read_bytes(), file_sha256(wide)) == before
 
     def test_an_output_that_is_a_file_is_refused(self, wide: Path, place: Path) -> None:
         Path("out").write_text("mine")
@@ -255,10 +255,10 @@ class TestWhatIsThere:
             predict(wide, paint("a.png", 1))
 
 
-class TestUnusablePictures:
+class TestUnusableImages:
     @pytest.fixture
     def mixed(self, place: Path) -> Path:
-        """Three good pictures and three bad ones in turn."""
+        """Three good images and three bad ones in turn."""
         folder = place / "in"
         for number, name in enumerate(("a.png", "c.png", "e.png")):
             paint(folder / name, number + 1)
@@ -273,25 +273,25 @@ class TestUnusablePictures:
         with PredictRun(options) as run, pytest.raises(SourceError) as caught:
             run.run(done.append)
         text = str(caught.value)
-        assert text.startswith(f"3 of 6 pictures cannot be used: {mixed / 'b.png'} (damaged")
+        assert text.startswith(f"3 of 6 images cannot be used: {mixed / 'b.png'} (damaged")
         assert all(name in text for name in ("d.jpg", "f.png", "all others are done"))
         assert files() == {"masks/a.png", "masks/c.png", "masks/e.png"}
-        assert [picture.fault is None for picture in done] == [True, False] * 3
-        assert all(picture.size is None and not picture.files for picture in done if picture.fault)
+        assert [image.fault is None for image in done] == [True, False] * 3
+        assert all(image.size is None and not image.files for image in done if image.fault)
 
     def test_of_many_some_are_named(self, wide: Path, mixed: Path) -> None:
         for number in range(20):
             (mixed / f"x{number}.png").touch()
-        with pytest.raises(SourceError, match=r"^23 of 26 pictures .* and 20 more; all others are done$"):
+        with pytest.raises(SourceError, match=r"^23 of 26 images .* and 20 more; all others are done$"):
             predict(wide, mixed)
 
     def test_where_none_can_be_used_nothing_is_said_of_others(self, wide: Path, place: Path) -> None:
         Path("a.png").touch()
-        with pytest.raises(SourceError, match=r"^1 of 1 pictures cannot be used: a\.png \(damaged[^)]*\)$"):
+        with pytest.raises(SourceError, match=r"^1 of 1 images cannot be used: a\.png \(damaged[^)]*\)$"):
             predict(wide, "a.png")
         assert files(".") == {"a.png"}
 
-    def test_a_picture_that_goes_away_is_one_of_them(self, wide: Path, mixed: Path) -> None:
+    def test_an_image_that_goes_away_is_one_of_them(self, wide: Path, mixed: Path) -> None:
         options = PredictOptions((mixed / "a.png", mixed / "c.png"), Path("out"), str(wide))
         with PredictRun(options) as run:
             shutil.rmtree(mixed)
@@ -300,7 +300,7 @@ class TestUnusablePictures:
 
 
 class TestReport:
-    def test_it_says_what_labelled_each_picture_as_what(self, wide: Path, place: Path) -> None:
+    def test_it_says_what_labelled_each_image_as_what(self, wide: Path, place: Path) -> None:
         paint("in/a.png", 1, (9, 13)), paint("in/b.png", 2)
         Path("in/c.png").touch()
         with pytest.raises(SourceError, match="1 of 3"):
@@ -309,12 +309,12 @@ class TestReport:
         assert (report["model"], report["model_sha256"], report["size"]) == ("wide", file_sha256(wide), [4, 6])
         assert (report["backend"], report["output"]) == ("onnxruntime", "out")
         assert {"precision", "device", "runtime_version"} <= set(report)
-        first, second = report["pictures"]
-        assert (first["picture"], first["size"]) == ("in/a.png", [9, 13])
+        first, second = report["images"]
+        assert (first["image"], first["size"]) == ("in/a.png", [9, 13])
         assert first["files"] == {"masks": "masks/a.png", "overlays": "overlays/a.jpg"}
         assert list(first["classes"]) == list(SPEC.classes)
         assert (first["classes"]["class 1"], second["classes"]["class 2"]) == (1.0, 1.0)
-        assert [bad["picture"] for bad in report["unusable"]] == ["in/c.png"]
+        assert [bad["image"] for bad in report["unusable"]] == ["in/c.png"]
         assert report["unusable"][0]["fault"].startswith("damaged")
 
     def test_an_interrupted_run_tells_of_what_it_did(self, wide: Path, place: Path) -> None:
@@ -328,7 +328,7 @@ class TestReport:
         options = PredictOptions(("in",), Path("out"), str(wide), report=Path("r.json"))
         with PredictRun(options) as run, pytest.raises(KeyboardInterrupt):
             run.run(interrupt)
-        assert [entry["picture"] for entry in json.loads(Path("r.json").read_text())["pictures"]] == [
+        assert [entry["image"] for entry in json.loads(Path("r.json").read_text())["images"]] == [
             "in/a.png",
             "in/b.png",
         ]
@@ -349,7 +349,7 @@ def test_a_model_of_other_planes_gets_them_of_the_file(
     monkeypatch.setattr("rtseg.app.predict.open_backend", lambda *args, **options: Fourth(spec))
     cv2.imwrite("a.png", np.full((8, 12, 4), (1, 2, 3, 77), np.uint8))
     paint("b.png", 5)
-    with pytest.raises(SourceError, match=r"1 of 2 pictures cannot be used: b\.png \(gives 3 channels"):
+    with pytest.raises(SourceError, match=r"1 of 2 images cannot be used: b\.png \(gives 3 channels"):
         predict(wide, "a.png", "b.png", alpha=0.0)
     assert (ids("out/masks/a.png") == 77).all()
     assert np.abs(cv2.imread("out/overlays/a.jpg").astype(int) - (1, 2, 3)).max() <= 4

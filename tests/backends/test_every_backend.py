@@ -25,7 +25,7 @@ from rtseg.model_file.load import load_model
 from rtseg.model_file.spec import write_spec
 from rtseg.system.nvidia import find_gpu
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 NAMES = ("openvino", "onnxruntime", "torch", "tensorrt")
 PACKAGES = {
@@ -51,8 +51,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def batch() -> Pictures:
-    """Eight pictures of noise in patches, uint8 (8, 64, 96, 3): each has labels of its own."""
+def batch() -> Images:
+    """Eight images of noise in patches, uint8 (8, 64, 96, 3): each has labels of its own."""
     patches = np.random.default_rng(3).integers(0, 256, (8, 8, 12, 3), dtype=np.uint8)
     return patches.repeat(8, 1).repeat(8, 2)
 
@@ -79,7 +79,7 @@ def backend(name: str, place: None, icnet_file: Path) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
-def truth(bundled: Path, real_frames: Pictures) -> Pictures:
+def truth(bundled: Path, real_frames: Images) -> Images:
     """What torch says of the real frames in fp32, with the bundled model."""
     with open_backend("torch", bundled, precision="fp32", device="cpu") as reference:
         return np.concatenate([reference.infer(frame[None]) for frame in real_frames])
@@ -91,7 +91,7 @@ def agreement(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     return float((one == other).mean())
 
 
-def labels_one_by_one(backend: Backend, frames: Pictures) -> Pictures:
+def labels_one_by_one(backend: Backend, frames: Images) -> Images:
     return np.concatenate([backend.infer(frame[None]).copy() for frame in frames])
 
 
@@ -108,7 +108,7 @@ def test_every_backend_there_is_takes_these_tests() -> None:
 @pytest.mark.usefixtures("place")
 class TestEveryBackend:
     def test_labels_agree_with_torch_on_999_of_1000_pixels_in_fp32(
-        self, name: str, bundled: Path, real_frames: Pictures, truth: Pictures
+        self, name: str, bundled: Path, real_frames: Images, truth: Images
     ) -> None:
         assert len(np.unique(truth)) >= 5, "labels of so few classes prove nothing"
         with open_backend(name, bundled, precision="fp32") as opened:
@@ -116,7 +116,7 @@ class TestEveryBackend:
             assert agreement(labels_one_by_one(opened, real_frames), truth) >= 0.999
 
     def test_labels_agree_with_torch_on_990_of_1000_pixels_in_bf16(
-        self, name: str, bundled: Path, real_frames: Pictures, truth: Pictures
+        self, name: str, bundled: Path, real_frames: Images, truth: Images
     ) -> None:
         if name not in WITH_BF16:
             pytest.skip(f"{name} does not compute in bf16")
@@ -138,7 +138,7 @@ class TestEveryBackend:
         assert (backend.spec.name, backend.spec.size, len(backend.spec.classes)) == ("tiny", (HEIGHT, WIDTH), 11)
 
     def test_labels_are_uint8_ids_of_the_models_classes_and_never_void(
-        self, name: str, backend: Backend, batch: Pictures
+        self, name: str, backend: Backend, batch: Images
     ) -> None:
         labels = backend.infer(batch[:2])
         assert (labels.dtype, labels.shape) == (np.uint8, (2, HEIGHT, WIDTH))
@@ -146,20 +146,20 @@ class TestEveryBackend:
         assert len(np.unique(labels)) > 1
 
     def test_a_batch_of_three_has_the_labels_of_three_batches_of_one(
-        self, name: str, backend: Backend, batch: Pictures
+        self, name: str, backend: Backend, batch: Images
     ) -> None:
         alone = labels_one_by_one(backend, batch[:3])
         assert agreement(backend.infer(batch[:3]), alone) >= 0.999
-        assert agreement(alone[0], alone[1]) < 0.999, "pictures with the same labels prove nothing"
+        assert agreement(alone[0], alone[1]) < 0.999, "images with the same labels prove nothing"
 
-    def test_batches_of_any_length_may_follow_each_other(self, name: str, backend: Backend, batch: Pictures) -> None:
+    def test_batches_of_any_length_may_follow_each_other(self, name: str, backend: Backend, batch: Images) -> None:
         alone = labels_one_by_one(backend, batch)
         for length in (1, 4, 2, 8, 1):
             assert agreement(backend.infer(batch[:length]), alone[:length]) >= 0.999
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint16, np.bool_])
     def test_a_batch_of_another_dtype_is_refused_with_it_in_the_message(
-        self, name: str, backend: Backend, batch: Pictures, dtype: type
+        self, name: str, backend: Backend, batch: Images, dtype: type
     ) -> None:
         with pytest.raises(ValueError, match=rf"uint8 \(N, 64, 96, 3\), got {np.dtype(dtype)} \(1, 64, 96, 3\)"):
             backend.submit(batch[:1].astype(dtype))
@@ -181,10 +181,10 @@ class TestEveryBackend:
     @pytest.mark.parametrize(
         "view",
         [lambda whole: whole[:, ::-1], lambda whole: whole[..., ::-1], lambda whole: whole[::2], np.asfortranarray],
-        ids=["upside down", "other order of colours", "every second picture", "fortran order"],
+        ids=["upside down", "other order of colours", "every second image", "fortran order"],
     )
     def test_a_batch_that_does_not_lie_in_one_piece_is_labelled_as_its_copy_is(
-        self, name: str, backend: Backend, batch: Pictures, view: Callable[[Pictures], Pictures]
+        self, name: str, backend: Backend, batch: Images, view: Callable[[Images], Images]
     ) -> None:
         frames = view(batch[:4])
         assert not frames.flags.c_contiguous
@@ -192,20 +192,20 @@ class TestEveryBackend:
         np.testing.assert_array_equal(backend.infer(frames), wanted)
 
     def test_a_batch_that_may_not_be_written_to_is_labelled_too(
-        self, name: str, backend: Backend, batch: Pictures
+        self, name: str, backend: Backend, batch: Images
     ) -> None:
         locked = batch[:1].copy()
         locked.flags.writeable = False
         wanted = backend.infer(batch[:1]).copy()
         np.testing.assert_array_equal(backend.infer(locked), wanted)
 
-    def test_the_batch_is_only_read(self, name: str, backend: Backend, batch: Pictures) -> None:
+    def test_the_batch_is_only_read(self, name: str, backend: Backend, batch: Images) -> None:
         frames = batch[:2].copy()
         backend.infer(frames)
         np.testing.assert_array_equal(frames, batch[:2])
 
     def test_as_many_batches_as_its_depth_may_be_waited_for_in_any_order(
-        self, name: str, backend: Backend, batch: Pictures
+        self, name: str, backend: Backend, batch: Images
     ) -> None:
         depth = min(backend.depth, 4)
         alone = labels_one_by_one(backend, batch[:depth])
@@ -215,7 +215,7 @@ class TestEveryBackend:
                 np.testing.assert_array_equal(backend.wait(tickets[place])[0], alone[place])
 
     def test_labels_stay_valid_while_fewer_than_depth_batches_are_submitted(
-        self, name: str, backend: Backend, batch: Pictures
+        self, name: str, backend: Backend, batch: Images
     ) -> None:
         labels = backend.infer(batch[:1])
         before = labels.copy()
@@ -226,7 +226,7 @@ class TestEveryBackend:
         np.testing.assert_array_equal(labels, before)
 
     def test_the_same_batch_has_the_same_labels_again_and_again(
-        self, name: str, backend: Backend, batch: Pictures
+        self, name: str, backend: Backend, batch: Images
     ) -> None:
         first = backend.infer(batch[:1]).copy()
         for _ in range(2 * backend.depth + 1):
@@ -234,7 +234,7 @@ class TestEveryBackend:
 
     @pytest.mark.parametrize("hint", ["throughput", "latency"])
     def test_closing_twice_is_the_same_as_once_also_with_batches_in_flight(
-        self, name: str, icnet_file: Path, batch: Pictures, hint: str
+        self, name: str, icnet_file: Path, batch: Images, hint: str
     ) -> None:
         opened = open_backend(name, icnet_file, hint=hint)
         for place in range(opened.depth):
@@ -248,7 +248,7 @@ class TestEveryBackend:
         opened.close()
 
     def test_it_runs_at_another_size_with_the_labels_that_torch_has_there(
-        self, name: str, bundled: Path, real_frames: Pictures
+        self, name: str, bundled: Path, real_frames: Images
     ) -> None:
         frames = np.ascontiguousarray(real_frames[:2, ::2, ::2])
         with open_backend("torch", bundled, size=(192, 320), precision="fp32", device="cpu") as reference:
@@ -295,7 +295,7 @@ class TestEveryBackend:
 
     @pytest.mark.parametrize("threads", [1, 2])
     def test_any_number_of_threads_gives_the_same_labels(
-        self, name: str, icnet_file: Path, backend: Backend, batch: Pictures, torch_threads: None, threads: int
+        self, name: str, icnet_file: Path, backend: Backend, batch: Images, torch_threads: None, threads: int
     ) -> None:
         wanted = labels_one_by_one(backend, batch[:2])
         with open_backend(name, icnet_file, precision="fp32", threads=threads) as opened:
@@ -374,8 +374,8 @@ def sequence(name: str, place: None, sequence_file: Path) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
-def sequence_truth(sequence_file: Path, batch: Pictures) -> Pictures:
-    """What torch says of the pictures of ``batch`` as frames of one video."""
+def sequence_truth(sequence_file: Path, batch: Images) -> Images:
+    """What torch says of the images of ``batch`` as frames of one video."""
     with open_backend("torch", sequence_file, precision="fp32", device="cpu") as reference:
         return labels_one_by_one(reference, batch)
 
@@ -389,7 +389,7 @@ class TestSequenceModel:
             assert opened.depth == 1
 
     def test_labels_agree_with_torch_frame_by_frame(
-        self, name: str, sequence: Backend, batch: Pictures, sequence_truth: Pictures
+        self, name: str, sequence: Backend, batch: Images, sequence_truth: Images
     ) -> None:
         sequence.reset()
         labels = labels_one_by_one(sequence, batch)
@@ -398,7 +398,7 @@ class TestSequenceModel:
             assert agreement(got, wanted) >= 0.999
 
     def test_after_a_reset_the_same_frames_have_the_same_labels_and_without_one_they_have_others(
-        self, name: str, sequence: Backend, batch: Pictures
+        self, name: str, sequence: Backend, batch: Images
     ) -> None:
         sequence.reset()
         first = labels_one_by_one(sequence, batch)
@@ -408,15 +408,15 @@ class TestSequenceModel:
         assert agreement(again[0], first[0]) < 0.99
 
     def test_a_fresh_one_remembers_nothing(
-        self, name: str, sequence_file: Path, sequence: Backend, batch: Pictures
+        self, name: str, sequence_file: Path, sequence: Backend, batch: Images
     ) -> None:
         sequence.reset()
         wanted = labels_one_by_one(sequence, batch[:2])
         with open_backend(name, sequence_file, precision="fp32") as opened:
             np.testing.assert_array_equal(labels_one_by_one(opened, batch[:2]), wanted)
 
-    def test_each_picture_of_a_batch_is_a_frame_of_a_video_of_its_own(
-        self, name: str, sequence: Backend, batch: Pictures
+    def test_each_image_of_a_batch_is_a_frame_of_a_video_of_its_own(
+        self, name: str, sequence: Backend, batch: Images
     ) -> None:
         videos = [batch[:4], batch[4:]]
         alone = []
@@ -429,14 +429,14 @@ class TestSequenceModel:
             for got, wanted in zip(labels, alone, strict=True):
                 assert agreement(got, wanted[moment]) >= 0.999
 
-    def test_a_batch_of_another_length_begins_anew(self, name: str, sequence: Backend, batch: Pictures) -> None:
+    def test_a_batch_of_another_length_begins_anew(self, name: str, sequence: Backend, batch: Images) -> None:
         sequence.reset()
         first = sequence.infer(batch[:1]).copy()
         sequence.infer(batch[1:3])
         assert agreement(sequence.infer(batch[:1]), first) >= 0.999
 
     def test_a_frame_in_flight_keeps_its_labels_when_the_next_one_begins_anew(
-        self, name: str, sequence: Backend, batch: Pictures, sequence_truth: Pictures
+        self, name: str, sequence: Backend, batch: Images, sequence_truth: Images
     ) -> None:
         sequence.reset()
         sequence.infer(batch[:1])
@@ -446,7 +446,7 @@ class TestSequenceModel:
         assert agreement(sequence.infer(batch[:1])[0], sequence_truth[0]) >= 0.999
 
     def test_frames_that_nobody_waits_for_are_remembered_all_the_same(
-        self, name: str, sequence: Backend, batch: Pictures, sequence_truth: Pictures
+        self, name: str, sequence: Backend, batch: Images, sequence_truth: Images
     ) -> None:
         sequence.reset()
         for frame in batch[:-1]:
@@ -454,7 +454,7 @@ class TestSequenceModel:
         assert agreement(sequence.infer(batch[-1:])[0], sequence_truth[-1]) >= 0.999
 
     def test_a_memory_in_bf16_stays_near_that_in_fp32(
-        self, name: str, sequence_file: Path, batch: Pictures, sequence_truth: Pictures
+        self, name: str, sequence_file: Path, batch: Images, sequence_truth: Images
     ) -> None:
         if name not in WITH_BF16:
             pytest.skip(f"{name} does not compute in bf16")
@@ -464,7 +464,7 @@ class TestSequenceModel:
             labels = labels_one_by_one(opened, batch)
         assert agreement(labels, sequence_truth) >= 0.97
 
-    def test_at_another_size_it_remembers_too(self, name: str, sequence_file: Path, batch: Pictures) -> None:
+    def test_at_another_size_it_remembers_too(self, name: str, sequence_file: Path, batch: Images) -> None:
         frames = np.ascontiguousarray(batch.repeat(2, 1)[:4])
         with open_backend("torch", sequence_file, size=(128, 96), precision="fp32", device="cpu") as reference:
             wanted = labels_one_by_one(reference, frames)
@@ -472,9 +472,7 @@ class TestSequenceModel:
             assert agreement(labels_one_by_one(opened, frames), wanted) >= 0.999
             assert agreement(opened.infer(frames[:1])[0], wanted[0]) < 0.999
 
-    def test_a_model_of_single_pictures_has_nothing_to_forget(
-        self, name: str, backend: Backend, batch: Pictures
-    ) -> None:
+    def test_a_model_of_single_images_has_nothing_to_forget(self, name: str, backend: Backend, batch: Images) -> None:
         assert not backend.recurrent
         before = backend.infer(batch[:1]).copy()
         backend.reset()
@@ -513,7 +511,7 @@ class TestOpenVino:
             assert opened.depth == 1
 
     def test_a_batch_whose_ticket_was_thrown_away_is_kept_while_the_runtime_reads_it(
-        self, icnet_file: Path, batch: Pictures
+        self, icnet_file: Path, batch: Images
     ) -> None:
         with open_backend("openvino", icnet_file) as opened:
             frames = batch[:1].copy()
@@ -526,7 +524,7 @@ class TestOpenVino:
         assert alive() is None
 
     def test_waiting_too_late_is_an_error_and_not_the_labels_of_another_batch(
-        self, icnet_file: Path, batch: Pictures
+        self, icnet_file: Path, batch: Images
     ) -> None:
         with open_backend("openvino", icnet_file) as opened:
             late = opened.submit(batch[:1])

@@ -20,7 +20,7 @@ from rtseg.backends.torch import Gpu, RecordedSlot, _build, _Network
 from rtseg.errors import BackendError
 from rtseg.model_file.load import load_model
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 CPU = torch.device("cpu")
 
 
@@ -85,17 +85,17 @@ class Recorded(SlotBackend):
 
 
 @pytest.fixture(scope="module")
-def batch() -> Pictures:
+def batch() -> Images:
     patches = np.random.default_rng(3).integers(0, 256, (4, 8, 12, 3), dtype=np.uint8)
     return patches.repeat(8, 1).repeat(8, 2)
 
 
-def labels_of(path: Path, frames: list[Pictures]) -> list[Pictures]:
+def labels_of(path: Path, frames: list[Images]) -> list[Images]:
     with open_backend("torch", path, precision="fp32", device="cpu") as backend:
         return [backend.infer(each).copy() for each in frames]
 
 
-def test_batches_of_any_length_in_flight_have_the_labels_of_eager_torch(icnet_file: Path, batch: Pictures) -> None:
+def test_batches_of_any_length_in_flight_have_the_labels_of_eager_torch(icnet_file: Path, batch: Images) -> None:
     frames = [batch[:1], batch[1:3], batch[3:], batch[:3], batch[2:3]]
     gpu = CpuGpu()
     with Recorded(icnet_file, gpu, depth=2) as backend:
@@ -111,7 +111,7 @@ def test_batches_of_any_length_in_flight_have_the_labels_of_eager_torch(icnet_fi
     assert gpu.recordings == 4, "of one frame in each slot, and of two and three where they came"
 
 
-def test_a_length_is_recorded_while_no_other_thread_records_or_takes_memory(icnet_file: Path, batch: Pictures) -> None:
+def test_a_length_is_recorded_while_no_other_thread_records_or_takes_memory(icnet_file: Path, batch: Images) -> None:
     taken: list[bool] = []
 
     class Watched(CpuGpu):
@@ -126,7 +126,7 @@ def test_a_length_is_recorded_while_no_other_thread_records_or_takes_memory(icne
     assert taken == [False, False], "of one frame when it is opened, and of two where they came"
 
 
-def test_the_array_is_the_callers_again_as_soon_as_submit_returns(icnet_file: Path, batch: Pictures) -> None:
+def test_the_array_is_the_callers_again_as_soon_as_submit_returns(icnet_file: Path, batch: Images) -> None:
     with Recorded(icnet_file, CpuGpu(), depth=1) as backend:
         frames = batch[:1].copy()
         ticket = backend.submit(frames)
@@ -134,7 +134,7 @@ def test_the_array_is_the_callers_again_as_soon_as_submit_returns(icnet_file: Pa
         np.testing.assert_array_equal(backend.wait(ticket), labels_of(icnet_file, [batch[:1]])[0])
 
 
-def test_the_state_of_a_sequence_model_stays_in_its_memory(sequence_file: Path, batch: Pictures) -> None:
+def test_the_state_of_a_sequence_model_stays_in_its_memory(sequence_file: Path, batch: Images) -> None:
     video = [frame[None] for frame in batch]
     with Recorded(sequence_file, CpuGpu(), depth=1) as backend:
         wanted = labels_of(sequence_file, video)
@@ -147,13 +147,13 @@ def test_the_state_of_a_sequence_model_stays_in_its_memory(sequence_file: Path, 
         np.testing.assert_array_equal(backend.infer(video[0]), wanted[0])
 
 
-def test_labels_in_half_precision_are_near_those_in_full(icnet_file: Path, batch: Pictures) -> None:
+def test_labels_in_half_precision_are_near_those_in_full(icnet_file: Path, batch: Images) -> None:
     with Recorded(icnet_file, CpuGpu(), depth=1, precision="fp16") as backend:
         share = (backend.infer(batch) == labels_of(icnet_file, [batch])[0]).mean()
     assert 0.98 <= share < 1, "not one pixel differs: was it fp16 at all?"
 
 
-def test_a_failure_is_told_in_a_line(icnet_file: Path, batch: Pictures) -> None:
+def test_a_failure_is_told_in_a_line(icnet_file: Path, batch: Images) -> None:
     gpu = CpuGpu()
     with Recorded(icnet_file, gpu, depth=1) as backend:
         gpu.fails = True
@@ -164,7 +164,7 @@ def test_a_failure_is_told_in_a_line(icnet_file: Path, batch: Pictures) -> None:
 
 
 def test_a_call_makes_nothing_on_the_cpu_that_a_recording_could_not_hold(
-    icnet_file: Path, batch: Pictures, monkeypatch: pytest.MonkeyPatch
+    icnet_file: Path, batch: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = _build(load_model(icnet_file))
     frames = torch.from_numpy(batch[:1].copy())

@@ -32,8 +32,8 @@ def test_the_latency_of_a_file_is_no_figure_since_frames_only_wait_in_queues() -
 
 def test_reading_and_cache_are_compared_too() -> None:
     old, new = storage_result(), storage_result()
-    new["reading"][0]["cold"]["pictures_per_s"]["median"] /= 2
-    new["cache"][0]["second"]["pictures_per_s"]["median"] /= 4
+    new["reading"][0]["cold"]["images_per_s"]["median"] /= 2
+    new["cache"][0]["second"]["images_per_s"]["median"] /= 4
     names = [change.name for change in regressions(compare(old, new), 10)]
     assert names == ["ssd, cv2, workers 0, cold", "hdd (simulated), --ssd-cache, second pass"]
 

@@ -25,7 +25,7 @@ class Clock:
 
 
 class Timed(FakeBackend):
-    """Takes ``FIRST_S`` for the first picture, as a cold machine does, and ``OTHER_S`` for each of the others."""
+    """Takes ``FIRST_S`` for the first image, as a cold machine does, and ``OTHER_S`` for each of the others."""
 
     def __init__(self, clock: Clock, depth: int, channels: int = 3) -> None:
         super().__init__(wide_spec(channels=channels), depth=depth)
@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("seconds", [0.0, 4.0, 30.0])
-def test_the_rate_is_that_of_the_pictures_after_the_warm_up(clock: Clock, depth: int, seconds: float) -> None:
+def test_the_rate_is_that_of_the_images_after_the_warm_up(clock: Clock, depth: int, seconds: float) -> None:
     backend = Timed(clock, depth)
     assert frames_per_second(backend, seconds) == pytest.approx(1 / OTHER_S)
     assert clock.now_s >= 100 + FIRST_S + seconds
@@ -55,7 +55,7 @@ def test_the_rate_is_that_of_the_pictures_after_the_warm_up(clock: Clock, depth:
     assert backend.done == backend.submitted, "nothing is left in flight"
 
 
-def test_a_model_gets_pictures_of_its_own_channels(clock: Clock) -> None:
+def test_a_model_gets_images_of_its_own_channels(clock: Clock) -> None:
     assert frames_per_second(Timed(clock, 2, channels=4), 1.0) == pytest.approx(1 / OTHER_S)
 
 

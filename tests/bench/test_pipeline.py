@@ -77,7 +77,7 @@ class TestClip:
 
     def test_a_background_that_is_missing_is_told_before_the_first_run(self, opened: list[Any], clip: str) -> None:
         wanted = ClipOptions(source=clip, preprocess=("background:missing.png",), frames=3)
-        with pytest.raises(OptionError, match=r"background picture missing\.png"):
+        with pytest.raises(OptionError, match=r"background image missing\.png"):
             measure_clip(wanted, lambda done, total, what: pytest.fail("it went on"))
 
     def test_ctrl_c_keeps_what_was_measured(self, opened: list[Any], clip: str) -> None:
@@ -106,7 +106,7 @@ class TestRun:
         with pytest.raises(SourceError, match="gave 1 frames"):
             run_pipeline(FakeSource(1), FakeBackend())
 
-    def test_pictures_are_prepared_as_asked_in_the_run_and_in_its_limit(self) -> None:
+    def test_images_are_prepared_as_asked_in_the_run_and_in_its_limit(self) -> None:
         class Noting(FakeBackend):
             def __init__(self) -> None:
                 super().__init__()
@@ -127,7 +127,7 @@ class TestRun:
         assert len(limited.seen) >= 8
         assert set(limited.seen) == {0}
 
-    def test_pictures_are_drawn(self) -> None:
+    def test_images_are_drawn(self) -> None:
         run = run_pipeline(FakeSource(6), FakeBackend())
         assert run.report.frames_written == 6
         assert run.report.stages["render"]["mean_ms"] > 0

@@ -134,10 +134,10 @@ class TestTables:
 
 class TestChart:
     @pytest.mark.parametrize("make", RESULTS)
-    def test_it_is_a_picture_with_something_in_it(self, make: Callable[[], dict[str, Any]]) -> None:
-        picture = cv2.imdecode(np.frombuffer(draw(make()), np.uint8), cv2.IMREAD_COLOR)
-        assert min(picture.shape[:2]) > 300
-        assert len(np.unique(picture[::5, ::5])) > 50
+    def test_it_is_an_image_with_something_in_it(self, make: Callable[[], dict[str, Any]]) -> None:
+        image = cv2.imdecode(np.frombuffer(draw(make()), np.uint8), cv2.IMREAD_COLOR)
+        assert min(image.shape[:2]) > 300
+        assert len(np.unique(image[::5, ::5])) > 50
 
     def test_simulated_bars_are_hatched_and_their_panels_say_so(self) -> None:
         figure = make_figure(storage_result())
@@ -165,7 +165,7 @@ class TestChart:
         (axis,) = [axis for axis in figure.axes if axis.get_title() == "reading, ssd, cold"]
         assert sorted(bar.get_height() for bar in axis.patches) == [30, 50, 95, 100]
 
-    def test_nothing_measured_is_still_a_picture(self) -> None:
+    def test_nothing_measured_is_still_an_image(self) -> None:
         assert draw(clip_result() | {"pipeline": []}).startswith(b"\x89PNG")
 
     def test_without_matplotlib_the_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:

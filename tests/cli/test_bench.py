@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 @pytest.fixture(autouse=True)
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with a clip of four pictures; temporary files have a folder of their own, on an SSD."""
+    """The working folder, with a clip of four images; temporary files have a folder of their own, on an SSD."""
     place = tmp_path / "work"
     (tmp_path / "temporary").mkdir()
     (place / "clip").mkdir(parents=True)
@@ -81,7 +81,7 @@ def test_a_storage_leaves_table_json_and_chart_and_nothing_else(
     result = json.loads((work / "out/storage.json").read_text())
     check_result(result)
     assert result["kind"] == "storage"
-    assert result["pictures"]["pictures"] == 4
+    assert result["images"]["images"] == 4
     assert (work / "out/storage.png").read_bytes().startswith(b"\x89PNG")
     assert {path.name for path in work.iterdir()} == {"clip", "out"}
     assert len(list((work / "clip").iterdir())) == 4
@@ -100,7 +100,7 @@ def test_steps_are_as_asked_in_json_and_table(
     of_clip: Callable[..., int], work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert of_clip("--preprocess", "resize,clahe:clip=2,tiles=8", "-o", "out") == 0
-    assert capsys.readouterr().out.count("pictures are prepared by resize,clahe:clip=2,tiles=8\n") == 1
+    assert capsys.readouterr().out.count("images are prepared by resize,clahe:clip=2,tiles=8\n") == 1
     result = json.loads((work / "out/pipeline.json").read_text())
     assert {tuple(row["preprocess"]) for row in result["pipeline"]} == {("clahe:clip=2,tiles=8",)}
     assert result["workload"]["preprocess"] == ["clahe:clip=2,tiles=8"]

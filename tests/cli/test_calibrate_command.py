@@ -40,7 +40,7 @@ def test_it_writes_ranges_that_stream_and_eval_then_take(
     path = str(small.path)
     assert main(["calibrate", path, "--data", data, "--method", "minmax", "--frames", "10"]) == 0
     printed = capsys.readouterr().out
-    assert "wrote calib/small.json: small, minmax on 10 pictures of " in printed
+    assert "wrote calib/small.json: small, minmax on 10 images of " in printed
     assert "0 nodes left in float" in printed
     assert "% of pixels, mIoU " in printed
     assert read_ranges(Path("calib/small.json")).frames == 10
@@ -105,9 +105,9 @@ class TestStopping:
             "import signal, sys, time; from pathlib import Path\n"
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
             "from rtseg.cli import main; from rtseg.deploy import calibrate\n"
-            "def work(model, pictures, *given):\n"
+            "def work(model, images, *given):\n"
             f"    Path({str(working)!r}).touch()\n"
-            "    for _ in pictures: pass\n"
+            "    for _ in images: pass\n"
             "    time.sleep(600)\n"
             "calibrate.record = work\n"
             "sys.exit(main())"

@@ -14,18 +14,18 @@ from rtseg.system.opencv import cv2
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Five pictures of 6x8 pixels and their masks."""
-    for folder in ("pictures", "masks"):
+    """Five images of 6x8 pixels and their masks."""
+    for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     for number in range(5):
-        picture = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        assert cv2.imwrite(str(tmp_path / "pictures" / f"{number}.png"), picture)
+        image = np.random.default_rng(number).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), image)
         assert cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), np.tile(np.uint8([[0, 1]]), (6, 4)))
     return tmp_path
 
 
 def data(root: Path) -> str:
-    return f"pairs:{root}/pictures,{root}/masks,classes=road+car"
+    return f"pairs:{root}/images,{root}/masks,classes=road+car"
 
 
 class TestDataCheck:
@@ -36,8 +36,8 @@ class TestDataCheck:
         out = capsys.readouterr().out
         assert "no problems found" in out
         assert out.count("50.00") == 4
-        assert f"{root.name} train (4 pictures): 4 read, 6x8" in out
-        assert f"{root.name} val (1 pictures): 1 read, 6x8" in out
+        assert f"{root.name} train (4 images): 4 read, 6x8" in out
+        assert f"{root.name} val (1 images): 1 read, 6x8" in out
 
     def test_problems_end_with_1_and_are_listed_with_their_files(
         self, root: Path, capsys: pytest.CaptureFixture[str]
@@ -47,7 +47,7 @@ class TestDataCheck:
         output = root / "check.json"
         assert main(["data", "check", data(root), "--json", str(output)]) == 1
         out = capsys.readouterr().out
-        assert f"problem: {root}/pictures/3.png has no mask '3'" in out
+        assert f"problem: {root}/images/3.png has no mask '3'" in out
         assert f"problem: {root}/masks/2.png holds 9 (48 pixels)" in out
         assert "2 problems found" in out
         assert len(json.loads(output.read_text())["problems"]) == 2
@@ -87,13 +87,13 @@ class TestLabel:
         for name in ("DISPLAY", "WAYLAND_DISPLAY"):
             monkeypatch.delenv(name, raising=False)
         boxes = root / "boxes.csv"
-        boxes.write_text("picture,x,y,width,height\n0.png,1,1,2,3\n1.png,,,,\n")
-        pictures, masks = root / "pictures", root / "made"
-        assert main(["label", str(pictures), "--from", str(boxes), "--output", str(masks)]) == 0
+        boxes.write_text("image,x,y,width,height\n0.png,1,1,2,3\n1.png,,,,\n")
+        images, masks = root / "images", root / "made"
+        assert main(["label", str(images), "--from", str(boxes), "--output", str(masks)]) == 0
         assert f"wrote 2 masks into {masks}" in capsys.readouterr().out
-        boxes.rename(pictures / "boxes.csv")
-        assert main(["data", "check", f"boxes:{pictures},val=1.png", "--split", "train"]) == 0
-        check = f"pairs:{pictures},{masks},classes=background+object,missing=skip,val=1"
+        boxes.rename(images / "boxes.csv")
+        assert main(["data", "check", f"boxes:{images},val=1.png", "--split", "train"]) == 0
+        check = f"pairs:{images},{masks},classes=background+object,missing=skip,val=1"
         assert main(["data", "check", check, "--split", "train"]) == 2
         assert main(["data", "check", check, "--split", "val"]) == 0
 
@@ -105,7 +105,7 @@ class TestLabel:
     def test_without_a_display_it_says_so_and_does_not_abort(self, root: Path) -> None:
         program = "import sys; from rtseg.cli import main; sys.exit(main(sys.argv[1:]))"
         done = subprocess.run(
-            [sys.executable, "-c", program, "label", str(root / "pictures")],
+            [sys.executable, "-c", program, "label", str(root / "images")],
             env={"PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
@@ -117,6 +117,6 @@ class TestLabel:
 
     def test_what_is_labelled_is_counted(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         lines = "".join(f"{number}.png,0,0,1,1\n" for number in range(5))
-        (root / "pictures" / "boxes.csv").write_text(f"picture,x,y,width,height\n{lines}")
-        assert main(["label", str(root / "pictures")]) == 0, "nothing is left, so that no display is asked for"
-        assert "5 of 5 pictures labelled, 5 boxes, in" in capsys.readouterr().out
+        (root / "images" / "boxes.csv").write_text(f"image,x,y,width,height\n{lines}")
+        assert main(["label", str(root / "images")]) == 0, "nothing is left, so that no display is asked for"
+        assert "5 of 5 images labelled, 5 boxes, in" in capsys.readouterr().out

@@ -35,8 +35,8 @@ def test_the_matrix_is_the_same_in_the_figures_and_in_the_table(evaluated: Path)
 
 
 def test_the_matrix_is_drawn(evaluated: Path) -> None:
-    picture = cv2.imread(str(evaluated / "a.png"))
-    assert min(picture.shape[:2]) > 64 * len(CLASSES)
+    image = cv2.imread(str(evaluated / "a.png"))
+    assert min(image.shape[:2]) > 64 * len(CLASSES)
 
 
 def test_boundary_scores_and_flicker_are_printed_beside_the_iou(

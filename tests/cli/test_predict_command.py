@@ -14,7 +14,7 @@ from rtseg.cli import main
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with three pictures in ``in``."""
+    """A working folder with three images in ``in``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "150")
     Path("in").mkdir()
@@ -38,8 +38,8 @@ def test_the_results_and_the_report_are_written_and_told_of(
     said = capsys.readouterr()
     assert said.err == ""
     assert "tiny at 64x96 on openvino" in said.out
-    for entry in json.loads(Path("r.json").read_text())["pictures"]:
-        (line,) = [line for line in said.out.splitlines() if Path(entry["picture"]).name in line]
+    for entry in json.loads(Path("r.json").read_text())["images"]:
+        (line,) = [line for line in said.out.splitlines() if Path(entry["image"]).name in line]
         height, width = entry["size"]
         largest = max(entry["classes"], key=entry["classes"].get)
         assert f"{height}x{width}" in line
@@ -70,13 +70,13 @@ def test_every_backend_can_be_asked_for(icnet_file: Path, backend: str, capsys: 
     assert f"tiny at 96x64 on {backend} (fp32, CPU)" in capsys.readouterr().out
 
 
-def test_a_damaged_picture_is_named_and_ends_it_with_2_when_the_others_are_done(
+def test_a_damaged_image_is_named_and_ends_it_with_2_when_the_others_are_done(
     icnet_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("in/b.jpg").write_bytes(Path("in/b.jpg").read_bytes()[:200])
     assert main(["predict", "in", "-m", str(icnet_file), "-o", "out", "--only", "masks"]) == 2
     said = capsys.readouterr()
-    assert said.err.startswith("rtseg: 1 of 3 pictures cannot be used: in/b.jpg (damaged")
+    assert said.err.startswith("rtseg: 1 of 3 images cannot be used: in/b.jpg (damaged")
     assert said.err.count("\n") == 1
     assert "wrote 2 masks into out" in said.out
     (line,) = [line for line in said.out.splitlines() if "b.jpg" in line]
@@ -84,14 +84,14 @@ def test_a_damaged_picture_is_named_and_ends_it_with_2_when_the_others_are_done(
     assert written() == {"masks/a [x].png", "masks/c.png"}
 
 
-def test_of_many_pictures_the_first_are_listed(icnet_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_many_images_the_first_are_listed(icnet_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(25):
         cv2.imwrite(f"many{number}.png", np.zeros((8, 8, 3), np.uint8))
     assert main(["predict", "many*.png", "-m", str(icnet_file), "-o", "out", "--only", "masks"]) == 0
     said = capsys.readouterr().out
     assert "many19.png" in said
     assert "many20.png" not in said
-    assert "and 5 more pictures: --report FILE keeps the shares of all" in said
+    assert "and 5 more images: --report FILE keeps the shares of all" in said
 
 
 def test_ctrl_c_leaves_whole_results_and_130(
@@ -101,19 +101,19 @@ def test_ctrl_c_leaves_whole_results_and_130(
 
     label = PredictRun._label
 
-    def interrupted(run: PredictRun, picture: np.ndarray) -> np.ndarray:
-        if picture.shape[0] == 42:
+    def interrupted(run: PredictRun, image: np.ndarray) -> np.ndarray:
+        if image.shape[0] == 42:
             raise KeyboardInterrupt
-        return label(run, picture)
+        return label(run, image)
 
     monkeypatch.setattr(PredictRun, "_label", interrupted)
     code = main(["predict", "in", "-m", str(icnet_file), "-o", "out", "--only", "masks", "--report", "r.json"])
     assert code == 130
     said = capsys.readouterr()
-    assert "stopped after 2 of 3 pictures" in said.out
+    assert "stopped after 2 of 3 images" in said.out
     assert said.err == ""
     assert written() == {"masks/a [x].png", "masks/b.png"}
-    assert len(json.loads(Path("r.json").read_text())["pictures"]) == 2
+    assert len(json.loads(Path("r.json").read_text())["images"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -121,10 +121,10 @@ def test_ctrl_c_leaves_whole_results_and_130(
     [
         ("predict", "Missing argument 'IMAGES"),
         ("predict in", "Missing option '--output'"),
-        ("predict none.png -o out", "none.png matches no picture"),
-        ("predict in/*.tif -o out", "in/*.tif matches no picture"),
-        ("predict empty -o out", "the folder empty holds no picture"),
-        ("predict notes.txt -o out", "notes.txt matches no picture"),
+        ("predict none.png -o out", "none.png matches no image"),
+        ("predict in/*.tif -o out", "in/*.tif matches no image"),
+        ("predict empty -o out", "the folder empty holds no image"),
+        ("predict notes.txt -o out", "notes.txt matches no image"),
         ("predict in -o out -m none", "no model 'none'"),
         ("predict in -o out -m notes.txt", "notes.txt is not an ONNX file"),
         ("predict in -o notes.txt", "notes.txt is a file"),
@@ -140,14 +140,14 @@ def test_ctrl_c_leaves_whole_results_and_130(
         ("predict in -o out --device tpu", "--device must be one of"),
         ("predict in -o out --report empty", "--report empty is a folder"),
         ("predict in -o out --report none/r.json", "there is no folder none"),
-        ("predict in -o out --report in/b.jpg", "--report in/b.jpg is a picture"),
+        ("predict in -o out --report in/b.jpg", "--report in/b.jpg is an image"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2_and_nothing_is_written(
     icnet_file: Path, folder: Path, capfd: pytest.CaptureFixture[str], command: str, told: str
 ) -> None:
     Path("empty").mkdir()
-    Path("notes.txt").write_text("no model and no picture")
+    Path("notes.txt").write_text("no model and no image")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main(command.replace("MODEL", str(icnet_file)).split()) == 2
     said = capfd.readouterr()

@@ -15,9 +15,9 @@ from typing import Any
 
 import av
 import numpy as np
+import PIL.Image
 import pytest
 from helpers.doubles import blue_graph, wide_spec
-from PIL import Image
 
 from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.cli import main
@@ -70,7 +70,7 @@ def stream(icnet_file: Path) -> Callable[..., int]:
 
 
 def frames_of(path: Path) -> list[tuple[float, np.ndarray]]:
-    """Time in seconds and RGB picture of each frame of a video."""
+    """Time in seconds and RGB image of each frame of a video."""
     with av.open(str(path)) as container:
         return [(float(frame.time or 0), frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 
@@ -90,16 +90,16 @@ class TestOutputs:
         assert names(folder) == {"out.mp4"}
         frames = frames_of(folder / "out.mp4")
         assert [time_s for time_s, _ in frames] == pytest.approx([index / 25 for index in range(15)], abs=1e-4)
-        assert {picture.shape for _, picture in frames} == {(HEIGHT, WIDTH, 3)}
+        assert {image.shape for _, image in frames} == {(HEIGHT, WIDTH, 3)}
 
-    def test_masks_are_palette_pictures_of_the_frames_size_in_the_colours_of_the_classes(
+    def test_masks_are_palette_images_of_the_frames_size_in_the_colours_of_the_classes(
         self, stream: Callable[..., int], folder: Path
     ) -> None:
         assert stream("--masks", "masks", "--max-frames", "3") == 0
         assert names(folder) == {"masks"}
         assert names(folder / "masks") == {"000000.png", "000001.png", "000002.png"}
         for path in (folder / "masks").iterdir():
-            with Image.open(path) as mask:
+            with PIL.Image.open(path) as mask:
                 assert (mask.mode, mask.size) == ("P", (WIDTH, HEIGHT))
                 assert np.asarray(mask).max() < len(CLASSES)
                 palette = mask.getpalette()
@@ -116,7 +116,7 @@ class TestOutputs:
             assert line["pts_s"] == pytest.approx(line["index"] / 25)
             assert tuple(line["classes"]) == CLASSES
             assert sum(line["classes"].values()) == pytest.approx(1, abs=1e-3)
-            with Image.open(folder / "masks" / f"{line['index']:06d}.png") as mask:
+            with PIL.Image.open(folder / "masks" / f"{line['index']:06d}.png") as mask:
                 labels = np.asarray(mask)
             for number, name in enumerate(CLASSES):
                 assert line["classes"][name] == pytest.approx((labels == number).mean(), abs=1e-4)
@@ -202,17 +202,17 @@ class TestOptions:
 
     def test_side_by_side_is_twice_as_wide(self, stream: Callable[..., int], folder: Path) -> None:
         assert stream("--output", "out.mp4", "--view", "side", "--max-frames", "2") == 0
-        assert {picture.shape for _, picture in frames_of(folder / "out.mp4")} == {(HEIGHT, 2 * WIDTH, 3)}
+        assert {image.shape for _, image in frames_of(folder / "out.mp4")} == {(HEIGHT, 2 * WIDTH, 3)}
 
     def test_the_view_of_the_mask_alone_shows_the_colours_of_the_classes_but_for_hidden_ones(
         self, stream: Callable[..., int], folder: Path
     ) -> None:
         assert stream("--output", "a.mp4", "--view", "mask", "--masks", "m", "--max-frames", "1") == 0
-        with Image.open(folder / "m" / "000000.png") as mask:
+        with PIL.Image.open(folder / "m" / "000000.png") as mask:
             labels = np.asarray(mask)
         wanted = np.array(PALETTE)[labels]
-        (_, picture), *_ = frames_of(folder / "a.mp4")
-        assert np.median(np.abs(picture.astype(int) - wanted)) <= 6  # H.264 keeps half of the colour
+        (_, image), *_ = frames_of(folder / "a.mp4")
+        assert np.median(np.abs(image.astype(int) - wanted)) <= 6  # H.264 keeps half of the colour
         most = int(np.bincount(labels.ravel()).argmax())
         options = ["--output", "b.mp4", "--view", "mask", "--hide", CLASSES[most].upper(), "--max-frames", "1"]
         assert stream(*options) == 0
@@ -224,7 +224,7 @@ class TestOptions:
     ) -> None:
         assert stream("--size", "96x160", "--masks", "m", "--report", "r.json", "--max-frames", "1") == 0
         assert read_json(folder / "r.json")["size"] == [96, 160]
-        with Image.open(folder / "m" / "000000.png") as mask:
+        with PIL.Image.open(folder / "m" / "000000.png") as mask:
             assert mask.size == (WIDTH, HEIGHT)
 
     @pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
@@ -235,14 +235,14 @@ class TestOptions:
         assert (report["backend"], report["precision"], report["frames_written"]) == (backend, "fp32", 3)
         assert backend in report["versions"]
 
-    def test_a_folder_of_pictures_gives_masks_of_their_names(self, stream: Callable[..., int], folder: Path) -> None:
-        (folder / "pictures").mkdir()
+    def test_a_folder_of_images_gives_masks_of_their_names(self, stream: Callable[..., int], folder: Path) -> None:
+        (folder / "images").mkdir()
         for name, size in (("b.png", (80, 60)), ("a.jpg", (64, 64)), ("c.bmp", (33, 47))):
-            Image.new("RGB", size, (90, 100, 110)).save(folder / "pictures" / name)
-        assert stream("--masks", "masks", source="pictures") == 0
+            PIL.Image.new("RGB", size, (90, 100, 110)).save(folder / "images" / name)
+        assert stream("--masks", "masks", source="images") == 0
         sizes = {}
         for path in (folder / "masks").iterdir():
-            with Image.open(path) as mask:
+            with PIL.Image.open(path) as mask:
                 sizes[path.name] = mask.size
         assert sizes == {"a.png": (64, 64), "b.png": (80, 60), "c.png": (33, 47)}
 
@@ -252,11 +252,11 @@ def bad_options(folder: Path) -> dict[str, list[str]]:
     return {
         "a source that is not there": ["--source", "none.mp4"],
         "an empty source": ["--source", ""],
-        "a folder without pictures": ["--source", str(folder / "empty")],
-        "a glob without pictures": ["--source", "*.png"],
+        "a folder without images": ["--source", str(folder / "empty")],
+        "a glob without images": ["--source", "*.png"],
         "a text that calls itself a video": ["--source", str(folder / "text.mp4")],
         "a video of no bytes": ["--source", str(folder / "zero.mp4")],
-        "a picture that is none": ["--source", str(folder / "text.png")],
+        "an image that is none": ["--source", str(folder / "text.png")],
         "an unknown scheme": ["--source", "gopher://host/video"],
         "a server that refuses": ["--source", "http://127.0.0.1:9/video.mp4"],
         "a camera that is not there": ["--source", "camera:97"],
@@ -387,7 +387,7 @@ class TestErrorsOnTheWay:
         self, stream: Callable[..., int], folder: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         (folder / "masks").mkdir()
-        (folder / "masks" / "000004.png").write_bytes(b"a picture of my dog")
+        (folder / "masks" / "000004.png").write_bytes(b"an image of my dog")
         assert stream("--output", "out.mp4", "--masks", "masks", "--report", "run.json", "--quiet") == 2
         said = one_line(capfd.readouterr().err)
         assert "000004.png is there already and no mask of rtseg" in said
@@ -395,7 +395,7 @@ class TestErrorsOnTheWay:
         assert report["ended"] == f"error: {said.removeprefix('rtseg: ').rstrip()}"
         assert report["frames_written"] == 4
         assert len(frames_of(folder / "out.mp4")) in (4, 5)
-        assert (folder / "masks" / "000004.png").read_bytes() == b"a picture of my dog"
+        assert (folder / "masks" / "000004.png").read_bytes() == b"an image of my dog"
         assert names(folder) == {"out.mp4", "masks", "run.json"}
 
     def test_a_source_that_fails_at_once_leaves_a_report_and_no_video(

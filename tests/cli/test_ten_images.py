@@ -1,4 +1,4 @@
-"""The README's "ten pictures of your own": from pictures and masks to a streaming model in three commands."""
+"""The README's "ten images of your own": from images and masks to a streaming model in three commands."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ SMALL = "--epochs 2 --size 64x96 --crop 64x96 --model icnet:width=4 --workers 0 
 def own(tmp_path: Path) -> Path:
     """Ten photographs of a bright disk, masks as a drawing program stores them (0 and 255), and a film of one."""
     random = np.random.default_rng(0)
-    for folder in ("pictures", "masks"):
+    for folder in ("images", "masks"):
         (tmp_path / "mine" / folder).mkdir(parents=True)
     film = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (120, 80))
     for number in range(10):
-        picture = random.integers(0, 90, (80, 120, 3), dtype=np.uint8)
+        image = random.integers(0, 90, (80, 120, 3), dtype=np.uint8)
         mask = np.zeros((80, 120), np.uint8)
         centre = tuple(int(v) for v in random.integers(20, 60, 2))
-        cv2.circle(picture, centre, 14, (230, 240, 250), -1)
+        cv2.circle(image, centre, 14, (230, 240, 250), -1)
         cv2.circle(mask, centre, 14, 255, -1)
-        cv2.imwrite(str(tmp_path / "mine" / "pictures" / f"IMG_{number}.jpg"), picture)
+        cv2.imwrite(str(tmp_path / "mine" / "images" / f"IMG_{number}.jpg"), image)
         cv2.imwrite(str(tmp_path / "mine" / "masks" / f"IMG_{number}.png"), mask)
-        film.write(picture)
+        film.write(image)
     film.release()
     return tmp_path
 
 
 def commands() -> list[str]:
     """The three commands, as the README has them."""
-    section = (ROOT / "README.md").read_text().split("### Ten pictures of your own")[1].split("\n### ")[0]
+    section = (ROOT / "README.md").read_text().split("### Ten images of your own")[1].split("\n### ")[0]
     return [line.strip() for line in section.splitlines() if re.match(r"    rtseg ", line)]
 
 
@@ -47,7 +47,7 @@ def test_the_readme_has_three_commands() -> None:
     assert [command.split()[1] for command in commands()] == ["train", "export", "stream"]
 
 
-def test_three_commands_lead_from_ten_pictures_to_a_film_of_labels(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_commands_lead_from_ten_images_to_a_film_of_labels(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own)
     train, export, stream = (shlex.split(command, comments=True)[1:] for command in commands())
     assert main([*train, *SMALL.split()]) == 0

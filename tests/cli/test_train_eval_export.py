@@ -1,4 +1,4 @@
-"""From labelled pictures to a video of labels, by the commands alone."""
+"""From labelled images to a video of labels, by the commands alone."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class TestTheWholeRoad:
         facts: dict[str, Any] = json.loads(figures.read_text())
         scores = load_checkpoint(trained / "best.safetensors")["scores"]
         assert facts["miou"] == pytest.approx(scores["miou"], abs=0.001)
-        assert (facts["backend"], facts["precision"], facts["pictures"]) == (backend, "fp32", 4)
+        assert (facts["backend"], facts["precision"], facts["images"]) == (backend, "fp32", 4)
         assert (facts["data"], facts["size"]) == ("synthetic street val (4 frames)", [64, 96])
         assert set(facts["iou"]) == set(CLASSES)
         assert 0 < facts["pixel_accuracy"] <= 1

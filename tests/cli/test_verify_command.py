@@ -17,7 +17,7 @@ from rtseg.backends.tensorrt.engine_file import EngineFacts, facts_path
 from rtseg.camvid_classes import CLASSES
 from rtseg.cli import main
 from rtseg.deploy.verify import BUDGETS
-from rtseg.model_file.float16 import half_graph
+from rtseg.model_file.float16 import to_float16
 from rtseg.model_file.load import load_model
 from rtseg.model_file.spec import ModelSpec, file_sha256, write_spec
 
@@ -69,7 +69,7 @@ def engine(tmp_path: Path, tiny_spec: ModelSpec) -> Path:
         "agreement": 0.9991,
         "miou": {"reference": 0.61, "candidate": 0.6095},
         "budget": {"max_drop": 0.05, "min_agreement": 0.995},
-        "data": "CamVid val (101 pictures)",
+        "data": "CamVid val (101 images)",
         "judged_by": "the graph on the CPU by ONNX Runtime 1.31",
     }
     facts = EngineFacts(
@@ -103,7 +103,7 @@ class TestExitCodes:
         command = ["verify", str(icnet_file), str(icnet_file), *DATA, "--precision", "fp32", "--output", str(output)]
         assert main(command) == 0
         facts = json.loads(output.read_text())
-        assert (facts["passed"], facts["agreement"], facts["drop"], facts["pictures"]) == (True, 1.0, 0.0, 2)
+        assert (facts["passed"], facts["agreement"], facts["drop"], facts["images"]) == (True, 1.0, 0.0, 2)
         assert facts["budget"]["min_agreement"] == BUDGETS["fp32"].min_agreement
         said = capsys.readouterr().out
         lines = {line.split("│")[1].strip(): line for line in said.splitlines() if line.count("│") == 5}
@@ -175,13 +175,13 @@ class TestCandidates:
         said = capsys.readouterr().err
         assert said.count("\n") == 1
         assert "tiny.engine says: passed with 99.91% agreement, mIoU 61.00% before and 60.95% after" in said
-        assert "on CamVid val (101 pictures), judged by the graph on the CPU by ONNX Runtime 1.31" in said
+        assert "on CamVid val (101 images), judged by the graph on the CPU by ONNX Runtime 1.31" in said
 
     def test_a_graph_in_fp16_is_judged_by_the_budget_of_fp16_and_with_its_rounding(
         self, icnet_file: Path, tmp_path: Path
     ) -> None:
         half = tmp_path / "half.onnx"
-        onnx.save(half_graph(load_model(icnet_file)).graph, half)
+        onnx.save(to_float16(load_model(icnet_file)).graph, half)
         options = ComparisonOptions(str(icnet_file), str(half), "synthetic:street,frames=2")
         with Comparison(options) as comparison:
             verdict = comparison.run()

@@ -13,10 +13,10 @@ from rtseg.app.label import BoxWindow, Select, label_folder, write_masks
 from rtseg.datasets import open_dataset
 from rtseg.datasets.boxes import FILE, Box, Drawn, read_boxes, write_boxes
 from rtseg.errors import DatasetError, OptionError, SinkError
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.system.opencv import cv2
 
-HEAD = "picture,x,y,width,height,picture_width,picture_height\n"
+HEAD = "image,x,y,width,height,image_width,image_height\n"
 
 
 class Hand:
@@ -27,7 +27,7 @@ class Hand:
         self.titles: list[str] = []
         self.opened = 0
 
-    def __call__(self, picture: Picture, title: str) -> list[Box] | None:
+    def __call__(self, image: Image, title: str) -> list[Box] | None:
         self.titles.append(title)
         return self.drawings.pop(0) if self.drawings else None
 
@@ -39,17 +39,17 @@ class Hand:
 
 @pytest.fixture
 def folder(tmp_path: Path, save: Save) -> Path:
-    """Three pictures of 3x4 pixels."""
+    """Three images of 3x4 pixels."""
     for name in ("a10.png", "a2.png", "b.jpg"):
-        save(f"pictures/{name}")
-    return tmp_path / "pictures"
+        save(f"images/{name}")
+    return tmp_path / "images"
 
 
 class TestLabelling:
-    def test_boxes_are_kept_in_natural_order_of_the_pictures(self, folder: Path) -> None:
+    def test_boxes_are_kept_in_natural_order_of_the_images(self, folder: Path) -> None:
         hand = Hand([Box(0, 0, 2, 1), Box(3, 2, 1, 1)], [], [Box(1, 1, 1, 1)])
         done = label_folder(folder, hand.open)
-        assert (done.pictures, done.labelled, done.boxes, done.damaged) == (3, 3, 3, ())
+        assert (done.images, done.labelled, done.boxes, done.damaged) == (3, 3, 3, ())
         assert hand.titles == ["a2.png, 1 of 3", "a10.png, 2 of 3", "b.jpg, 3 of 3"]
         assert (folder / FILE).read_text() == (
             f"{HEAD}a2.png,0,0,2,1,4,3\na2.png,3,2,1,1,4,3\na10.png,,,,,4,3\nb.jpg,1,1,1,1,4,3\n"
@@ -62,13 +62,13 @@ class TestLabelling:
         assert label_folder(folder, hand.open).labelled == 3
         assert hand.titles == ["a10.png, 2 of 3", "b.jpg, 3 of 3"]
 
-    def test_every_picture_is_on_the_disk_before_the_next_is_shown(self, folder: Path) -> None:
+    def test_every_image_is_on_the_disk_before_the_next_is_shown(self, folder: Path) -> None:
         seen: list[int] = []
 
         class Watching(Hand):
-            def __call__(self, picture: Picture, title: str) -> list[Box] | None:
+            def __call__(self, image: Image, title: str) -> list[Box] | None:
                 seen.append(len(read_boxes(folder / FILE)))
-                return super().__call__(picture, title)
+                return super().__call__(image, title)
 
         label_folder(folder, Watching([], [], []).open)
         assert seen == [0, 1, 2]
@@ -79,20 +79,20 @@ class TestLabelling:
         assert label_folder(folder, hand.open).labelled == 3
         assert hand.opened == 0
 
-    def test_a_damaged_picture_is_passed_over_and_named(self, folder: Path) -> None:
-        (folder / "a10.png").write_bytes(b"no picture")
+    def test_a_damaged_image_is_passed_over_and_named(self, folder: Path) -> None:
+        (folder / "a10.png").write_bytes(b"no image")
         done = label_folder(folder, Hand([], []).open)
         assert (done.labelled, done.damaged) == (2, ("a10.png",))
 
-    def test_a_picture_that_went_away_keeps_its_boxes(self, folder: Path) -> None:
+    def test_an_image_that_went_away_keeps_its_boxes(self, folder: Path) -> None:
         label_folder(folder, Hand([], [Box(0, 0, 1, 1)], []).open)
         (folder / "a10.png").unlink()
         done = label_folder(folder, Hand().open)
-        assert (done.pictures, done.labelled) == (2, 2)
+        assert (done.images, done.labelled) == (2, 2)
         assert "a10.png" in read_boxes(folder / FILE)
 
-    def test_a_folder_without_pictures_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match="holds no pictures: nothing to label"):
+    def test_a_folder_without_images_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match="holds no images: nothing to label"):
             label_folder(tmp_path, Hand().open)
 
     def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(self, folder: Path) -> None:
@@ -129,23 +129,21 @@ class TestWindow:
         """The boxes, and the (H, W) that was shown."""
         shown: list[tuple[int, int]] = []
 
-        def select(_: str, picture: Picture, **options: bool) -> np.ndarray:
-            shown.append((picture.shape[0], picture.shape[1]))
+        def select(_: str, image: Image, **options: bool) -> np.ndarray:
+            shown.append((image.shape[0], image.shape[1]))
             return np.array(rois, np.int32).reshape(-1, 4)
 
         monkeypatch.setattr(cv2, "selectROIs", select)
         with BoxWindow() as window:
             return window(np.zeros((*size, 3), np.uint8), "a.png"), shown[-1]
 
-    def test_a_small_picture_is_shown_as_it_is(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
+    def test_a_small_image_is_shown_as_it_is(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
         keys += [-1, 13]
         boxes, shown = self.draw(monkeypatch, (60, 80), [[1, 2, 30, 40], [79, 59, 1, 1], [5, 5, 0, 0]])
         assert boxes == [Box(1, 2, 30, 40), Box(79, 59, 1, 1)]
         assert shown == (60, 80)
 
-    def test_a_large_picture_is_scaled_and_its_boxes_back(
-        self, monkeypatch: pytest.MonkeyPatch, keys: list[int]
-    ) -> None:
+    def test_a_large_image_is_scaled_and_its_boxes_back(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
         keys += [32]
         boxes, shown = self.draw(monkeypatch, (1440, 2560), [[10, 20, 100, 50], [0, 0, 1280, 720], [1279, 719, 1, 1]])
         assert boxes == [Box(20, 40, 200, 100), Box(0, 0, 2560, 1440), Box(2558, 1438, 2, 2)]
@@ -171,21 +169,21 @@ class TestFile:
         write_boxes(tmp_path / FILE, drawn)
         assert read_boxes(tmp_path / FILE) == drawn
 
-    def test_the_size_of_the_picture_may_be_left_out(self, tmp_path: Path) -> None:
-        (tmp_path / FILE).write_text("\ufeffpicture,x,y,width,height\na.png,1,2,3,4\na.png,5,6,7,8\n", encoding="utf-8")
+    def test_the_size_of_the_image_may_be_left_out(self, tmp_path: Path) -> None:
+        (tmp_path / FILE).write_text("\ufeffimage,x,y,width,height\na.png,1,2,3,4\na.png,5,6,7,8\n", encoding="utf-8")
         assert read_boxes(tmp_path / FILE) == {"a.png": Drawn((Box(1, 2, 3, 4), Box(5, 6, 7, 8)), None)}
 
     def test_a_name_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(SinkError, match="the name of a picture is not UTF-8, rename it"):
+        with pytest.raises(SinkError, match="the name of an image is not UTF-8, rename it"):
             write_boxes(tmp_path / FILE, {os.fsdecode(b"\xff.png"): Drawn((), None)})
 
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("", "must begin with the line picture,x,y,width,height"),
-            ("name,x,y,w,h\n", "must begin with the line picture,x,y,width,height"),
+            ("", "must begin with the line image,x,y,width,height"),
+            ("name,x,y,w,h\n", "must begin with the line image,x,y,width,height"),
             (f"{HEAD}a.png,1,2,3\n", "line 2: '' is no whole number of pixels"),
-            (f"{HEAD}a.png,1,2,3,4,5,6\n,1,2,3,4,5,6\n", "line 3: there is no name of a picture"),
+            (f"{HEAD}a.png,1,2,3,4,5,6\n,1,2,3,4,5,6\n", "line 3: there is no name of an image"),
             (f"{HEAD}a.png,1,2,x,4,5,6\n", "line 2: 'x' is no whole number of pixels"),
             (f"{HEAD}a.png,1.5,2,3,4,5,6\n", "line 2: '1.5' is no whole number of pixels"),
             (f"{HEAD}a.png,1,2,0,4,5,6\n", "line 2: a box wants .* got 0x4 at 1,2"),
@@ -215,11 +213,11 @@ class TestData:
         label_folder(folder, Hand([Box(0, 0, 2, 1), Box(1, 0, 3, 2)], []).open)
         dataset = open_dataset(f"boxes:{folder},val=a10.png", "train")
         assert dataset.classes == ("background", "object")
-        picture, labels = dataset.load(0)
-        assert (picture.shape, labels.dtype) == ((3, 4, 3), np.uint8)
+        image, labels = dataset.load(0)
+        assert (image.shape, labels.dtype) == ((3, 4, 3), np.uint8)
         assert labels.tolist() == [[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]]
         assert not open_dataset(f"boxes:{folder},val=a10.png", "val").load(0)[1].any()
-        assert dataset.name == "boxes of pictures train (1 pictures, 2 of 3 labelled)"
+        assert dataset.name == "boxes of images train (1 images, 2 of 3 labelled)"
 
     def test_the_object_can_have_a_name(self, folder: Path) -> None:
         write_boxes(folder / FILE, {"b.jpg": Drawn((), None)})
@@ -231,14 +229,14 @@ class TestData:
         label_folder(folder, Hand([], [], []).open)
         assert [len(open_dataset(f"boxes:{folder}", split)) for split in ("train", "val")] == [2, 1]
 
-    def test_a_listed_picture_that_is_not_there_is_named(self, folder: Path) -> None:
+    def test_a_listed_image_that_is_not_there_is_named(self, folder: Path) -> None:
         write_boxes(folder / FILE, {"c.png": Drawn((), None), "b.jpg": Drawn((), None)})
         with pytest.raises(DatasetError, match=r"boxes.csv names c.png, which is not there"):
             open_dataset(f"boxes:{folder},val=0", "train")
 
-    def test_a_file_without_pictures_points_to_label(self, folder: Path) -> None:
+    def test_a_file_without_images_points_to_label(self, folder: Path) -> None:
         write_boxes(folder / FILE, {})
-        with pytest.raises(DatasetError, match="names no picture: draw boxes with `rtseg label"):
+        with pytest.raises(DatasetError, match="names no image: draw boxes with `rtseg label"):
             open_dataset(f"boxes:{folder}", "train")
         (folder / FILE).unlink()
         with pytest.raises(DatasetError, match="`rtseg label` writes it"):
@@ -251,7 +249,7 @@ class TestData:
             (Drawn((), (6, 8)), r"b.jpg is 3x4, and was 6x8 when it was labelled"),
         ],
     )
-    def test_boxes_that_do_not_fit_the_picture_are_refused(self, folder: Path, drawn: Drawn, told: str) -> None:
+    def test_boxes_that_do_not_fit_the_image_are_refused(self, folder: Path, drawn: Drawn, told: str) -> None:
         write_boxes(folder / FILE, {"b.jpg": drawn})
         with pytest.raises(DatasetError, match=told):
             open_dataset(f"boxes:{folder},val=0", "train").load(0)
@@ -270,10 +268,10 @@ class TestMasks:
 
     def test_the_boxes_may_lie_elsewhere_and_come_from_another_tool(self, folder: Path, tmp_path: Path) -> None:
         listing = tmp_path / "other.csv"
-        listing.write_text("x,y,width,height,picture,score\n0,0,4,3,b.jpg,0.9\n")
+        listing.write_text("x,y,width,height,image,score\n0,0,4,3,b.jpg,0.9\n")
         assert write_masks(folder, listing, tmp_path / "masks") == 1
 
-    def test_a_picture_in_the_place_of_a_mask_is_never_overwritten(self, folder: Path) -> None:
+    def test_an_image_in_the_place_of_a_mask_is_never_overwritten(self, folder: Path) -> None:
         write_boxes(folder / FILE, {"a2.png": Drawn((), None)})
         before = (folder / "a2.png").read_bytes()
         with pytest.raises(SinkError, match="no mask of rtseg: choose another folder"):

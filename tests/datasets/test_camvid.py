@@ -20,26 +20,26 @@ def folder(
     root: Path,
     listing: str | None = "train/a.png trainannot/a.png\n",
     *,
-    picture: NDArray[np.uint8] | None = None,
+    image: NDArray[np.uint8] | None = None,
     labels: NDArray[np.generic] = LABELS,
 ) -> Path:
-    """A CamVid of one picture."""
-    if picture is None:
-        picture = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    for name, image in (("train", picture), ("trainannot", labels)):
+    """A CamVid of one image."""
+    if image is None:
+        image = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    for name, pixels in (("train", image), ("trainannot", labels)):
         (root / name).mkdir(parents=True)
-        assert cv2.imwrite(str(root / name / "a.png"), image)
+        assert cv2.imwrite(str(root / name / "a.png"), pixels)
     if listing is not None:
         (root / "train.txt").write_text(listing)
     return root
 
 
-def test_a_picture_comes_in_bgr_with_its_labels_and_void_is_255(tmp_path: Path) -> None:
-    picture = np.random.default_rng(1).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    data = open_dataset(f"camvid:{folder(tmp_path, picture=picture)}", "train")
+def test_an_image_comes_in_bgr_with_its_labels_and_void_is_255(tmp_path: Path) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    data = open_dataset(f"camvid:{folder(tmp_path, image=image)}", "train")
     assert data.title(0) == str(tmp_path / "train/a.png")
     got, labels = data.load(0)
-    np.testing.assert_array_equal(got, picture)
+    np.testing.assert_array_equal(got, image)
     assert (labels.dtype, labels.shape) == (np.uint8, (3, 4))
     np.testing.assert_array_equal(labels.ravel(), [*range(11), VOID])
 
@@ -47,7 +47,7 @@ def test_a_picture_comes_in_bgr_with_its_labels_and_void_is_255(tmp_path: Path) 
 def test_it_says_what_a_card_must_say(tmp_path: Path) -> None:
     dataset = open_dataset(f"camvid:{folder(tmp_path)}", "train")
     assert len(dataset) == 1
-    assert dataset.name == "CamVid train (1 pictures)"
+    assert dataset.name == "CamVid train (1 images)"
     assert (dataset.classes, dataset.palette) == (CLASSES, PALETTE)
     assert "non-commercial" in dataset.licence
 
@@ -61,9 +61,9 @@ def test_the_lists_of_the_tutorial_with_the_folders_of_another_machine_are_under
     ("listing", "told"),
     [
         (None, "wants the folder that holds train.txt and val.txt"),
-        ("", "must name a picture and its labels on every line"),
-        ("train/a.png\n", "must name a picture and its labels on every line"),
-        ("train/a.png trainannot/a.png more\n", "must name a picture and its labels on every line"),
+        ("", "must name an image and its labels on every line"),
+        ("train/a.png\n", "must name an image and its labels on every line"),
+        ("train/a.png trainannot/a.png more\n", "must name an image and its labels on every line"),
     ],
 )
 def test_a_list_that_is_missing_or_malformed_is_named(tmp_path: Path, listing: str | None, told: str) -> None:
@@ -75,7 +75,7 @@ def test_a_list_that_is_missing_or_malformed_is_named(tmp_path: Path, listing: s
 def test_a_list_that_is_no_text_is_a_dataset_error(tmp_path: Path) -> None:
     folder(tmp_path)
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00 \x80\x81\n")
-    with pytest.raises(DatasetError, match="must name a picture and its labels on every line"):
+    with pytest.raises(DatasetError, match="must name an image and its labels on every line"):
         open_dataset(f"camvid:{tmp_path}", "train")
 
 
@@ -84,7 +84,7 @@ HUGE = b"P5 60000 60000 255\n"
 
 
 @pytest.mark.parametrize("name", ["train", "trainannot"])
-@pytest.mark.parametrize("content", [None, b"", b"no picture", HUGE])
+@pytest.mark.parametrize("content", [None, b"", b"no image", HUGE])
 def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     path = folder(tmp_path) / name / "a.png"
     if content is None:
@@ -98,8 +98,8 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, name: str, c
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        (np.zeros((3, 5), np.uint8), r"is \(3, 5\), its picture \(3, 4\): they must be alike"),
-        (np.zeros((3, 4, 3), np.uint8), r"is \(3, 4, 3\), its picture \(3, 4\)"),
+        (np.zeros((3, 5), np.uint8), r"is \(3, 5\), its image \(3, 4\): they must be alike"),
+        (np.zeros((3, 4, 3), np.uint8), r"is \(3, 4, 3\), its image \(3, 4\)"),
         (np.full((3, 4), 12, np.uint8), "holds ids above 11: not CamVid's 11 classes and void"),
         (np.full((3, 4), 256, np.uint16), "is uint16: CamVid's labels are 8-bit class ids"),
     ],
@@ -112,20 +112,20 @@ def test_labels_that_are_none_of_camvids_are_refused(tmp_path: Path, labels: NDA
 
 
 class TestVideos:
-    """Six pictures of three videos; each is of one grey that tells its number."""
+    """Six images of three videos; each is of one grey that tells its number."""
 
     NAMES = ("Seq05VD_f00870", "Seq05VD_f00900", "Seq05VD_f00930", "0016E5_07959", "0016E5_07961", "0001TP_006690")
 
     @pytest.fixture
     def videos(self, tmp_path: Path) -> Dataset:
         for place, name in enumerate(self.NAMES):
-            for kind, image in (("train", np.full((3, 4, 3), 10 * place, np.uint8)), ("trainannot", LABELS)):
+            for kind, pixels in (("train", np.full((3, 4, 3), 10 * place, np.uint8)), ("trainannot", LABELS)):
                 (tmp_path / kind).mkdir(exist_ok=True)
-                assert cv2.imwrite(str(tmp_path / kind / f"{name}.png"), image)
+                assert cv2.imwrite(str(tmp_path / kind / f"{name}.png"), pixels)
         (tmp_path / "train.txt").write_text("".join(f"train/{n}.png trainannot/{n}.png\n" for n in self.NAMES))
         return open_dataset(f"camvid:{tmp_path}", "train")
 
-    def test_a_picture_belongs_to_the_video_that_its_name_begins_with(self, videos: Dataset) -> None:
+    def test_an_image_belongs_to_the_video_that_its_name_begins_with(self, videos: Dataset) -> None:
         assert [videos.sequence(place) for place in range(6)] == [*["Seq05VD"] * 3, *["0016E5"] * 2, "0001TP"]
 
     @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ class TestVideos:
             (0, 2, [0, 0]),
         ],
     )
-    def test_a_clip_is_what_led_to_a_picture_and_never_of_another_video(
+    def test_a_clip_is_what_led_to_an_image_and_never_of_another_video(
         self, videos: Dataset, place: int, length: int, expected: list[int]
     ) -> None:
         clip = videos.clip(place, 0, length)
-        assert [int(picture[0, 0, 0]) // 10 for picture, _ in clip] == expected
-        for picture, labels in clip:
-            assert (picture.shape, labels.shape) == ((3, 4, 3), (3, 4))
+        assert [int(image[0, 0, 0]) // 10 for image, _ in clip] == expected
+        for image, labels in clip:
+            assert (image.shape, labels.shape) == ((3, 4, 3), (3, 4))
 
 
 @pytest.mark.parametrize("text", ["camvid", "camvid:", "nothing:at/all", "", ":"])
@@ -156,12 +156,12 @@ def test_a_text_that_names_no_data_is_refused_with_the_kinds_there_are(text: str
         open_dataset(text, "train")
 
 
-def test_the_real_thing_has_367_pictures_to_train_on_and_101_to_validate(shared: Path) -> None:
+def test_the_real_thing_has_367_images_to_train_on_and_101_to_validate(shared: Path) -> None:
     root = shared / "data" / "camvid"
     lengths = {split: len(open_dataset(f"camvid:{root}", split)) for split in ("train", "val")}
     assert lengths == {"train": 367, "val": 101}
-    picture, labels = open_dataset(f"camvid:{root}", "val").load(50)
-    assert picture.shape[:2] == labels.shape == (360, 480)
+    image, labels = open_dataset(f"camvid:{root}", "val").load(50)
+    assert image.shape[:2] == labels.shape == (360, 480)
     road = labels == CLASSES.index("Road")
     sky = labels == CLASSES.index("Sky")
     assert np.argwhere(road)[:, 0].mean() > np.argwhere(sky)[:, 0].mean(), "the road lies below the sky"

@@ -16,26 +16,26 @@ IDS = np.array([[0, 0, 0, 1], [0, 0, 0, 1], [255, 255, 255, 255]], np.uint8)
 
 @pytest.fixture
 def root(tmp_path: Path, save: Save) -> Path:
-    """Three pictures, c for validation, without a fault."""
+    """Three images, c for validation, without a fault."""
     for name in "abc":
-        save(f"pictures/{name}.png")
+        save(f"images/{name}.png")
         save(f"masks/{name}.png", IDS)
     return tmp_path
 
 
 def check(root: Path, options: str = "") -> DataReport:
-    return check_data(f"pairs:{root}/pictures,{root}/masks,classes=road+car,val=c{options}", ("train", "val"))
+    return check_data(f"pairs:{root}/images,{root}/masks,classes=road+car,val=c{options}", ("train", "val"))
 
 
 def test_of_good_data_the_shares_are_told_and_no_problem(root: Path) -> None:
     report = check(root)
     assert report.problems == ()
     train, val = report.splits
-    assert (train.split, train.pictures, train.sizes) == ("train", 2, ((3, 4),))
+    assert (train.split, train.images, train.sizes) == ("train", 2, ((3, 4),))
     assert train.shares == {"road": 0.5, "car": pytest.approx(1 / 6)}
     assert train.void_share == pytest.approx(1 / 3)
-    assert train.pictures_with == {"road": 2, "car": 2}
-    assert (val.split, val.pictures) == ("val", 1)
+    assert train.images_with == {"road": 2, "car": 2}
+    assert (val.split, val.images) == ("val", 1)
 
 
 def test_a_report_can_be_kept_as_json(root: Path) -> None:
@@ -46,43 +46,43 @@ def test_a_report_can_be_kept_as_json(root: Path) -> None:
 
 def test_everything_wrong_is_found_in_one_go_with_file_names(root: Path, save: Save) -> None:
     for name in "defgh":
-        save(f"pictures/{name}.png")
+        save(f"images/{name}.png")
         save(f"masks/{name}.png", IDS)
     (root / "masks" / "a.png").unlink()
-    (root / "pictures" / "b.png").unlink()
+    (root / "images" / "b.png").unlink()
     save("masks/d.png", np.zeros((4, 4), np.uint8))
     save("masks/e.png", np.full((3, 4), 7, np.uint8))
-    (root / "pictures" / "f.png").write_bytes(b"no picture")
+    (root / "images" / "f.png").write_bytes(b"no image")
     (root / "masks" / "g.png").write_bytes((root / "masks" / "h.png").read_bytes()[:-5])
     save("masks/h.png", np.full((3, 4), 255, np.uint8))
     problems = "\n".join(check(root).problems)
     for told in (
-        "pictures/a.png has no mask 'a'",
-        "masks/b.png has no picture 'b'",
-        "masks/d.png is 4x4, its picture",
+        "images/a.png has no mask 'a'",
+        "masks/b.png has no image 'b'",
+        "masks/d.png is 4x4, its image",
         "masks/e.png holds 7 (12 pixels)",
-        "pictures/f.png is damaged",
+        "images/f.png is damaged",
         "masks/g.png is damaged: it ends too early",
-        "pictures/h.png teaches nothing: every pixel of its mask is void",
+        "images/h.png teaches nothing: every pixel of its mask is void",
         "no pixel of train has the class road (0), car (1)",
     ):
         assert told in problems
     assert len(problems.splitlines()) == 8, "what both splits complain of is told once"
 
 
-def test_a_picture_in_two_splits_is_found_whatever_its_name(root: Path) -> None:
-    (root / "pictures" / "c.png").write_bytes((root / "pictures" / "a.png").read_bytes())
+def test_an_image_in_two_splits_is_found_whatever_its_name(root: Path) -> None:
+    (root / "images" / "c.png").write_bytes((root / "images" / "a.png").read_bytes())
     (problem,) = check(root).problems
-    assert problem == f"{root}/pictures/c.png in val is the same picture as {root}/pictures/a.png in train"
+    assert problem == f"{root}/images/c.png in val is the same image as {root}/images/a.png in train"
 
 
-def test_a_class_that_no_picture_has_is_named_for_each_split(root: Path, save: Save) -> None:
+def test_a_class_that_no_image_has_is_named_for_each_split(root: Path, save: Save) -> None:
     save("masks/c.png", np.zeros((3, 4), np.uint8))
     assert check(root).problems == ("no pixel of val has the class car (1)",)
 
 
 def test_a_split_that_cannot_be_opened_is_a_problem_where_another_can(root: Path) -> None:
-    report = check_data(f"pairs:{root}/pictures,{root}/masks,classes=road+car,val=1", ("train", "val"))
+    report = check_data(f"pairs:{root}/images,{root}/masks,classes=road+car,val=1", ("train", "val"))
     assert report.problems == (
         "the split 'train' is empty (train 0, val 3, test 0): give val= or test= another share or pattern",
     )
@@ -104,13 +104,13 @@ def test_progress_is_told_by_split(root: Path) -> None:
         told.append((name, len(listed)))
         return listed
 
-    check_data(f"pairs:{root}/pictures,{root}/masks,classes=road+car,val=c", ("train", "val"), track)
+    check_data(f"pairs:{root}/images,{root}/masks,classes=road+car,val=c", ("train", "val"), track)
     assert told == [("train", 2), ("val", 1)]
 
 
 def test_drawn_data_are_checked_too() -> None:
     report = check_data("synthetic:fringes,size=256x256,frames=2", ("train", "val"))
-    assert [split.pictures for split in report.splits] == [2, 2]
+    assert [split.images for split in report.splits] == [2, 2]
     assert sum(report.splits[0].shares.values()) == pytest.approx(1)
 
 

@@ -12,25 +12,25 @@ from rtseg.errors import DatasetError
 from rtseg.model_file.spec import VOID
 from rtseg.system.opencv import cv2
 
-PICTURE = "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png"
+IMAGE = "leftImg8bit/val/ulm/ulm_000000_000019_leftImg8bit.png"
 TRAIN_IDS = "gtFine/val/ulm/ulm_000000_000019_gtFine_labelTrainIds.png"
 IDS = "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png"
 
 
 def test_training_ids_are_taken_as_they_are(tmp_path: Path, save: Save) -> None:
     stored = np.array([[0, 1, 2, 3], [17, 18, 255, 255], [10, 11, 12, 13]], np.uint8)
-    save(PICTURE)
+    save(IMAGE)
     save(TRAIN_IDS, stored)
     save(IDS, np.full((3, 4), 7, np.uint8))
     dataset = open_dataset(f"cityscapes:{tmp_path}", "val")
     np.testing.assert_array_equal(dataset.load(0)[1], stored)
-    assert (len(dataset), dataset.name, len(CLASSES)) == (1, "Cityscapes val (1 pictures)", 19)
+    assert (len(dataset), dataset.name, len(CLASSES)) == (1, "Cityscapes val (1 images)", 19)
     assert (dataset.classes, dataset.palette) == (CLASSES, PALETTE)
     assert "non-commercial" in dataset.licence
 
 
 def test_ids_are_mapped_where_there_are_no_training_ids(tmp_path: Path, save: Save) -> None:
-    save(PICTURE)
+    save(IMAGE)
     save(IDS, np.array([[7, 8, 11, 12], [0, 6, 9, 30], [33, 31, 26, 23]], np.uint8))
     labels = open_dataset(f"cityscapes:{tmp_path}", "val").load(0)[1]
     np.testing.assert_array_equal(labels, [[0, 1, 2, 3], [VOID] * 4, [18, 16, 13, 10]])
@@ -38,13 +38,13 @@ def test_ids_are_mapped_where_there_are_no_training_ids(tmp_path: Path, save: Sa
 
 @pytest.mark.parametrize(("name", "value"), [(TRAIN_IDS, 19), (IDS, 34)])
 def test_an_id_that_cityscapes_has_not_is_refused(tmp_path: Path, save: Save, name: str, value: int) -> None:
-    save(PICTURE)
+    save(IMAGE)
     save(name, np.full((3, 4), value, np.uint8))
     with pytest.raises(DatasetError, match=rf"{Path(name).name} holds {value} \(12 pixels\), which Cityscapes"):
         open_dataset(f"cityscapes:{tmp_path}", "val").load(0)
 
 
-@pytest.mark.parametrize(("there", "told"), [(PICTURE, "has no mask"), (TRAIN_IDS, "has no picture")])
+@pytest.mark.parametrize(("there", "told"), [(IMAGE, "has no mask"), (TRAIN_IDS, "has no image")])
 def test_a_file_without_partner_is_named_at_once(tmp_path: Path, save: Save, there: str, told: str) -> None:
     for folder in ("leftImg8bit/val", "gtFine/val"):
         (tmp_path / folder).mkdir(parents=True)
@@ -54,16 +54,16 @@ def test_a_file_without_partner_is_named_at_once(tmp_path: Path, save: Save, the
 
 
 def test_a_missing_split_is_refused_with_those_there_are(tmp_path: Path, save: Save) -> None:
-    save(PICTURE)
+    save(IMAGE)
     save(TRAIN_IDS, np.zeros((3, 4), np.uint8))
     with pytest.raises(DatasetError, match=r"no .*leftImg8bit/train: .*splits that are there: val$"):
         open_dataset(f"cityscapes:{tmp_path}", "train")
 
 
-def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     for folder in ("leftImg8bit/val", "gtFine/val"):
         (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(DatasetError, match=r"holds no picture CITY/\*_leftImg8bit.png"):
+    with pytest.raises(DatasetError, match=r"holds no image CITY/\*_leftImg8bit.png"):
         open_dataset(f"cityscapes:{tmp_path}", "val")
 
 

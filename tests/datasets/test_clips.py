@@ -7,11 +7,11 @@ import pytest
 
 from rtseg.datasets import Dataset, Read
 from rtseg.errors import DatasetError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 
 
 class Album(Dataset):
-    """Pictures that tell their place and the epoch, of the videos that a text names by a letter each; ``.`` of none."""
+    """Images that tell their place and the epoch, of the videos that a text names by a letter each; ``.`` of none."""
 
     name, classes, palette, licence = "album", ("a",), ((0, 0, 0),), "none"
 
@@ -22,9 +22,9 @@ class Album(Dataset):
     def __len__(self) -> int:
         return len(self._videos)
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         if not 0 <= index < len(self):
-            raise DatasetError(f"there is no picture {index}")
+            raise DatasetError(f"there is no image {index}")
         self.loaded.append(index)
         return np.full((2, 2, 3), index, np.uint8), np.full((2, 2), epoch, np.uint8)
 
@@ -32,8 +32,8 @@ class Album(Dataset):
         return None if self._videos[index] == "." else self._videos[index]
 
 
-def places(clip: list[tuple[Picture, Labels]]) -> list[int]:
-    return [int(picture[0, 0, 0]) for picture, _ in clip]
+def places(clip: list[tuple[Image, Labels]]) -> list[int]:
+    return [int(image[0, 0, 0]) for image, _ in clip]
 
 
 @pytest.mark.parametrize(
@@ -54,17 +54,17 @@ def test_a_clip_goes_back_in_its_video_and_stands_still_before_it_began(
     assert places(Album(videos).clip(index, 0, 3)) == expected
 
 
-def test_a_clip_of_one_is_the_picture_of_its_epoch() -> None:
-    ((picture, labels),) = Album("aaaa").clip(2, 7, 1)
-    assert (picture == 2).all()
+def test_a_clip_of_one_is_the_image_of_its_epoch() -> None:
+    ((image, labels),) = Album("aaaa").clip(2, 7, 1)
+    assert (image == 2).all()
     assert (labels == 7).all()
 
 
-def test_a_picture_that_stands_still_is_read_once() -> None:
+def test_an_image_that_stands_still_is_read_once() -> None:
     album = Album("aabb")
     album.clip(3, 0, 6)
     assert sorted(album.loaded) == [2, 3]
 
 
-def test_a_picture_is_of_no_video_unless_its_data_say_so() -> None:
+def test_an_image_is_of_no_video_unless_its_data_say_so() -> None:
     assert Dataset.sequence(Album("aa"), 1) is None

@@ -13,7 +13,7 @@ from rtseg.model_file.spec import VOID
 
 
 class Squares(Dataset):
-    """Pictures whose blue is their truth, each of another size; the last column is void."""
+    """Images whose blue is their truth, each of another size; the last column is void."""
 
     name = "squares"
     classes = ("a", "b", "c")
@@ -30,16 +30,16 @@ class Squares(Dataset):
     def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
         self.loaded.append(index)
         labels = np.full((8 + 4 * index, 12), index, np.uint8)
-        picture = labels[..., None].repeat(3, 2)
+        image = labels[..., None].repeat(3, 2)
         labels[:, -4:] = VOID
-        return picture, labels if self.labelled else np.full_like(labels, VOID)
+        return image, labels if self.labelled else np.full_like(labels, VOID)
 
 
 Bytes = NDArray[np.uint8]
 
 
-def blue(picture: Bytes) -> Bytes:
-    return picture[..., 0]
+def blue(image: Bytes) -> Bytes:
+    return image[..., 0]
 
 
 def test_labels_that_are_the_truth_score_one() -> None:
@@ -48,13 +48,13 @@ def test_labels_that_are_the_truth_score_one() -> None:
 
 
 def test_labels_of_the_models_size_are_judged_at_the_size_of_the_truth() -> None:
-    result = evaluate(lambda picture: blue(picture)[::4, ::4], Squares())
+    result = evaluate(lambda image: blue(image)[::4, ::4], Squares())
     assert result.pixel_accuracy == 1.0
 
 
 def test_wrong_labels_are_counted_by_pixels() -> None:
-    # Of 8x8, 12x8 and 16x8 labelled pixels, those of the first two pictures are right.
-    result = evaluate(lambda picture: np.minimum(blue(picture), 1), Squares())
+    # Of 8x8, 12x8 and 16x8 labelled pixels, those of the first two images are right.
+    result = evaluate(lambda image: np.minimum(blue(image), 1), Squares())
     assert result.pixel_accuracy == pytest.approx((64 + 96) / (64 + 96 + 128))
     assert result.iou == pytest.approx((1.0, 96 / (96 + 128), 0.0))
 
@@ -66,7 +66,7 @@ def test_only_the_places_that_were_asked_for_are_judged_and_in_their_order() -> 
     assert result.iou == (1.0, None, 1.0)
 
 
-@pytest.mark.parametrize(("labelled", "places"), [(False, None), (True, [])], ids=["all void", "no picture"])
+@pytest.mark.parametrize(("labelled", "places"), [(False, None), (True, [])], ids=["all void", "no image"])
 def test_data_without_a_labelled_pixel_are_refused(labelled: bool, places: list[int] | None) -> None:
     with pytest.raises(DatasetError, match="no pixel of squares is labelled"):
         evaluate(blue, Squares(labelled=labelled), places)
@@ -74,7 +74,7 @@ def test_data_without_a_labelled_pixel_are_refused(labelled: bool, places: list[
 
 def test_a_labeller_that_knows_more_classes_than_the_data_is_an_error_and_no_score() -> None:
     with pytest.raises(ValueError, match="there are 3 classes"):
-        evaluate(lambda picture: blue(picture) + 2, Squares())
+        evaluate(lambda image: blue(image) + 2, Squares())
 
 
 class Videos(Squares):
@@ -106,23 +106,23 @@ class TestVideos:
             (("a", "a"), [1, 1, 0], [False, False, False]),
         ],
     )
-    def test_a_picture_follows_the_one_right_before_it_in_its_video(
+    def test_an_image_follows_the_one_right_before_it_in_its_video(
         self, videos: tuple[str | None, ...], places: list[int] | None, follows: list[bool]
     ) -> None:
         assert [judged.follows for judged in judge(blue, Videos(*videos), places)] == follows
 
-    def test_what_remembers_is_reset_before_every_picture_that_does_not_follow(self) -> None:
+    def test_what_remembers_is_reset_before_every_image_that_does_not_follow(self) -> None:
         said: list[str] = []
 
-        def label(picture: Bytes) -> Bytes:
+        def label(image: Bytes) -> Bytes:
             said.append("label")
-            return blue(picture)
+            return blue(image)
 
         evaluate(label, Videos("a", "a", "b", None), reset=lambda: said.append("reset"))
         assert said == ["reset", "label", "label", "reset", "label", "reset", "label"]
 
     def test_labels_come_beside_their_truth_at_its_size(self) -> None:
-        (judged,) = judge(lambda picture: blue(picture)[::4, ::4], Squares(), [2])
+        (judged,) = judge(lambda image: blue(image)[::4, ::4], Squares(), [2])
         assert judged.labels.shape == judged.truth.shape == (16, 12)
         assert (judged.labels == 2).all()
         assert (judged.truth[:, -4:] == VOID).all()

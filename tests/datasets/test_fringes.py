@@ -5,21 +5,21 @@ import pytest
 
 from rtseg.datasets import open_dataset
 from rtseg.errors import OptionError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.synthetic.fringes import CLASSES, PALETTE, draw_interferogram
 
 SMALL = "synthetic:fringes,size=384x384,frames=4"
 
 
-def load(text: str = SMALL, split: str = "train", index: int = 0, epoch: int = 0) -> tuple[Picture, Labels]:
+def load(text: str = SMALL, split: str = "train", index: int = 0, epoch: int = 0) -> tuple[Image, Labels]:
     return open_dataset(text, split).load(index, epoch)
 
 
-def test_a_picture_is_grey_as_bgr_with_a_class_for_every_pixel() -> None:
-    picture, labels = load("synthetic:fringes,size=256x320")
-    assert (picture.dtype, picture.shape) == (np.uint8, (256, 320, 3))
+def test_an_image_is_grey_as_bgr_with_a_class_for_every_pixel() -> None:
+    image, labels = load("synthetic:fringes,size=256x320")
+    assert (image.dtype, image.shape) == (np.uint8, (256, 320, 3))
     assert (labels.dtype, labels.shape) == (np.uint8, (256, 320))
-    assert (picture[..., :1] == picture).all()
+    assert (image[..., :1] == image).all()
     assert labels.max() < len(CLASSES) == len(PALETTE)
 
 
@@ -30,7 +30,7 @@ def test_it_says_what_a_card_must_say() -> None:
     assert "no restriction" in dataset.licence
 
 
-def test_the_same_place_of_the_same_epoch_is_the_same_picture() -> None:
+def test_the_same_place_of_the_same_epoch_is_the_same_image() -> None:
     for one, other in zip(load(index=2, epoch=3), load(index=2, epoch=3), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -78,7 +78,7 @@ def test_fringes_are_periodic() -> None:
     spectrum = np.abs(np.fft.rfft2(inside))
     spectrum[:3, :3] = spectrum[-2:, :3] = 0
     strongest = np.sort(spectrum.ravel())[-200:]
-    assert strongest.sum() > 0.15 * spectrum.sum(), "a few frequencies carry the picture"
+    assert strongest.sum() > 0.15 * spectrum.sum(), "a few frequencies carry the image"
 
 
 @pytest.mark.parametrize(

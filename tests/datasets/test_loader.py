@@ -11,7 +11,7 @@ import pytest
 from rtseg.datasets import Dataset, Read, open_dataset
 from rtseg.datasets.loader import Reader, load_ahead
 from rtseg.errors import DatasetError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.image_io.options import ReadOptions
 from rtseg.system.opencv import cv2
 
@@ -20,29 +20,29 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Dataset:
-    for name in ("pictures", "masks"):
+    for name in ("images", "masks"):
         (tmp_path / name).mkdir()
         for number in range(40):
             level = number % 2 if name == "masks" else number
             assert cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((6, 8), level, np.uint8))
-    return open_dataset(f"pairs:{tmp_path}/pictures,{tmp_path}/masks,classes=a+b,val=*", "val")
+    return open_dataset(f"pairs:{tmp_path}/images,{tmp_path}/masks,classes=a+b,val=*", "val")
 
 
 @pytest.mark.parametrize("storage", ["ssd", "hdd", "auto"])
-def test_each_place_comes_in_its_turn_with_its_picture_and_labels(pairs: Dataset, storage: str) -> None:
+def test_each_place_comes_in_its_turn_with_its_image_and_labels(pairs: Dataset, storage: str) -> None:
     places = [7, 3, 3, 39, *range(20)]
     loaded = list(load_ahead(pairs, places, reader=Reader(ReadOptions(storage=storage))))
     assert [place for place, _, _ in loaded] == places
-    for place, picture, labels in loaded:
+    for place, image, labels in loaded:
         expected, truth = pairs.load(place)
-        np.testing.assert_array_equal(picture, expected)
+        np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(labels, truth)
 
 
 def test_a_file_that_is_gone_is_the_error_of_load_after_what_comes_before_it(pairs: Dataset) -> None:
     pairs.files(5)[0].unlink()
     seen: list[int] = []
-    with pytest.raises(DatasetError, match=r"cannot read the picture .*5\.png: No such file"):
+    with pytest.raises(DatasetError, match=r"cannot read the image .*5\.png: No such file"):
         seen.extend(place for place, _, _ in load_ahead(pairs, range(40)))
     assert seen == list(range(5))
 
@@ -74,7 +74,7 @@ def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
         def __len__(self) -> int:
             return 5
 
-        def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+        def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
             drawn.append((index, epoch, get_ident()))
             return np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
 
@@ -84,7 +84,7 @@ def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
     assert [place for place, _, _ in loaded] == [2]
 
 
-def test_an_attempt_goes_on_behind_a_picture_that_cannot_be_used(pairs: Dataset) -> None:
+def test_an_attempt_goes_on_behind_an_image_that_cannot_be_used(pairs: Dataset) -> None:
     pairs.files(3)[1].write_bytes(b"no mask")
     outcomes = list(Reader().attempt(pairs, range(6)))
     assert [place for place, _ in outcomes] == list(range(6))

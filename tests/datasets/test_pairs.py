@@ -21,15 +21,15 @@ RED, BLUE, BLACK = (255, 0, 0), (0, 0, 255), (0, 0, 0)
 
 
 def open_all(tmp_path: Path, options: str, split: str = "train") -> Dataset:
-    """The pairs of ``pictures`` and ``masks``, all in ``train`` unless ``options`` says otherwise."""
+    """The pairs of ``images`` and ``masks``, all in ``train`` unless ``options`` says otherwise."""
     val = "" if "val=" in options or "lists=" in options else ",val=0"
-    return open_dataset(f"pairs:{tmp_path}/pictures,{tmp_path}/masks,{options}{val}", split)
+    return open_dataset(f"pairs:{tmp_path}/images,{tmp_path}/masks,{options}{val}", split)
 
 
 def painted(labels: NDArray[np.uint8], colours: list[tuple[int, int, int]]) -> NDArray[np.uint8]:
-    """BGR picture of ``labels`` in RGB ``colours``."""
-    picture: NDArray[np.uint8] = np.array(colours, np.uint8)[labels][..., ::-1]
-    return picture
+    """BGR image of ``labels`` in RGB ``colours``."""
+    image: NDArray[np.uint8] = np.array(colours, np.uint8)[labels][..., ::-1]
+    return image
 
 
 def png(path: Path, labels: NDArray[np.uint8], depth: int, colour_type: int, palette: bytes = b"") -> None:
@@ -53,36 +53,36 @@ def png(path: Path, labels: NDArray[np.uint8], depth: int, colour_type: int, pal
 
 class TestMasksOfNumbers:
     def test_names_alone_stand_for_the_numbers_from_0(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.jpg")
+        save("images/a.jpg")
         save("masks/a.png", IDS)
         dataset = open_all(tmp_path, "classes=road+car+sky")
         np.testing.assert_array_equal(dataset.load(0)[1], IDS)
         assert dataset.classes == ("road", "car", "sky")
 
     def test_other_numbers_are_mapped_in_the_order_of_the_classes(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", np.array([[7, 26, 7, 0], [0, 0, 0, 0], [26, 26, 255, 255]], np.uint8))
         labels = open_all(tmp_path, "classes=car:26+road:7,void=0").load(0)[1]
         assert labels.tolist() == [[1, 0, 1, VOID], [VOID] * 4, [0, 0, VOID, VOID]]
 
     def test_255_is_a_class_where_it_is_declared_as_one(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", np.array([[0, 255, 0, 255]] * 3, np.uint8))
         assert open_all(tmp_path, "classes=background:0+crack:255").load(0)[1].tolist() == [[0, 1, 0, 1]] * 3
 
     def test_numbers_of_16_bits_are_read_whole(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", np.array([[1000, 24001, 1000, 0]] * 3, np.uint16))
         labels = open_all(tmp_path, "classes=a:1000+b:24001,void=0").load(0)[1]
         assert (labels.dtype, labels.tolist()) == (np.uint8, [[0, 1, 0, VOID]] * 3)
 
     def test_grey_saved_as_colour_is_read_as_numbers(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.bmp", np.repeat(IDS[..., None], 3, axis=2))
         np.testing.assert_array_equal(open_all(tmp_path, "classes=a+b+c").load(0)[1], IDS)
 
     def test_a_palette_mask_is_read_by_number(self, tmp_path: Path, save: Save, save_palette: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save_palette("masks/a.png", IDS, np.zeros((256, 3), np.uint8))
         np.testing.assert_array_equal(open_all(tmp_path, "classes=a+b+c").load(0)[1], IDS)
 
@@ -90,13 +90,13 @@ class TestMasksOfNumbers:
     @pytest.mark.parametrize("colour_type", [0, 3], ids=["grey", "palette"])
     def test_numbers_of_few_bits_are_not_spread(self, tmp_path: Path, save: Save, depth: int, colour_type: int) -> None:
         stored = np.arange(15, dtype=np.uint8).reshape(3, 5) % (1 << depth)
-        save("pictures/a.png", size=(3, 5))
+        save("images/a.png", size=(3, 5))
         png(tmp_path / "masks" / "a.png", stored, depth, colour_type, bytes(3 << depth) if colour_type else b"")
         names = "+".join(f"c{i}" for i in range(1 << depth))
         np.testing.assert_array_equal(open_all(tmp_path, f"classes={names}").load(0)[1], stored)
 
     def test_an_undeclared_number_is_refused_with_file_value_and_a_way_out(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         mask = save("masks/a.png", IDS)
         with pytest.raises(DatasetError) as caught:
             open_all(tmp_path, "classes=road+car").load(0)
@@ -106,13 +106,13 @@ class TestMasksOfNumbers:
         )
 
     def test_undeclared_numbers_are_void_where_the_user_says_so(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", IDS)
         labels = open_all(tmp_path, "classes=road+car,undeclared=void").load(0)[1]
         np.testing.assert_array_equal(labels, np.where(IDS == 2, VOID, IDS))
 
     def test_a_mask_of_colours_is_refused_where_only_numbers_are_declared(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png")
         with pytest.raises(DatasetError, match=r"a.png holds colours, and classes= numbers alone: declare colours"):
             open_all(tmp_path, "classes=a+b").load(0)
@@ -123,7 +123,7 @@ class TestMasksOfColours:
 
     def test_each_colour_is_its_class_and_paints_it(self, tmp_path: Path, save: Save) -> None:
         labels = np.array([[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]], np.uint8)
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", painted(labels, [RED, BLUE]))
         dataset = open_all(tmp_path, self.OPTIONS)
         np.testing.assert_array_equal(dataset.load(0)[1], labels)
@@ -134,7 +134,7 @@ class TestMasksOfColours:
         colours = np.zeros((256, 3), np.uint8)
         colours[[9, 4]] = RED, BLUE
         for name in "ab":
-            save(f"pictures/{name}.png")
+            save(f"images/{name}.png")
         save("masks/a.png", painted(labels, [RED, BLUE]))
         save_palette("masks/b.png", np.array([9, 4], np.uint8)[labels], colours)
         dataset = open_all(tmp_path, self.OPTIONS)
@@ -143,7 +143,7 @@ class TestMasksOfColours:
 
     def test_transparency_says_nothing(self, tmp_path: Path, save: Save) -> None:
         labels = np.array([[0, 1, 0, 1]] * 3, np.uint8)
-        save("pictures/a.png")
+        save("images/a.png")
         alpha = np.full((3, 4, 1), 7, np.uint8)
         save("masks/a.png", np.concatenate((painted(labels, [RED, BLUE]), alpha), axis=2))
         np.testing.assert_array_equal(open_all(tmp_path, self.OPTIONS).load(0)[1], labels)
@@ -153,13 +153,13 @@ class TestMasksOfColours:
         self, tmp_path: Path, save: Save, as_colour: bool
     ) -> None:
         stored = np.array([[0, 255, 0, 255]] * 3, np.uint8)
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", np.repeat(stored[..., None], 3, axis=2) if as_colour else stored)
         labels = open_all(tmp_path, "classes=background:#000000+crack:#FFFFFF").load(0)[1]
         assert labels.tolist() == [[0, 1, 0, 1]] * 3
 
     def test_white_of_a_one_bit_mask_is_white(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         png(tmp_path / "masks" / "a.png", np.array([[0, 1, 0, 1]] * 3, np.uint8), 1, 0)
         labels = open_all(tmp_path, "classes=background:#000000+crack:#FFFFFF").load(0)[1]
         assert labels.tolist() == [[0, 1, 0, 1]] * 3
@@ -169,7 +169,7 @@ class TestMasksOfColours:
         self, tmp_path: Path, save: Save, save_palette: Save, palette: bool
     ) -> None:
         stored = np.array([[0, 1, 2, 2]] * 3, np.uint8)
-        save("pictures/a.png")
+        save("images/a.png")
         if palette:
             save_palette("masks/a.png", stored, np.array([RED, BLUE, BLACK, *[BLACK] * 253], np.uint8))
         else:
@@ -181,20 +181,20 @@ class TestMasksOfColours:
             assert labels.tolist() == [[0, 1, VOID, VOID]] * 3
 
     def test_of_many_undeclared_colours_the_commonest_are_named(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", painted(np.arange(12, dtype=np.uint8).reshape(3, 4) % 7, [(i, 0, 1) for i in range(7)]))
         with pytest.raises(DatasetError, match=r"holds #000001 \(2 pixels\), .* and 2 more, which"):
             open_all(tmp_path, self.OPTIONS).load(0)
 
     def test_a_class_can_be_made_void_by_name(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", painted(np.array([[0, 1, 0, 1]] * 3, np.uint8), [RED, BLUE]))
         dataset = open_all(tmp_path, f"{self.OPTIONS},void=red")
         assert dataset.classes == ("blue",)
         assert dataset.load(0)[1].tolist() == [[VOID, 0, VOID, 0]] * 3
 
     def test_16_bit_masks_are_refused(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         for image, told in (
             (np.zeros((3, 4), np.uint16), "holds 16-bit numbers, and classes= colours alone"),
             (np.zeros((3, 4, 3), np.uint16), "has colours of uint16: store masks with 8 bits a channel"),
@@ -222,7 +222,7 @@ class TestTableOfClasses:
     def test_it_can_be_written_in_several_ways(
         self, tmp_path: Path, save: Save, facts: object, classes: tuple[str, ...], ids: list[int]
     ) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", np.array([[0, 1, 2, 255]] * 3, np.uint8))
         table = tmp_path / "table.json"
         table.write_text(json.dumps(facts))
@@ -254,7 +254,7 @@ class TestTableOfClasses:
     def test_a_wrong_one_is_refused_in_one_line_with_its_name(
         self, tmp_path: Path, save: Save, text: str, told: str
     ) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", IDS)
         table = tmp_path / "table.json"
         table.write_text(text)
@@ -280,14 +280,14 @@ class TestTableOfClasses:
     def test_classes_without_colours_get_distinct_ones_that_a_model_file_takes(
         self, tmp_path: Path, save: Save
     ) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", IDS)
         dataset = open_all(tmp_path, f"classes={'+'.join(f'c{i}' for i in range(40))}")
         assert len(set(dataset.palette)) == 40
         ModelSpec("m", dataset.classes, dataset.palette, (64, 64))
 
     def test_a_data_set_can_be_sent_to_the_workers_of_a_training(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", painted(IDS % 2, [RED, BLUE]))
         dataset = open_all(tmp_path, TestMasksOfColours.OPTIONS)
         before = dataset.load(0)[1]
@@ -299,21 +299,21 @@ class TestTableOfClasses:
 class TestMatching:
     def test_names_are_matched_whatever_the_file_types(self, tmp_path: Path, save: Save) -> None:
         for name, mask in (("b.png", "b.png"), ("a10.jpg", "a10.bmp"), ("a2.tif", "a2.PNG")):
-            save(f"pictures/{name}")
+            save(f"images/{name}")
             save(f"masks/{mask}", IDS)
         (tmp_path / "masks" / "notes.txt").write_text("")
-        (tmp_path / "pictures" / ".hidden.png").write_text("")
+        (tmp_path / "images" / ".hidden.png").write_text("")
         dataset = open_all(tmp_path, "classes=a+b+c")
         titles = [Path(dataset.title(place)).name for place in range(len(dataset))]
         assert titles == ["a2.tif", "a10.jpg", "b.png"]
-        assert dataset.name == f"{tmp_path.name} train (3 pictures)"
+        assert dataset.name == f"{tmp_path.name} train (3 images)"
         assert dataset.licence == f"{tmp_path.name}: not stated"
 
     def test_a_suffix_of_the_masks_is_taken_off_even_in_one_folder(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
-        save("pictures/a_mask.png", IDS)
-        save("pictures/a_other.jpg")
-        text = f"pairs:{tmp_path}/pictures,{tmp_path}/pictures,classes=a+b+c,mask_suffix=_mask,val=0"
+        save("images/a.png")
+        save("images/a_mask.png", IDS)
+        save("images/a_other.jpg")
+        text = f"pairs:{tmp_path}/images,{tmp_path}/images,classes=a+b+c,mask_suffix=_mask,val=0"
         dataset = open_dataset(f"{text},missing=skip", "train")
         assert len(dataset) == 1
         np.testing.assert_array_equal(dataset.load(0)[1], IDS)
@@ -332,7 +332,7 @@ class TestMatching:
         assert (len(train), len(val)) == (1, 1)
 
     def test_a_folder_whose_name_looks_like_a_pattern_is_taken_by_its_name(self, tmp_path: Path, save: Save) -> None:
-        save("data [old]/pictures/a.png")
+        save("data [old]/images/a.png")
         save("data [old]/masks/a.png", IDS)
         assert len(open_all(tmp_path / "data [old]", "classes=a+b+c")) == 1
 
@@ -345,17 +345,17 @@ class TestMatching:
             assert Path(open_dataset(text, split).title(0)).name == f"{split}.png"
         with pytest.raises(DatasetError, match=r"cannot read the folder .*/test/images"):
             open_dataset(text, "test")
-        with pytest.raises(OptionError, match="says which picture is where, so that val, test, lists cannot"):
+        with pytest.raises(OptionError, match="says which image is where, so that val, test, lists cannot"):
             open_dataset(f"{text},val=0.5", "train")
 
     @pytest.mark.parametrize(
-        ("gone", "told"), [("masks/b.png", "pictures/b.png has no mask 'b'"), ("pictures/b.png", "masks/b.png has no")]
+        ("gone", "told"), [("masks/b.png", "images/b.png has no mask 'b'"), ("images/b.png", "masks/b.png has no")]
     )
     def test_a_file_without_partner_is_an_error_unless_it_may_be_skipped(
         self, tmp_path: Path, save: Save, gone: str, told: str
     ) -> None:
         for name in "ab":
-            save(f"pictures/{name}.png")
+            save(f"images/{name}.png")
             save(f"masks/{name}.png", IDS)
         (tmp_path / gone).unlink()
         with pytest.raises(DatasetError, match=told):
@@ -366,45 +366,45 @@ class TestMatching:
         self, tmp_path: Path, save: Save
     ) -> None:
         for number in range(20):
-            save(f"pictures/{number}.png")
+            save(f"images/{number}.png")
         for number in (3, 4):
             save(f"masks/{number}.png", IDS)
-        text = f"pairs:{tmp_path}/pictures,{tmp_path}/masks,classes=a+b+c,missing=skip"
+        text = f"pairs:{tmp_path}/images,{tmp_path}/masks,classes=a+b+c,missing=skip"
         assert [len(open_dataset(text, split)) for split in ("train", "val")] == [1, 1]
 
     def test_of_many_lonely_files_one_is_named_and_the_rest_counted(self, tmp_path: Path, save: Save) -> None:
         for name in "abc":
-            save(f"pictures/{name}.png")
+            save(f"images/{name}.png")
         save("masks/a.png", IDS)
         with pytest.raises(DatasetError, match=r"b.png has no mask 'b' .* \(and 1 more: see `rtseg data check`\)"):
             open_all(tmp_path, "classes=a+b+c")
 
-    def test_two_pictures_of_one_name_are_refused(self, tmp_path: Path, save: Save) -> None:
+    def test_two_images_of_one_name_are_refused(self, tmp_path: Path, save: Save) -> None:
         for name in ("a.png", "a.jpg"):
-            save(f"pictures/{name}")
+            save(f"images/{name}")
         save("masks/a.png", IDS)
-        with pytest.raises(DatasetError, match=r"two pictures have the name 'a': .*a.jpg and a.png"):
+        with pytest.raises(DatasetError, match=r"two images have the name 'a': .*a.jpg and a.png"):
             open_all(tmp_path, "classes=a+b+c")
 
-    def test_a_folder_without_pictures_is_refused(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+    def test_a_folder_without_images_is_refused(self, tmp_path: Path, save: Save) -> None:
+        save("images/a.png")
         (tmp_path / "masks").mkdir()
         with pytest.raises(DatasetError, match=f"there are no masks in {tmp_path}/masks"):
             open_all(tmp_path, "classes=a+b")
         with pytest.raises(DatasetError, match=r"there is no folder .*/t\*/masks"):
-            open_dataset(f"pairs:{tmp_path}/pictures,{tmp_path}/t*/masks,classes=a", "train")
+            open_dataset(f"pairs:{tmp_path}/images,{tmp_path}/t*/masks,classes=a", "train")
 
 
 class TestSplits:
     @pytest.fixture
     def ten(self, tmp_path: Path, save: Save) -> Path:
         for number in range(10):
-            save(f"pictures/{number}.png")
+            save(f"images/{number}.png")
             save(f"masks/{number}.png", IDS)
         return tmp_path
 
     def names(self, tmp_path: Path, options: str, split: str) -> set[str]:
-        text = f"pairs:{tmp_path}/pictures,{tmp_path}/masks,classes=a+b+c{options}"
+        text = f"pairs:{tmp_path}/images,{tmp_path}/masks,classes=a+b+c{options}"
         dataset = open_dataset(text, split)
         return {Path(dataset.title(place)).stem for place in range(len(dataset))}
 
@@ -413,15 +413,15 @@ class TestSplits:
         assert val == {"9", "8"}, "the two whose SHA-256 is lowest"
         assert train == {str(i) for i in range(10)} - val
 
-    def test_a_picture_more_leaves_the_others_where_they_are_but_for_one(self, ten: Path, save: Save) -> None:
+    def test_an_image_more_leaves_the_others_where_they_are_but_for_one(self, ten: Path, save: Save) -> None:
         before = self.names(ten, "", "val")
-        save("pictures/new.png")
+        save("images/new.png")
         save("masks/new.png", IDS)
         assert len(before - self.names(ten, "", "val")) <= 1
 
-    def test_even_two_pictures_are_split_in_two(self, tmp_path: Path, save: Save) -> None:
+    def test_even_two_images_are_split_in_two(self, tmp_path: Path, save: Save) -> None:
         for name in "ab":
-            save(f"pictures/{name}.png")
+            save(f"images/{name}.png")
             save(f"masks/{name}.png", IDS)
         assert self.names(tmp_path, "", "train") | self.names(tmp_path, "", "val") == {"a", "b"}
 
@@ -460,8 +460,8 @@ class TestSplits:
         ("text", "told"),
         [
             (None, "cannot read .*val.txt .*: lists= wants a folder with such a file"),
-            ("\n\n", "val.txt names no picture"),
-            ("3\n11\n", "val.txt, line 2: there is no picture '11'"),
+            ("\n\n", "val.txt names no image"),
+            ("3\n11\n", "val.txt, line 2: there is no image '11'"),
         ],
     )
     def test_a_wrong_list_is_refused(self, ten: Path, text: str | None, told: str) -> None:
@@ -481,34 +481,34 @@ class TestSizes:
         self, tmp_path: Path, save: Save, size: tuple[int, int], shared_size: tuple[int, int]
     ) -> None:
         mask = np.random.default_rng(0).integers(0, 3, size, dtype=np.uint8)
-        path = save("pictures/a.png")
+        path = save("images/a.png")
         save("masks/a.png", mask)
-        told = rf"masks/a.png is {size[0]}x{size[1]}, its picture .*a.png 3x4"
+        told = rf"masks/a.png is {size[0]}x{size[1]}, its image .*a.png 3x4"
         with pytest.raises(DatasetError, match=told):
             open_all(tmp_path, "classes=a+b+c").load(0)
-        picture, labels = open_all(tmp_path, "classes=a+b+c,tolerance=1").load(0)
-        assert picture.shape[:2] == labels.shape == shared_size
+        image, labels = open_all(tmp_path, "classes=a+b+c,tolerance=1").load(0)
+        assert image.shape[:2] == labels.shape == shared_size
         height, width = shared_size
         np.testing.assert_array_equal(labels, mask[:height, :width])
-        np.testing.assert_array_equal(picture, cv2.imread(str(path))[:height, :width])
+        np.testing.assert_array_equal(image, cv2.imread(str(path))[:height, :width])
 
     def test_two_pixels_are_too_many_for_a_tolerance_of_one(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", np.zeros((3, 6), np.uint8))
-        with pytest.raises(DatasetError, match="is 3x6, its picture"):
+        with pytest.raises(DatasetError, match="is 3x6, its image"):
             open_all(tmp_path, "classes=a,tolerance=1").load(0)
 
     def test_a_turned_mask_points_to_the_exif_tag(self, tmp_path: Path, save: Save) -> None:
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", np.zeros((4, 3), np.uint8))
-        with pytest.raises(DatasetError, match=r"is 4x3, its picture .* 3x4: its EXIF tag turns the picture"):
+        with pytest.raises(DatasetError, match=r"is 4x3, its image .* 3x4: its EXIF tag turns the image"):
             open_all(tmp_path, "classes=a").load(0)
 
 
 class TestDamagedFiles:
     @pytest.fixture
     def pair(self, tmp_path: Path, save: Save) -> Path:
-        save("pictures/a.jpg", size=(40, 40))
+        save("images/a.jpg", size=(40, 40))
         save("masks/a.png", np.random.default_rng(0).integers(0, 3, (40, 40), dtype=np.uint8))
         return tmp_path
 
@@ -532,19 +532,19 @@ class TestDamagedFiles:
         assert f"{mask} is damaged: the checksum of a chunk does not fit" in self.refusal(pair)
 
     def test_a_mask_as_jpeg_is_refused_whatever_its_name(self, pair: Path) -> None:
-        (pair / "masks" / "a.png").write_bytes((pair / "pictures" / "a.jpg").read_bytes())
+        (pair / "masks" / "a.png").write_bytes((pair / "images" / "a.jpg").read_bytes())
         assert "is a JPEG, which keeps no exact values: store masks as PNG" in self.refusal(pair)
 
     def test_a_number_beyond_the_palette_is_found(self, pair: Path) -> None:
         png(pair / "masks" / "a.png", np.full((40, 40), 2, np.uint8), 2, 3, bytes(6))
         assert "its palette has 2 colours, a pixel wants 2" in self.refusal(pair)
 
-    def test_a_cut_picture_is_found(self, pair: Path) -> None:
-        picture = pair / "pictures" / "a.jpg"
-        picture.write_bytes(picture.read_bytes()[:-100])
-        assert f"{picture} is damaged or cut off" in self.refusal(pair)
+    def test_a_cut_image_is_found(self, pair: Path) -> None:
+        image = pair / "images" / "a.jpg"
+        image.write_bytes(image.read_bytes()[:-100])
+        assert f"{image} is damaged or cut off" in self.refusal(pair)
 
-    @pytest.mark.parametrize("gone", ["pictures/a.jpg", "masks/a.png"])
+    @pytest.mark.parametrize("gone", ["images/a.jpg", "masks/a.png"])
     def test_a_file_that_went_away_is_named(self, pair: Path, gone: str) -> None:
         dataset = open_all(pair, "classes=a+b+c")
         (pair / gone).unlink()
@@ -556,10 +556,10 @@ class TestGrammar:
     @pytest.mark.parametrize(
         ("argument", "told"),
         [
-            ("a", "PICTURES and MASKS must be given, got 'a'"),
+            ("a", "IMAGES and MASKS must be given, got 'a'"),
             ("a,b", "classes= is needed"),
-            ("a,b,c,classes=x", "PICTURES and MASKS must be given, got 'a', 'b', 'c'"),
-            ("a,,classes=x", "PICTURES and MASKS must be given"),
+            ("a,b,c,classes=x", "IMAGES and MASKS must be given, got 'a', 'b', 'c'"),
+            ("a,,classes=x", "IMAGES and MASKS must be given"),
             ("a,b,classes=", "classes has no value"),
             ("a,b,classes=x,classes=y", "classes is given twice"),
             ("a,b,klasses=x", "there is no option 'klasses'"),
@@ -578,19 +578,19 @@ class TestGrammar:
         save("b/1.png", IDS)
         with pytest.raises(OptionError, match=told) as caught:
             open_dataset(f"pairs:{argument}", "train")
-        assert "write pairs:PICTURES,MASKS[,classes=..]" in str(caught.value)
+        assert "write pairs:IMAGES,MASKS[,classes=..]" in str(caught.value)
 
     def test_a_path_with_a_comma_is_put_in_quotes(self, tmp_path: Path, save: Save) -> None:
-        save("a,b/pictures/a.png")
+        save("a,b/images/a.png")
         save("a,b/masks/a.png", IDS)
         root = tmp_path / "a,b"
-        assert len(open_dataset(f'pairs:"{root}/pictures","{root}/masks",classes=a+b+c,val=0', "train")) == 1
+        assert len(open_dataset(f'pairs:"{root}/images","{root}/masks",classes=a+b+c,val=0', "train")) == 1
 
     def test_the_home_folder_is_understood(self, tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
-        save("pictures/a.png")
+        save("images/a.png")
         save("masks/a.png", IDS)
-        assert len(open_dataset("pairs:~/pictures,~/masks,classes=a+b+c,val=0", "train")) == 1
+        assert len(open_dataset("pairs:~/images,~/masks,classes=a+b+c,val=0", "train")) == 1
 
 
 class TestDubai:
@@ -603,16 +603,16 @@ class TestDubai:
         assert (len(train), len(val)) == (18, 9)
         assert train.classes == ("Building", "Land (unpaved area)", "Road", "Vegetation", "Water", "Unlabeled")
         assert train.palette[0] == (0x3C, 0x10, 0x98)
-        assert train.name == "aerial_dubai train (18 pictures)"
+        assert train.name == "aerial_dubai train (18 images)"
         sizes = {train.load(place)[1].shape for place in (0, 3, 9, 10)}
         assert sizes == {(644, 797), (643, 797), (544, 509), (544, 510)}
 
     def test_palette_masks_and_rgb_masks_agree_with_pillow(self, shared: Path) -> None:
-        image = pytest.importorskip("PIL.Image")
+        pillow = pytest.importorskip("PIL.Image")
         train = open_dataset(self.text(shared), "train")
         for place in (0, 9):  # RGB, palette
-            picture = Path(train.title(place))
-            with image.open(picture.parent.parent / "masks" / f"{picture.stem}.png") as mask:
+            image = Path(train.title(place))
+            with pillow.open(image.parent.parent / "masks" / f"{image.stem}.png") as mask:
                 rgb = np.asarray(mask.convert("RGB"))
             labels = train.load(place)[1]
             np.testing.assert_array_equal(np.array(train.palette, np.uint8)[labels], rgb)

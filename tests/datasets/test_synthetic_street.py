@@ -19,10 +19,10 @@ def street(split: str = "train", frames: int = 3) -> Dataset:
     return open_dataset(f"synthetic:street,frames={frames}", split)
 
 
-def test_a_picture_has_a_class_of_camvid_for_every_pixel() -> None:
+def test_an_image_has_a_class_of_camvid_for_every_pixel() -> None:
     dataset = street()
-    picture, labels = dataset.load(0)
-    assert (picture.dtype, picture.shape) == (np.uint8, (360, 600, 3))
+    image, labels = dataset.load(0)
+    assert (image.dtype, image.shape) == (np.uint8, (360, 600, 3))
     assert (labels.dtype, labels.shape) == (np.uint8, (360, 600))
     assert labels.max() < len(CLASSES)
     assert len(np.unique(labels)) > 4
@@ -36,7 +36,7 @@ def test_it_says_what_a_card_must_say() -> None:
     assert "no restriction" in dataset.licence
 
 
-def test_the_same_place_of_the_same_epoch_is_the_same_picture_in_every_process() -> None:
+def test_the_same_place_of_the_same_epoch_is_the_same_image_in_every_process() -> None:
     assert same(street(), street(), 1)
     assert same(street(), street(), 1, (4, 4))
 
@@ -62,7 +62,7 @@ def test_the_street_of_the_demo_is_in_no_split() -> None:
 
 
 class TestClips:
-    def test_a_clip_ends_with_the_picture_itself(self) -> None:
+    def test_a_clip_ends_with_the_image_itself(self) -> None:
         dataset = street()
         clip = dataset.clip(1, 4, 3)
         assert len(clip) == 3
@@ -72,12 +72,12 @@ class TestClips:
     def test_it_shows_one_street_at_ten_moments_a_second(self) -> None:
         seed, now_s = 1_000_001, float(np.random.default_rng(1_000_001).uniform(0, 600))
         drive = Street((360, 600), seed=seed)
-        for back, (picture, labels) in enumerate(reversed(street().clip(1, 0, 3))):
+        for back, (image, labels) in enumerate(reversed(street().clip(1, 0, 3))):
             wanted = drive.render(now_s - back / 10)
-            np.testing.assert_array_equal(picture, wanted[0])
+            np.testing.assert_array_equal(image, wanted[0])
             np.testing.assert_array_equal(labels, wanted[1])
 
-    def test_its_pictures_differ_and_belong_together(self) -> None:
+    def test_its_images_differ_and_belong_together(self) -> None:
         (first, _), (second, _), (third, _) = street().clip(0, 0, 3)
         stranger = street().load(1)[0]
 
@@ -89,11 +89,11 @@ class TestClips:
 
     def test_before_the_camera_set_out_time_stands_still(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rtseg.datasets.synthetic._LAST_S", 0.15)
-        pictures = [picture for picture, _ in street(frames=1).clip(0, 0, 4)]
-        np.testing.assert_array_equal(pictures[0], pictures[1])
-        assert not np.array_equal(pictures[-2], pictures[-1])
+        images = [image for image, _ in street(frames=1).clip(0, 0, 4)]
+        np.testing.assert_array_equal(images[0], images[1])
+        assert not np.array_equal(images[-2], images[-1])
 
-    def test_every_picture_of_the_set_stands_for_itself(self) -> None:
+    def test_every_image_of_the_set_stands_for_itself(self) -> None:
         assert street().sequence(1) is None
 
 

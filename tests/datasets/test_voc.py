@@ -16,7 +16,7 @@ LABELS = np.array([[0, 1, 20, 255], [5, 5, 15, 0], [255, 255, 0, 12]], np.uint8)
 
 @pytest.fixture
 def voc(tmp_path: Path, save: Save, save_palette: Save) -> Path:
-    """A VOC of one picture."""
+    """A VOC of one image."""
     save("VOC2012/JPEGImages/a.jpg")
     save_palette("VOC2012/SegmentationClass/a.png", LABELS)
     lists = tmp_path / "VOC2012" / "ImageSets" / "Segmentation"
@@ -28,11 +28,11 @@ def voc(tmp_path: Path, save: Save, save_palette: Save) -> Path:
 
 def test_a_palette_mask_is_read_by_number(voc: Path) -> None:
     dataset = open_dataset(f"voc:{voc}", "train")
-    picture, labels = dataset.load(0)
-    assert (picture.dtype, picture.shape) == (np.uint8, (3, 4, 3))
+    image, labels = dataset.load(0)
+    assert (image.dtype, image.shape) == (np.uint8, (3, 4, 3))
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, LABELS)
-    assert (len(dataset), dataset.name) == (1, "PASCAL VOC 2012 train (1 pictures)")
+    assert (len(dataset), dataset.name) == (1, "PASCAL VOC 2012 train (1 images)")
     assert dataset.title(0) == str(voc / "JPEGImages" / "a.jpg")
 
 
@@ -68,19 +68,19 @@ def test_a_number_above_20_is_refused_with_file_and_value(voc: Path, save_palett
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes(voc: Path, save_palette: Save) -> None:
     save_palette("VOC2012/SegmentationClass/a.png", np.zeros((3, 5), np.uint8))
-    with pytest.raises(DatasetError, match=r"a.png is 3x5, its picture .*a.jpg 3x4: they must be alike"):
+    with pytest.raises(DatasetError, match=r"a.png is 3x5, its image .*a.jpg 3x4: they must be alike"):
         open_dataset(f"voc:{voc}", "train").load(0)
 
 
 @pytest.mark.parametrize("gone", ["JPEGImages/a.jpg", "SegmentationClass/a.png"])
-def test_a_listed_picture_without_file_or_mask_is_named_at_once(voc: Path, gone: str) -> None:
+def test_a_listed_image_without_file_or_mask_is_named_at_once(voc: Path, gone: str) -> None:
     (voc / gone).unlink()
     with pytest.raises(DatasetError, match=f"^train.txt names a, and there is no {voc / gone}$"):
         open_dataset(f"voc:{voc}", "train")
 
 
 def test_an_empty_list_is_refused(voc: Path) -> None:
-    with pytest.raises(DatasetError, match=r"val.txt names no picture"):
+    with pytest.raises(DatasetError, match=r"val.txt names no image"):
         open_dataset(f"voc:{voc}", "val")
 
 
@@ -100,14 +100,14 @@ def test_an_option_is_refused_since_there_are_none(voc: Path) -> None:
 
 
 def test_the_real_thing_agrees_with_pillow_on_every_pixel(shared: Path) -> None:
-    image = pytest.importorskip("PIL.Image")
+    pillow = pytest.importorskip("PIL.Image")
     root = shared / "data" / "voc_mini"
     dataset = open_dataset(f"voc:{root}", "val")
     assert len(dataset) == 40
     assert dataset.classes == tuple((root / "classes.txt").read_text().split())
     for place in (0, 17, 39):
-        picture, labels = dataset.load(place)
-        assert picture.shape[:2] == labels.shape
-        with image.open(root / "VOC2012" / "SegmentationClass" / f"{Path(dataset.title(place)).stem}.png") as mask:
+        image, labels = dataset.load(place)
+        assert image.shape[:2] == labels.shape
+        with pillow.open(root / "VOC2012" / "SegmentationClass" / f"{Path(dataset.title(place)).stem}.png") as mask:
             np.testing.assert_array_equal(labels, np.asarray(mask))
         assert VOID in labels

@@ -19,7 +19,7 @@ from rtseg import backends
 from rtseg.backends.base import Backend, BackendOptions
 from rtseg.backends.onnxruntime import OnnxRuntimeBackend
 from rtseg.backends.tensorrt.engine_file import facts_path, read_engine, read_engine_facts, runtime_cache_path
-from rtseg.backends.tensorrt.library import Trt, import_tensorrt
+from rtseg.backends.tensorrt.library import TensorRTLibrary, import_tensorrt
 from rtseg.deploy.build_engine import BuiltEngine, EngineOptions, build_engine
 from rtseg.errors import ModelError, OptionError, ProofError, SinkError
 from rtseg.model_file.activation_ranges import Ranges, default_output, write_ranges
@@ -131,7 +131,7 @@ class TestBuild:
     @pytest.mark.parametrize("precision", ["fp16", "fp32"])
     @pytest.mark.parametrize("name", bundled_models())
     def test_a_bundled_model_is_built_for_8_6_8_9_and_12_0_with_a_certificate(self, name: str, precision: str) -> None:
-        # One picture is too few for the mIoU to be held to 0.05 points.
+        # One image is too few for the mIoU to be held to 0.05 points.
         built, _ = build(name, precision=precision, targets=TARGETS, max_drop=1.0)
         found = read_engine_facts(built.path)
         read_engine(built.path, found)
@@ -278,8 +278,8 @@ class TestInt8:
 
     def calibrate(self, model: Path, highest: float = 0.0) -> None:
         loaded = load_model(model)
-        pictures = [np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)]
-        tensors = record(loaded, pictures, "minmax")
+        images = [np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)]
+        tensors = record(loaded, images, "minmax")
         assert tensors
         tensors = {name: (low, max(high, highest)) for name, (low, high) in tensors.items()}
         write_ranges(Ranges("convolved", file_sha256(model), "minmax", "noise", 1, tensors), default_output(loaded))
@@ -361,7 +361,7 @@ class TestRefusal:
         Path("x.engine").mkdir()
         options = EngineOptions(model, runtime="rtx", output=Path("x.engine"))
         with pytest.raises(SinkError, match=r"--output x\.engine is a folder"):
-            build_engine(options, observe=lambda phase: pytest.fail(phase))
+            build_engine(options, on_progress=lambda phase: pytest.fail(phase))
 
     def test_an_engine_is_no_model_file(self, model: Path) -> None:
         built, _ = build(model)
@@ -375,7 +375,7 @@ class TestRefusal:
     def test_a_folder_that_cannot_be_made_is_told_before_the_work(self, model: Path) -> None:
         Path("engines").write_text("a file")
         with pytest.raises(SinkError, match=r"--output engines/.* cannot be written, .*engines is a file"):
-            build_engine(EngineOptions(model, runtime="rtx"), observe=lambda phase: pytest.fail(phase))
+            build_engine(EngineOptions(model, runtime="rtx"), on_progress=lambda phase: pytest.fail(phase))
 
     @pytest.mark.parametrize(
         ("targets", "told"),
@@ -451,7 +451,9 @@ class TestTensorRt:
         fake = FakeTensorRt()
         members = {"CURRENT": 1, "SM89": 89}
         fake.ComputeCapability = SimpleNamespace(__members__=members, **members)  # type: ignore[attr-defined]
-        monkeypatch.setattr("rtseg.deploy.build_engine.import_tensorrt", lambda wanted: Trt(fake, "rtx", "1.7"))
+        monkeypatch.setattr(
+            "rtseg.deploy.build_engine.import_tensorrt", lambda wanted: TensorRTLibrary(fake, "rtx", "1.7")
+        )
         monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda: Gpu("NVIDIA L4", "sm_89"))
         one, _ = build(model, runtime="rtx", targets=("sm_89",))
         other, told = build(model, runtime="rtx", targets=("current",))
@@ -474,7 +476,7 @@ class TestTensorRt:
         Path("folder").mkdir()
         options = EngineOptions(model, runtime="tensorrt", timing_cache=Path(cache))
         with pytest.raises(SinkError, match=f"--timing-cache {cache} .*{told}|--timing-cache {told}"):
-            build_engine(options, observe=lambda phase: pytest.fail(phase))
+            build_engine(options, on_progress=lambda phase: pytest.fail(phase))
 
 
 class TestOptions:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.small_network import small_data, small_model, small_pictures
+from helpers.small_network import small_data, small_images, small_model
 
 from rtseg.deploy import calibrate as module
 from rtseg.deploy.calibrate import CalibrateOptions, calibrate
@@ -44,10 +44,10 @@ def spoil(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_leaving_one_out_finds_the_layer_that_was_made_bad(small: ModelFile) -> None:
-    ranges = Ranges("small", "0" * 64, "minmax", "noise", 4, record(small, small_pictures(), "minmax"))
+    ranges = Ranges("small", "0" * 64, "minmax", "noise", 4, record(small, small_images(), "minmax"))
     bad = replace(ranges, tensors=clipped(dict(ranges.tensors), "body.relu"))
     seen: list[tuple[int, int]] = []
-    found = find_kept(small, bad, small_pictures(), lambda done, total: seen.append((done, total)))
+    found = find_kept(small, bad, small_images(), lambda done, total: seen.append((done, total)))
     assert found[0].nodes == ("left",)
     assert found[0].gain > 5
     assert all(found[0].gain > other.gain > 0 for other in found[1:])
@@ -62,7 +62,7 @@ class TestCalibrate:
         assert done.ranges.frames == 10
         assert done.ranges.kept == ()
         assert done.verdict.passed
-        assert done.verdict.pictures == 3  # one of six of the 19 that pairs: gives to train
+        assert done.verdict.images == 3  # one of six of the 19 that pairs: gives to train
         assert int8_model(small).spec == small.spec
 
     def test_the_quantised_graph_is_written_where_it_is_wanted(self, small: ModelFile, data: str) -> None:
@@ -71,24 +71,24 @@ class TestCalibrate:
         assert int8_model(saved) is saved
         assert saved.spec == small.spec
 
-    def test_pictures_that_judge_are_not_recorded_on(
+    def test_images_that_judge_are_not_recorded_on(
         self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: list[bytes] = []
 
-        def noting(model: ModelFile, pictures: Any, *rest: Any) -> Tensors:
-            pictures = list(pictures)
-            seen.extend(picture.tobytes() for picture in pictures)
-            return record(model, pictures, *rest)
+        def noting(model: ModelFile, images: Any, *rest: Any) -> Tensors:
+            images = list(images)
+            seen.extend(image.tobytes() for image in images)
+            return record(model, images, *rest)
 
         monkeypatch.setattr(module, "record", noting)
         done = calibrate(CalibrateOptions(small.path, data, method="minmax"))
-        judged = [small_pictures(24)[int(Path(name).stem)].tobytes() for name, _ in done.verdict.worst]
+        judged = [small_images(24)[int(Path(name).stem)].tobytes() for name, _ in done.verdict.worst]
         assert len(seen) == 16
-        assert len(judged) == done.verdict.pictures == 3
+        assert len(judged) == done.verdict.images == 3
         assert not set(judged) & set(seen)
 
-    def test_fewer_pictures_than_asked_for_are_told(self, small: ModelFile, data: str) -> None:
+    def test_fewer_images_than_asked_for_are_told(self, small: ModelFile, data: str) -> None:
         said: list[str] = []
         calibrate(CalibrateOptions(small.path, data, method="minmax", frames=300), tell=said.append)
         assert len(said) == 1
@@ -126,9 +126,9 @@ class TestCalibrate:
         with pytest.raises(ModelError, match=r"int8\.onnx is quantised already"):
             calibrate(CalibrateOptions(Path("int8.onnx"), data))
 
-    def test_too_few_pictures_are_refused(self, small: ModelFile, tmp_path: Path) -> None:
+    def test_too_few_images_are_refused(self, small: ModelFile, tmp_path: Path) -> None:
         few = small_data(small, tmp_path / "few", 5)
-        with pytest.raises(DatasetError, match="at least 12 pictures are needed"):
+        with pytest.raises(DatasetError, match="at least 12 images are needed"):
             calibrate(CalibrateOptions(small.path, few))
 
     def test_data_of_other_classes_are_refused(self, small: ModelFile, data: str) -> None:

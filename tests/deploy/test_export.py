@@ -37,13 +37,13 @@ class Spot(Network):
         nn.init.constant_(self.layer.weight, 0.1)
         self.layer.weight.data[1] *= -1
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        logits: Tensor = self.layer(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(images)
         return -logits if self.lies and torch.compiler.is_exporting() else logits
 
 
 class Echo(Spot):
-    """The smallest sequence model: how much brighter a picture is than the one before. Told to lie, the exporter gets
+    """The smallest sequence model: how much brighter an image is than the one before. Told to lie, the exporter gets
     the memory of another."""
 
     recurrent = True
@@ -51,8 +51,8 @@ class Echo(Spot):
     def state_shape(self, height: int, width: int) -> tuple[int, int, int]:
         return 2, height // 4, width // 4
 
-    def forward(self, pictures: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        logits = self.layer(pictures)
+    def forward(self, images: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        logits = self.layer(images)
         before = torch.zeros_like(logits) if state is None else state
         return logits - before, -logits if self.lies and torch.compiler.is_exporting() else logits
 
@@ -61,7 +61,7 @@ SPOT = ModelSpec("spot", ("dark", "bright"), ((0, 0, 0), (255, 255, 255)), SIZE)
 
 
 @pytest.fixture(scope="module")
-def pictures() -> NDArray[np.uint8]:
+def images() -> NDArray[np.uint8]:
     patches = np.random.default_rng(3).integers(0, 256, (4, 8, 12, 3), dtype=np.uint8)
     return patches.repeat(8, 1).repeat(8, 2)
 
@@ -76,7 +76,7 @@ def checkpoint(path: Path, network: Network, **changes: object) -> Path:
         "preprocess": [],
         "trained_on": "nothing",
         "licence": "none",
-        "validated_on": "three pictures",
+        "validated_on": "three images",
         "scores": {"miou": 0.25, "iou": {"Sky": 0.5}, "pixel_accuracy": 0.75},
         "recipe": {"seed": 3},
         "epoch": 7,
@@ -88,13 +88,13 @@ def checkpoint(path: Path, network: Network, **changes: object) -> Path:
 
 class TestModelFile:
     def test_its_labels_are_those_of_torch_before_rounding_but_for_a_few_pixels(
-        self, icnet: ICNet, icnet_file: Path, pictures: NDArray[np.uint8]
+        self, icnet: ICNet, icnet_file: Path, images: NDArray[np.uint8]
     ) -> None:
         with torch.no_grad():
-            wanted = LabelNetwork(deepcopy(icnet))(torch.from_numpy(pictures)).numpy()
+            wanted = LabelNetwork(deepcopy(icnet))(torch.from_numpy(images)).numpy()
         assert len(np.unique(wanted)) > 3
         with open_backend("onnxruntime", icnet_file) as backend:
-            assert (backend.infer(pictures) == wanted).mean() >= 0.99
+            assert (backend.infer(images) == wanted).mean() >= 0.99
 
     def test_it_is_no_larger_than_15_mb(self, icnet_file: Path) -> None:
         assert icnet_file.stat().st_size <= 15_000_000
@@ -197,7 +197,7 @@ class TestSequenceModel:
         }
         assert model.state_shape == (32, 2, 3)
 
-    def test_a_good_one_compares_each_picture_with_the_one_before(self, tmp_path: Path) -> None:
+    def test_a_good_one_compares_each_image_with_the_one_before(self, tmp_path: Path) -> None:
         export_network(Echo(), SPOT, tmp_path / "echo.onnx")
         with open_backend("onnxruntime", tmp_path / "echo.onnx") as backend:
             labels = [backend.infer(np.full((1, *SIZE, 3), value, np.uint8)).max() for value in (30, 130, 90, 250)]

@@ -12,15 +12,17 @@ import pytest
 from helpers.fake_tensorrt import FakeTensorRt
 from helpers.small_graphs import SIZE, brightest, uncast
 
-from rtseg.backends.tensorrt.library import Trt, complaints
-from rtseg.deploy.tensorrt_builder import Place, build_plan, place_of
+from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors
+from rtseg.deploy.tensorrt_builder import BuildTarget, build_plan, resolve_target
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.model_file.load import load_model
 from rtseg.system.nvidia import Gpu
 
-HERE = Place(("sm_89",), "NVIDIA L4")
+HERE = BuildTarget(("sm_89",), "NVIDIA L4")
 _MEMBERS = {"NONE": 0, "CURRENT": 1, "SM75": 75, "SM80": 80, "SM86": 86, "SM89": 89, "SM120": 120}
-RTX = Trt(SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=_MEMBERS, **_MEMBERS)), "rtx", "1.7")
+RTX = TensorRTLibrary(
+    SimpleNamespace(ComputeCapability=SimpleNamespace(__members__=_MEMBERS, **_MEMBERS)), "rtx", "1.7"
+)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ class TestBuild:
     def test_the_network_is_strongly_typed_and_fp32_is_not_rounded_to_tf32(self, model: Any) -> None:
         fake = FakeTensorRt()
         phases: list[str] = []
-        plan = build_plan(fake.trt(), model, HERE, observe=phases.append)
+        plan = build_plan(fake.trt(), model, HERE, on_progress=phases.append)
         assert (plan.data, plan.timing_cache) == (b"plan", None)
         assert fake.flags == 1 << 1
         assert fake.cleared == ["TF32"]
@@ -122,13 +124,13 @@ class TestPlace:
 
     def test_tensorrt_builds_for_the_gpu_that_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found(monkeypatch, Gpu("NVIDIA H200", "sm_90"))
-        assert place_of(FakeTensorRt().trt(), ()) == Place(("sm_90",), "NVIDIA H200")
-        assert place_of(FakeTensorRt().trt(), ("sm_90",)) == Place(("sm_90",), "NVIDIA H200")
+        assert resolve_target(FakeTensorRt().trt(), ()) == BuildTarget(("sm_90",), "NVIDIA H200")
+        assert resolve_target(FakeTensorRt().trt(), ("sm_90",)) == BuildTarget(("sm_90",), "NVIDIA H200")
 
     def test_and_for_no_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found(monkeypatch, Gpu("NVIDIA H200", "sm_90"))
         with pytest.raises(OptionError, match=r"NVIDIA H200 \(sm_90\), not for sm_86: leave --target out"):
-            place_of(FakeTensorRt().trt(), ("sm_86",))
+            resolve_target(FakeTensorRt().trt(), ("sm_86",))
 
     @pytest.mark.parametrize(
         ("here", "target"),
@@ -138,32 +140,32 @@ class TestPlace:
         self, monkeypatch: pytest.MonkeyPatch, here: str | None, target: str
     ) -> None:
         self.found(monkeypatch, None if here is None else Gpu("NVIDIA", here))
-        assert place_of(RTX, ()) == Place((target,), None)
+        assert resolve_target(RTX, ()) == BuildTarget((target,), None)
 
     def test_rtx_builds_for_the_gpu_that_is_here_alone_where_it_is_told_to(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.found(monkeypatch, Gpu("NVIDIA L4", "sm_89"))
-        assert place_of(RTX, ("current",)) == HERE
-        assert place_of(FakeTensorRt().trt(), ("current",)) == HERE
+        assert resolve_target(RTX, ("current",)) == HERE
+        assert resolve_target(FakeTensorRt().trt(), ("current",)) == HERE
         with pytest.raises(OptionError, match="--target current stands alone"):
-            place_of(RTX, ("sm_86", "current"))
+            resolve_target(RTX, ("sm_86", "current"))
         self.found(monkeypatch, None)
         with pytest.raises(BackendUnavailable, match="there is no usable one: name its compute capability"):
-            place_of(RTX, ("current",))
+            resolve_target(RTX, ("current",))
 
     @pytest.mark.parametrize(
         ("place", "asked"),
         [
-            (Place(("sm_86+",), None), {}),
-            (Place(("sm_89", "sm_120"), None), {0: 89, 1: 120}),
-            (Place(("sm_89",), None), {0: 89}),
+            (BuildTarget(("sm_86+",), None), {}),
+            (BuildTarget(("sm_89", "sm_120"), None), {0: 89, 1: 120}),
+            (BuildTarget(("sm_89",), None), {0: 89}),
             (HERE, {0: _MEMBERS["CURRENT"]}),
         ],
     )
-    def test_rtx_is_asked_for_just_that(self, model: Any, place: Place, asked: dict[int, int]) -> None:
+    def test_rtx_is_asked_for_just_that(self, model: Any, place: BuildTarget, asked: dict[int, int]) -> None:
         fake = FakeTensorRt()
-        trt = Trt(fake, "rtx", "1.7")
+        trt = TensorRTLibrary(fake, "rtx", "1.7")
         fake.ComputeCapability = RTX.module.ComputeCapability  # type: ignore[attr-defined]
         build_plan(trt, model, place)
         assert fake.capabilities == asked
@@ -172,13 +174,13 @@ class TestPlace:
     def test_without_a_gpu_it_builds_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found(monkeypatch, None)
         with pytest.raises(BackendUnavailable, match=r"no usable NVIDIA driver here: .*--runtime rtx"):
-            place_of(FakeTensorRt().trt(), ())
+            resolve_target(FakeTensorRt().trt(), ())
 
 
 def test_a_graph_that_rtx_refuses_is_told_the_same_way(tmp_path: Path) -> None:
     module = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
-    trt = Trt(module, "rtx", module.__version__)
+    trt = TensorRTLibrary(module, "rtx", module.__version__)
     told = pytest.raises(ModelError, match=r"Slice '': Found unsupported input type of UINT8$")
-    with complaints(trt) as said, told:
-        build_plan(trt, load_model(uncast(tmp_path / "uncast.onnx")), Place(("sm_86+",), None))
+    with captured_errors(trt) as said, told:
+        build_plan(trt, load_model(uncast(tmp_path / "uncast.onnx")), BuildTarget(("sm_86+",), None))
     assert said

@@ -14,7 +14,7 @@ from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.datasets import Dataset, Read
 from rtseg.deploy.verify import BUDGETS, Budget, Verdict, proof_data, verify
 from rtseg.errors import DatasetError, ModelError, OptionError, SinkError
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.system.opencv import cv2
 
@@ -25,7 +25,7 @@ ALL = Budget(100, 0.0)
 
 
 class Columns(Dataset):
-    """Pictures whose blue is 0, in the right half 1; so is the truth, at twice the size of the model, void in a corner.
+    """Images whose blue is 0, in the right half 1; so is the truth, at twice the size of the model, void in a corner.
 
     Class c is nowhere in it.
     """
@@ -44,23 +44,23 @@ class Columns(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Picture, Labels]:
+    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
         self.loaded.append(index)
         truth = np.zeros((16, 24), np.uint8)
         truth[:, 12:] = 1
-        picture = truth[..., None].repeat(3, 2)
+        image = truth[..., None].repeat(3, 2)
         truth[:2, :2] = VOID
-        return picture, truth if self.labelled else np.full_like(truth, VOID)
+        return image, truth if self.labelled else np.full_like(truth, VOID)
 
     def sequence(self, index: int) -> str | None:
         return self.videos[index] if self.videos else None
 
     def title(self, index: int) -> str:
-        return f"somewhere/picture-{index}.png"
+        return f"somewhere/image-{index}.png"
 
 
 class Wrong(FakeBackend):
-    """Labels as the picture's blue says, but for the first ``columns`` columns of batch n >= ``since``: those are c."""
+    """Labels as the image's blue says, but for the first ``columns`` columns of batch n >= ``since``: those are c."""
 
     def __init__(self, columns: int = 0, since: int = 0, spec: ModelSpec = SPEC, label: int = 2) -> None:
         super().__init__(spec)
@@ -83,8 +83,8 @@ class TestFigures:
         assert (verdict.agreement, verdict.miou, verdict.drop) == (1.0, (1.0, 1.0), 0.0)
         assert (verdict.passed, verdict.reasons, verdict.worst) == (True, (), ())
 
-    def test_agreement_is_the_share_of_equal_pixels_over_all_pictures(self) -> None:
-        # 3 of 12 columns differ on 2 of 4 pictures.
+    def test_agreement_is_the_share_of_equal_pixels_over_all_images(self) -> None:
+        # 3 of 12 columns differ on 2 of 4 images.
         assert compare(Wrong(3, since=2)).agreement == 1 - 3 / 12 / 2
 
     def test_iou_is_judged_at_the_size_of_the_truth_without_void(self) -> None:
@@ -106,21 +106,21 @@ class TestFigures:
         assert verdict.drop < 0
         assert verdict.passed
 
-    def test_the_worst_pictures_are_named_the_worst_first_and_without_folder(self) -> None:
+    def test_the_worst_images_are_named_the_worst_first_and_without_folder(self) -> None:
         class Worse(Wrong):
             def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
                 self.columns = (2, 0, 5, 1)[ticket.handle[0]]
                 return super()._wait(ticket)
 
         assert compare(Worse()).worst == (
-            ("picture-2.png", 7 / 12),
-            ("picture-0.png", 10 / 12),
-            ("picture-3.png", 11 / 12),
+            ("image-2.png", 7 / 12),
+            ("image-0.png", 10 / 12),
+            ("image-3.png", 11 / 12),
         )
 
     def test_it_says_what_was_judged_by_what_on_which_data(self) -> None:
         verdict = compare(Wrong(), judged_by="the engine on a toaster")
-        assert (verdict.judged_by, verdict.data, verdict.pictures) == ("the engine on a toaster", "columns", 4)
+        assert (verdict.judged_by, verdict.data, verdict.images) == ("the engine on a toaster", "columns", 4)
         assert verdict.reference["model"] == verdict.candidate["model"] == "three"
         assert compare(Wrong()).judged_by == "the graph on CPU by fake 1"
 
@@ -131,7 +131,7 @@ class TestFigures:
         assert facts["budget"] == {"max_drop": 1.0, "min_agreement": 0.9}
         assert facts["miou"]["reference"] - facts["miou"]["candidate"] == pytest.approx(facts["drop"] / 100)
         assert facts["iou"]["b"] == {"reference": 1.0, "candidate": 1.0, "difference": 0.0}
-        assert facts["worst"][0] == {"picture": "picture-2.png", "agreement": 0.75}
+        assert facts["worst"][0] == {"image": "image-2.png", "agreement": 0.75}
 
 
 class TestBudget:
@@ -164,14 +164,14 @@ class TestBudget:
             Budget(1.0, share)
 
 
-class TestPictures:
+class TestImages:
     @pytest.mark.parametrize(("frames", "loaded"), [(None, [0, 1, 2, 3, 4]), (9, [0, 1, 2, 3, 4]), (2, [0, 2])])
     def test_fewer_are_spread_over_the_data(self, frames: int | None, loaded: list[int]) -> None:
         data = Columns(5)
         verdict = compare(Wrong(), data=data, frames=frames)
         assert data.loaded == loaded
-        assert verdict.pictures == len(loaded)
-        assert (verdict.data == "2 pictures of columns") is (frames == 2)
+        assert verdict.images == len(loaded)
+        assert (verdict.data == "2 images of columns") is (frames == 2)
 
     def test_a_sequence_model_sees_consecutive_frames_and_forgets_where_a_video_ends(self) -> None:
         data = Columns(5, videos="aabbb")
@@ -180,9 +180,9 @@ class TestPictures:
         assert data.loaded == [0, 1, 2, 3]
         assert [backend.resets for backend in backends] == [[0, 2], [0, 2]]
 
-    def test_progress_is_told_after_every_picture(self) -> None:
+    def test_progress_is_told_after_every_image(self) -> None:
         told: list[tuple[int, int]] = []
-        compare(Wrong(), observe=lambda done, total: told.append((done, total)), frames=2)
+        compare(Wrong(), on_progress=lambda done, total: told.append((done, total)), frames=2)
         assert told == [(1, 2), (2, 2)]
 
     def test_without_truth_agreement_alone_decides(self) -> None:
@@ -194,8 +194,8 @@ class TestPictures:
         with pytest.raises(DatasetError, match="only agreement can be judged: give --data or --min-agreement"):
             compare(Wrong(12), Budget(0.5, None), Columns(labelled=False))
 
-    def test_no_picture_proves_nothing(self) -> None:
-        with pytest.raises(DatasetError, match="columns holds no picture"):
+    def test_no_image_proves_nothing(self) -> None:
+        with pytest.raises(DatasetError, match="columns holds no image"):
             compare(Wrong(), data=Columns(0))
 
     def test_a_count_of_zero_is_refused(self) -> None:
@@ -218,11 +218,11 @@ class TestPictures:
 
 
 class TestDrawings:
-    def test_picture_both_labels_and_their_difference_stand_side_by_side(self, tmp_path: Path) -> None:
+    def test_image_both_labels_and_their_difference_stand_side_by_side(self, tmp_path: Path) -> None:
         folder = tmp_path / "a" / "worst"
         compare(Wrong(3, since=3), worst=folder)
         (path,) = folder.iterdir()
-        assert path.name == "1-75.00-picture-3.png"
+        assert path.name == "1-75.00-image-3.png"
         drawn = cv2.imread(str(path))
         panels = [drawn[-200:, x : x + 300] for x in np.linspace(6, drawn.shape[1] - 330, 4).astype(int)]
         left = [panel[:, 10:60].reshape(-1, 3).mean(0) for panel in panels]  # the columns that are wrong
@@ -233,9 +233,9 @@ class TestDrawings:
         np.testing.assert_allclose(right[1], right[2])
         assert right[3].max() < 10
 
-    def test_pictures_that_agree_are_not_drawn(self, tmp_path: Path) -> None:
+    def test_images_that_agree_are_not_drawn(self, tmp_path: Path) -> None:
         compare(Wrong(3, since=2), worst=tmp_path)
-        assert {path.name[2:] for path in tmp_path.iterdir()} == {"75.00-picture-2.png", "75.00-picture-3.png"}
+        assert {path.name[2:] for path in tmp_path.iterdir()} == {"75.00-image-2.png", "75.00-image-3.png"}
 
     def test_no_more_than_six_are_drawn(self, tmp_path: Path) -> None:
         verdict = compare(Wrong(3), data=Columns(9), worst=tmp_path)
@@ -256,11 +256,11 @@ class TestProofData:
     @pytest.mark.parametrize("channels", [2, 3, 4])
     def test_any_other_model_gets_drawn_streets_of_its_channels_without_truth(self, channels: int) -> None:
         data = proof_data(replace(SPEC, channels=channels), None)
-        picture, truth = data.load(5)
-        assert picture.shape == (*truth.shape, channels)
+        image, truth = data.load(5)
+        assert image.shape == (*truth.shape, channels)
         assert (truth == VOID).all()
-        assert picture.std() > 20
-        assert not np.array_equal(picture, data.load(6)[0])
+        assert image.std() > 20
+        assert not np.array_equal(image, data.load(6)[0])
         assert data.sequence(4) == data.sequence(7) != data.sequence(8)
 
     def test_data_that_the_user_names_must_have_the_classes_of_the_model(self) -> None:

@@ -31,7 +31,7 @@ from rtseg.model_file.load import load_model
 
 pytestmark = pytest.mark.gpu
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 FRAMES = 10_000
 
 
@@ -53,20 +53,20 @@ def place(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(scope="module")
-def clip(real_frames: Pictures) -> Pictures:
-    """Sixteen different pictures, uint8 (16, 384, 640, 3)."""
+def clip(real_frames: Images) -> Images:
+    """Sixteen different images, uint8 (16, 384, 640, 3)."""
     rolled = [np.roll(frame, 40 * step, axis=1) for frame in real_frames for step in range(6)]
     return np.stack(rolled[:16])
 
 
 @pytest.fixture(scope="module")
-def clip_truth(bundled: Path, clip: Pictures) -> Pictures:
+def clip_truth(bundled: Path, clip: Images) -> Images:
     """What torch on the CPU says of ``clip`` in fp32."""
     with open_backend("torch", bundled, precision="fp32", device="cpu") as reference:
         return labels_one_by_one(reference, clip)
 
 
-def send_through(opened: Backend, clip: Pictures, wanted: Pictures, frames: int) -> int:
+def send_through(opened: Backend, clip: Images, wanted: Images, frames: int) -> int:
     """Send frames with all slots in flight; the number of those whose labels are not what they are to be."""
     wrong = 0
     in_flight: deque[tuple[int, object]] = deque()
@@ -85,7 +85,7 @@ def send_through(opened: Backend, clip: Pictures, wanted: Pictures, frames: int)
 @pytest.mark.usefixtures("place")
 class TestOnAGpu:
     def test_ten_thousand_frames_with_two_streams_have_the_labels_of_torch(
-        self, name: str, bundled: Path, clip: Pictures, clip_truth: Pictures
+        self, name: str, bundled: Path, clip: Images, clip_truth: Images
     ) -> None:
         with (
             open_backend(name, bundled, precision="fp16") as one,
@@ -97,7 +97,7 @@ class TestOnAGpu:
             assert [each.result() for each in sent] == [0, 0]
 
     def test_two_sources_of_different_size_at_once_have_their_own_labels(
-        self, name: str, bundled: Path, clip: Pictures, clip_truth: Pictures
+        self, name: str, bundled: Path, clip: Images, clip_truth: Images
     ) -> None:
         small = np.ascontiguousarray(clip[:, ::2, ::2])
         with open_backend("torch", bundled, precision="fp32", device="cpu", size=(192, 320)) as reference:
@@ -112,7 +112,7 @@ class TestOnAGpu:
             assert (first.result(), second.result()) == (0, 0)
 
     def test_the_backend_is_changed_for_another_while_frames_go_through(
-        self, name: str, bundled: Path, clip: Pictures, clip_truth: Pictures
+        self, name: str, bundled: Path, clip: Images, clip_truth: Images
     ) -> None:
         with ThreadPoolExecutor(1) as threads:
             old = open_backend(name, bundled, precision="fp32")
@@ -126,7 +126,7 @@ class TestOnAGpu:
             old.close()
 
     def test_no_room_on_the_gpu_is_a_sentence_and_leaves_no_harm(
-        self, name: str, bundled: Path, clip: Pictures, clip_truth: Pictures
+        self, name: str, bundled: Path, clip: Images, clip_truth: Images
     ) -> None:
         import torch
 
@@ -143,7 +143,7 @@ class TestOnAGpu:
 
 
 def test_an_engine_for_batches_takes_every_length(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundled: Path, clip: Pictures, clip_truth: Pictures
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundled: Path, clip: Images, clip_truth: Images
 ) -> None:
     monkeypatch.chdir(tmp_path)
     engine = built_engine(load_model(bundled), precision="fp16", batch=4)

@@ -11,10 +11,10 @@ from rtseg.bench.storage.ratios import ratios, shares_of_best
 WORKLOAD = {"source": "clip.mp4", "frames": 10, "model": "tiny", "model_size": None}
 
 
-def passes(pictures_per_s: float) -> dict[str, Any]:
+def passes(images_per_s: float) -> dict[str, Any]:
     return {
-        "pictures_per_s": spread([pictures_per_s]),
-        "mb_per_s": spread([2 * pictures_per_s]),
+        "images_per_s": spread([images_per_s]),
+        "mb_per_s": spread([2 * images_per_s]),
         "in_memory": 0.0,
         "as_said": True,
     }

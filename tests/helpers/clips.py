@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 WIDTH, HEIGHT = 64, 48
 
 
-def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
-    """A grey BGR picture whose level tells its number."""
+def make_image(number: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
+    """A grey BGR image whose level tells its number."""
     return np.full((height, width, 3), 40 + 7 * number % 200, np.uint8)
 
 
 def noise(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """Pictures that tell a wrongly decoded frame from a right one."""
+    """Images that tell a wrongly decoded frame from a right one."""
     random = np.random.default_rng(seed)
     blocks = random.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8)
     return [np.kron(block, np.ones((8, 8, 1), np.uint8)) for block in blocks]
@@ -37,9 +37,9 @@ def write_clip(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     rotate: tuple[float, bool, bool] | None = None,
-    pictures: Sequence[NDArray[np.uint8]] | None = None,
+    images: Sequence[NDArray[np.uint8]] | None = None,
 ) -> Path:
-    """Encode one picture for each of ``stamps``, which count in 1 / ``rate`` seconds."""
+    """Encode one image for each of ``stamps``, which count in 1 / ``rate`` seconds."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
@@ -49,7 +49,7 @@ def write_clip(
         if rotate is not None:
             stream.set_display_rotation(rotate[0], hflip=rotate[1], vflip=rotate[2])
         for number, stamp in enumerate(stamps):
-            array = picture(number, *size) if pictures is None else pictures[number]
+            array = make_image(number, *size) if images is None else images[number]
             frame = av.VideoFrame.from_ndarray(array, "bgr24")
             frame.pts, frame.time_base = stamp, Fraction(1, rate)
             container.mux(stream.encode(frame))

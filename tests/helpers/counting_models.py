@@ -58,7 +58,7 @@ def _saved(model: onnx.ModelProto, path: Path) -> ModelFile:
 
 
 def frames_of(*blues: int) -> NDArray[np.uint8]:
-    """A batch of pictures of one colour each."""
+    """A batch of images of one colour each."""
     batch = np.full((len(blues), *SIZE, 3), 7, np.uint8)
     batch[..., 0] = np.array(blues, np.uint8)[:, None, None]
     return batch
@@ -66,5 +66,5 @@ def frames_of(*blues: int) -> NDArray[np.uint8]:
 
 def blues_in(labels: NDArray[np.uint8]) -> list[int]:
     """What ``frames_of`` was told, out of labels of one value each."""
-    assert (labels == labels[:, :1, :1]).all(), "a picture has labels of several values"
+    assert (labels == labels[:, :1, :1]).all(), "an image has labels of several values"
     return [int(value) for value in labels[:, 0, 0]]

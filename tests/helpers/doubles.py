@@ -1,6 +1,6 @@
 """Stand-ins for a source, a backend and a sink that know the contracts by heart and notice who breaks them.
 
-A picture of ``picture(number)`` is of one colour that tells its number; ``FakeBackend`` labels it with that number.
+An image of ``make_image(number)`` is of one colour that tells its number; ``FakeBackend`` labels it with that number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 
 from rtseg.backends.base import Backend, Ticket
 from rtseg.errors import SinkError
-from rtseg.frame import Frame, Labels, Picture
+from rtseg.frame import Frame, Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source, SourceOptions
@@ -36,8 +36,8 @@ def wide_spec(size: tuple[int, int] = SIZE, **facts: object) -> ModelSpec:
     return ModelSpec("wide", names, palette, size, **facts)  # type: ignore[arg-type]
 
 
-def picture(number: int, size: tuple[int, int] = (32, 48)) -> Picture:
-    """A picture of one colour: blue tells the number, modulo the number of classes."""
+def make_image(number: int, size: tuple[int, int] = (32, 48)) -> Image:
+    """An image of one colour: blue tells the number, modulo the number of classes."""
     return np.full((*size, 3), (number % CLASSES, 90, 160), np.uint8)
 
 
@@ -73,7 +73,7 @@ def blue_graph(
 
 
 class FakeSource(Source):
-    """``frames`` pictures at 25 a second, or without end; then ``error``, if any.
+    """``frames`` images at 25 a second, or without end; then ``error``, if any.
 
     Args:
         frames: how many; None for as many as are asked for.
@@ -110,7 +110,7 @@ class FakeSource(Source):
             for number in count() if self._frames is None else range(self._frames):
                 self._before(number)
                 size = self._sizes[number % len(self._sizes)]
-                yield Frame(picture(number, size), number, number / 25, time.monotonic())
+                yield Frame(make_image(number, size), number, number / 25, time.monotonic())
             if self._stalls:
                 self.stalling.set()
                 self._stop.wait(WAIT_S)
@@ -121,7 +121,7 @@ class FakeSource(Source):
 
 
 class FakeBackend(Backend):
-    """Labels every pixel with the blue of its picture, and lends its buffers out as the contract allows, no longer.
+    """Labels every pixel with the blue of its image, and lends its buffers out as the contract allows, no longer.
 
     Labels that were not copied before ``depth`` further batches turn to void; frames that change before ``wait``
     and tickets left too long are an AssertionError.
@@ -165,7 +165,7 @@ class FakeBackend(Backend):
         self._waited = [True] * depth
 
     def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
-        assert len(frames) == 1, "a pipeline sends one picture at a time"
+        assert len(frames) == 1, "a pipeline sends one image at a time"
         number = self.submitted
         self._fail("submit", number)
         slot = number % self.depth
@@ -216,13 +216,13 @@ class FakeSink(Sink):
     def __init__(
         self,
         *,
-        needs_picture: bool = False,
+        needs_rendered: bool = False,
         fails_at: int | None = None,
         error: SinkError | None = None,
         awaited: int = 1,
         before: Callable[[int], None] = lambda number: None,
     ) -> None:
-        self.needs_picture = needs_picture
+        self.needs_rendered = needs_rendered
         self.full = Event()
         self.closed = 0
         self.indices: list[int] = []
@@ -230,13 +230,13 @@ class FakeSink(Sink):
         self.captured_s: list[float] = []
         self.labels: list[Labels] = []
         self.sizes: list[tuple[int, ...]] = []
-        self.pictures: list[Picture | None] = []
+        self.images: list[Image | None] = []
         self._fails_at = fails_at
         self._error = error
         self._awaited = awaited
         self._before = before
 
-    def write(self, frame: Frame, labels: Labels, picture: Picture | None) -> None:
+    def write(self, frame: Frame, labels: Labels, image: Image | None) -> None:
         self._before(frame.index)
         if self._error is not None and len(self.indices) == self._fails_at:
             raise self._error
@@ -245,7 +245,7 @@ class FakeSink(Sink):
         self.captured_s.append(frame.captured_s)
         self.labels.append(labels)  # kept against the contract, to find out whether anyone writes to them
         self.sizes.append(frame.image.shape[:2])
-        self.pictures.append(picture)
+        self.images.append(image)
         self.written += 1
         if self.written >= self._awaited:
             self.full.set()

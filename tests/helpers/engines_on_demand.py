@@ -8,16 +8,16 @@ from helpers.fake_cuda import write_engine
 
 from rtseg.backends.base import Backend, BackendOptions
 from rtseg.backends.tensorrt.library import import_tensorrt
-from rtseg.deploy.tensorrt_builder import build_plan, place_of
-from rtseg.model_file.float16 import half_graph
+from rtseg.deploy.tensorrt_builder import build_plan, resolve_target
+from rtseg.model_file.float16 import to_float16
 from rtseg.model_file.load import ModelFile
 
 
 def built_engine(model: ModelFile, *, precision: str = "fp32", batch: int = 1) -> Path:
     """An engine of ``model`` in ``engines``, by the TensorRT that is installed, for the GPU that is here."""
     trt = import_tensorrt("auto")
-    place = place_of(trt, ())
-    graph = half_graph(model) if precision == "fp16" else model
+    place = resolve_target(trt, ())
+    graph = to_float16(model) if precision == "fp16" else model
     return write_engine(
         model,
         plan=build_plan(trt, graph, place, batch=batch).data,

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from rtseg.backends.tensorrt.library import Trt
+from rtseg.backends.tensorrt.library import TensorRTLibrary
 
 
 class FakeTensorRt:
@@ -45,8 +45,8 @@ class FakeTensorRt:
         self.graph = onnx.ModelProto()
         self.work: Callable[[Any], None] = lambda monitor: monitor.phase_start("Building engine", None, 3)
 
-    def trt(self) -> Trt:
-        return Trt(self, "tensorrt", self.__version__)
+    def trt(self) -> TensorRTLibrary:
+        return TensorRTLibrary(self, "tensorrt", self.__version__)
 
     def Builder(self, logger: Any) -> Any:  # noqa: N802 - as the runtime calls it
         if not self.driver:

@@ -13,12 +13,12 @@ from rtseg.models.base import Network
 CLASSES = 5
 
 
-def outputs_of(network: Network, pictures: Tensor) -> Any:
-    """What ``network`` says of ``pictures``; of a sequence model, what it says when it sees them a second time."""
+def outputs_of(network: Network, images: Tensor) -> Any:
+    """What ``network`` says of ``images``; of a sequence model, what it says when it sees them a second time."""
     if not network.recurrent:
-        return network(pictures)
-    _, state = network(pictures)
-    return network(pictures, state)[0]
+        return network(images)
+    _, state = network(images)
+    return network(images, state)[0]
 
 
 def lively(architecture: str, classes: int = CLASSES) -> Network:

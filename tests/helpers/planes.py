@@ -1,4 +1,4 @@
-"""Picture files with a plane beside the colours, by hand: no library here writes all that people's files hold."""
+"""Image files with a plane beside the colours, by hand: no library here writes all that people's files hold."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _entry(order: str, tag: int, kind: str, value: int, count: int) -> bytes:
     return struct.pack(f"{order}HHI", tag, number, count) + data
 
 
-def to_planes(picture: NDArray[np.uint8]) -> torch.Tensor:
-    """A picture, uint8 (H, W, C), in the order in which networks are trained: (C, H, W), BGR as RGB."""
-    order = {2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[picture.shape[2]]
-    return torch.from_numpy(picture[..., order].transpose(2, 0, 1).copy())
+def to_planes(image: NDArray[np.uint8]) -> torch.Tensor:
+    """An image, uint8 (H, W, C), in the order in which networks are trained: (C, H, W), BGR as RGB."""
+    order = {2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[image.shape[2]]
+    return torch.from_numpy(image[..., order].transpose(2, 0, 1).copy())

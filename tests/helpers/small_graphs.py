@@ -84,7 +84,7 @@ def convolved(path: Path) -> Path:
 
 
 def uncast(path: Path) -> Path:
-    """Write a model that slices its uint8 pictures before any cast, which the parser of TensorRT refuses."""
+    """Write a model that slices its uint8 images before any cast, which the parser of TensorRT refuses."""
     model = blue_graph(casts=False, frames=("frames", UINT8, ["N", *SIZE, 3]), labels=("labels", UINT8, ["N", *SIZE]))
     write_spec(model, ModelSpec("uncast", CLASSES, PALETTE, SIZE))
     onnx.save(model, path)

@@ -86,24 +86,24 @@ def small_model(folder: Path, *, recurrent: bool = False) -> ModelFile:
     return load_model(path)
 
 
-def small_pictures(count: int = 4) -> NDArray[np.uint8]:
+def small_images(count: int = 4) -> NDArray[np.uint8]:
     """Noise in patches, uint8 (count, 32, 48, 3), always the same."""
     patches = np.random.default_rng(7).integers(0, 256, (count, 8, 12, 3), dtype=np.uint8)
     return patches.repeat(4, 1).repeat(4, 2)
 
 
 def small_data(model: ModelFile, folder: Path, count: int = 24) -> str:
-    """Pictures labelled by the float model itself, void where little decides, as ``KIND:PATH``."""
+    """Images labelled by the float model itself, void where little decides, as ``KIND:PATH``."""
     from rtseg.backends import open_backend
 
     random = np.random.default_rng(5)
-    for part in ("pictures", "masks"):
+    for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     with open_backend("onnxruntime", model.path, precision="fp32") as backend:
-        for number, picture in enumerate(small_pictures(count)):
-            noisy = picture.astype(np.float64) + random.normal(0, 6, (8, *picture.shape))
-            labels = backend.infer(np.concatenate((picture[None], np.clip(noisy, 0, 255).astype(np.uint8))))
+        for number, image in enumerate(small_images(count)):
+            noisy = image.astype(np.float64) + random.normal(0, 6, (8, *image.shape))
+            labels = backend.infer(np.concatenate((image[None], np.clip(noisy, 0, 255).astype(np.uint8))))
             mask = np.where((labels == labels[0]).all(0), labels[0], VOID)
-            cv2.imwrite(str(folder / "pictures" / f"{number:03}.png"), picture)
+            cv2.imwrite(str(folder / "images" / f"{number:03}.png"), image)
             cv2.imwrite(str(folder / "masks" / f"{number:03}.png"), mask)
-    return f"pairs:{folder}/pictures,{folder}/masks,classes={'+'.join(SPEC.classes)},void={VOID}"
+    return f"pairs:{folder}/images,{folder}/masks,classes={'+'.join(SPEC.classes)},void={VOID}"

@@ -7,7 +7,7 @@ import pytest
 from helpers.planes import noise, png, tiff
 from numpy.typing import NDArray
 
-from rtseg.image_io.decode import PictureError, PlanesError, decode_picture, picture_channels, to_bgr
+from rtseg.image_io.decode import ImageError, PlanesError, decode_image, image_channels, to_bgr
 from rtseg.system.opencv import cv2
 
 BGRA = [2, 1, 0, 3]
@@ -23,12 +23,12 @@ def encoded(suffix: str, pixels: NDArray[np.generic]) -> bytes:
 class TestFourChannels:
     def test_of_a_png_they_are_what_is_stored_also_where_it_is_transparent(self) -> None:
         pixels = noise(4)
-        np.testing.assert_array_equal(decode_picture(png(pixels), 4), pixels[..., BGRA])
+        np.testing.assert_array_equal(decode_image(png(pixels), 4), pixels[..., BGRA])
 
     @pytest.mark.parametrize("write", [png, tiff])
     def test_of_16_bits_the_high_byte_is_kept(self, write: object) -> None:
         pixels = noise(4, np.uint16)
-        found = decode_picture(write(pixels), 4)  # type: ignore[operator]
+        found = decode_image(write(pixels), 4)  # type: ignore[operator]
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, (pixels >> 8)[..., BGRA])
 
@@ -37,33 +37,33 @@ class TestFourChannels:
     def test_of_a_tiff_the_colours_are_never_multiplied_by_the_fourth(self, order: str, extra: int | None) -> None:
         pixels = noise(4)
         data = tiff(pixels, order=order, extra=extra, wide=extra == 2)
-        np.testing.assert_array_equal(decode_picture(data, 4), pixels[..., BGRA])
+        np.testing.assert_array_equal(decode_image(data, 4), pixels[..., BGRA])
 
     def test_a_webp_with_transparency_holds_them(self) -> None:
         pixels = np.full((16, 16, 4), (10, 60, 200, 90), np.uint8)
-        found = decode_picture(encoded(".webp", pixels), 4)
+        found = decode_image(encoded(".webp", pixels), 4)
         assert np.abs(found.astype(int) - pixels).max() <= 3
 
     def test_grey_and_another_plane_make_three_equal_ones_and_that(self) -> None:
         pixels = noise(2)
-        np.testing.assert_array_equal(decode_picture(png(pixels), 4), pixels[..., [0, 0, 0, 1]])
+        np.testing.assert_array_equal(decode_image(png(pixels), 4), pixels[..., [0, 0, 0, 1]])
 
     def test_they_are_turned_as_the_exif_tag_asks_like_the_colours_alone(self) -> None:
         pixels = noise(4)
-        turned = decode_picture(png(pixels, turned=True), 4)
+        turned = decode_image(png(pixels, turned=True), 4)
         np.testing.assert_array_equal(turned, np.rot90(pixels[..., BGRA], -1))
-        np.testing.assert_array_equal(decode_picture(png(pixels, turned=True)), turned[..., :3])
+        np.testing.assert_array_equal(decode_image(png(pixels, turned=True)), turned[..., :3])
 
 
 class TestTwoChannels:
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
     def test_of_a_png_of_grey_and_alpha_they_are_what_is_stored(self, dtype: type) -> None:
         pixels = noise(2, dtype)
-        np.testing.assert_array_equal(decode_picture(png(pixels), 2), pixels >> 8 * (pixels.itemsize - 1))
+        np.testing.assert_array_equal(decode_image(png(pixels), 2), pixels >> 8 * (pixels.itemsize - 1))
 
     def test_colours_are_mixed_to_grey_as_itu_r_bt_601_says(self) -> None:
         pixels = noise(4)
-        found = decode_picture(png(pixels), 2)
+        found = decode_image(png(pixels), 2)
         luma = pixels[..., :3] @ np.array([0.299, 0.587, 0.114])
         assert np.abs(found[..., 0] - luma).max() <= 0.51
         np.testing.assert_array_equal(found[..., 1], pixels[..., 3])
@@ -72,7 +72,7 @@ class TestTwoChannels:
 class TestThreeChannels:
     def test_a_plane_beside_the_colours_is_left_out(self) -> None:
         pixels = noise(4)
-        np.testing.assert_array_equal(decode_picture(png(pixels)), pixels[..., [2, 1, 0]])
+        np.testing.assert_array_equal(decode_image(png(pixels)), pixels[..., [2, 1, 0]])
 
 
 class TestRefused:
@@ -85,7 +85,7 @@ class TestRefused:
     ) -> None:
         data = encoded(suffix, noise(channels))
         with pytest.raises(PlanesError, match=rf"gives {channels} channels?, not the {wanted} that are wanted: store"):
-            decode_picture(data, wanted)
+            decode_image(data, wanted)
 
     @pytest.mark.parametrize(
         "data",
@@ -99,29 +99,29 @@ class TestRefused:
     )
     def test_a_tiff_whose_fourth_sample_opencv_does_not_read_as_stored_is_refused(self, data: bytes) -> None:
         with pytest.raises(PlanesError, match="is a TIFF of bands or of separate planes, not of RGBA"):
-            decode_picture(data, 4)
+            decode_image(data, 4)
 
     @pytest.mark.parametrize("channels", [2, 3, 4])
     def test_inks_are_refused(self, channels: int) -> None:
-        with pytest.raises(PictureError, match="is of CMYK"):
-            decode_picture(tiff(noise(4), photometric=5, extra=None), channels)
+        with pytest.raises(ImageError, match="is of CMYK"):
+            decode_image(tiff(noise(4), photometric=5, extra=None), channels)
 
     @pytest.mark.parametrize(("order", "mark"), [("<", b"II"), (">", b"MM")])
     def test_a_bigtiff_is_refused(self, order: str, mark: bytes) -> None:
         head = struct.pack(f"{order}2sHHHQQ", mark, 43, 8, 0, 16, 2)
         sizes = b"".join(struct.pack(f"{order}HHQI4x", tag, 4, 1, 9) for tag in (256, 257))
         with pytest.raises(PlanesError, match="is a BigTIFF"):
-            decode_picture(head + sizes, 4)
+            decode_image(head + sizes, 4)
 
     @pytest.mark.parametrize("write", [png, tiff])
     @pytest.mark.parametrize("kept", [0, 4, 10, 60, 150])
     def test_a_file_that_is_cut_off_is_damaged_and_nothing_worse(self, write: object, kept: int) -> None:
-        with pytest.raises(PictureError, match="damaged"):
-            decode_picture(write(noise(4))[:kept], 4)  # type: ignore[operator]
+        with pytest.raises(ImageError, match="damaged"):
+            decode_image(write(noise(4))[:kept], 4)  # type: ignore[operator]
 
-    def test_numbers_with_a_point_are_no_picture(self) -> None:
-        with pytest.raises(PictureError, match="float32, no whole numbers"):
-            decode_picture(encoded(".tiff", np.ones((4, 4, 4), np.float32)), 4)
+    def test_numbers_with_a_point_are_no_image(self) -> None:
+        with pytest.raises(ImageError, match="float32, no whole numbers"):
+            decode_image(encoded(".tiff", np.ones((4, 4, 4), np.float32)), 4)
 
 
 class TestShown:
@@ -136,4 +136,4 @@ class TestShown:
 
 
 def test_a_network_of_grey_is_given_colours_and_every_other_its_own_channels() -> None:
-    assert [picture_channels(channels) for channels in (1, 2, 3, 4)] == [3, 2, 3, 4]
+    assert [image_channels(channels) for channels in (1, 2, 3, 4)] == [3, 2, 3, 4]

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtseg.errors import MissingExtra
-from rtseg.image_io.decode import PictureError
+from rtseg.image_io.decode import ImageError
 from rtseg.image_io.decoders import Decoder, Wanted, open_decoder
 from rtseg.image_io.options import DECODERS
 from rtseg.system.opencv import cv2
@@ -29,7 +29,7 @@ def decode(request: pytest.FixtureRequest) -> Decoder:
     return open_decoder(name)
 
 
-def picture(channels: int, dtype: type = np.uint8, size: tuple[int, int] = (24, 40)) -> NDArray[np.generic]:
+def make_image(channels: int, dtype: type = np.uint8, size: tuple[int, int] = (24, 40)) -> NDArray[np.generic]:
     """Smooth, so that JPEG keeps it, and unlike in every direction and channel."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     planes = [rows * 3 + columns, 230 - rows * 2 - columns, 60 + columns * 3 - rows][:channels]
@@ -47,7 +47,7 @@ def encoded(suffix: str, pixels: NDArray[np.generic]) -> bytes:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".webp", ".ppm"])
 def test_every_kind_is_the_same_in_every_library(decode: Decoder, suffix: str, channels: int) -> None:
-    pixels = picture(channels)
+    pixels = make_image(channels)
     suffix = ".pgm" if (suffix, channels) == (".ppm", 1) else suffix
     found = decode(encoded(suffix, pixels), Wanted())
     assert found.dtype == np.uint8
@@ -66,7 +66,7 @@ def test_of_16_bits_the_high_byte_is_kept(decode: Decoder, suffix: str, channels
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_jpeg_is_turned_as_cv2_turns_it(decode: Decoder, orientation: int, channels: int) -> None:
-    data = encoded(".jpg", picture(channels))
+    data = encoded(".jpg", make_image(channels))
     tiff = b"II*\x00\x08\x00\x00\x00\x01\x00" + struct.pack("<HHII", 0x0112, 3, 1, orientation) + bytes(4)
     exif = b"Exif\x00\x00" + tiff
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
@@ -78,7 +78,7 @@ def test_a_jpeg_is_turned_as_cv2_turns_it(decode: Decoder, orientation: int, cha
 
 @pytest.mark.parametrize("reduce", [2, 4, 8])
 def test_a_jpeg_is_reduced_alike_and_rounded_up(reduce: int) -> None:
-    data = encoded(".jpg", picture(3, size=(50, 70)))
+    data = encoded(".jpg", make_image(3, size=(50, 70)))
     found = {}
     for name in ("cv2", "pil", "turbojpeg"):
         pytest.importorskip(LIBRARIES[name])
@@ -89,35 +89,36 @@ def test_a_jpeg_is_reduced_alike_and_rounded_up(reduce: int) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".webp", ".ppm"])
 @pytest.mark.parametrize("kept", [0, 1, 20, 0.5, 0.95])
-def test_a_file_that_is_cut_off_is_no_picture(decode: Decoder, suffix: str, kept: float) -> None:
+def test_a_file_that_is_cut_off_is_no_image(decode: Decoder, suffix: str, kept: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
     data = encoded(suffix, noise)
-    with pytest.raises(PictureError, match="is damaged"):
+    with pytest.raises(ImageError, match="is damaged"):
         decode(data[: int(kept * len(data)) if isinstance(kept, float) else kept], Wanted())
 
 
 def test_what_is_too_large_is_refused_before_it_is_decoded(decode: Decoder) -> None:
-    with pytest.raises(PictureError, match="has 24x40 pixels, more than --max-pixels allows, 959"):
-        decode(encoded(".png", picture(3)), Wanted(max_pixels=959))
-    assert decode(encoded(".png", picture(3)), Wanted(max_pixels=960)).shape == (24, 40, 3)
+    with pytest.raises(ImageError, match="has 24x40 pixels, more than --max-pixels allows, 959"):
+        decode(encoded(".png", make_image(3)), Wanted(max_pixels=959))
+    assert decode(encoded(".png", make_image(3)), Wanted(max_pixels=960)).shape == (24, 40, 3)
 
 
 def test_inks_are_refused(decode: Decoder) -> None:
     image = pytest.importorskip("PIL.Image").new("CMYK", (8, 8))
     data = BytesIO()
     image.save(data, "JPEG")
-    with pytest.raises(PictureError, match="is of CMYK"):
+    with pytest.raises(ImageError, match="is of CMYK"):
         decode(data.getvalue(), Wanted())
 
 
 def test_transparency_is_left_out(decode: Decoder) -> None:
-    pixels = np.dstack([picture(3), np.full((24, 40), 9, np.uint8)])
+    pixels = np.dstack([make_image(3), np.full((24, 40), 9, np.uint8)])
     np.testing.assert_array_equal(decode(encoded(".png", pixels), Wanted()), pixels[..., :3])
 
 
 @pytest.mark.parametrize("name", ["pil", "turbojpeg", "torchvision"])
 def test_a_library_that_is_missing_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, LIBRARIES[name], None)
+    if name == "torchvision":
         monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtra, match=rf"--decoder {name} needs the package .*pip install 'rtseg\["):
         open_decoder(name)

@@ -65,7 +65,7 @@ def test_a_head_that_is_cut_off_is_none_and_nothing_worse(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"GIF89a", b"P5 a b", b"P9 1 1 ", b"RIFF1234WEBPVP8?" + bytes(40)])
-def test_what_is_no_picture_has_none(data: bytes) -> None:
+def test_what_is_no_image_has_none(data: bytes) -> None:
     assert read_head(data) is None
 
 

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from rtseg.image_io.prefetch import Job, Prefetch, Slot, StallError, StorageStalls
-from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import REMOTE, Storage
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -17,8 +17,8 @@ WAIT_S = 20.0
 KINDS = ["ssd", "hdd", "network", "memory", "unknown", REMOTE]
 
 
-def pace(kind: str = "ssd", threads: int = 4) -> Pace:
-    return Pace(Storage(kind, "a test"), threads)
+def pace(kind: str = "ssd", threads: int = 4) -> ReadProfile:
+    return ReadProfile(Storage(kind, "a test"), threads)
 
 
 class Steps:
@@ -373,22 +373,22 @@ class TestPace:
 
     def test_what_was_measured_holds_for_the_device_and_for_no_other(self) -> None:
         place = Storage("unknown", "vda is a virtual disk", "test:1")
-        first, at_once = Pace(place, 4), Pace(place, 4)
+        first, at_once = ReadProfile(place, 4), ReadProfile(place, 4)
         for _ in range(8):
             first.first_byte(0.0002, from_memory=False)
-        second = Pace(place, 4)
+        second = ReadProfile(place, 4)
         assert (second.storage.kind, second.measures, second.announces) == ("ssd", False, True)
         assert second.storage.why == first.storage.why
         assert at_once.measures  # it began before that was known
-        assert Pace(Storage("unknown", "another", "test:2"), 4).measures
-        assert Pace(Storage("unknown", "of no known mount"), 4).measures
-        assert Pace(Storage("hdd", "--storage hdd", "test:1"), 4).serial
+        assert ReadProfile(Storage("unknown", "another", "test:2"), 4).measures
+        assert ReadProfile(Storage("unknown", "of no known mount"), 4).measures
+        assert ReadProfile(Storage("hdd", "--storage hdd", "test:1"), 4).serial
 
     def test_threads_that_measure_one_device_at_once_agree_in_the_end(self) -> None:
         place = Storage("unknown", "a test", "test:3")
 
         def measure() -> None:
-            mine = Pace(place, 4)
+            mine = ReadProfile(place, 4)
             for _ in range(8):
                 mine.first_byte(0.009, from_memory=False)
             assert mine.storage.kind == "hdd"
@@ -398,7 +398,7 @@ class TestPace:
             thread.start()
         for thread in threads:
             thread.join(WAIT_S)
-        assert Pace(place, 4).storage.kind == "hdd"
+        assert ReadProfile(place, 4).storage.kind == "hdd"
 
 
 def test_a_process_that_was_stopped_for_long_blames_no_storage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from rtseg.image_io.prefetch import Job, Prefetch, Slot
-from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import REMOTE, Storage
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -60,7 +60,7 @@ def run(
     """Check ``take`` outcomes; the jobs are never more than ``COUNT``."""
     chance = random.Random(seed)
     jobs = [Restless(number, chance) for number in range(COUNT)]
-    pace = Pace(Storage(kind, "a test"), threads)
+    pace = ReadProfile(Storage(kind, "a test"), threads)
     with Prefetch(jobs, pace=pace, budget=budget, timeout_s=WAIT_S, most=most) as ahead:
         seen = 0
         for job, outcome in zip(jobs[:take], ahead, strict=False):
@@ -83,7 +83,7 @@ def test_all_jobs_come_in_order_and_the_bounds_hold(seed: int, kind: str) -> Non
     threads = chance.choice([1, 2, 9])
     most = chance.choice([None, 1, 7])
     ahead, _ = run(seed, kind, budget, threads, most)
-    readers = Pace(Storage(kind, "a test"), threads).readers
+    readers = ReadProfile(Storage(kind, "a test"), threads).readers
     # What is reserved for those that are just read is a guess, and the head of the line always may go on.
     assert ahead.most_held <= budget + (readers + 1) * LARGEST
 
@@ -107,7 +107,7 @@ def test_other_threads_may_close_while_the_caller_waits() -> None:
             yield Restless(number, chance)
             number += 1
 
-    pace = Pace(Storage("ssd", "a test"), 4)
+    pace = ReadProfile(Storage("ssd", "a test"), 4)
     ahead = Prefetch(endless(), pace=pace, budget=20_000, timeout_s=WAIT_S)
     closing = threading.Timer(0.05, ahead.close)
     closing.start()

@@ -29,7 +29,7 @@ def points_of(labels: Ids, known: NDArray[np.bool_], index: int) -> list[tuple[i
 
 
 def f_of(predicted: Ids, truth: Ids, index: int) -> float | None:
-    """F of one class in one picture, every pixel of a contour compared with every one of the other."""
+    """F of one class in one image, every pixel of a contour compared with every one of the other."""
     known = truth != VOID
     found, wanted = points_of(predicted, known, index), points_of(truth, known, index)
     if not found and not wanted:
@@ -99,7 +99,7 @@ class TestTheFigures:
         assert score(halves(305, size), halves(300, size)) == (1.0, 1.0)
         assert score(halves(306, size), halves(300, size)) == (0.0, 0.0)
 
-    def test_the_mean_over_pictures_is_taken_of_those_in_which_the_class_has_a_contour(self) -> None:
+    def test_the_mean_over_images_is_taken_of_those_in_which_the_class_has_a_contour(self) -> None:
         boundary = Boundary(3)
         boundary.add(halves(200), halves(200))
         boundary.add(halves(100), halves(200))
@@ -151,7 +151,7 @@ class TestVoid:
 
 
 class TestContours:
-    def test_both_sides_of_a_border_are_contours_of_their_classes_and_the_edge_of_the_picture_is_none(self) -> None:
+    def test_both_sides_of_a_border_are_contours_of_their_classes_and_the_edge_of_the_image_is_none(self) -> None:
         found = contours(halves(3, (2, 6)))
         assert found.tolist() == [[VOID, VOID, 0, 1, VOID, VOID]] * 2
 

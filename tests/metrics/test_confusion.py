@@ -55,7 +55,7 @@ class TestConfusion:
         confusion.add(predicted, truth)
         np.testing.assert_array_equal(confusion.matrix(), BY_HAND)
 
-    def test_pictures_add_up(self) -> None:
+    def test_images_add_up(self) -> None:
         confusion = Confusion(2)
         for _ in range(3):
             confusion.add(np.array([[0, 1]], np.uint8), np.array([[1, 1]], np.uint8))
@@ -66,7 +66,7 @@ class TestConfusion:
         confusion.add(np.array([[0, 1, 1]], np.uint8), np.array([[VOID, VOID, 1]], np.uint8))
         np.testing.assert_array_equal(confusion.matrix(), [[0, 0], [0, 1]])
 
-    def test_pictures_may_differ_in_size_and_lie_anyhow_in_memory(self) -> None:
+    def test_images_may_differ_in_size_and_lie_anyhow_in_memory(self) -> None:
         confusion = Confusion(2)
         labels = np.zeros((4, 6), np.uint8)
         labels[:, 3:] = 1

@@ -33,7 +33,7 @@ def test_wrong_labels_that_stay_do_not_flicker() -> None:
     assert flicker.share() == 0.0
 
 
-def test_a_picture_that_does_not_follow_is_compared_with_the_next_alone() -> None:
+def test_an_image_that_does_not_follow_is_compared_with_the_next_alone() -> None:
     flicker = Flicker()
     flicker.add(row(0, 0), row(0, 0), follows=False)
     flicker.add(row(1, 1), row(0, 0), follows=False)

@@ -12,15 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.backends.base import BackendOptions
 from rtseg.backends.onnxruntime import OnnxRuntimeBackend
-from rtseg.model_file.emulate_float16 import rounded_graph
-from rtseg.model_file.float16 import half_graph
+from rtseg.model_file.emulate_float16 import emulate_float16
+from rtseg.model_file.float16 import to_float16
 from rtseg.model_file.load import ModelFile, load_model
 
 SHAPE = (1, 8, 16, 16)
 
 
 def half_model(operator: str) -> ModelFile:
-    """Two 1x1 convolutions in fp16 with ``operator`` between them; a graph of plain tensors, not of pictures."""
+    """Two 1x1 convolutions in fp16 with ``operator`` between them; a graph of plain tensors, not of images."""
     kernel = np.random.default_rng(1).normal(size=(8, 8, 1, 1)).astype(np.float16)
     nodes = [
         helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
@@ -62,7 +62,7 @@ class TestRounding:
         model = half_model("Relu")
         values = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
         wanted = computed_in_half(model, values)
-        assert (run(rounded_graph(model), values) == wanted).mean() > 0.99, "sums may differ in their last bit"
+        assert (run(emulate_float16(model), values) == wanted).mean() > 0.99, "sums may differ in their last bit"
         assert (run(model, values) == wanted).mean() < 0.9, "the runtime rounds by itself: this module is not needed"
 
     def test_what_is_too_large_for_fp16_overflows(self) -> None:
@@ -70,11 +70,11 @@ class TestRounding:
         values = np.full(SHAPE, 60000, np.float32)
         wanted = computed_in_half(model, values)
         assert not np.isfinite(wanted).all()
-        assert np.array_equal(np.isfinite(run(rounded_graph(model), values)), np.isfinite(wanted))
+        assert np.array_equal(np.isfinite(run(emulate_float16(model), values)), np.isfinite(wanted))
 
     @pytest.mark.parametrize("operator", ["Sigmoid", "Relu", "Identity"])
     def test_no_tensor_but_those_between_two_casts_is_fp16(self, operator: str) -> None:
-        graph = rounded_graph(half_model(operator)).graph
+        graph = emulate_float16(half_model(operator)).graph
         inferred = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True).graph
         halves = {
             value.name for value in inferred.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT16
@@ -87,14 +87,14 @@ class TestRounding:
 
 def test_a_model_keeps_its_spec_and_runs_as_a_model(tmp_path: Path) -> None:
     model = load_model(brightest(tmp_path / "brightest.onnx"))
-    rounded = rounded_graph(half_graph(model))
+    rounded = emulate_float16(to_float16(model))
     assert (rounded.spec, rounded.path) == (model.spec, model.path)
-    pictures = np.random.default_rng(3).integers(0, 256, (2, *model.spec.size, 3), dtype=np.uint8)
-    labels = [OnnxRuntimeBackend(each, BackendOptions()).infer(pictures) for each in (model, rounded)]
-    assert np.array_equal(labels[0], pictures.argmax(3))
-    assert np.array_equal(labels[1], pictures.argmax(3))
+    images = np.random.default_rng(3).integers(0, 256, (2, *model.spec.size, 3), dtype=np.uint8)
+    labels = [OnnxRuntimeBackend(each, BackendOptions()).infer(images) for each in (model, rounded)]
+    assert np.array_equal(labels[0], images.argmax(3))
+    assert np.array_equal(labels[1], images.argmax(3))
 
 
 def test_a_graph_without_fp16_stays_as_it_is(tmp_path: Path) -> None:
     model = load_model(brightest(tmp_path / "brightest.onnx"))
-    assert rounded_graph(model).graph == model.graph
+    assert emulate_float16(model).graph == model.graph

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers.small_graphs import uncast
-from helpers.small_network import SIZE, small_graph, small_model, small_pictures
+from helpers.small_network import SIZE, small_graph, small_images, small_model
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -14,8 +14,8 @@ from rtseg.backends.base import BackendOptions
 from rtseg.backends.onnxruntime import OnnxRuntimeBackend
 from rtseg.errors import ModelError, OptionError
 from rtseg.model_file.activation_ranges import Ranges
-from rtseg.model_file.emulate_float16 import rounded_graph
-from rtseg.model_file.float16 import half_graph
+from rtseg.model_file.emulate_float16 import emulate_float16
+from rtseg.model_file.float16 import to_float16
 from rtseg.model_file.graph import value_types
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.quantize import int8_model, quantize, record
@@ -32,7 +32,7 @@ def small(tmp_path: Path) -> ModelFile:
 
 @pytest.fixture
 def quantised(small: ModelFile) -> ModelFile:
-    return quantize(small, Ranges("small", "0" * 64, "minmax", "noise", 4, record(small, small_pictures(), "minmax")))
+    return quantize(small, Ranges("small", "0" * 64, "minmax", "noise", 4, record(small, small_images(), "minmax")))
 
 
 def labels(model: ModelFile, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -46,7 +46,7 @@ def of_type(model: ModelFile, kind: int) -> set[str]:
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_only_the_factors_of_resizing_are_float32(name: str) -> None:
-    half = half_graph(load_model(find_model(name)))
+    half = to_float16(load_model(find_model(name)))
     onnx.checker.check_model(half.graph)
     factors = {node.input[2] for node in half.graph.graph.node if node.op_type == "Resize"}
     assert of_type(half, FLOAT) == factors
@@ -58,23 +58,23 @@ def test_labels_agree_with_fp32_on_995_of_1000_pixels_of_real_frames(name: str, 
     model = load_model(find_model(name))
     wanted = labels(model, real_frames)
     # Rounded to fp16 behind every node: plainly, a CPU computes an fp16 graph in float32.
-    found = labels(rounded_graph(half_graph(model)), real_frames)
+    found = labels(emulate_float16(to_float16(model)), real_frames)
     assert 0.995 <= (found == wanted).mean() < 1
     assert len(np.unique(wanted)) >= 5
 
 
 def test_metadata_and_contract_stay(small: ModelFile, tmp_path: Path) -> None:
     path = tmp_path / "half.onnx"
-    path.write_bytes(half_graph(small).graph.SerializeToString())
+    path.write_bytes(to_float16(small).graph.SerializeToString())
     assert load_model(path).spec == small.spec
 
 
 def test_the_model_given_is_not_changed(small: ModelFile) -> None:
-    half_graph(small, keep=["body"])
+    to_float16(small, keep=["body"])
     assert small.graph == small_graph()
 
 
-def test_pictures_that_are_permuted_as_uint8_are_cast_first(small: ModelFile) -> None:
+def test_images_that_are_permuted_as_uint8_are_cast_first(small: ModelFile) -> None:
     nodes = {node.name: node for node in small.graph.graph.node}
     cast, transpose = nodes["pixels"], nodes["planes"]
     transpose.input[0], transpose.output[0] = "frames", "pixels"
@@ -85,13 +85,13 @@ def test_pictures_that_are_permuted_as_uint8_are_cast_first(small: ModelFile) ->
     copy.CopyFrom(first)
     first.CopyFrom(second)
     second.CopyFrom(copy)
-    wanted = labels(small, small_pictures())
-    half = half_graph(small)
+    wanted = labels(small, small_images())
+    half = to_float16(small)
     readers = [node for node in half.graph.graph.node if "frames" in node.input]
     assert [node.op_type for node in readers] == ["Cast"]
     types = value_types(half.graph)
     assert all(types[node.input[0]] == HALF for node in half.graph.graph.node if node.op_type == "Transpose")
-    assert (labels(half, small_pictures()) == wanted).mean() > 0.99
+    assert (labels(half, small_images()) == wanted).mean() > 0.99
 
 
 @pytest.mark.parametrize("operator", ["Squeeze", "Concat", "Equal"])
@@ -112,27 +112,27 @@ def test_bytes_that_something_needs_as_bytes_are_told_with_the_node(tmp_path: Pa
             graph.node.append(helper.make_node("Cast", ["same"], ["labels"], "narrow", to=TensorProto.UINT8))
     name = {"Squeeze": "labels"}.get(operator, "join")
     with pytest.raises(ModelError) as caught:
-        half_graph(model)
+        to_float16(model)
     assert str(caught.value) == (
-        f"{model.path} computes with the bytes of the pictures ({operator} {name!r}), which TensorRT does not: cast "
+        f"{model.path} computes with the bytes of the images ({operator} {name!r}), which TensorRT does not: cast "
         "them to float before that, and export it again"
     )
 
 
 def test_a_node_to_keep_computes_in_float32_and_nothing_else_does(small: ModelFile) -> None:
-    half = half_graph(small, keep=["body"])
+    half = to_float16(small, keep=["body"])
     types = value_types(half.graph)
     node = next(node for node in half.graph.graph.node if node.name == "body")
     assert [types[name] for name in (*node.input, *node.output)] == [FLOAT] * 4
     casts = {name for node in half.graph.graph.node if node.op_type == "Cast" for name in (*node.input, *node.output)}
     assert of_type(half, FLOAT) <= {*node.input, *node.output}
     assert {node.input[0], node.output[0]} <= casts
-    assert (labels(half, small_pictures()) == labels(small, small_pictures())).mean() > 0.99
+    assert (labels(half, small_images()) == labels(small, small_images())).mean() > 0.99
 
 
 def test_a_node_to_keep_that_is_not_there_is_refused(small: ModelFile) -> None:
     with pytest.raises(OptionError, match="no node 'bodies' to keep in fp32"):
-        half_graph(small, keep=["bodies", "body"])
+        to_float16(small, keep=["bodies", "body"])
 
 
 def test_a_weight_that_fp16_cannot_hold_is_refused_unless_its_node_is_kept(small: ModelFile) -> None:
@@ -140,28 +140,28 @@ def test_a_weight_that_fp16_cannot_hold_is_refused_unless_its_node_is_kept(small
         if tensor.name == "body.bias":
             tensor.CopyFrom(numpy_helper.from_array(np.full(8, 1e6, np.float32), tensor.name))
     with pytest.raises(ModelError, match=r"the weight body\.bias is too large for fp16: use --precision fp32"):
-        half_graph(small)
-    assert "body.bias" in of_type(half_graph(small, keep=["body"]), FLOAT)
+        to_float16(small)
+    assert "body.bias" in of_type(to_float16(small, keep=["body"]), FLOAT)
 
 
 def test_a_graph_that_contradicts_itself_is_refused(small: ModelFile) -> None:
     next(node for node in small.graph.graph.node if node.name == "sum").input[1] = "frames"
     with pytest.raises(ModelError, match="contradicts itself"):
-        half_graph(small)
+        to_float16(small)
 
 
 def test_the_state_of_a_sequence_model_is_float32_outside_and_fp16_inside(tmp_path: Path) -> None:
     model = small_model(tmp_path, recurrent=True)
-    half = half_graph(model)
+    half = to_float16(model)
     assert half.state_shape == model.state_shape == (8, *SIZE)
     assert of_type(half, FLOAT) == {"state", "next_state"}
-    wanted, found = labels(model, small_pictures()), labels(half, small_pictures())
+    wanted, found = labels(model, small_images()), labels(half, small_images())
     assert (found == wanted).mean() > 0.97
-    assert (labels(model, small_pictures()[1:]) != wanted[1:]).mean() > 0.01, "the state does not show in the labels"
+    assert (labels(model, small_images()[1:]) != wanted[1:]).mean() > 0.01, "the state does not show in the labels"
 
 
 def test_scales_of_a_quantised_graph_are_fp16_and_its_integers_stay_int8(quantised: ModelFile) -> None:
-    half = half_graph(quantised)
+    half = to_float16(quantised)
     onnx.checker.check_model(half.graph, full_check=True)
     types = value_types(half.graph)
     pairs = [node for node in half.graph.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
@@ -171,7 +171,7 @@ def test_scales_of_a_quantised_graph_are_fp16_and_its_integers_stay_int8(quantis
         assert (types[integer[0]], types[real[0]], types[node.input[1]]) == (INT8, HALF, HALF)
     assert of_type(half, FLOAT) == set()
     assert {opset.version for opset in half.graph.opset_import if not opset.domain} == {19}
-    assert (labels(half, small_pictures()) == labels(quantised, small_pictures())).mean() > 0.98
+    assert (labels(half, small_images()) == labels(quantised, small_images())).mean() > 0.98
 
 
 def test_weights_with_scales_that_fp16_cannot_hold_keep_their_values(quantised: ModelFile) -> None:
@@ -181,7 +181,7 @@ def test_weights_with_scales_that_fp16_cannot_hold_keep_their_values(quantised: 
     scale[0] = 1.3e-7  # fp16 has a single digit there
     stored[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
     before = dequantised(quantised, node.name)
-    after = dequantised(half_graph(quantised), node.name)
+    after = dequantised(to_float16(quantised), node.name)
     assert np.abs(after - before).max() <= 0.51 * scale.max()
     assert np.abs(after[0] - before[0]).max() <= 2.0**-21
 
@@ -200,7 +200,7 @@ def test_tensorrt_parses_the_graph(name: str, precision: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     assert name in bundled_models()
     model = load_model(find_model(name))
-    graph = model if precision == "fp32" else half_graph(model if precision == "fp16" else int8_model(model))
+    graph = model if precision == "fp32" else to_float16(model if precision == "fp16" else int8_model(model))
     logger = trt.Logger(trt.Logger.ERROR)
     network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -214,7 +214,7 @@ def test_tensorrt_parses_the_graph(name: str, precision: str) -> None:
 def test_a_graph_that_tensorrt_would_read_as_another_one_is_refused(
     quantised: ModelFile, wrong: np.generic | None
 ) -> None:
-    half_graph(quantised)
+    to_float16(quantised)
     graph = quantised.graph.graph
     pairs = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     zeros = {node.input[2] for node in pairs}
@@ -224,11 +224,11 @@ def test_a_graph_that_tensorrt_would_read_as_another_one_is_refused(
         if tensor.name in zeros:
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(wrong or np.uint8(0)), tensor.name))
     with pytest.raises(ModelError, match=r"not quantised to signed bytes around 0 .*, and `rtseg calibrate` it"):
-        half_graph(quantised)
+        to_float16(quantised)
 
 
 def test_scales_that_stand_in_nodes_are_read_as_those_beside_the_weights(quantised: ModelFile) -> None:
-    wanted = half_graph(quantised)
+    wanted = to_float16(quantised)
     moved = onnx.ModelProto()
     moved.CopyFrom(quantised.graph)
     scales = {name for node in moved.graph.node if node.op_type.endswith("Linear") for name in node.input[1:]}
@@ -237,7 +237,7 @@ def test_scales_that_stand_in_nodes_are_read_as_those_beside_the_weights(quantis
             moved.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
             moved.graph.initializer.remove(tensor)
     assert any(node.op_type == "Constant" for node in moved.graph.node)
-    found = half_graph(ModelFile(quantised.path, quantised.spec, moved))
-    frames = np.stack(small_pictures())
+    found = to_float16(ModelFile(quantised.path, quantised.spec, moved))
+    frames = np.stack(small_images())
     np.testing.assert_array_equal(labels(found, frames), labels(wanted, frames))
     assert of_type(found, HALF) == of_type(wanted, HALF)

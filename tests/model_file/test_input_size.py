@@ -57,7 +57,7 @@ def test_the_contract_holds_at_the_new_size_and_the_graph_is_valid(icnet_file: P
     onnx.checker.check_model(loaded.graph, full_check=True)
 
 
-def test_the_state_of_a_sequence_model_grows_with_the_picture_and_the_contract_holds(
+def test_the_state_of_a_sequence_model_grows_with_the_image_and_the_contract_holds(
     sequence_file: Path, tmp_path: Path
 ) -> None:
     model = load_model(sequence_file)

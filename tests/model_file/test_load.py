@@ -23,10 +23,10 @@ SPEC = ModelSpec(
     size=(4, 6),
     preprocess=("clahe:clip=2,tiles=8",),
     architecture="icnet",
-    trained_on="two pictures",
+    trained_on="two images",
     licence="none",
     miou=0.5,
-    measured_on="one picture",
+    measured_on="one image",
     extra={"epochs": 3, "iou": {"Car": None}},
 )
 
@@ -234,7 +234,7 @@ class TestSequenceModel:
     def test_a_state_and_the_next_are_the_one_other_form_and_tell_their_shape(self, tmp_path: Path) -> None:
         assert load_model(saved(tmp_path / "a.onnx", remembering([STATE], [NEXT]))).state_shape == (8, 2, 3)
 
-    def test_a_model_of_single_pictures_has_no_state(self, tmp_path: Path) -> None:
+    def test_a_model_of_single_images_has_no_state(self, tmp_path: Path) -> None:
         assert load_model(saved(tmp_path / "a.onnx", blue_graph())).state_shape is None
 
     def test_a_weight_of_that_name_is_no_state(self, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import openvino
 import pytest
 from helpers.small_graphs import convolved
-from helpers.small_network import INNER, SIZE, small_model, small_pictures
+from helpers.small_network import INNER, SIZE, small_images, small_model
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -23,7 +23,7 @@ from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.quantize import groups, int8_model, quantize, record
 from rtseg.weights import find_model
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
 
 @pytest.fixture
@@ -32,15 +32,15 @@ def small(tmp_path: Path) -> ModelFile:
 
 
 def ranges_of(model: ModelFile) -> Ranges:
-    return Ranges("small", "0" * 64, "minmax", "noise", 4, record(model, small_pictures(), "minmax"))
+    return Ranges("small", "0" * 64, "minmax", "noise", 4, record(model, small_images(), "minmax"))
 
 
-def labels(model: ModelFile, frames: Pictures) -> Pictures:
+def labels(model: ModelFile, frames: Images) -> Images:
     with OnnxRuntimeBackend(model, BackendOptions()) as backend:
         return np.concatenate([backend.infer(frame[None]).copy() for frame in frames])
 
 
-def by_hand(model: ModelFile, frames: Pictures) -> dict[str, NDArray[np.float64]]:
+def by_hand(model: ModelFile, frames: Images) -> dict[str, NDArray[np.float64]]:
     """What the first layers of the small model compute, written out."""
     stored = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in model.graph.graph.initializer}
     scaled = frames.transpose(0, 3, 1, 2) / 64
@@ -59,27 +59,27 @@ def by_hand(model: ModelFile, frames: Pictures) -> dict[str, NDArray[np.float64]
 
 
 class TestRecord:
-    def test_minmax_is_the_least_and_the_greatest_value_of_all_pictures(self, small: ModelFile) -> None:
-        found = record(small, small_pictures(), "minmax")
+    def test_minmax_is_the_least_and_the_greatest_value_of_all_images(self, small: ModelFile) -> None:
+        found = record(small, small_images(), "minmax")
         assert set(found) == {"scaled", "stem.relu", "body.relu", "left", "right"}
-        for name, values in by_hand(small, small_pictures()).items():
+        for name, values in by_hand(small, small_images()).items():
             assert found[name] == pytest.approx((min(values.min(), 0), max(values.max(), 0)), rel=1e-4, abs=1e-4)
 
     def test_percentile_and_entropy_lie_within_the_extremes(self, small: ModelFile) -> None:
-        widest = record(small, small_pictures(), "minmax")
+        widest = record(small, small_images(), "minmax")
         for method in ("percentile", "entropy"):
-            found = record(small, small_pictures(), method)
+            found = record(small, small_images(), method)
             assert found.keys() == widest.keys()
             for name, (low, high) in found.items():
                 assert widest[name][0] <= low <= 0 < high <= widest[name][1]
 
-    def test_it_tells_of_every_picture(self, small: ModelFile) -> None:
+    def test_it_tells_of_every_image(self, small: ModelFile) -> None:
         seen: list[int] = []
-        record(small, small_pictures(3), "minmax", seen.append)
+        record(small, small_images(3), "minmax", seen.append)
         assert seen == [1, 2, 3]
 
-    def test_no_picture_is_refused(self, small: ModelFile) -> None:
-        with pytest.raises(ModelError, match="no picture to record the ranges of small on"):
+    def test_no_image_is_refused(self, small: ModelFile) -> None:
+        with pytest.raises(ModelError, match="no image to record the ranges of small on"):
             record(small, [], "minmax")
 
     def test_a_model_whose_only_convolution_is_the_last_is_refused(self, tmp_path: Path) -> None:
@@ -98,11 +98,11 @@ class TestRecord:
 
     def test_another_method_is_refused_with_those_there_are(self, small: ModelFile) -> None:
         with pytest.raises(OptionError, match="minmax, entropy, percentile, got 'random'"):
-            record(small, small_pictures(), "random")
+            record(small, small_images(), "random")
 
     def test_a_sequence_model_is_refused_with_the_next_step(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"sequence model.*use another --precision"):
-            record(small_model(tmp_path, recurrent=True), small_pictures(), "minmax")
+            record(small_model(tmp_path, recurrent=True), small_images(), "minmax")
 
 
 class TestHistogram:
@@ -186,7 +186,7 @@ class TestQuantize:
         assert stored[node.input[1]] == pytest.approx(2.0, rel=0.01)
 
     def test_labels_agree_with_float_on_most_pixels(self, small: ModelFile) -> None:
-        frames = small_pictures()
+        frames = small_images()
         wanted = labels(small, frames)
         assert (labels(quantize(small, ranges_of(small)), frames) == wanted).mean() > 0.95
         assert min(Counter(wanted.ravel().tolist()).values()) >= 50
@@ -212,7 +212,7 @@ class TestQuantize:
         with pytest.raises(ModelError, match="is quantised already"):
             quantize(quantised, ranges_of(small))
         with pytest.raises(ModelError, match="is quantised already"):
-            record(quantised, small_pictures(), "minmax")
+            record(quantised, small_images(), "minmax")
         assert int8_model(quantised) is quantised
 
     def test_ranges_that_lack_a_tensor_are_refused_with_the_next_step(self, small: ModelFile) -> None:
@@ -238,7 +238,7 @@ class TestQuantize:
             return real(name, *arguments, **more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(builtins, "__import__", lacking)
-        for work in (lambda: quantize(small, ranges), lambda: record(small, small_pictures(), "minmax")):
+        for work in (lambda: quantize(small, ranges), lambda: record(small, small_images(), "minmax")):
             with pytest.raises(BackendUnavailable, match=r"pip install 'rtseg\[onnxruntime\]'"):
                 work()
 
@@ -247,7 +247,7 @@ class TestBundled:
     @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
     @pytest.mark.parametrize(("name", "least"), [("icnet-camvid", 0.98), ("deeplabv3-mobilenet-camvid", 0.97)])
     def test_int8_agrees_with_fp32_on_real_frames(
-        self, name: str, least: float, backend: str, real_frames: Pictures
+        self, name: str, least: float, backend: str, real_frames: Images
     ) -> None:
         with open_backend(backend, name, precision="fp32") as opened:
             wanted = np.concatenate([opened.infer(frame[None]).copy() for frame in real_frames])
@@ -256,7 +256,7 @@ class TestBundled:
             found = np.concatenate([opened.infer(frame[None]).copy() for frame in real_frames])
         assert least < (found == wanted).mean() < 1
 
-    def test_the_ranges_hold_at_another_size(self, real_frames: Pictures) -> None:
+    def test_the_ranges_hold_at_another_size(self, real_frames: Images) -> None:
         frame = np.ascontiguousarray(real_frames[:1, 64:320, 64:576])
         found = []
         for precision in ("fp32", "int8"):
@@ -264,11 +264,11 @@ class TestBundled:
                 found.append(opened.infer(frame).copy())
         assert 0.97 < (found[0] == found[1]).mean() < 1
 
-    def test_pictures_are_made_smaller_before_they_are_rounded(self) -> None:
+    def test_images_are_made_smaller_before_they_are_rounded(self) -> None:
         graph = int8_model(load_model(find_model("icnet-camvid"))).graph.graph
         makers = {name: node.op_type for node in graph.node for name in node.output}
         read = [makers[node.input[0]] for node in graph.node if node.op_type == "AveragePool"]
-        assert read == ["Add", "DequantizeLinear"], "of the pictures, and of features"
+        assert read == ["Add", "DequantizeLinear"], "of the images, and of features"
 
     def test_openvino_computes_nearly_all_convolutions_in_int8(self) -> None:
         quantised = int8_model(load_model(find_model("icnet-camvid")))
@@ -289,7 +289,7 @@ class TestBundled:
 
 def test_the_openvino_backend_keeps_its_promises_with_several_copies_of_an_int8_model(small: ModelFile) -> None:
     quantised = quantize(small, ranges_of(small))
-    frames = small_pictures(6)
+    frames = small_images(6)
     wanted = labels(quantised, frames)
     from rtseg.backends.openvino import OpenVinoBackend
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.model_file.load import load_model
-from rtseg.model_file.upsample import enlarged_by_convolution
+from rtseg.model_file.upsample import upsample_by_transposed_conv
 
 SIZE = (6, 10)
 """(H, W) of the logits."""
@@ -68,7 +68,7 @@ def operators(model: onnx.ModelProto) -> list[str]:
 def test_the_labels_are_the_same_and_the_model_is_left_as_it_was(factor: int, classes: int, half: bool) -> None:
     model = graph(factor=factor, classes=classes, half=half)
     before = model.SerializeToString()
-    faster = enlarged_by_convolution(model)
+    faster = upsample_by_transposed_conv(model)
     onnx.checker.check_model(faster, full_check=True)
     assert "ConvTranspose" in operators(faster)
     assert "Resize" not in operators(faster)
@@ -97,13 +97,13 @@ def test_the_labels_are_the_same_and_the_model_is_left_as_it_was(factor: int, cl
 )
 def test_another_tail_is_left_as_it_is(other: dict[str, Any]) -> None:
     model = graph(**other)
-    assert enlarged_by_convolution(model) is model
+    assert upsample_by_transposed_conv(model) is model
 
 
 def test_labels_of_a_size_that_the_file_does_not_tell_are_left_as_they_are() -> None:
     model = graph()
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "H"
-    assert enlarged_by_convolution(model) is model
+    assert upsample_by_transposed_conv(model) is model
 
 
 def test_a_state_that_stands_before_the_labels_is_no_size_of_theirs() -> None:
@@ -111,7 +111,7 @@ def test_a_state_that_stands_before_the_labels_is_no_size_of_theirs() -> None:
     model.graph.node.append(helper.make_node("Identity", ["small"], ["state"]))
     model.graph.output.insert(0, helper.make_tensor_value_info("state", TensorProto.FLOAT, ["N", 11, *SIZE]))
     planes = np.random.default_rng(1).standard_normal((1, 3, *SIZE)).astype(np.float32)
-    faster = enlarged_by_convolution(model)
+    faster = upsample_by_transposed_conv(model)
     assert "ConvTranspose" in operators(faster)
     assert (labels(faster, planes=planes) == labels(model, planes=planes)).mean() > 0.999
 
@@ -119,7 +119,7 @@ def test_a_state_that_stands_before_the_labels_is_no_size_of_theirs() -> None:
 def test_a_graph_without_such_a_tail_is_left_as_it_is() -> None:
     model = graph()
     model.graph.node[-1].op_type = "Identity"
-    assert enlarged_by_convolution(model) is model
+    assert upsample_by_transposed_conv(model) is model
 
 
 @pytest.mark.parametrize("name", ["icnet-camvid", "deeplabv3-mobilenet-camvid"])
@@ -128,6 +128,6 @@ def test_the_bundled_models_have_a_tail_that_is_made_faster(name: str, real_fram
 
     path: Path = bundled_models()[name]
     model = load_model(path).graph
-    faster = enlarged_by_convolution(model)
+    faster = upsample_by_transposed_conv(model)
     assert operators(faster)[-3:] == ["ArgMax", "Reshape", "Cast"]
     assert (labels(faster, frames=real_frames[:1]) == labels(model, frames=real_frames[:1])).mean() > 0.9999

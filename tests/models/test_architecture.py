@@ -11,7 +11,7 @@ from helpers.planes import noise, to_planes
 from torch import nn
 
 from rtseg.errors import OptionError
-from rtseg.image_io.decode import picture_channels
+from rtseg.image_io.decode import image_channels
 from rtseg.models import MODELS, channels_of, create_model, is_known
 from rtseg.models.cost import cost_of
 from rtseg.models.deeplabv3 import ImagePooling
@@ -75,7 +75,7 @@ def test_the_architecture_is_one_text_that_builds_the_network_again(
         ("icnet:loss_weights=1/a", r"must be numbers as 1/0.4, got '1/a'"),
         ("icnet:loss_weights=1/0.4", r"has three predictions: write loss_weights=1/0.4/0.4, got 2"),
         ("icnet:width=0", r"width of ICNet must be at least 1, got 0"),
-        ("icnet:channels=5", r"pictures of 1 to 4 channels, got 5"),
+        ("icnet:channels=5", r"images of 1 to 4 channels, got 5"),
         ("fcn-resnet18:step=16", r"step of fcn-resnet18 must be 8 or 32, got 16"),
         ("fcn32s-vgg16:hidden=0", r"hidden of FCN must be at least 1, got 0"),
     ],
@@ -94,7 +94,7 @@ def test_a_network_is_known_by_its_name_whatever_its_options() -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
 @pytest.mark.parametrize("name", CHANNELS)
-def test_pictures_may_have_one_to_four_channels(name: str, channels: int) -> None:
+def test_images_may_have_one_to_four_channels(name: str, channels: int) -> None:
     network = create_model(name, 3, channels=channels).eval()
     with torch.no_grad():
         logits = outputs_of(network, torch.zeros(1, channels, 64, 64))
@@ -108,13 +108,13 @@ class TestChannels:
         class Show(nn.Module):
             classes, stride, recurrent = 2, 1, False
 
-            def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-                self.seen = pictures
-                return torch.cat((pictures, -pictures), 1)
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                self.seen = images
+                return torch.cat((images, -images), 1)
 
         show = Show()
         show.channels = channels  # type: ignore[assignment]
-        frames = np.stack([noise(picture_channels(channels)), noise(picture_channels(channels))[::-1]])
+        frames = np.stack([noise(image_channels(channels)), noise(image_channels(channels))[::-1]])
         LabelNetwork(show)(torch.from_numpy(frames))  # type: ignore[arg-type]
         assert show.seen.shape == (2, channels, 6, 7)
         trained_on = normalise(torch.stack([to_planes(frame) for frame in frames]), channels)
@@ -124,13 +124,13 @@ class TestChannels:
         mean = [0.485, 0.456, 0.406]
         grey = 0.299 * mean[0] + 0.587 * mean[1] + 0.114 * mean[2]
         for channels, planes in ((1, mean), (2, [grey, 0.5]), (3, mean), (4, [*mean, 0.5])):
-            pictures = 255 * torch.tensor(planes).view(1, -1, 1, 1)
-            torch.testing.assert_close(normalise(pictures, channels), torch.zeros(1, channels, 1, 1), atol=1e-5, rtol=0)
+            images = 255 * torch.tensor(planes).view(1, -1, 1, 1)
+            torch.testing.assert_close(normalise(images, channels), torch.zeros(1, channels, 1, 1), atol=1e-5, rtol=0)
         ends = normalise(torch.tensor([0.0, 255.0]).repeat(2, 1).view(1, 2, 1, 2), 2)[0, 1].flatten()
         torch.testing.assert_close(ends, torch.tensor([-2.0, 2.0]), atol=1e-5, rtol=0)
 
-    def test_pictures_of_other_channels_than_the_network_is_given_are_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"pictures must be \(N, 4, H, W\) for 4 channels, got \(1, 3, 8, 8\)"):
+    def test_images_of_other_channels_than_the_network_is_given_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"images must be \(N, 4, H, W\) for 4 channels, got \(1, 3, 8, 8\)"):
             normalise(torch.zeros(1, 3, 8, 8), 4)
 
     @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ class TestChannels:
 
     @pytest.mark.parametrize("written", ["0", "5", "2.0", "true", "grey"])
     def test_others_than_1_to_4_are_refused(self, written: str) -> None:
-        with pytest.raises(OptionError, match=f"a network takes pictures of 1 to 4 channels, got '{written}'"):
+        with pytest.raises(OptionError, match=f"a network takes images of 1 to 4 channels, got '{written}'"):
             channels_of(f"icnet:channels={written}")
 
 

@@ -49,7 +49,7 @@ def network(request: pytest.FixtureRequest) -> Network:
     return lively(request.param)
 
 
-def pictures(network: Network, size: tuple[int, int], count: int = 2) -> torch.Tensor:
+def images(network: Network, size: tuple[int, int], count: int = 2) -> torch.Tensor:
     return torch.randn((count, network.channels, *size), generator=torch.Generator().manual_seed(1))
 
 
@@ -59,7 +59,7 @@ class TestEveryNetwork:
         network.check_size(*size)
         network.eval()
         with torch.no_grad():
-            logits = outputs_of(network, pictures(network, size))
+            logits = outputs_of(network, images(network, size))
         assert isinstance(logits, torch.Tensor)
         assert logits.shape == (2, CLASSES, size[0] // network.stride, size[1] // network.stride)
         assert logits.std() > 0.01
@@ -69,7 +69,7 @@ class TestEveryNetwork:
         self, network: Network, size: tuple[int, int]
     ) -> None:
         network.train().zero_grad()
-        outputs = outputs_of(network, pictures(network, size))
+        outputs = outputs_of(network, images(network, size))
         assert isinstance(outputs, tuple)
         assert len(outputs) == len(network.loss_weights)
         assert outputs[0].shape[2:] == (size[0] // network.stride, size[1] // network.stride)
@@ -82,7 +82,7 @@ class TestEveryNetwork:
         exact = deepcopy(network).double().eval()  # in fp32 a hundred drawn layers make much of a rounding
         fused = fuse_batch_norm(exact)
         with torch.no_grad():
-            wanted, got = (outputs_of(one, pictures(network, SIZES[0]).double()) for one in (exact, fused))
+            wanted, got = (outputs_of(one, images(network, SIZES[0]).double()) for one in (exact, fused))
         assert (wanted - got).abs().max() <= 1e-9 * wanted.abs().max()
         assert not any(isinstance(part, nn.BatchNorm2d) for part in fused.modules())
         assert any(isinstance(part, nn.BatchNorm2d) for part in exact.modules()) != ("vgg" in network.architecture)
@@ -114,7 +114,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def frames(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Four pictures of noise in patches, uint8 (4, H, W, 3)."""
+    """Four images of noise in patches, uint8 (4, H, W, 3)."""
     patches = np.random.default_rng(3).integers(0, 256, (4, size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
     return patches.repeat(8, 1).repeat(8, 2)
 

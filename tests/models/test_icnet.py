@@ -15,7 +15,7 @@ CLASSES = 11
 
 
 @pytest.fixture
-def pictures() -> torch.Tensor:
+def images() -> torch.Tensor:
     return torch.randn((2, 3, 64, 96), generator=torch.Generator().manual_seed(1))
 
 
@@ -67,9 +67,9 @@ def test_training_gives_logits_at_a_quarter_an_eighth_and_a_sixteenth(height: in
     assert len(network.loss_weights) == len(outputs)
 
 
-def test_the_gradient_reaches_every_parameter(icnet: ICNet, pictures: torch.Tensor) -> None:
+def test_the_gradient_reaches_every_parameter(icnet: ICNet, images: torch.Tensor) -> None:
     network = with_uneven_statistics(icnet).train()
-    sum((logits**2).mean() for logits in network(pictures)).backward()
+    sum((logits**2).mean() for logits in network(images)).backward()
     unreached = [
         name
         for name, parameter in network.named_parameters()
@@ -78,38 +78,38 @@ def test_the_gradient_reaches_every_parameter(icnet: ICNet, pictures: torch.Tens
     assert not unreached
 
 
-def test_the_finest_prediction_alone_reaches_all_but_the_auxiliary_heads(icnet: ICNet, pictures: torch.Tensor) -> None:
+def test_the_finest_prediction_alone_reaches_all_but_the_auxiliary_heads(icnet: ICNet, images: torch.Tensor) -> None:
     network = with_uneven_statistics(icnet).train()
-    (network(pictures)[0] ** 2).mean().backward()
+    (network(images)[0] ** 2).mean().backward()
     unreached = {name for name, parameter in network.named_parameters() if parameter.grad is None}
     assert unreached == {f"{head}.{what}" for head in network.auxiliary for what in ("weight", "bias")}
 
 
-def test_every_branch_adds_to_the_prediction(icnet: ICNet, pictures: torch.Tensor) -> None:
+def test_every_branch_adds_to_the_prediction(icnet: ICNet, images: torch.Tensor) -> None:
     network = with_uneven_statistics(icnet)
     with torch.no_grad():
-        whole = network(pictures)
+        whole = network(images)
         for branch in ("high", "conv5_4", "conv3_1"):
             without = deepcopy(network)
             for parameter in without.get_submodule(branch).parameters():
                 parameter.zero_()
-            assert (without(pictures) - whole).abs().max() > 1e-3 * whole.abs().max()
+            assert (without(images) - whole).abs().max() > 1e-3 * whole.abs().max()
 
 
-def test_what_a_picture_is_given_does_not_depend_on_its_company(icnet: ICNet, pictures: torch.Tensor) -> None:
+def test_what_an_image_is_given_does_not_depend_on_its_company(icnet: ICNet, images: torch.Tensor) -> None:
     with torch.no_grad():
-        torch.testing.assert_close(icnet(pictures)[:1], icnet(pictures[:1]), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(icnet(images)[:1], icnet(images[:1]), atol=1e-4, rtol=1e-4)
 
 
-def test_fusing_batch_norms_leaves_the_prediction_as_it_is(icnet: ICNet, pictures: torch.Tensor) -> None:
+def test_fusing_batch_norms_leaves_the_prediction_as_it_is(icnet: ICNet, images: torch.Tensor) -> None:
     network = with_uneven_statistics(icnet)
     fused = fuse_batch_norm(network)
     assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules()), "the network itself is left alone"
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
     with torch.no_grad():
-        wanted = network(pictures)
+        wanted = network(images)
         assert wanted.std() > 0.1
-        torch.testing.assert_close(fused(pictures), wanted, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(fused(images), wanted, atol=1e-3, rtol=1e-3)
 
 
 def test_fusing_leaves_out_the_heads_that_only_training_uses(icnet: ICNet) -> None:
@@ -119,7 +119,7 @@ def test_fusing_leaves_out_the_heads_that_only_training_uses(icnet: ICNet) -> No
 
 
 def test_fixing_the_size_changes_nothing_but_names_the_matrices_of_the_pyramid(
-    icnet: ICNet, pictures: torch.Tensor
+    icnet: ICNet, images: torch.Tensor
 ) -> None:
     fixed = deepcopy(icnet)
     fixed.fix_size(64, 96)
@@ -127,7 +127,7 @@ def test_fixing_the_size_changes_nothing_but_names_the_matrices_of_the_pyramid(
     assert named == {f"pyramid.{axis}_{bins}" for axis in ("rows", "columns") for bins in (1, 2, 3, 6)}
     assert fixed.state_dict().keys() == icnet.state_dict().keys(), "they are no weights"
     with torch.no_grad():
-        torch.testing.assert_close(fixed(pictures), icnet(pictures), atol=0, rtol=0)
+        torch.testing.assert_close(fixed(images), icnet(images), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_every_multiple_of_32_is_a_good_size(icnet: ICNet, size: tuple[int, int]
 
 
 class TestLabelNetwork:
-    def test_labels_are_the_likeliest_classes_of_the_normalised_picture_in_full_size(self, icnet: ICNet) -> None:
+    def test_labels_are_the_likeliest_classes_of_the_normalised_image_in_full_size(self, icnet: ICNet) -> None:
         frames = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(4))
         mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
         std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)

@@ -20,7 +20,7 @@ from rtseg.models.label_network import LabelNetwork
 
 Maps = NDArray[np.float64]
 SHUT = -50.0
-"""Bias of a gate that lets nothing through, whatever the pictures."""
+"""Bias of a gate that lets nothing through, whatever the images."""
 
 
 def drawn(*shape: int, seed: int = 1) -> Tensor:
@@ -124,11 +124,11 @@ class TestICNetGRU:
         assert network.recurrent
         assert tuple(state.shape) == (2, *network.state_shape(*size)) == (2, 32, size[0] // 32, size[1] // 32)
 
-    def test_what_it_says_of_a_picture_hangs_on_the_one_before(self, network: Network) -> None:
-        picture = drawn(1, 3, 64, 96)
+    def test_what_it_says_of_an_image_hangs_on_the_one_before(self, network: Network) -> None:
+        image = drawn(1, 3, 64, 96)
         with torch.no_grad():
-            alone, after = network.eval()(picture)
-            logits = [network(picture, network(before)[1])[0] for before in (drawn(1, 3, 64, 96, seed=2), picture)]
+            alone, after = network.eval()(image)
+            logits = [network(image, network(before)[1])[0] for before in (drawn(1, 3, 64, 96, seed=2), image)]
         assert (logits[0] - alone).abs().max() > 0.01 * alone.abs().max()
         assert (logits[0] - logits[1]).abs().max() > 0.001 * alone.abs().max()
         assert after.abs().max() > 0
@@ -149,8 +149,8 @@ class TestICNetGRU:
     ) -> None:
         clip = [drawn(2, 3, 64, 96, seed=seed).requires_grad_() for seed in range(3)]
         state, losses = None, []
-        for pictures in clip:
-            outputs, state = network.train()(pictures, state)
+        for images in clip:
+            outputs, state = network.train()(images, state)
             losses.append(sum(output.square().mean() for output in outputs))
         reached = [[grad is not None for grad in _gradients(loss, clip)] for loss in losses]
         assert reached == [[True, False, False], [True, True, False], [True, True, True]]
@@ -176,7 +176,7 @@ class TestICNetGRU:
         ):
             create_model("icnet-gru:pyramid=true", CLASSES)
 
-    def test_a_network_of_single_pictures_keeps_no_state(self) -> None:
+    def test_a_network_of_single_images_keeps_no_state(self) -> None:
         with torch.device("meta"):
             network = create_model("icnet", CLASSES)
         assert not network.recurrent
@@ -206,10 +206,10 @@ def test_distributed_training_over_a_clip_has_the_gradients_of_a_single_process(
             super().__init__()
             self.network = network
 
-        def forward(self, pictures: Tensor) -> Tensor:
+        def forward(self, images: Tensor) -> Tensor:
             state, losses = None, []
-            for moment in range(pictures.shape[1]):
-                outputs, state = self.network(pictures[:, moment], state)
+            for moment in range(images.shape[1]):
+                outputs, state = self.network(images[:, moment], state)
                 losses += [output.square().mean() for output in outputs]
             return torch.stack(losses).sum()
 
@@ -223,14 +223,14 @@ def test_distributed_training_over_a_clip_has_the_gradients_of_a_single_process(
 
 
 @pytest.mark.slow
-def test_it_learns_to_label_a_blank_picture_as_the_one_before_it() -> None:
-    """Which half of the first picture is bright is nowhere to be seen in the second."""
+def test_it_learns_to_label_a_blank_image_as_the_one_before_it() -> None:
+    """Which half of the first image is bright is nowhere to be seen in the second."""
     generator = torch.Generator().manual_seed(1)
 
     def clip() -> tuple[list[Tensor], Tensor]:
         labels = torch.zeros(8, 64, 64, dtype=torch.long)
-        for picture, right in zip(labels, torch.randint(0, 2, (8,), generator=generator).tolist(), strict=True):
-            picture[:, 32 * right : 32 * right + 32] = 1
+        for image, right in zip(labels, torch.randint(0, 2, (8,), generator=generator).tolist(), strict=True):
+            image[:, 32 * right : 32 * right + 32] = 1
         seen = (2.0 * labels - 1)[:, None].repeat(1, 3, 1, 1)
         return [seen, torch.zeros_like(seen)], labels
 
@@ -239,10 +239,10 @@ def test_it_learns_to_label_a_blank_picture_as_the_one_before_it() -> None:
         network = create_model("icnet-gru:width=4", 2).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for _ in range(40):
-        pictures, labels = clip()
+        images, labels = clip()
         state, loss = None, torch.zeros(())
-        for picture in pictures:
-            (logits, *_), state = network(picture, state)
+        for image in images:
+            (logits, *_), state = network(image, state)
             full = nn.functional.interpolate(logits, size=(64, 64))
             loss = loss + nn.functional.cross_entropy(full, labels)
         optimizer.zero_grad()

@@ -65,10 +65,10 @@ def test_a_segmentation_network_with_published_weights_is_that_of_torchvision(hu
     original = get_model(SEGMENTATION[name], weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
     original.load_state_dict(weights)
     network = create_model(name, 21, pretrained=True).eval()
-    pictures = torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(1))
+    images = torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        logits = network(pictures)
-        wanted = original.eval()(pictures)["out"]
+        logits = network(images)
+        wanted = original.eval()(images)["out"]
     assert isinstance(logits, Tensor)
     larger = torch.nn.functional.interpolate(logits, wanted.shape[2:], mode="bilinear", align_corners=False)
     torch.testing.assert_close(larger, wanted)
@@ -105,7 +105,7 @@ def test_fc6_and_fc7_of_4096_channels_are_published_too(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_the_first_convolution_answers_grey_pictures_as_the_published_one(channels: int) -> None:
+def test_the_first_convolution_answers_grey_images_as_the_published_one(channels: int) -> None:
     kernel = torch.randn((5, 3, 3, 3), generator=torch.Generator().manual_seed(1))
     adapted = adapt_kernel(kernel, channels)
     assert adapted.shape == (5, channels, 3, 3)

@@ -7,7 +7,7 @@ from threading import Event, Semaphore, Thread, Timer
 
 import numpy as np
 import pytest
-from helpers.doubles import CLASSES, SIZE, WAIT_S, FakeBackend, FakeSink, FakeSource, await_event, picture, wide_spec
+from helpers.doubles import CLASSES, SIZE, WAIT_S, FakeBackend, FakeSink, FakeSource, await_event, make_image, wide_spec
 
 from rtseg.backends import open_backend
 from rtseg.errors import BackendError, ModelError, OptionError, SinkClosed, SinkError, SourceError
@@ -100,7 +100,7 @@ class TestOrder:
         assert all((labels != VOID).all() for labels in sink.labels)
 
     def test_every_sink_gets_every_frame(self) -> None:
-        sinks = [FakeSink(), FakeSink(needs_picture=True), FakeSink()]
+        sinks = [FakeSink(), FakeSink(needs_rendered=True), FakeSink()]
         run(FakeSource(12), FakeBackend(), *sinks)
         assert [sink.indices for sink in sinks] == [list(range(12))] * 3
 
@@ -130,19 +130,19 @@ class TestMemory:
     def test_a_sequence_model_forgets_before_the_first_frame_and_at_a_cut(self) -> None:
         backend = FakeBackend(recurrent=True)
         sink = FakeSink()
-        run(FakeSource(CLASSES + 5), backend, sink)  # the pictures change a little at a time, then begin again
+        run(FakeSource(CLASSES + 5), backend, sink)  # the images change a little at a time, then begin again
         assert backend.resets == [0, CLASSES]
         assert_labelled_with_their_numbers(sink)
 
     def test_it_forgets_after_a_gap_of_more_than_a_second_and_not_where_frames_were_dropped(self) -> None:
         moments_s = (0.0, 0.04, 0.9, 2.0, 2.04)
-        frames = [Frame(picture(0), round(25 * moment_s), moment_s, time.monotonic()) for moment_s in moments_s]
+        frames = [Frame(make_image(0), round(25 * moment_s), moment_s, time.monotonic()) for moment_s in moments_s]
         backend = FakeBackend(recurrent=True)
         run(Given(frames), backend, FakeSink())
         assert backend.resets == [0, 3]
 
-    def test_it_forgets_at_every_picture_of_a_folder(self) -> None:
-        frames = [Frame(picture(0), number, number / 25, time.monotonic(), f"{number}.png") for number in range(3)]
+    def test_it_forgets_at_every_image_of_a_folder(self) -> None:
+        frames = [Frame(make_image(0), number, number / 25, time.monotonic(), f"{number}.png") for number in range(3)]
         backend = FakeBackend(recurrent=True)
         run(Given(frames), backend, FakeSink())
         assert backend.resets == [0, 1, 2]
@@ -173,36 +173,36 @@ class TestMemory:
             np.testing.assert_array_equal(got, labels)
         assert (alone != wanted[3]).any(), "without a memory this proves nothing"
 
-    def test_a_model_of_single_pictures_is_left_alone(self) -> None:
+    def test_a_model_of_single_images_is_left_alone(self) -> None:
         backend = FakeBackend()
         run(FakeSource(CLASSES + 5), backend, FakeSink())
         assert backend.resets == []
 
 
-class TestPictures:
-    def test_labels_and_pictures_have_the_size_of_each_frame_when_it_changes_on_the_way(self) -> None:
+class TestImages:
+    def test_labels_and_images_have_the_size_of_each_frame_when_it_changes_on_the_way(self) -> None:
         sizes = [(32, 48), (64, 40), SIZE, (33, 47)]
-        sink = FakeSink(needs_picture=True)
+        sink = FakeSink(needs_rendered=True)
         run(FakeSource(12, sizes=sizes), FakeBackend(depth=2), sink)
         assert sink.sizes == [sizes[number % 4] for number in range(12)]
         assert [labels.shape for labels in sink.labels] == sink.sizes
-        assert [drawn.shape[:2] for drawn in sink.pictures if drawn is not None] == sink.sizes
+        assert [drawn.shape[:2] for drawn in sink.images if drawn is not None] == sink.sizes
         assert_labelled_with_their_numbers(sink)
 
-    def test_pictures_are_painted_in_the_colours_of_the_classes(self) -> None:
-        sink, backend = FakeSink(needs_picture=True), FakeBackend()
+    def test_images_are_painted_in_the_colours_of_the_classes(self) -> None:
+        sink, backend = FakeSink(needs_rendered=True), FakeBackend()
         with Pipeline(FakeSource(5), backend, [sink], Overlay(backend.spec, OverlayOptions("mask"))) as running:
             running.run()
-        for index, drawn in enumerate(sink.pictures):
+        for index, drawn in enumerate(sink.images):
             assert drawn is not None
             assert (drawn == backend.spec.palette[index][::-1]).all()
 
     def test_nothing_is_drawn_where_no_sink_looks_at_it(self) -> None:
-        sink = FakeSink(needs_picture=False)
+        sink = FakeSink(needs_rendered=False)
         run(FakeSource(3), FakeBackend(), sink)
-        assert sink.pictures == [None] * 3
+        assert sink.images == [None] * 3
 
-    def test_the_steps_that_the_model_names_are_done_before_it_sees_the_picture(self) -> None:
+    def test_the_steps_that_the_model_names_are_done_before_it_sees_the_image(self) -> None:
         backend, sink = FakeBackend(wide_spec(preprocess=("clahe:clip=4,tiles=2",))), FakeSink()
         run(FakeSource(5), backend, sink)
         # CLAHE changes the blue that tells the number: had it been left out, the labels would be the numbers.
@@ -316,11 +316,11 @@ class TestErrors:
     def test_an_error_while_drawing_reaches_the_caller(self) -> None:
         backend = FakeBackend()
         too_small = wide_spec()
-        sink = FakeSink(needs_picture=True)
+        sink = FakeSink(needs_rendered=True)
 
         class Failing(Overlay):
             def draw(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-                raise MemoryError("no room for a picture")
+                raise MemoryError("no room for an image")
 
         with (
             Pipeline(FakeSource(5), backend, [sink], Failing(too_small)) as running,
@@ -379,7 +379,7 @@ class TestStopping:
     def test_a_run_ends_while_a_paced_file_waits_for_its_time(self) -> None:
         source, sink = FakeSource(3), FakeSink(awaited=1)
         source.options = SourceOptions()
-        frames = [Frame(picture(n), n, 3600.0 * n, 0.0) for n in range(3)]
+        frames = [Frame(make_image(n), n, 3600.0 * n, 0.0) for n in range(3)]
         source._read = lambda: iter(frames)  # type: ignore[method-assign]
         with pipeline(source, FakeBackend(), sink, drop="always") as running:
             timer = Thread(target=lambda: (await_event(sink.full), running.stop()), daemon=True)
@@ -457,14 +457,14 @@ class TestObserver:
         seen: list[Status] = []
         with pipeline(source, backend, sink) as running:
 
-            def observe(status: Status) -> None:
+            def on_progress(status: Status) -> None:
                 if enough(status):
                     seen.append(status)
                     running.stop()
 
             guard = Timer(WAIT_S, running.stop)
             guard.start()
-            running.run(observe)
+            running.run(on_progress)
             guard.cancel()
             guard.join()
         return seen[0]
@@ -489,14 +489,14 @@ class TestObserver:
         assert not status.shares.any()
 
     def test_its_error_reaches_the_caller(self) -> None:
-        def observe(status: Status) -> None:
+        def on_progress(status: Status) -> None:
             raise ZeroDivisionError("a bug in the panel")
 
         with (
             pipeline(FakeSource(1, stalls=True), FakeBackend(), FakeSink()) as running,
             pytest.raises(ZeroDivisionError, match="panel"),
         ):
-            running.run(observe)
+            running.run(on_progress)
 
 
 class TestReport:

@@ -3,27 +3,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.pipeline.scene_cuts import CutDetector
 from rtseg.synthetic.street import Street
 
 
-def flat(blue: int, green: int, red: int, size: tuple[int, int] = (48, 80)) -> Picture:
+def flat(blue: int, green: int, red: int, size: tuple[int, int] = (48, 80)) -> Image:
     return np.full((*size, 3), (blue, green, red), np.uint8)
 
 
-def grey(value: int, size: tuple[int, int] = (48, 80)) -> Picture:
+def grey(value: int, size: tuple[int, int] = (48, 80)) -> Image:
     return flat(value, value, value, size)
 
 
-def cuts(pictures: list[Picture], *, threshold: float = 27.0) -> list[bool]:
-    """Of pictures at 25 a second."""
+def cuts(images: list[Image], *, threshold: float = 27.0) -> list[bool]:
+    """Of images at 25 a second."""
     detector = CutDetector(threshold)
-    return [detector(picture, place / 25) for place, picture in enumerate(pictures)]
+    return [detector(image, place / 25) for place, image in enumerate(images)]
 
 
 class TestContent:
-    def test_the_first_picture_begins_and_the_same_once_more_goes_on(self) -> None:
+    def test_the_first_image_begins_and_the_same_once_more_goes_on(self) -> None:
         assert cuts([grey(90)] * 3) == [True, False, False]
 
     @pytest.mark.parametrize(("threshold", "least"), [(27.0, 81), (10.0, 30), (60.0, 180)])
@@ -44,9 +44,9 @@ class TestContent:
     def test_two_reds_on_either_side_of_hue_zero_are_alike(self) -> None:
         assert cuts([flat(0, 6, 200), flat(6, 0, 200)] * 2) == [True, False, False, False]
 
-    def test_a_small_thing_that_appears_is_no_cut_and_a_new_picture_is_one_once(self) -> None:
+    def test_a_small_thing_that_appears_is_no_cut_and_a_new_image_is_one_once(self) -> None:
         more = grey(40)
-        more[:12, :20] = 255  # a sixteenth of the picture
+        more[:12, :20] = 255  # a sixteenth of the image
         assert cuts([grey(40), more, grey(240), grey(240)]) == [True, False, True, False]
 
     def test_a_drive_is_no_cut_and_another_street_is_one(self) -> None:
@@ -60,16 +60,16 @@ class TestContent:
         assert cuts(frames) == [True, False, False, False]
 
     @pytest.mark.parametrize("size", [(32, 32), (384, 640), (640, 32), (32, 8192), (720, 960)])
-    def test_pictures_of_any_size_are_compared(self, size: tuple[int, int]) -> None:
+    def test_images_of_any_size_are_compared(self, size: tuple[int, int]) -> None:
         assert cuts([grey(10, size), grey(20, size), grey(250, size)]) == [True, False, True]
 
-    def test_the_picture_is_only_read_and_may_be_written_to_afterwards(self) -> None:
-        detector, picture = CutDetector(), grey(30)
-        picture.flags.writeable = False
-        detector(picture, 0.0)
-        picture.flags.writeable = True
-        picture[:] = 250
-        assert detector(picture, 0.04) is True
+    def test_the_image_is_only_read_and_may_be_written_to_afterwards(self) -> None:
+        detector, image = CutDetector(), grey(30)
+        image.flags.writeable = False
+        detector(image, 0.0)
+        image.flags.writeable = True
+        image[:] = 250
+        assert detector(image, 0.04) is True
 
 
 class TestTime:
@@ -88,7 +88,7 @@ class TestTime:
 
 
 class TestStills:
-    def test_every_picture_of_a_folder_begins_anew(self) -> None:
+    def test_every_image_of_a_folder_begins_anew(self) -> None:
         detector = CutDetector()
         assert [detector(grey(90), n / 25, still=True) for n in range(3)] == [True, True, True]
 

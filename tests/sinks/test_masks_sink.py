@@ -16,16 +16,16 @@ from rtseg.sinks.masks import MasksSink
 def test_the_pixel_is_the_class_and_the_palette_gives_its_colour(
     tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
 ) -> None:
-    image = pytest.importorskip("PIL.Image")
+    pillow = pytest.importorskip("PIL.Image")
     labels[0, :9] = VOID
     MasksSink(tmp_path, spec).write(frame, labels, None)
-    with image.open(tmp_path / "000007.png") as mask:
+    with pillow.open(tmp_path / "000007.png") as mask:
         assert mask.mode == "P"
         assert (np.asarray(mask) == labels).all()
         palette = np.array(mask.getpalette()).reshape(-1, 3)
         assert palette[:3].tolist() == [list(colour) for colour in spec.palette]
         assert palette[VOID].min() > 180
-    with image.open(tmp_path / "000007.png") as mask:
+    with pillow.open(tmp_path / "000007.png") as mask:
         mask.verify()
 
 
@@ -38,7 +38,7 @@ def test_opencv_reads_it_as_the_colours_in_any_size(tmp_path: Path, spec: ModelS
     assert (found[..., ::-1] == np.array(spec.palette)[labels]).all()
 
 
-def test_pictures_of_one_stem_do_not_overwrite_each_other(
+def test_images_of_one_stem_do_not_overwrite_each_other(
     tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
 ) -> None:
     sink = MasksSink(tmp_path / "new" / "masks", spec)
@@ -58,7 +58,7 @@ def test_a_second_run_replaces_the_masks_of_the_first(
     assert (cv2.imread(str(tmp_path / "000007.png"))[0, 0, ::-1] == spec.palette[1]).all()
 
 
-def test_a_picture_that_is_no_mask_is_never_overwritten(
+def test_an_image_that_is_no_mask_is_never_overwritten(
     tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
 ) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), frame.image)

@@ -85,4 +85,4 @@ def test_nowhere_takes_everything_and_counts(frame: Frame, labels: np.ndarray) -
         sink.write(frame, labels, None)
     sink.close()
     assert sink.written == 3
-    assert not sink.needs_picture
+    assert not sink.needs_rendered

@@ -15,15 +15,15 @@ from rtseg.sinks.video import VideoSink
 LABELS = np.zeros((48, 64), np.uint8)
 
 
-def picture(grey: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+def make_image(grey: int = 0, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     return np.full((*size, 3), grey, np.uint8)
 
 
 def record(path: Path, times: list[float], size: tuple[int, int] = (48, 64)) -> None:
     sink = VideoSink(path)
     for index, pts_s in enumerate(times):
-        image = picture(index % 200, size)
-        sink.write(Frame(image, index, pts_s, 0.0), LABELS, image)
+        pixels = make_image(index % 200, size)
+        sink.write(Frame(pixels, index, pts_s, 0.0), LABELS, pixels)
     sink.close()
     assert sink.written == len(times)
 
@@ -60,7 +60,7 @@ def test_times_that_do_not_rise_are_one_tick_apart(tmp_path: Path) -> None:
     assert [frame.pts for frame in read(tmp_path / "out.mp4")] == [0, 90000, 90001, 90002, 90003, 180000]
 
 
-def test_a_picture_that_stands_for_itself_comes_at_least_every_second(tmp_path: Path) -> None:
+def test_an_image_that_stands_for_itself_comes_at_least_every_second(tmp_path: Path) -> None:
     record(tmp_path / "out.mp4", [index * 0.3 for index in range(30)])
     keys = [frame.time for frame in read(tmp_path / "out.mp4") if frame.key_frame]
     assert max(np.diff(keys)) <= 1.3
@@ -76,9 +76,9 @@ def test_flat_colours_come_back_and_are_tagged(tmp_path: Path) -> None:
         (20, 20, 20),
         (250, 250, 250),
     ]
-    image = np.repeat(np.array([colours], np.uint8), 64, axis=1).repeat(96, axis=0)
+    pixels = np.repeat(np.array([colours], np.uint8), 64, axis=1).repeat(96, axis=0)
     sink = VideoSink(tmp_path / "out.mp4")
-    sink.write(Frame(image, 0, 0.0, 0.0), LABELS, image)
+    sink.write(Frame(pixels, 0, 0.0, 0.0), LABELS, pixels)
     sink.close()
     (frame,) = read(tmp_path / "out.mp4")
     assert (frame.colorspace, frame.color_range) == (6, 1), "BT.601, limited range"
@@ -92,10 +92,10 @@ def test_flat_colours_come_back_and_are_tagged(tmp_path: Path) -> None:
 def test_odd_sizes_are_padded_with_their_own_border(
     tmp_path: Path, size: tuple[int, int], even: tuple[int, int]
 ) -> None:
-    image = np.full((*size, 3), (40, 40, 200), np.uint8)
-    image[:, -8:] = (200, 40, 40)
+    pixels = np.full((*size, 3), (40, 40, 200), np.uint8)
+    pixels[:, -8:] = (200, 40, 40)
     sink = VideoSink(tmp_path / "out.mp4", crf=1)
-    sink.write(Frame(image, 0, 0.0, 0.0), LABELS, image)
+    sink.write(Frame(pixels, 0, 0.0, 0.0), LABELS, pixels)
     sink.close()
     (frame,) = read(tmp_path / "out.mp4")
     assert (frame.height, frame.width) == even
@@ -107,7 +107,7 @@ def test_odd_sizes_are_padded_with_their_own_border(
 def test_a_frame_of_another_size_is_scaled_to_the_first_and_counted(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "out.mp4")
     for index, size in enumerate([(48, 64), (96, 128), (48, 64)]):
-        sink.write(Frame(picture(90, size), index, index / 25, 0.0), LABELS, picture(90, size))
+        sink.write(Frame(make_image(90, size), index, index / 25, 0.0), LABELS, make_image(90, size))
     sink.close()
     assert sink.rescaled == 1
     assert {(frame.height, frame.width) for frame in read(tmp_path / "out.mp4")} == {(48, 64)}
@@ -131,7 +131,7 @@ def test_the_final_name_appears_at_close_and_replaces_what_was_there(tmp_path: P
     path = tmp_path / "out.mp4"
     path.write_text("old")
     sink = VideoSink(path)
-    sink.write(Frame(picture(), 0, 0.0, 0.0), LABELS, picture())
+    sink.write(Frame(make_image(), 0, 0.0, 0.0), LABELS, make_image())
     assert path.read_text() == "old"
     assert (tmp_path / "out.part.mp4").exists()
     sink.close()
@@ -177,9 +177,9 @@ def test_places_that_cannot_be_written_are_refused_before_the_first_frame(tmp_pa
 
 def test_a_size_that_the_encoder_refuses_is_one_sentence_and_leaves_no_file(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "out.mp4")
-    image = picture(0, (2, 20_000))
+    pixels = make_image(0, (2, 20_000))
     with pytest.raises(SinkError, match=r"video .*out\.mp4 ended, .*; no frame is kept") as caught:
-        sink.write(Frame(image, 0, 0.0, 0.0), LABELS, image)
+        sink.write(Frame(pixels, 0, 0.0, 0.0), LABELS, pixels)
     assert isinstance(caught.value.__cause__, av.error.FFmpegError)
     sink.close()
     assert not list(tmp_path.iterdir())
@@ -192,7 +192,7 @@ import numpy as np
 from rtseg.errors import SinkError
 from rtseg.frame import Frame
 from rtseg.sinks.video import VideoSink
-image = np.zeros((120, 160, 3), np.uint8)
+pixels = np.zeros((120, 160, 3), np.uint8)
 random = np.random.default_rng(0)
 def noisy():
     return random.integers(0, 256, (120, 160, 3), dtype=np.uint8)
@@ -202,7 +202,7 @@ path = Path(sys.argv[1])
 sink = VideoSink(path)
 def write(count):
     for index in range(sink.written, sink.written + count):
-        sink.write(Frame(image, index, index / 30, 0.0), image[..., 0], noisy())
+        sink.write(Frame(pixels, index, index / 30, 0.0), pixels[..., 0], noisy())
 """
 
 
@@ -294,7 +294,7 @@ def test_a_folder_that_vanishes_before_the_close_is_told(tmp_path: Path) -> None
     folder = tmp_path / "folder"
     folder.mkdir()
     sink = VideoSink(folder / "out.mp4")
-    sink.write(Frame(picture(), 0, 0.0, 0.0), LABELS, picture())
+    sink.write(Frame(make_image(), 0, 0.0, 0.0), LABELS, make_image())
     (folder / "out.part.mp4").unlink()
     folder.rmdir()
     with pytest.raises(SinkError, match="No such file or directory"):
@@ -302,6 +302,6 @@ def test_a_folder_that_vanishes_before_the_close_is_told(tmp_path: Path) -> None
     sink.close()
 
 
-def test_the_picture_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs the drawn picture"):
-        VideoSink(tmp_path / "out.mp4").write(Frame(picture(), 0, 0.0, 0.0), LABELS, None)
+def test_the_image_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs the drawn image"):
+        VideoSink(tmp_path / "out.mp4").write(Frame(make_image(), 0, 0.0, 0.0), LABELS, None)

@@ -22,7 +22,7 @@ Read = Callable[[], tuple[bool, NDArray[np.uint8] | None]]
 
 
 class FakeCapture:
-    """A camera that gives ``good`` pictures, then whatever ``then`` returns."""
+    """A camera that gives ``good`` images, then whatever ``then`` returns."""
 
     def __init__(self, good: int = 3, then: Read | None = None, *, opens: bool = True) -> None:
         self.good = good
@@ -92,10 +92,10 @@ def test_a_slow_reader_is_not_taken_for_a_silent_camera() -> None:
     assert next(frames).index == 1
 
 
-@pytest.mark.parametrize("picture", [None, np.empty((0, 0, 3), np.uint8)])
-def test_a_frame_without_a_picture_is_none(picture: NDArray[np.uint8] | None) -> None:
+@pytest.mark.parametrize("image", [None, np.empty((0, 0, 3), np.uint8)])
+def test_a_frame_without_an_image_is_none(image: NDArray[np.uint8] | None) -> None:
     with pytest.raises(SourceError, match="stopped delivering"):
-        list(camera(FakeCapture(good=1, then=lambda: (True, picture))))
+        list(camera(FakeCapture(good=1, then=lambda: (True, image))))
 
 
 def test_a_grey_camera_gives_bgr() -> None:

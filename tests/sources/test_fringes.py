@@ -27,14 +27,14 @@ def test_frames_are_grey_and_25_a_second() -> None:
 
 
 def test_fringes_move_and_their_mean_over_a_period_shows_none() -> None:
-    pictures = np.stack([frame.image for frame in frames()]).astype(float)
+    images = np.stack([frame.image for frame in frames()]).astype(float)
     seen = expose_surface((144, 160), (1, 0, 0, 0))
     bright = np.hypot(seen.cosine, seen.sine) > 25
     assert bright.mean() > 0.2
-    assert pictures.std(0)[bright, 0].min() > 10
-    assert np.abs(pictures.mean(0)[..., 0] - seen.steady)[bright].max() < 3
-    assert abs(np.corrcoef(pictures.mean(0)[bright, 0], seen.cosine[bright])[0, 1]) < 0.3
-    assert np.corrcoef(pictures[0][bright, 0], seen.cosine[bright])[0, 1] > 0.8
+    assert images.std(0)[bright, 0].min() > 10
+    assert np.abs(images.mean(0)[..., 0] - seen.steady)[bright].max() < 3
+    assert abs(np.corrcoef(images.mean(0)[bright, 0], seen.cosine[bright])[0, 1]) < 0.3
+    assert np.corrcoef(images[0][bright, 0], seen.cosine[bright])[0, 1] > 0.8
 
 
 def test_the_same_frames_come_again_from_wherever_it_is_begun() -> None:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
-from rtseg.image_io.find import PICTURE_SUFFIXES
+from rtseg.image_io.find import IMAGE_SUFFIXES
 from rtseg.image_io.options import ReadOptions
 from rtseg.sources import open_source
 from rtseg.sources.base import SourceOptions
@@ -38,10 +38,10 @@ def bomb(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
-def test_a_folder_is_read_in_natural_order_at_25_pictures_a_second(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_natural_order_at_25_images_a_second(tmp_path: Path) -> None:
     for number in (10, 9, 1, 100, 2):
         save(tmp_path / f"Frame{number}.png", level=number)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
     source = open_source(tmp_path)
@@ -54,14 +54,14 @@ def test_a_folder_is_read_in_natural_order_at_25_pictures_a_second(tmp_path: Pat
     assert source.name == tmp_path.name
 
 
-def test_more_pictures_than_are_decoded_ahead_all_come_in_order(tmp_path: Path) -> None:
+def test_more_images_than_are_decoded_ahead_all_come_in_order(tmp_path: Path) -> None:
     for number in range(50):
         save(tmp_path / f"{number}.pgm", level=number)
     assert [int(frame.image[0, 0, 0]) for frame in open_source(tmp_path)] == list(range(50))
 
 
 @pytest.mark.parametrize("pattern", ["*.png", "**/*.png", "frame[12].png", "*"])
-def test_a_glob_takes_the_pictures_that_match(pattern: str, tmp_path: Path) -> None:
+def test_a_glob_takes_the_images_that_match(pattern: str, tmp_path: Path) -> None:
     folder = tmp_path / "street"
     folder.mkdir()
     for number in (1, 2):
@@ -87,8 +87,8 @@ def test_a_part_of_a_folder_can_be_read(tmp_path: Path) -> None:
     assert [frame.index for frame in frames] == [0, 1]
 
 
-@pytest.mark.parametrize("suffix", sorted(PICTURE_SUFFIXES | {".PNG", ".Jpg"}))
-def test_every_kind_of_picture_is_read(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES | {".PNG", ".Jpg"}))
+def test_every_kind_of_image_is_read(suffix: str, tmp_path: Path) -> None:
     if suffix == ".pbm":
         (tmp_path / "a.pbm").write_text("P1\n2 1\n0 1\n")
         assert [int(v) for v in next(iter(open_source(tmp_path))).image[0, :, 0]] == [255, 0]
@@ -118,7 +118,7 @@ def test_other_depths_become_8_bit_and_grey_stays_grey(stored: NDArray[np.generi
     assert (frame.image == level).all()
 
 
-def test_a_picture_is_turned_as_its_exif_tag_asks(tmp_path: Path) -> None:
+def test_an_image_is_turned_as_its_exif_tag_asks(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", size=(12, 16))
     data = path.read_bytes()
     tiff = b"II*\x00\x08\x00\x00\x00\x01\x00" + struct.pack("<HHII", 0x0112, 3, 1, 6) + bytes(4)
@@ -128,13 +128,13 @@ def test_a_picture_is_turned_as_its_exif_tag_asks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "empty", "cut.jpg", "cut.png", "bomb", "unreadable link"])
-def test_a_damaged_picture_among_good_ones_is_skipped_and_named(kind: str, tmp_path: Path) -> None:
+def test_a_damaged_image_among_good_ones_is_skipped_and_named(kind: str, tmp_path: Path) -> None:
     for name in ("1.png", "3.png"):
         save(tmp_path / name)
     bad = tmp_path / ("2.jpg" if kind == "cut.jpg" else "2.png")
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     if kind == "text":
-        bad.write_text("not a picture")
+        bad.write_text("not an image")
     elif kind == "empty":
         bad.touch()
     elif kind == "bomb":
@@ -166,17 +166,17 @@ def test_a_jpeg_with_a_thumbnail_and_a_cut_off_end_is_damaged(tmp_path: Path) ->
         list(open_source(path))
 
 
-def test_a_folder_of_damaged_pictures_only_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_of_damaged_images_only_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     (tmp_path / "b.png").write_text("no")
-    with pytest.raises(SourceError, match=r"not one picture can be used: a\.png is damaged.*; b\.png is"):
+    with pytest.raises(SourceError, match=r"not one image can be used: a\.png is damaged.*; b\.png is"):
         list(open_source(tmp_path))
 
 
 @pytest.mark.parametrize("where", ["", "*.png"])
-def test_without_a_picture_the_error_names_place_and_suffixes(where: str, tmp_path: Path) -> None:
+def test_without_an_image_the_error_names_place_and_suffixes(where: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(SourceNotFound, match=r"no picture.*\.jpg") as caught:
+    with pytest.raises(SourceNotFound, match=r"no image.*\.jpg") as caught:
         open_source(str(tmp_path / where))
     assert str(tmp_path) in str(caught.value)
 
@@ -204,7 +204,7 @@ def colour(level: int) -> NDArray[np.uint8]:
 
 
 def read(where: str | Path, **reading: object) -> list[str | None]:
-    """The names of the pictures, after a check that each one is its own."""
+    """The names of the images, after a check that each one is its own."""
     frames = list(open_source(where, SourceOptions(reading=ReadOptions(**reading))))  # type: ignore[arg-type]
     return [frame.name for frame in frames]
 
@@ -259,11 +259,11 @@ class TestBehindUrls:
         with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
             for number in (1, 2, 10):
                 made.write(save(tmp_path / f"{number}.png", level=number), f"pics/{number}.png")
-            made.writestr("pics/notes.txt", "no picture")
+            made.writestr("pics/notes.txt", "no image")
         return tmp_path / "a.zip"
 
     @pytest.mark.parametrize("inside", ["pics", "pics/*.png", "pics/%d.png"])
-    def test_pictures_of_an_archive_come_in_natural_order(self, inside: str, archive: Path) -> None:
+    def test_images_of_an_archive_come_in_natural_order(self, inside: str, archive: Path) -> None:
         source = open_source(f"zip://{inside}::{archive}")
         frames = list(source)
         assert [frame.name for frame in frames] == ["1.png", "2.png", "10.png"]
@@ -287,7 +287,7 @@ class TestBehindUrls:
             open_source(f"zip://a.png::{tmp_path}/none.zip")
 
     def test_nothing_in_it_is_an_error_with_the_suffixes(self, archive: Path) -> None:
-        with pytest.raises(SourceNotFound, match=r"holds no picture: .*\.png"):
+        with pytest.raises(SourceNotFound, match=r"holds no image: .*\.png"):
             open_source(f"zip://none*::{archive}")
 
     def test_a_package_that_is_missing_is_named_and_no_password_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,9 +298,9 @@ class TestBehindUrls:
         assert "word" not in str(caught.value)
 
 
-class TestBadPictures:
+class TestBadImages:
     def made(self, folder: Path, kind: str) -> str:
-        """Two good pictures and a bad one between them; returns why that is bad."""
+        """Two good images and a bad one between them; returns why that is bad."""
         for name in ("1.png", "3.png"):
             assert cv2.imwrite(str(folder / name), colour(7))
         bad = folder / "2.png"
@@ -323,8 +323,8 @@ class TestBadPictures:
         if kind == "deleted":
             assert cv2.imwrite(str(bad), colour(7))
             return "cannot be read: No such file"
-        bad.write_text("not a picture")
-        return "is damaged, or no picture of a known kind"
+        bad.write_text("not an image")
+        return "is damaged, or no image of a known kind"
 
     @pytest.mark.parametrize("kind", ["text", "cmyk", "float", "bomb", "pipe", "deleted"])
     @pytest.mark.parametrize("on_error", ["skip", "stop"])
@@ -354,7 +354,7 @@ class TestBadPictures:
         assert [frame.image.shape[:2] for frame in source] == [(8, 8), (6, 8), (8, 8)]
         facts = source.facts()["reading"]
         assert (facts["of_other_sizes"], facts["of_other_sizes_named"], facts["faults"]) == (1, ["2.png"], [])
-        with pytest.raises(SourceError, match=r"2\.png is 6x8, the first picture 8x8"):
+        with pytest.raises(SourceError, match=r"2\.png is 6x8, the first image 8x8"):
             read(tmp_path, on_error="stop")
 
     def test_a_place_that_does_not_answer_is_an_error_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,7 +393,7 @@ class TestCache:
             entry.write_bytes(entry.read_bytes()[:-3] + b"xyz")
         assert level() == 200
 
-    def test_a_cache_that_is_full_is_told_and_the_pictures_come_or_it_ends_the_run(self, tmp_path: Path) -> None:
+    def test_a_cache_that_is_full_is_told_and_the_images_come_or_it_ends_the_run(self, tmp_path: Path) -> None:
         save(tmp_path / "a.png"), save(tmp_path / "b.png")
         cache = tmp_path / "c"
         cache.mkdir()
@@ -419,16 +419,16 @@ class TestReduce:
         assert cv2.imwrite(str(tmp_path / "a.jpg"), cv2.merge([ramp, ramp, ramp]))
         assert cv2.imwrite(str(tmp_path / "b.png"), ramp)
         source = open_source(tmp_path, SourceOptions(reading=ReadOptions(decoder=decoder, reduce=True)))
-        source.give(3, model)
+        source.set_output_format(3, model)
         first, second = list(source)
         assert first.image.shape == (*size, 3)
         assert np.abs(first.image[:, :, 1].astype(int) - cv2.resize(ramp, size[::-1], interpolation=3)).max() <= 4
         assert second.image.shape == (240, 320, 1)
 
-    def test_without_being_asked_for_pictures_keep_their_size(self, tmp_path: Path) -> None:
+    def test_without_being_asked_for_images_keep_their_size(self, tmp_path: Path) -> None:
         save(tmp_path / "a.jpg", size=(240, 320))
         source = open_source(tmp_path)
-        source.give(3, (30, 40))
+        source.set_output_format(3, (30, 40))
         assert next(iter(source)).image.shape[:2] == (240, 320)
 
 
@@ -455,4 +455,4 @@ def test_another_decoder_reads_no_plane_beside_the_colours(tmp_path: Path) -> No
     save(tmp_path / "a.png")
     source = open_source(tmp_path, SourceOptions(reading=ReadOptions(decoder="pil")))
     with pytest.raises(OptionError, match="--decoder pil gives 3 channels, the model wants 4: take cv2"):
-        source.give(4)
+        source.set_output_format(4)

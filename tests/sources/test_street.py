@@ -22,11 +22,11 @@ def source(where: str = "demo:2@160x120", **options: object) -> StreetSource:
 
 
 class TestStreet:
-    def test_a_picture_is_bgr_and_every_pixel_of_it_has_one_of_the_eleven_classes(self) -> None:
+    def test_an_image_is_bgr_and_every_pixel_of_it_has_one_of_the_eleven_classes(self) -> None:
         street = Street(SMALL)
         for time_s in (0.0, 3.3, 61.0):
-            picture, labels = street.render(time_s)
-            assert (picture.dtype, picture.shape) == (np.uint8, (*SMALL, 3))
+            image, labels = street.render(time_s)
+            assert (image.dtype, image.shape) == (np.uint8, (*SMALL, 3))
             assert (labels.dtype, labels.shape) == (np.uint8, SMALL)
             assert labels.max() < len(CLASSES)
 
@@ -55,17 +55,17 @@ class TestStreet:
         for second in range(40):
             np.testing.assert_array_equal(got[second], alone.render(second * 2.5)[0])
 
-    def test_pictures_do_not_share_memory(self) -> None:
+    def test_images_do_not_share_memory(self) -> None:
         street = Street(SMALL)
-        picture, labels = street.render(1.0)
-        kept = picture.copy(), labels.copy()
+        image, labels = street.render(1.0)
+        kept = image.copy(), labels.copy()
         street.render(2.0)
-        np.testing.assert_array_equal(picture, kept[0])
+        np.testing.assert_array_equal(image, kept[0])
         np.testing.assert_array_equal(labels, kept[1])
 
     def test_another_seed_is_another_street(self) -> None:
-        pictures = [Street(SMALL, seed=seed).render(5.0)[0].astype(int) for seed in range(4)]
-        for one, other in itertools.combinations(pictures, 2):
+        images = [Street(SMALL, seed=seed).render(5.0)[0].astype(int) for seed in range(4)]
+        for one, other in itertools.combinations(images, 2):
             assert np.abs(one - other).mean() > 8
 
     def test_time_moves_the_street(self) -> None:
@@ -110,8 +110,8 @@ class TestStreet:
         for seed in range(3):
             street = Street(size, seed=seed)
             for time_s in (0.0, 7.77, 100.04):
-                picture, labels = street.render(time_s)
-                assert picture.shape == (*size, 3)
+                image, labels = street.render(time_s)
+                assert image.shape == (*size, 3)
                 assert labels.shape == size
                 assert labels.max() < len(CLASSES)
 
@@ -134,8 +134,8 @@ class TestTruth:
         street._flat = True
         colours = np.array(PALETTE, np.uint8)[:, ::-1]
         for part in range(25):
-            picture, labels = street.render(1.9 * part)
-            np.testing.assert_array_equal(picture, colours[labels])
+            image, labels = street.render(1.9 * part)
+            np.testing.assert_array_equal(image, colours[labels])
 
     def test_light_haze_and_lens_change_no_label(self) -> None:
         plain, full = Street(SMALL, seed=3), Street(SMALL, seed=3)
@@ -143,12 +143,12 @@ class TestTruth:
         for part in range(10):
             np.testing.assert_array_equal(plain.render(2.0 * part)[1], full.render(2.0 * part)[1])
 
-    def test_edges_of_the_labels_are_edges_of_the_picture(self) -> None:
-        # Were the truth shifted against the picture, its edges would meet no more contrast than any place.
+    def test_edges_of_the_labels_are_edges_of_the_image(self) -> None:
+        # Were the truth shifted against the image, its edges would meet no more contrast than any place.
         near, anywhere = [], []
         for seed in range(6):
-            picture, labels = Street((270, 480), seed=seed).render(6.0)
-            grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(int)
+            image, labels = Street((270, 480), seed=seed).render(6.0)
+            grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(int)
             step = np.abs(np.diff(grey, axis=1))
             edge = np.diff(labels.astype(int), axis=1) != 0
             near.append(step[edge].mean())
@@ -186,8 +186,8 @@ class TestSource:
     def test_the_truth_of_a_frame_is_found_by_its_time(self) -> None:
         demo = source("demo:1@160x120")
         for frame in itertools.islice(demo, 3):
-            picture, labels = demo.street.render(frame.pts_s)
-            np.testing.assert_array_equal(frame.image, picture)
+            image, labels = demo.street.render(frame.pts_s)
+            np.testing.assert_array_equal(frame.image, image)
             np.testing.assert_array_equal(demo.labels_at(frame.pts_s), labels)
 
     def test_reading_again_gives_the_same_bytes(self) -> None:

@@ -29,7 +29,7 @@ Bytes = NDArray[np.uint8]
 
 
 class Corner(Dataset):
-    """A dark picture with two bright corners, of class 1, in yellow. No view of it is like its mirror."""
+    """A dark image with two bright corners, of class 1, in yellow. No view of it is like its mirror."""
 
     name = "corner"
     classes = ("dark", "bright")
@@ -48,24 +48,24 @@ class Corner(Dataset):
         labels = np.zeros((120, 160), np.uint8)
         labels[:70, :60] = 1
         labels[100:, 140:] = 1
-        picture = np.where(labels, BRIGHT, DARK).astype(np.uint8)[..., None].repeat(3, 2)
-        picture[..., 0] = 0  # blue, in the order of OpenCV
-        return picture, labels
+        image = np.where(labels, BRIGHT, DARK).astype(np.uint8)[..., None].repeat(3, 2)
+        image[..., 0] = 0  # blue, in the order of OpenCV
+        return image, labels
 
 
 class Ramps(Corner):
     """Red rises from left to right and green from top to bottom, from 0 to 250; so do the labels, in 25 x 10 steps.
 
-    Where a pixel of a view was in the picture can be read from its colour and, more coarsely, from its label.
+    Where a pixel of a view was in the image can be read from its colour and, more coarsely, from its label.
     """
 
     height, width = 200, 250
     down, across = np.meshgrid((np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij")
-    picture = np.stack([np.full_like(down, BRIGHT), 250 * down, 250 * across], 2).round().astype(np.uint8)
+    image = np.stack([np.full_like(down, BRIGHT), 250 * down, 250 * across], 2).round().astype(np.uint8)
     labels = (25 * (10 * down).astype(np.uint8) + (25 * across).astype(np.uint8)).astype(np.uint8)
 
     def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
-        return self.picture, self.labels
+        return self.image, self.labels
 
 
 class Planes(Corner):
@@ -76,13 +76,13 @@ class Planes(Corner):
         self.channels = channels
 
     def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
-        picture, labels = super().load(index, epoch)
-        colours = picture[..., 1:2] if self.channels == 2 else picture
+        image, labels = super().load(index, epoch)
+        colours = image[..., 1:2] if self.channels == 2 else image
         return np.concatenate((colours, (100 + 100 * labels)[..., None]), 2), labels
 
 
 class Film(Ramps):
-    """Every picture is a frame of one video. Frame t has t bright columns, of class 1."""
+    """Every image is a frame of one video. Frame t has t bright columns, of class 1."""
 
     def sequence(self, index: int) -> str | None:
         return "film"
@@ -116,7 +116,7 @@ def slopes(view: View) -> NDArray[np.float64]:
 
 
 def scales(view: View) -> tuple[float, float]:
-    """By how much a view of ``Ramps`` is taller and wider than the picture resized to ``SIZE``, at any angle."""
+    """By how much a view of ``Ramps`` is taller and wider than the image resized to ``SIZE``, at any angle."""
     red, green = slopes(view)
     return 250 / (SIZE[0] * float(np.hypot(*green))), 250 / (SIZE[1] * float(np.hypot(*red)))
 
@@ -127,15 +127,15 @@ def views() -> list[View]:
 
 
 class TestView:
-    def test_it_is_a_picture_and_labels_of_the_crops_size(self, views: list[View]) -> None:
-        for picture, labels in views:
-            assert (type(picture), picture.dtype, picture.shape) == (torch.Tensor, torch.uint8, (3, *CROP))
+    def test_it_is_an_image_and_labels_of_the_crops_size(self, views: list[View]) -> None:
+        for image, labels in views:
+            assert (type(image), image.dtype, image.shape) == (torch.Tensor, torch.uint8, (3, *CROP))
             assert (type(labels), labels.dtype, labels.shape) == (torch.Tensor, torch.int64, CROP)
 
-    def test_picture_and_labels_move_together(self, views: list[View]) -> None:
+    def test_image_and_labels_move_together(self, views: list[View]) -> None:
         both = 0
-        for picture, labels in views:
-            light = picture.float().amax(0)
+        for image, labels in views:
+            light = image.float().amax(0)
             if not (labels == 0).any() or not (labels == 1).any():
                 continue
             both += 1
@@ -148,26 +148,26 @@ class TestView:
     def test_labels_are_never_mixed(self, views: list[View]) -> None:
         assert {int(value) for _, labels in views for value in labels.unique()} == {0, 1, VOID}
 
-    def test_what_a_small_picture_leaves_empty_is_void_and_of_one_colour(self, views: list[View]) -> None:
-        uncovered = [(picture, labels == VOID) for picture, labels in views if (labels == VOID).float().mean() > 0.05]
+    def test_what_a_small_image_leaves_empty_is_void_and_of_one_colour(self, views: list[View]) -> None:
+        uncovered = [(image, labels == VOID) for image, labels in views if (labels == VOID).float().mean() > 0.05]
         assert 1 <= len(uncovered) < len(views) / 2
-        for picture, void in uncovered:
-            values = picture.float().mean(0)[void]
+        for image, void in uncovered:
+            values = image.float().mean(0)[void]
             assert (values - values.median()).abs().quantile(0.8) < 6
 
-    def test_pictures_come_as_rgb(self, views: list[View]) -> None:
-        means = torch.stack([picture.float().mean((1, 2)) for picture, _ in views])
+    def test_images_come_as_rgb(self, views: list[View]) -> None:
+        means = torch.stack([image.float().mean((1, 2)) for image, _ in views])
         assert (means[:, 0] > means[:, 2]).float().mean() > 0.8  # but for the grey ones
         assert means[:, 2].median() < 0.6 * means[:, 0].median()  # of the blue there is what is left empty
 
     def test_views_differ_in_brightness(self, views: list[View]) -> None:
-        lights = [float(picture[0][labels == 1].float().median()) for picture, labels in views if (labels == 1).any()]
+        lights = [float(image[0][labels == 1].float().median()) for image, labels in views if (labels == 1).any()]
         assert max(lights) > 1.3 * min(lights)
 
-    def test_a_still_view_of_the_models_size_is_the_picture(self) -> None:
-        picture, labels = Corner().load(0)
+    def test_a_still_view_of_the_models_size_is_the_image(self) -> None:
+        image, labels = Corner().load(0)
         found, ids = open_views(Corner(), crop=labels.shape, size=labels.shape)[0]
-        np.testing.assert_array_equal(found.numpy().transpose(1, 2, 0), picture[..., ::-1])
+        np.testing.assert_array_equal(found.numpy().transpose(1, 2, 0), image[..., ::-1])
         np.testing.assert_array_equal(ids, labels)
 
 
@@ -178,10 +178,10 @@ class TestResampling:
                 random = np.random.default_rng(0)
                 return random.integers(0, 256, (150, 200, 3), np.uint8), random.integers(0, 9, (150, 200), np.uint8)
 
-        picture, labels = Noise().load(0)
+        image, labels = Noise().load(0)
         found, ids = open_views(Noise(), crop=(50, 40), size=(50, 40))[0]
         wanted = F.interpolate(
-            torch.from_numpy(picture[..., ::-1].copy()).permute(2, 0, 1)[None].float(),
+            torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None].float(),
             (50, 40),
             mode="bilinear",
             antialias=True,
@@ -194,9 +194,9 @@ class TestResampling:
     )
     def test_labels_lie_where_their_pixels_lie(self, augmentation: Augmentation) -> None:
         away, count = np.zeros(2), 0
-        for picture, labels in all_views(open_views(Ramps(), augmentation)):
+        for image, labels in all_views(open_views(Ramps(), augmentation)):
             known = inner(labels != VOID)
-            red, green = (picture[place].double()[known] / 250 for place in (0, 1))
+            red, green = (image[place].double()[known] / 250 for place in (0, 1))
             across, down = (labels[known] % 25 + 0.5) / 25, (labels[known] // 25 + 0.5) / 10
             # Within half a step and a pixel; else it lies in another place than its colour.
             near = ((red - across).abs() < 0.02 + 0.008) & ((green - down).abs() < 0.05 + 0.008)
@@ -209,21 +209,21 @@ class TestResampling:
     @pytest.mark.parametrize("rotation", [0.0, 180.0])
     def test_what_is_left_empty_is_grey_and_void_and_the_rest_is_neither(self, rotation: float) -> None:
         augmentation = Augmentation(scale=(0.4, 0.6), stretch=1, flips="none", rotation=rotation, colour=False)
-        for picture, labels in all_views(open_views(Ramps(), augmentation)):
-            blue, void = picture[2].float(), labels == VOID
+        for image, labels in all_views(open_views(Ramps(), augmentation)):
+            blue, void = image[2].float(), labels == VOID
             assert 0.2 < void.float().mean() < 0.9
-            assert (picture[:, inner(void)] == GREY).all()
+            assert (image[:, inner(void)] == GREY).all()
             assert ((blue[inner(~void)] - BRIGHT).abs() <= 1).all()
 
     @pytest.mark.parametrize("scale", [0.6, 1.2])
-    def test_void_is_all_that_lies_outside_of_the_picture_and_nothing_else(self, scale: float) -> None:
+    def test_void_is_all_that_lies_outside_of_the_image_and_nothing_else(self, scale: float) -> None:
         augmentation = Augmentation(scale=(scale, scale), rotation=180, colour=False)
         some = 0
-        for picture, labels in all_views(open_views(Ramps(), augmentation)):
+        for image, labels in all_views(open_views(Ramps(), augmentation)):
             pixels = np.stack([*np.indices(CROP).reshape(2, -1), np.ones(CROP[0] * CROP[1])], 1)
             known = inner(labels != VOID).numpy().ravel()
-            colours = picture[:2].numpy().reshape(2, -1).T / 250
-            # Red and green say where the pixels known lie in the picture, which says where all others lie.
+            colours = image[:2].numpy().reshape(2, -1).T / 250
+            # Red and green say where the pixels known lie in the image, which says where all others lie.
             places = pixels @ np.linalg.lstsq(pixels[known], colours[known], rcond=None)[0]
             outside = np.abs(places - 0.5).max(1) - 0.5
             void = (labels == VOID).numpy().ravel()
@@ -234,7 +234,7 @@ class TestResampling:
 
 
 class TestScale:
-    def test_it_is_relative_to_the_picture_at_the_models_size(self) -> None:
+    def test_it_is_relative_to_the_image_at_the_models_size(self) -> None:
         found = [scales(view) for view in all_views(open_views(Ramps(), Augmentation(stretch=1.0, colour=False)))]
         heights, widths = np.array(found).T
         np.testing.assert_allclose(heights, widths, rtol=0.06)
@@ -249,15 +249,15 @@ class TestScale:
         assert 1 / 1.6 < ratios.min() < 0.8
         assert 1.25 < ratios.max() < 1.6
 
-    def test_a_large_picture_is_seen_in_all_its_places_and_without_void(self) -> None:
+    def test_a_large_image_is_seen_in_all_its_places_and_without_void(self) -> None:
         places = []
-        for picture, labels in all_views(open_views(Ramps(), Augmentation(scale=(3, 3), flips="none", colour=False))):
+        for image, labels in all_views(open_views(Ramps(), Augmentation(scale=(3, 3), flips="none", colour=False))):
             assert (labels != VOID).all()
-            places.append(picture[:2].float().mean((1, 2)).numpy() / 250)
+            places.append(image[:2].float().mean((1, 2)).numpy() / 250)
         assert np.all(np.min(places, 0) < 0.25)
         assert np.all(np.max(places, 0) > 0.75)
 
-    def test_a_small_picture_is_seen_whole_in_all_places_of_the_view(self) -> None:
+    def test_a_small_image_is_seen_whole_in_all_places_of_the_view(self) -> None:
         corners = []
         for _, labels in all_views(open_views(Ramps(), Augmentation(scale=(0.4, 0.4), stretch=1, colour=False))):
             rows, columns = (torch.nonzero((labels != VOID).any(axis)) for axis in (1, 0))
@@ -267,7 +267,7 @@ class TestScale:
         assert np.all(np.min(corners, 0) < 0.25 * room)
         assert np.all(np.max(corners, 0) > 0.75 * room)
 
-    def test_pictures_of_another_size_than_the_models_show_the_same(self) -> None:
+    def test_images_of_another_size_than_the_models_show_the_same(self) -> None:
         class Large(Corner):
             def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
                 return tuple(part.repeat(4, 0).repeat(4, 1) for part in super().load(index, epoch))  # type: ignore[return-value]
@@ -302,7 +302,7 @@ class TestRotation:
         augmentation = Augmentation(scale=(1, 2), stretch=1.0, flips="none", rotation=rotation, colour=False)
         found = []
         for view in all_views(open_views(Ramps(), augmentation)):
-            # In pictures of equal scale along both axes; SIZE has another aspect ratio than the pictures.
+            # In images of equal scale along both axes; SIZE has another aspect ratio than the images.
             red, green = slopes(view)
             angle = np.degrees(np.arctan2(-red[1], red[0]))
             other = np.degrees(np.arctan2(green[0], green[1]))
@@ -320,59 +320,59 @@ class TestRotation:
         counts, _ = np.histogram(self.angles(180), 4, (-180, 180))
         assert counts.min() >= 3
 
-    def test_corners_of_a_turned_view_show_the_picture_where_there_is_some(self) -> None:
+    def test_corners_of_a_turned_view_show_the_image_where_there_is_some(self) -> None:
         augmentation = Augmentation(scale=(6, 6), rotation=180, colour=False)
         voids = [float((labels == VOID).float().mean()) for _, labels in all_views(open_views(Ramps(), augmentation))]
-        assert np.mean(np.array(voids) == 0) > 0.6  # the others lie at the rim of the picture
+        assert np.mean(np.array(voids) == 0) > 0.6  # the others lie at the rim of the image
         assert max(voids) > 0
 
 
 class TestColour:
     def test_it_can_be_left_as_it_is(self) -> None:
-        pictures = [
-            picture
-            for picture, labels in all_views(open_views(Corner(), Augmentation(colour=False, scale=(2, 2))))
+        images = [
+            image
+            for image, labels in all_views(open_views(Corner(), Augmentation(colour=False, scale=(2, 2))))
             if (labels == 1).all() or (labels == 0).all()
         ]
-        assert len(pictures) > 5
-        for picture in pictures:
-            assert picture[0].unique().tolist() in ([DARK], [BRIGHT])
-            assert not picture[2].any()
+        assert len(images) > 5
+        for image in images:
+            assert image[0].unique().tolist() in ([DARK], [BRIGHT])
+            assert not image[2].any()
 
     @pytest.mark.parametrize("channels", [2, 4])
     def test_planes_beyond_the_colours_move_along_and_keep_their_values(self, channels: int) -> None:
         jittered = 0
-        for picture, labels in all_views(open_views(Planes(channels), Augmentation())):
-            assert picture.shape == (channels, *CROP)
-            plane = picture[-1].float()
+        for image, labels in all_views(open_views(Planes(channels), Augmentation())):
+            assert image.shape == (channels, *CROP)
+            plane = image[-1].float()
             for label, value in ((0, 100), (1, 200), (VOID, GREY)):
                 assert ((plane[inner(labels == label)] - value).abs() <= 1).all()
-            jittered += not {DARK, BRIGHT} & set(picture[0].unique().tolist())
+            jittered += not {DARK, BRIGHT} & set(image[0].unique().tolist())
         assert jittered > 10
 
 
 class TestPreparation:
-    def prepare(self, picture: Bytes) -> Bytes:
+    def prepare(self, image: Bytes) -> Bytes:
         """Of another size, and with another value wherever it was bright."""
-        self.seen = picture
+        self.seen = image
         return (
-            np.where(resize_labels(np.ascontiguousarray(picture[..., 1]), SIZE) > 100, 77, 33)
+            np.where(resize_labels(np.ascontiguousarray(image[..., 1]), SIZE) > 100, 77, 33)
             .astype(np.uint8)[..., None]
             .repeat(3, 2)
         )
 
-    def test_pictures_are_prepared_as_they_are_and_labels_follow(self) -> None:
-        picture, labels = Corner().load(0)
+    def test_images_are_prepared_as_they_are_and_labels_follow(self) -> None:
+        image, labels = Corner().load(0)
         found, ids = open_views(Corner(), crop=SIZE, prepare=self.prepare)[0]
-        np.testing.assert_array_equal(self.seen, picture)
+        np.testing.assert_array_equal(self.seen, image)
         np.testing.assert_array_equal(ids, resize_labels(labels, SIZE))
         np.testing.assert_array_equal(found[0], np.where(ids == 1, 77, 33))
 
     def test_what_is_prepared_is_varied_after(self) -> None:
         values = set()
-        for picture, labels in all_views(open_views(Corner(), Augmentation(), prepare=self.prepare)):
+        for image, labels in all_views(open_views(Corner(), Augmentation(), prepare=self.prepare)):
             assert set(np.unique(self.seen)) == {0, DARK, BRIGHT}
-            light = picture[0].float()
+            light = image[0].float()
             if (labels == 0).any() and (labels == 1).any():
                 assert light[labels == 1].median() > light[labels == 0].median()
             values.add(int(light.max()))
@@ -382,27 +382,27 @@ class TestPreparation:
 class TestClips:
     @pytest.mark.parametrize("colour", [False, True])
     def test_all_frames_of_a_clip_are_varied_alike(self, colour: bool) -> None:
-        # A picture that belongs to no video stands still, and so must its views.
+        # An image that belongs to no video stands still, and so must its views.
         items = all_views(open_views(Corner(12), Augmentation(rotation=30, flips="both", colour=colour), clip=3))
-        for pictures, labels in items:
-            assert (pictures.shape, labels.shape) == ((3, 3, *CROP), (3, *CROP))
-            assert (pictures.dtype, labels.dtype) == (torch.uint8, torch.int64)
-            assert (pictures == pictures[:1]).all()
+        for images, labels in items:
+            assert (images.shape, labels.shape) == ((3, 3, *CROP), (3, *CROP))
+            assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
+            assert (images == images[:1]).all()
             assert (labels == labels[:1]).all()
-        assert len({int(pictures.float().mean()) for pictures, _ in items}) > 6
+        assert len({int(images.float().mean()) for images, _ in items}) > 6
 
     def test_frames_come_oldest_first_and_end_with_the_one_asked_for(self) -> None:
         film = Film()
         views = open_views(film, crop=SIZE, clip=3)
         views.epoch = 4
-        pictures, labels = views[20]
+        images, labels = views[20]
         assert [int((frame == 1).sum() / SIZE[0]) for frame in labels] == [18, 19, 20]
-        assert [int((frame[0] == BRIGHT).sum() / SIZE[0]) for frame in pictures] == [18, 19, 20]
+        assert [int((frame[0] == BRIGHT).sum() / SIZE[0]) for frame in images] == [18, 19, 20]
         assert sorted(film.loaded) == [(18, 4), (19, 4), (20, 4)]
 
     def test_the_frames_of_a_clip_are_all_prepared(self) -> None:
-        pictures, labels = open_views(Film(), crop=SIZE, clip=2, prepare=lambda picture: 255 - picture)[9]
-        assert (pictures[:, 0] == torch.where(labels == 1, 255 - BRIGHT, 255 - DARK)).all()
+        images, labels = open_views(Film(), crop=SIZE, clip=2, prepare=lambda image: 255 - image)[9]
+        assert (images[:, 0] == torch.where(labels == 1, 255 - BRIGHT, 255 - DARK)).all()
 
 
 class TestDeterminism:

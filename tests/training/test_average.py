@@ -69,10 +69,10 @@ def test_the_statistics_of_batch_norm_are_those_of_the_mean_network_on_the_data(
     seen: list[torch.Tensor] = []
     network.get_submodule("stem.0.0").register_forward_hook(lambda _, inputs, output: seen.append(output))
     dataset = open_dataset(DATA, "train")
-    pictures = [torch.from_numpy(resize(dataset.load(place)[0], SIZE)[..., ::-1].copy()) for place in range(6)]
+    images = [torch.from_numpy(resize(dataset.load(place)[0], SIZE)[..., ::-1].copy()) for place in range(6)]
     with torch.no_grad():
-        network(normalise(torch.stack(pictures).permute(0, 3, 1, 2), 3))
-    # Half of the pictures are mirrored when statistics are taken, which moves borders alone, and resized by another
+        network(normalise(torch.stack(images).permute(0, 3, 1, 2), 3))
+    # Half of the images are mirrored when statistics are taken, which moves borders alone, and resized by another
     # library.
     torch.testing.assert_close(first.running_mean, seen[0].mean((0, 2, 3)), rtol=0.1, atol=0.02)
     torch.testing.assert_close(first.running_var, seen[0].var((0, 2, 3)), rtol=0.1, atol=0.02)

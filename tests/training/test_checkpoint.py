@@ -118,9 +118,9 @@ class TestNetworkOf:
         facts = state(network=icnet.state_dict(), classes=[str(number) for number in range(11)])
         network = network_of(facts, Path("a.safetensors"))
         assert not network.training
-        picture = torch.zeros(1, 3, 64, 96)
+        image = torch.zeros(1, 3, 64, 96)
         with torch.no_grad():
-            torch.testing.assert_close(network(picture), icnet(picture), atol=0, rtol=0)
+            torch.testing.assert_close(network(image), icnet(image), atol=0, rtol=0)
 
     @pytest.mark.parametrize("classes", [["Road"], [str(number) for number in range(12)]])
     def test_weights_for_another_number_of_classes_are_refused(self, icnet: ICNet, classes: list[str]) -> None:

@@ -27,14 +27,14 @@ ORDER = [[5, 2, 7], [0, 1, 3], [6, 4, 9], [8, 2, 5], [1, 1, 0]]
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Dataset:
-    """Ten pictures of noise, all different."""
-    for name in ("pictures", "masks"):
+    """Ten images of noise, all different."""
+    for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     for number in range(10):
         noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-        assert cv2.imwrite(str(tmp_path / "pictures" / f"{number}.png"), noise)
+        assert cv2.imwrite(str(tmp_path / "images" / f"{number}.png"), noise)
         assert cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), (noise[..., 0] > 127).astype(np.uint8))
-    return open_dataset(f"pairs:{tmp_path}/pictures,{tmp_path}/masks,classes=a+b,val=*", "val")
+    return open_dataset(f"pairs:{tmp_path}/images,{tmp_path}/masks,classes=a+b,val=*", "val")
 
 
 def views_of(*datasets: Dataset, clip: int = 1) -> RandomViews:
@@ -43,8 +43,8 @@ def views_of(*datasets: Dataset, clip: int = 1) -> RandomViews:
 
 def expected(views: RandomViews) -> Iterator[list[Tensor]]:
     for places in ORDER:
-        pictures, labels = zip(*(views[place] for place in places), strict=True)
-        yield [torch.stack(pictures), torch.stack(labels)]
+        images, labels = zip(*(views[place] for place in places), strict=True)
+        yield [torch.stack(images), torch.stack(labels)]
 
 
 @pytest.mark.parametrize("clip", [1, 3])
@@ -61,7 +61,7 @@ def test_batches_are_the_views_of_their_places_whoever_makes_them(
             torch.testing.assert_close(part, truth, rtol=0, atol=0)
 
 
-def test_another_epoch_gives_other_views_of_the_same_pictures(pairs: Dataset) -> None:
+def test_another_epoch_gives_other_views_of_the_same_images(pairs: Dataset) -> None:
     views = views_of(pairs)
     first = next(iter(load_batches(views, ORDER, workers=0)))[0]
     views.epoch = 1
@@ -83,7 +83,7 @@ def test_a_file_that_is_gone_is_one_line_after_the_batches_before_it(pairs: Data
     batches = load_batches(views_of(pairs), ORDER, workers=workers)
     next(batches)
     next(batches)
-    with pytest.raises(DatasetError, match=r"^cannot read the picture .*4\.png: No such file or directory$"):
+    with pytest.raises(DatasetError, match=r"^cannot read the image .*4\.png: No such file or directory$"):
         next(batches)
 
 
@@ -91,7 +91,7 @@ def test_the_second_epoch_is_read_from_the_cache(pairs: Dataset, tmp_path: Path)
     reader = Reader(ReadOptions(ssd_cache=tmp_path / "cache"))
     views = views_of(pairs)
     first = list(load_batches(views, ORDER, workers=2, reader=reader))
-    for number in range(10):  # other pictures that look like the same version of the files
+    for number in range(10):  # other images that look like the same version of the files
         for path in pairs.files(number):
             facts = path.stat()
             path.write_bytes(bytes(facts.st_size))
@@ -120,5 +120,5 @@ def test_a_worker_that_is_killed_is_a_sentence(pairs: Dataset, monkeypatch: pyte
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(RandomViews, "view", die)
-    with pytest.raises(TrainingError, match=r"a process that loads pictures died: give fewer --workers"):
+    with pytest.raises(TrainingError, match=r"a process that loads images died: give fewer --workers"):
         next(load_batches(views_of(pairs), ORDER, workers=1))

@@ -16,7 +16,7 @@ from rtseg.training.loss_options import LOSSES, LossTerm, parse_loss
 from rtseg.training.objective import CLASS_WEIGHTS, class_weights, make_loss, multi_resolution_loss
 
 PIXELS = np.array([[700, 200, 0, 100], [1000, 500, 0, 400]], np.int64)
-"""Of four classes, and in all pictures in which each occurs."""
+"""Of four classes, and in all images in which each occurs."""
 ONES = torch.ones(4)
 UNEQUAL = torch.tensor([1.0, 2.0, 0.5, 0.0])
 TEXTS = [*LOSSES, "ce+dice", "0.5*ohem:threshold=0.9,keep=0.3+lovasz"]
@@ -66,7 +66,7 @@ class TestClassWeights:
         # 1 / ln(1.02 + (0.7, 0.2, 0.1)) = 1.843915, 5.028895, 8.823891; their mean over the pixels is 3.178909.
         np.testing.assert_allclose(class_weights(PIXELS, "enet")[[0, 1, 3]], [0.580047, 1.581956, 2.775761], rtol=1e-5)
 
-    def test_median_frequency_is_taken_over_the_pictures_in_which_a_class_occurs(self) -> None:
+    def test_median_frequency_is_taken_over_the_images_in_which_a_class_occurs(self) -> None:
         # 0.4 / (700/1000, 200/500, 100/400) = 4/7, 1, 1.6; their mean over the pixels is 0.4 + 0.2 + 0.16.
         np.testing.assert_allclose(
             class_weights(PIXELS, "median")[[0, 1, 3]], [0.751880, 1.315789, 2.105263], rtol=1e-5

@@ -78,7 +78,7 @@ def test_a_checkpoint_without_auxiliary_heads_will_do(tmp_path: Path) -> None:
     assert "it has not all of this network; fuse_low.classify.bias, fuse_low.classify.weight begin anew" in remark
 
 
-def test_a_sequence_model_begins_with_the_weights_of_one_that_sees_single_pictures(tmp_path: Path) -> None:
+def test_a_sequence_model_begins_with_the_weights_of_one_that_sees_single_images(tmp_path: Path) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet-gru:width=4", 3)
     remark = begin_with(network, tmp_path / "best.safetensors", OLD)

@@ -124,9 +124,9 @@ class TestRun:
         state = load_checkpoint(folder / "best.safetensors")
         labels_of = LabelNetwork(network_of(state, folder / "best.safetensors"))
 
-        def label(picture: np.ndarray) -> np.ndarray:
+        def label(image: np.ndarray) -> np.ndarray:
             with torch.no_grad():
-                return labels_of(torch.from_numpy(resize(picture, SIZE)[None]))[0].numpy()
+                return labels_of(torch.from_numpy(resize(image, SIZE)[None]))[0].numpy()
 
         again = evaluate(label, open_dataset(DATA, "val"))
         assert again == scores
@@ -274,7 +274,7 @@ class TestBreaking:
             train(options(tmp_path), quiet())
         assert not list(tmp_path.glob("*.safetensors"))
 
-    def test_a_picture_that_is_lost_while_training_is_told_in_one_line(
+    def test_an_image_that_is_lost_while_training_is_told_in_one_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def lost(*_: object) -> None:
@@ -286,12 +286,12 @@ class TestBreaking:
 
     def test_files_are_read_through_the_cache_which_the_config_names(self, tmp_path: Path) -> None:
         labelled = tmp_path / "labelled"
-        for name in ("pictures", "masks"):
+        for name in ("images", "masks"):
             (labelled / name).mkdir(parents=True)
             for number in range(6):
                 noise = np.random.default_rng(number).integers(0, 2, SIZE, dtype=np.uint8)
                 assert cv2.imwrite(str(labelled / name / f"{number}.png"), noise)
-        data = f"pairs:{labelled}/pictures,{labelled}/masks,classes=a+b,val=[45]"
+        data = f"pairs:{labelled}/images,{labelled}/masks,classes=a+b,val=[45]"
         cache = tmp_path / "cache"
         train(options(tmp_path / "run", data=(data,), epochs=1, reading=ReadOptions(ssd_cache=cache)), quiet())
         assert len(list(cache.rglob("*.entry"))) == 12
@@ -311,7 +311,7 @@ class TestBreaking:
             train(options(tmp_path), quiet())
         assert load_checkpoint(tmp_path / "last.safetensors")["epoch"] == 1
 
-    def test_a_bad_validation_picture_is_told_before_any_training(self, tmp_path: Path) -> None:
+    def test_a_bad_validation_image_is_told_before_any_training(self, tmp_path: Path) -> None:
         for folder in ("p", "m"):
             (tmp_path / folder).mkdir()
             for name in ("1", "2", "bad"):
@@ -329,7 +329,7 @@ class TestBreaking:
         state["raw_network"]["classify.bias"][0] = float("nan")
         save_checkpoint(tmp_path / "last.safetensors", state)
         told = (
-            r"the loss is nan in epoch 2, step 1, at learning rate 0\.\d+, on picture \d of synthetic street.*; "
+            r"the loss is nan in epoch 2, step 1, at learning rate 0\.\d+, on image \d of synthetic street.*; "
             r".*last\.safetensors holds epoch 1: --resume, or where that breaks too begin again with a smaller --lr"
         )
         broken = (tmp_path / "last.safetensors").read_bytes()
@@ -383,7 +383,7 @@ class TestChoices:
             train(options(tmp_path / "run", model="fcn-resnet18", pretrained=True), quiet())
         assert not (tmp_path / "run").exists()
 
-    def test_tensorboard_has_scalars_and_pictures(self, finished: tuple[Path, Scores, str]) -> None:
+    def test_tensorboard_has_scalars_and_images(self, finished: tuple[Path, Scores, str]) -> None:
         board = EventAccumulator(str(finished[0] / "tensorboard"))
         board.Reload()
         assert [event.step for event in board.Scalars("train/loss")] == [1, 2]
@@ -416,9 +416,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "error", "told"),
         [
-            ({"batch": 5}, DatasetError, "4 training pictures are fewer than --batch 5"),
+            ({"batch": 5}, DatasetError, "4 training images are fewer than --batch 5"),
             ({"data": ("camvid:/nowhere",)}, DatasetError, "no /nowhere/train.txt"),
-            ({"data": ("pictures:/nowhere",)}, OptionError, "--data wants KIND:PATH"),
+            ({"data": ("images:/nowhere",)}, OptionError, "--data wants KIND:PATH"),
             ({"val_data": "camvid:/nowhere"}, DatasetError, "no /nowhere/val.txt"),
             ({"model": "lenet"}, OptionError, "unknown network 'lenet'"),
             ({"loss_weights": (1.0, 0.4)}, OptionError, "must be 3 numbers, e.g. 1.0/0.4/0.4"),
@@ -481,12 +481,12 @@ def test_the_loss_falls_when_one_batch_is_shown_again_and_again() -> None:
     torch.manual_seed(0)
     network = ICNet(3).train()
     labels = torch.arange(3).repeat_interleave(32).expand(4, 64, 96).clone()
-    pictures = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float() + 0.1 * torch.randn(4, 3, 64, 96)
+    images = torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2).float() + 0.1 * torch.randn(4, 3, 64, 96)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     loss_of = make_loss("ce", torch.ones(3))
     losses = []
     for _ in range(8):
-        loss = multi_resolution_loss(network(pictures), labels, network.loss_weights, loss_of, coarse=True)
+        loss = multi_resolution_loss(network(images), labels, network.loss_weights, loss_of, coarse=True)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

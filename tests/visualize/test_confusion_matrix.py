@@ -14,20 +14,20 @@ COUNTS = [[90, 10, 0], [0, 0, 0], [5, 0, 15]]
 CLASSES = ("Road", 'a "b", c', "Sky")
 
 
-def matrix_of(picture: np.ndarray, classes: int) -> np.ndarray:
+def matrix_of(image: np.ndarray, classes: int) -> np.ndarray:
     """The squares of a drawn matrix, found by the grid around them: (C, C, side, side, 3)."""
-    grid = (picture == 225).all(2)
+    grid = (image == 225).all(2)
     top = int(np.argmax(grid.sum(1) >= 18 * classes))
     left, right = np.flatnonzero(grid[top])[[0, -1]]
     side = (right - left) // classes
-    inner = picture[top : top + side * classes, left:right]
+    inner = image[top : top + side * classes, left:right]
     assert inner.shape == (side * classes, side * classes, 3)
     return inner.reshape(classes, side, classes, side, 3).swapaxes(1, 2)[:, :, 1:, 1:]
 
 
-def shades_of(picture: np.ndarray, classes: int) -> np.ndarray:
+def shades_of(image: np.ndarray, classes: int) -> np.ndarray:
     """Sum of BGR near a corner of each square, where no figure stands, (C, C)."""
-    return matrix_of(picture, classes)[:, :, 2, 2].astype(int).sum(2)
+    return matrix_of(image, classes)[:, :, 2, 2].astype(int).sum(2)
 
 
 class TestTable:
@@ -44,7 +44,7 @@ class TestTable:
         assert confusion_csv(np.array([[2**40]]), ("a",)).splitlines()[1] == "a,1099511627776"
 
 
-class TestPicture:
+class TestImage:
     def test_a_square_is_the_darker_the_larger_its_share_of_the_row(self) -> None:
         matrix = np.array([[9000, 1000], [0, 20]])
         drawn = shades_of(draw_confusion(matrix, ("a", "b"), ""), 2)
@@ -58,14 +58,14 @@ class TestPicture:
     @pytest.mark.parametrize("classes", [2, 21, 100])
     def test_every_class_has_a_square_whatever_their_number(self, classes: int) -> None:
         names = tuple(f"class {index}" for index in range(classes))
-        picture = draw_confusion(np.eye(classes, dtype=np.int64), names, "")
-        assert max(picture.shape) < 2500
-        dark = shades_of(picture, classes) < 400
+        image = draw_confusion(np.eye(classes, dtype=np.int64), names, "")
+        assert max(image.shape) < 2500
+        dark = shades_of(image, classes) < 400
         np.testing.assert_array_equal(dark, np.eye(classes, dtype=bool))
 
     def test_figures_are_written_into_the_squares_of_a_share(self) -> None:
-        picture = draw_confusion(np.array([[75, 25], [0, 10]]), ("a", "b"), "")
-        squares = matrix_of(picture, 2)
+        image = draw_confusion(np.array([[75, 25], [0, 10]]), ("a", "b"), "")
+        squares = matrix_of(image, 2)
 
         def colours(row: int, column: int) -> int:
             return len(np.unique(squares[row, column].reshape(-1, 3), axis=0))

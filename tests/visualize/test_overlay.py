@@ -30,7 +30,7 @@ def draw(image: np.ndarray, labels: np.ndarray, **options: object) -> np.ndarray
     return Overlay(SPEC, OverlayOptions(**options)).draw(image, labels)
 
 
-def test_the_overlay_mixes_picture_and_class_colour_by_alpha(image: np.ndarray, labels: np.ndarray) -> None:
+def test_the_overlay_mixes_image_and_class_colour_by_alpha(image: np.ndarray, labels: np.ndarray) -> None:
     colours = np.array([BGR[index] for index in range(3)])[labels]
     for alpha in (0.0, 0.3, 1.0):
         wanted = image * (1 - alpha) + colours * alpha
@@ -46,18 +46,18 @@ def test_the_mask_is_the_palette_alone_and_black_where_there_is_no_class(image: 
     assert not mask[0, :2].any()
 
 
-def test_side_has_the_picture_left_and_the_overlay_right(image: np.ndarray, labels: np.ndarray) -> None:
+def test_side_has_the_image_left_and_the_overlay_right(image: np.ndarray, labels: np.ndarray) -> None:
     both = draw(image, labels, view="side")
     assert both.shape == (48, 128, 3)
     assert (both[:, :64] == image).all()
     assert (both[:, 64:] == draw(image, labels)).all()
 
 
-def test_the_view_picture_is_the_picture(image: np.ndarray, labels: np.ndarray) -> None:
-    assert (draw(image, labels, view="picture") == image).all()
+def test_the_view_image_is_the_image(image: np.ndarray, labels: np.ndarray) -> None:
+    assert (draw(image, labels, view="image") == image).all()
 
 
-def test_hidden_classes_and_void_leave_the_picture_plain(image: np.ndarray, labels: np.ndarray) -> None:
+def test_hidden_classes_and_void_leave_the_image_plain(image: np.ndarray, labels: np.ndarray) -> None:
     labels[0, :5] = VOID
     drawn = draw(image, labels, hidden=frozenset({SKY}))
     assert (drawn[:24] == image[:24]).all()
@@ -66,7 +66,7 @@ def test_hidden_classes_and_void_leave_the_picture_plain(image: np.ndarray, labe
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_the_picture_and_the_labels_are_never_written_to(image: np.ndarray, labels: np.ndarray, view: str) -> None:
+def test_the_image_and_the_labels_are_never_written_to(image: np.ndarray, labels: np.ndarray, view: str) -> None:
     labels[0, 0] = VOID
     image.flags.writeable = labels.flags.writeable = False
     before = image.copy()
@@ -76,7 +76,7 @@ def test_the_picture_and_the_labels_are_never_written_to(image: np.ndarray, labe
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_drawn_picture_stays_as_it_is_while_later_ones_are_drawn(
+def test_a_drawn_image_stays_as_it_is_while_later_ones_are_drawn(
     image: np.ndarray, labels: np.ndarray, view: str
 ) -> None:
     overlay = Overlay(SPEC, OverlayOptions(view=view, contours=True))
@@ -90,7 +90,7 @@ def test_a_drawn_picture_stays_as_it_is_while_later_ones_are_drawn(
     assert (part == copy[10:20, ::-1]).all()
 
 
-def test_the_memory_of_a_picture_that_nobody_keeps_is_used_again(image: np.ndarray, labels: np.ndarray) -> None:
+def test_the_memory_of_an_image_that_nobody_keeps_is_used_again(image: np.ndarray, labels: np.ndarray) -> None:
     overlay = Overlay(SPEC)
     places = {overlay.draw(image, labels).ctypes.data for _ in range(5)}
     assert len(places) == 1
@@ -106,8 +106,8 @@ def test_contours_are_white_lines_along_the_borders_alone(image: np.ndarray, lab
     assert not changed[32:38, 24:36].any()
 
 
-def test_contours_on_the_bare_picture_have_the_colours_of_both_sides(image: np.ndarray, labels: np.ndarray) -> None:
-    drawn = draw(image, labels, view="picture", contours=True)
+def test_contours_on_the_bare_image_have_the_colours_of_both_sides(image: np.ndarray, labels: np.ndarray) -> None:
+    drawn = draw(image, labels, view="image", contours=True)
     column = drawn[20:28, 5].tolist()
     assert BGR[SKY].tolist() in column
     assert BGR[ROAD].tolist() in column
@@ -115,7 +115,7 @@ def test_contours_on_the_bare_picture_have_the_colours_of_both_sides(image: np.n
 
 
 def test_no_contour_runs_between_hidden_classes(image: np.ndarray, labels: np.ndarray) -> None:
-    drawn = draw(image, labels, view="picture", contours=True, hidden=frozenset({SKY, ROAD}))
+    drawn = draw(image, labels, view="image", contours=True, hidden=frozenset({SKY, ROAD}))
     assert (drawn[:28] == image[:28]).all()
     assert (drawn[28:42] != image[28:42]).any()
 
@@ -125,7 +125,7 @@ def test_the_legend_shows_the_colour_of_every_class_in_any_size(size: tuple[int,
     image = np.full((*size, 3), 90, np.uint8)
     labels = np.zeros(size, np.uint8)
     labels[: size[0] // 3], labels[: size[0] // 9] = CAR, SKY
-    drawn = draw(image, labels, legend=True, view="picture")
+    drawn = draw(image, labels, legend=True, view="image")
     for colour in BGR.values():
         assert (drawn == colour).all(axis=2).sum() >= 9
     changed = np.argwhere((drawn != image).any(axis=2))
@@ -133,9 +133,9 @@ def test_the_legend_shows_the_colour_of_every_class_in_any_size(size: tuple[int,
     assert drawn.max() > 200, "the text is bright"
 
 
-def test_the_legend_does_not_move_when_a_class_leaves_the_picture(image: np.ndarray, labels: np.ndarray) -> None:
+def test_the_legend_does_not_move_when_a_class_leaves_the_image(image: np.ndarray, labels: np.ndarray) -> None:
     image, labels = (np.kron(a, np.ones((5, 5, *[1] * (a.ndim - 2)), np.uint8)) for a in (image, labels))
-    overlay = Overlay(SPEC, OverlayOptions(view="picture", legend=True))
+    overlay = Overlay(SPEC, OverlayOptions(view="image", legend=True))
     without = np.where(labels == CAR, ROAD, labels).astype(np.uint8)
     areas = [(overlay.draw(image, shown) != image).any(axis=2) for shown in (labels, without)]
     for axis in (0, 1):
@@ -145,14 +145,14 @@ def test_the_legend_does_not_move_when_a_class_leaves_the_picture(image: np.ndar
 
 def test_a_hidden_class_is_not_in_the_legend() -> None:
     image, labels = np.full((240, 320, 3), 90, np.uint8), np.full((240, 320), CAR, np.uint8)
-    drawn = draw(image, labels, view="picture", legend=True, hidden=frozenset({CAR}))
+    drawn = draw(image, labels, view="image", legend=True, hidden=frozenset({CAR}))
     assert not (drawn == BGR[CAR]).all(axis=2).any()
 
 
 def test_of_more_classes_than_fit_the_legend_lists_those_that_were_seen() -> None:
     palette = tuple((10 + index, 255 - index, 77) for index in range(150))
     spec = ModelSpec("many", tuple(f"class {index}" for index in range(150)), palette, (64, 64))
-    overlay = Overlay(spec, OverlayOptions(view="picture", legend=True))
+    overlay = Overlay(spec, OverlayOptions(view="image", legend=True))
     image = np.full((240, 320, 3), 90, np.uint8)
     overlay.draw(image, np.full((240, 320), 140, np.uint8))
     drawn = overlay.draw(image, np.full((240, 320), 7, np.uint8))
@@ -162,9 +162,9 @@ def test_of_more_classes_than_fit_the_legend_lists_those_that_were_seen() -> Non
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (20, 400), (400, 20)])
-def test_a_picture_too_small_for_a_legend_has_none(size: tuple[int, int]) -> None:
+def test_an_image_too_small_for_a_legend_has_none(size: tuple[int, int]) -> None:
     image, labels = np.full((*size, 3), 90, np.uint8), np.zeros(size, np.uint8)
-    assert (draw(image, labels, view="picture", legend=True) == image).all()
+    assert (draw(image, labels, view="image", legend=True) == image).all()
 
 
 def test_another_size_in_the_middle_of_a_run_is_drawn_as_well(image: np.ndarray, labels: np.ndarray) -> None:
@@ -178,7 +178,7 @@ def test_labels_of_another_size_are_refused_with_both_sizes(image: np.ndarray, l
         draw(image, labels[1:])
 
 
-def test_pictures_and_labels_of_another_kind_are_refused(image: np.ndarray, labels: np.ndarray) -> None:
+def test_images_and_labels_of_another_kind_are_refused(image: np.ndarray, labels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="float32"):
         draw(image.astype(np.float32), labels)
     with pytest.raises(ValueError, match="int64"):
@@ -186,7 +186,7 @@ def test_pictures_and_labels_of_another_kind_are_refused(image: np.ndarray, labe
 
 
 def test_options_that_cannot_be_meant_are_refused() -> None:
-    with pytest.raises(OptionError, match="unknown view 'sidee'; known are overlay, mask, side, picture"):
+    with pytest.raises(OptionError, match="unknown view 'sidee'; known are overlay, mask, side, image"):
         OverlayOptions(view="sidee")
     with pytest.raises(OptionError, match=r"alpha must be in \[0, 1\], got 1.5"):
         OverlayOptions(alpha=1.5)

@@ -14,12 +14,12 @@ from rtseg.backends.tensorrt.engine_file import (
     EngineFacts,
     FoundEngine,
     find_engine,
-    misfit,
+    mismatch_reason,
     read_engine,
     read_engine_facts,
 )
 from rtseg.backends.tensorrt.execution import FIRST_RUNS, EngineSlot, LoadedEngine
-from rtseg.backends.tensorrt.library import Trt, import_tensorrt
+from rtseg.backends.tensorrt.library import TensorRTLibrary, import_tensorrt
 from rtseg.backends.tensorrt.runtime_cache import RuntimeCacheFile
 from rtseg.errors import BackendUnavailable
 from rtseg.model_file.load import ModelFile
@@ -57,7 +57,7 @@ def open_engine(path: Path, options: BackendOptions, size: tuple[int, int] | Non
     """
     _refuse_options(options)
     facts = read_engine_facts(path)
-    _refuse_misfit(path, facts, options, size or facts.size)
+    _refuse_mismatch(path, facts, options, size or facts.size)
     return TensorRtBackend(path, facts, read_engine(path, facts), options)
 
 
@@ -106,7 +106,7 @@ def _times(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _installed() -> list[Trt]:
+def _installed() -> list[TensorRTLibrary]:
     """TensorRT, TensorRT-RTX or both."""
     found, missing = [], []
     for name in ("tensorrt", "rtx"):
@@ -195,9 +195,9 @@ class TensorRtBackend(SlotBackend):
             self._loaded = None
 
 
-def _refuse_misfit(path: Path, facts: EngineFacts, options: BackendOptions, size: tuple[int, int]) -> None:
+def _refuse_mismatch(path: Path, facts: EngineFacts, options: BackendOptions, size: tuple[int, int]) -> None:
     gpu, trt = _gpu(), import_tensorrt(facts.runtime)
-    reason = misfit(
+    reason = mismatch_reason(
         facts,
         model_sha256=facts.model_sha256,  # its own: nobody gave an ONNX file to compare with
         size=size,

@@ -31,7 +31,7 @@ __all__ = [
     "facts_path",
     "find_engine",
     "install_engine",
-    "misfit",
+    "mismatch_reason",
     "read_engine",
     "read_engine_facts",
     "runtime_cache_path",
@@ -210,7 +210,7 @@ def read_engine(engine: Path, facts: EngineFacts) -> bytes:
     return plan
 
 
-def misfit(
+def mismatch_reason(
     facts: EngineFacts,
     *,
     model_sha256: str,
@@ -283,7 +283,7 @@ def find_engine(
 
     Args:
         folder: need not be there.
-        model_sha256, size, runtime, runtime_version, precision, gpu: see ``misfit``.
+        model_sha256, size, runtime, runtime_version, precision, gpu: see ``mismatch_reason``.
         target: compute capability of the GPU that is here, e.g. ``sm_89``.
 
     Returns:
@@ -301,7 +301,7 @@ def find_engine(
             continue
         if facts.model_sha256 != model_sha256:
             continue
-        reason = misfit(
+        reason = mismatch_reason(
             facts,
             model_sha256=model_sha256,
             size=size,

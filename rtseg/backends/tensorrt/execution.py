@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rtseg.backends.tensorrt.cuda import Device, DriverError, Graph
 from rtseg.backends.tensorrt.engine_file import EngineFacts
-from rtseg.backends.tensorrt.library import Trt, complaints, logger_of
+from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors, logger_of
 from rtseg.backends.tensorrt.runtime_cache import RuntimeCacheFile
 from rtseg.errors import BackendError
 
@@ -35,14 +35,14 @@ class LoadedEngine:
         kept: what was compiled of it before.
     """
 
-    def __init__(self, trt: Trt, device: Device, path: Path, data: bytes, kept: RuntimeCacheFile) -> None:
+    def __init__(self, trt: TensorRTLibrary, device: Device, path: Path, data: bytes, kept: RuntimeCacheFile) -> None:
         self.trt = trt
         self._device = device
         self._kept = kept
         self._cache: Any = None
         self._config: Any = None
         with device.active():
-            with complaints(trt) as said:
+            with captured_errors(trt) as said:
                 self._runtime = trt.module.Runtime(logger_of(trt.module))
                 self._engine = self._runtime.deserialize_cuda_engine(data)
                 if self._engine is None:
@@ -88,7 +88,7 @@ class LoadedEngine:
 
     def context(self) -> Any:
         """What runs the engine for one slot."""
-        with complaints(self.trt) as said:
+        with captured_errors(self.trt) as said:
             # No name here for the configuration: the traceback of an error would keep it alive beyond the engine.
             if self._config is None:
                 context = self._engine.create_execution_context()
@@ -178,7 +178,7 @@ class _Launch:
             self._replay(self._graph)
 
     def _enqueue(self) -> None:
-        with complaints(self._engine.trt) as said:
+        with captured_errors(self._engine.trt) as said:
             if not self._context.execute_async_v3(self._stream.handle):
                 raise BackendError(f"{self._engine.trt.title} failed on a batch{because(said)}")
 
@@ -212,7 +212,7 @@ class EngineSlot:
     def __init__(self, engine: LoadedEngine, device: Device, facts: EngineFacts) -> None:
         self._device = device
         self._title = engine.trt.title
-        self._picture = (*facts.size, facts.spec.channels)
+        self._image = (*facts.size, facts.spec.channels)
         self._batch = facts.batch
         self._state_bytes = _FLOAT_BYTES * facts.batch * int(np.prod(facts.state_shape or 0))
         self._state_shape = facts.state_shape
@@ -258,7 +258,7 @@ class EngineSlot:
 
     def _hold(self, length: int) -> None:
         """Have pinned memory for so many frames, both ways."""
-        frames, labels = (self._device.pinned((length, *shape)) for shape in (self._picture, self._picture[:2]))
+        frames, labels = (self._device.pinned((length, *shape)) for shape in (self._image, self._image[:2]))
         self._host_frames, self._host_labels = frames, labels
 
     def start(self, frames: NDArray[np.uint8]) -> None:
@@ -293,7 +293,7 @@ class EngineSlot:
     def _expect(self, length: int) -> None:
         if length == self._shaped:
             return
-        shapes: dict[str, tuple[int, ...]] = {"frames": (length, *self._picture)}
+        shapes: dict[str, tuple[int, ...]] = {"frames": (length, *self._image)}
         if self._state_shape is not None:
             shapes["state"] = (length, *self._state_shape)
         self._shaped = 0

@@ -19,7 +19,7 @@ from typing import Any
 from rtseg.errors import BackendUnavailable, OptionError
 from rtseg.system.nvidia import find_driver
 
-__all__ = ["RUNTIMES", "Trt", "complaints", "import_tensorrt", "logger_of", "plain"]
+__all__ = ["RUNTIMES", "TensorRTLibrary", "captured_errors", "import_tensorrt", "logger_of", "plain"]
 
 RUNTIMES = ("auto", "tensorrt", "rtx")
 _MODULES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
@@ -32,7 +32,7 @@ _KEPT = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Trt:
+class TensorRTLibrary:
     """One of the two runtimes, imported."""
 
     module: Any
@@ -48,7 +48,7 @@ class Trt:
         return f"{_TITLES[self.name]} {self.version}"
 
 
-def import_tensorrt(wanted: str = "auto") -> Trt:
+def import_tensorrt(wanted: str = "auto") -> TensorRTLibrary:
     """Import TensorRT or TensorRT-RTX.
 
     Args:
@@ -71,7 +71,7 @@ def import_tensorrt(wanted: str = "auto") -> Trt:
     raise BackendUnavailable("; ".join(reasons))
 
 
-def _import(name: str) -> Trt:
+def _import(name: str) -> TensorRTLibrary:
     remedy = f"pip install 'rtseg[{name}]'"
     try:
         module = import_module(_MODULES[name])
@@ -83,7 +83,7 @@ def _import(name: str) -> Trt:
     if name == "tensorrt" and _numbers(version)[:2] < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise BackendUnavailable(f"TensorRT {version} is too old, rtseg needs {oldest} or newer: {remedy}")
-    return Trt(module, name, version)
+    return TensorRTLibrary(module, name, version)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -94,7 +94,7 @@ def logger_of(module: ModuleType) -> Any:
     """The ``ILogger`` of a module, always the same one: it keeps what goes wrong, and prints nothing.
 
     TensorRT takes the first logger that it is given and ignores all others while anything made with it lives, so
-    that a logger for every build would stay empty. Read it through ``complaints``.
+    that a logger for every build would stay empty. Read it through ``captured_errors``.
     """
     with _making:
         return _made_logger(module)
@@ -120,7 +120,7 @@ def _made_logger(module: ModuleType) -> Any:
 
 
 @contextlib.contextmanager
-def complaints(trt: Trt) -> Iterator[list[str]]:
+def captured_errors(trt: TensorRTLibrary) -> Iterator[list[str]]:
     """What the runtime complains of within ``with``, each in a line without its source files.
 
     TensorRT does not tell which call a complaint is about: what it says of another thread's is among them.

@@ -1,4 +1,4 @@
-"""The pictures that are read: drawn, copied from the user's, or the user's own where they lie."""
+"""The images that are read: drawn, copied from the user's, or the user's own where they lie."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from rtseg.errors import OptionError, SinkError
-from rtseg.frame import Picture
-from rtseg.image_io.find import find_pictures
+from rtseg.frame import Image
+from rtseg.image_io.find import find_images
 from rtseg.image_io.header import read_head
 from rtseg.system.opencv import cv2
 
-__all__ = ["DrawnOptions", "PictureSet", "copied", "drawn", "taken"]
+__all__ = ["DrawnOptions", "ImageSet", "copied", "drawn", "taken"]
 
 _PREFIX = "rtseg-bench-"
 _DISTINCT = 8
-"""Pictures that differ; the others are copies. No storage that is measured here looks into files."""
+"""Images that differ; the others are copies. No storage that is measured here looks into files."""
 _SMALLEST, _LARGEST = 64, 16384
 _QUALITY = 90
 _HEAD = 2**16
@@ -36,15 +36,15 @@ class DrawnOptions:
         OptionError: a value is out of range.
     """
 
-    pictures: int = 100
+    images: int = 100
     size: tuple[int, int] = (3072, 3072)
     """(H, W) in pixels."""
     format: str = "png"
     """``png``: interferograms, 8 bits, grey. ``jpg``: a street, in colour, of quality 90."""
 
     def __post_init__(self) -> None:
-        if self.pictures < 2:
-            raise OptionError(f"--pictures must be at least 2, for a rate; got {self.pictures}")
+        if self.images < 2:
+            raise OptionError(f"--images must be at least 2, for a rate; got {self.images}")
         if self.format not in ("png", "jpg"):
             raise OptionError(f"--format must be png or jpg, got {self.format!r}")
         if not all(_SMALLEST <= length <= _LARGEST for length in self.size):
@@ -52,8 +52,8 @@ class DrawnOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSet:
-    """Pictures in a folder."""
+class ImageSet:
+    """Images in a folder."""
 
     folder: Path
     paths: list[Path]
@@ -63,11 +63,11 @@ class PictureSet:
 
     def __post_init__(self) -> None:
         if len(self.paths) < 2:
-            raise OptionError(f"{self.folder} holds one picture; a rate needs at least 2: give another --data")
+            raise OptionError(f"{self.folder} holds one image; a rate needs at least 2: give another --data")
 
 
 @contextmanager
-def drawn(options: DrawnOptions, parent: Path | None) -> Iterator[PictureSet]:
+def drawn(options: DrawnOptions, parent: Path | None) -> Iterator[ImageSet]:
     """Draw a set into a new folder in ``parent`` (None: that for temporary files), which is removed at the end.
 
     Raises:
@@ -75,19 +75,19 @@ def drawn(options: DrawnOptions, parent: Path | None) -> Iterator[PictureSet]:
     """
     with _own_folder(parent) as folder:
         _draw(options, folder)
-        facts = {"drawn": True, "distinct": min(_DISTINCT, options.pictures)}
+        facts = {"drawn": True, "distinct": min(_DISTINCT, options.images)}
         yield _set_of(folder, facts)
 
 
 @contextmanager
-def copied(data: Path, parent: Path) -> Iterator[PictureSet]:
-    """Copy the user's pictures into a new folder in ``parent``, which is removed at the end.
+def copied(data: Path, parent: Path) -> Iterator[ImageSet]:
+    """Copy the user's images into a new folder in ``parent``, which is removed at the end.
 
     Raises:
         SourceError: there are none, or they cannot be read.
         SinkError: they cannot be written.
     """
-    found = find_pictures(data)
+    found = find_images(data)
     with _own_folder(parent) as folder:
         _check_room(folder, sum(path.stat().st_size for path in found))
         with _write_errors(folder):
@@ -96,24 +96,24 @@ def copied(data: Path, parent: Path) -> Iterator[PictureSet]:
         yield _set_of(folder, {"drawn": False, "distinct": len(found)})
 
 
-def taken(data: Path) -> PictureSet:
-    """The user's pictures where they lie; nothing is written or removed.
+def taken(data: Path) -> ImageSet:
+    """The user's images where they lie; nothing is written or removed.
 
     Raises:
         SourceError: there are none, or they cannot be read.
     """
-    return _set_of(data, {"drawn": False, "distinct": len(find_pictures(data))})
+    return _set_of(data, {"drawn": False, "distinct": len(find_images(data))})
 
 
-def _set_of(folder: Path, facts: dict[str, Any]) -> PictureSet:
-    paths = find_pictures(folder)
+def _set_of(folder: Path, facts: dict[str, Any]) -> ImageSet:
+    paths = find_images(folder)
     sizes = [path.stat().st_size for path in paths]
     with paths[0].open("rb") as file:
         head = read_head(file.read(_HEAD))
     first = {"kind": head.kind, "size": [head.height, head.width], "channels": head.channels} if head else {}
     formats = sorted({path.suffix.lower() for path in paths})
-    more = {"pictures": len(paths), "bytes": sum(sizes), "formats": formats, "first": first}
-    return PictureSet(folder, paths, sum(sizes), more | facts)
+    more = {"images": len(paths), "bytes": sum(sizes), "formats": formats, "first": first}
+    return ImageSet(folder, paths, sum(sizes), more | facts)
 
 
 @contextmanager
@@ -132,39 +132,39 @@ def _write_errors(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SinkError(f"the pictures cannot be written in {place} ({error.strerror}): give another place") from error
+        raise SinkError(f"the images cannot be written in {place} ({error.strerror}): give another place") from error
 
 
 def _check_room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
-        wanted = f"the pictures need {size / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} free"
-        raise SinkError(f"{wanted}: give another place or fewer --pictures")
+        wanted = f"the images need {size / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} free"
+        raise SinkError(f"{wanted}: give another place or fewer --images")
 
 
 def _draw(options: DrawnOptions, folder: Path) -> None:
     base = _interferogram(options.size) if options.format == "png" else _street(options.size)
     arguments = [] if options.format == "png" else [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    distinct = min(_DISTINCT, options.pictures)
+    distinct = min(_DISTINCT, options.images)
     step = max(1, options.size[1] // distinct)
     encoded = [
         cv2.imencode(f".{options.format}", np.roll(base, step * place, axis=1), arguments)[1].tobytes()
         for place in range(distinct)
     ]
-    _check_room(folder, options.pictures * max(map(len, encoded)))
+    _check_room(folder, options.images * max(map(len, encoded)))
     with _write_errors(folder):
-        for number in range(options.pictures):
-            path = folder / f"picture_{number:05d}.{options.format}"
+        for number in range(options.images):
+            path = folder / f"image_{number:05d}.{options.format}"
             path.write_bytes(encoded[number % distinct])
 
 
-def _interferogram(size: tuple[int, int]) -> Picture:
+def _interferogram(size: tuple[int, int]) -> Image:
     from rtseg.synthetic.fringes import draw_interferogram
 
     return draw_interferogram(size, (0, 0))[0]
 
 
-def _street(size: tuple[int, int]) -> Picture:
+def _street(size: tuple[int, int]) -> Image:
     from rtseg.synthetic.street import Street
 
     return Street(size).render(2.0)[0]

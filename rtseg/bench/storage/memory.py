@@ -37,7 +37,7 @@ class Memory:
 
 
 def memory_of_reading(folder: Path, reading: ReadOptions) -> Memory:
-    """Read the pictures of ``folder`` once; after the first, wait until the reader has worked ahead as far as it may.
+    """Read the images of ``folder`` once; after the first, wait until the reader has worked ahead as far as it may.
 
     Raises:
         SourceError: they cannot be read.

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtseg.bench.environment import rate
-from rtseg.bench.storage.image_sets import PictureSet
+from rtseg.bench.storage.image_sets import ImageSet
 from rtseg.bench.storage.page_cache import drop, load
 from rtseg.bench.storage.simulated_disk import SimulatedDisk, SimulatedFile
 from rtseg.errors import MissingExtra, SourceError
-from rtseg.frame import Picture
-from rtseg.image_io.decode import PictureError
+from rtseg.frame import Image
+from rtseg.image_io.decode import ImageError
 from rtseg.image_io.decoders import Decoder, Wanted, open_decoder
-from rtseg.image_io.files import Footprint, LocalFile, PictureFile
+from rtseg.image_io.files import Footprint, ImageFile, LocalFile
 from rtseg.image_io.find import Found
 from rtseg.image_io.options import ReadOptions
 from rtseg.image_io.prefetch import Job, Prefetch, Slot, StorageStalls
-from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import Storage
 from rtseg.sources.base import Source, SourceOptions
 from rtseg.sources.images import ImagesSource
@@ -41,17 +41,17 @@ _LIMIT = 2**40
 class Pass:
     """What one pass over the set gave."""
 
-    pictures_per_s: float
+    images_per_s: float
     mb_per_s: float
     """Of the files, in 10**6 bytes a second, over the same time."""
     in_memory: float
     """Share of the set's pages in the page cache before the pass, 0 to 1."""
 
 
-def why_not(decoder: str, pictures: PictureSet) -> str | None:
+def why_not(decoder: str, images: ImageSet) -> str | None:
     """Why a set cannot be read by ``decoder``, in a few words; None where it can."""
     reads = _READS.get(decoder)
-    others = [suffix for suffix in pictures.facts["formats"] if reads is not None and suffix not in reads]
+    others = [suffix for suffix in images.facts["formats"] if reads is not None and suffix not in reads]
     if others:
         return f"{decoder} decodes no {' '.join(suffix.lstrip('.').upper() for suffix in others)}"
     try:
@@ -66,19 +66,19 @@ class Setup:
     """A set on a storage.
 
     Args:
-        pictures: the set.
+        images: the set.
         profile: as ``--storage`` of the reader.
         disk: the hard disk that it is read from as if it lay there, or None.
         prefetch_mb: bound of what is read ahead.
     """
 
-    pictures: PictureSet
+    images: ImageSet
     profile: str
     disk: SimulatedDisk | None
     prefetch_mb: int
 
     def read(self, decoder: str, workers: int | str, *, cold: bool) -> Pass:
-        """Read and decode all pictures once.
+        """Read and decode all images once.
 
         Args:
             decoder: one of ``rtseg.image_io.options.DECODERS``.
@@ -86,7 +86,7 @@ class Setup:
             cold: whether the files are taken out of the page cache before, or else read into it.
 
         Raises:
-            SourceError: a picture cannot be used.
+            SourceError: an image cannot be used.
         """
         in_memory = self.chill() if cold else self.warm()
         if workers == AUTO:
@@ -94,10 +94,10 @@ class Setup:
         return self._timed(self._by_workers(decoder, int(workers)), in_memory)
 
     def read_through(self, cache: Path) -> Pass:
-        """Read and decode all pictures once, cold, by the reader with ``--ssd-cache``; the cache is cold, too.
+        """Read and decode all images once, cold, by the reader with ``--ssd-cache``; the cache is cold, too.
 
         Raises:
-            SourceError: a picture cannot be used.
+            SourceError: an image cannot be used.
         """
         in_memory = self.chill()
         drop(path for path in cache.rglob("*") if path.is_file())
@@ -112,13 +112,13 @@ class Setup:
         """Take the set out of memory; returns the share that stayed."""
         if self.disk is not None:
             self.disk.forget()
-        return drop(self.pictures.paths)
+        return drop(self.images.paths)
 
     def warm(self) -> float:
         """Bring the set into memory; returns the share that is there."""
         if self.disk is not None:
-            self.disk.keep(self.pictures.paths)
-        return load(self.pictures.paths)
+            self.disk.keep(self.images.paths)
+        return load(self.images.paths)
 
     def source(self, decoder: str, cache: Path | None = None) -> Source:
         """The set as a source, one pass; what cannot be used is an error after it."""
@@ -127,12 +127,12 @@ class Setup:
             prefetch_mb=self.prefetch_mb,
             storage=self.profile,
             ssd_cache=cache,
-            cache_gb=max(0.01, 2e-9 * self.pictures.size_bytes),
+            cache_gb=max(0.01, 2e-9 * self.images.size_bytes),
         )
         options = SourceOptions(reading=reading)
         if self.disk is None:
-            return ImagesSource(self.pictures.folder, options)
-        return _OnDisk(self.pictures.folder, options, self.disk)
+            return ImagesSource(self.images.folder, options)
+        return _OnDisk(self.images.folder, options, self.disk)
 
     def _by_source(self, source: Source) -> Iterator[None]:
         with closing(iter(source)) as frames:  # type: ignore[type-var]
@@ -147,7 +147,7 @@ class Setup:
                 try:
                     job.read(Slot(_nothing, _nothing))
                     job.decode()
-                except (PictureError, OSError) as error:
+                except (ImageError, OSError) as error:
                     raise self._refused(job, error) from error
                 yield None
             return
@@ -156,49 +156,49 @@ class Setup:
         with Prefetch(jobs, pace=_Workers(workers), budget=budget, timeout_s=timeout_s) as ahead:
             try:
                 for outcome in ahead:
-                    if isinstance(outcome.error, PictureError | OSError):
+                    if isinstance(outcome.error, ImageError | OSError):
                         raise self._refused(outcome.job, outcome.error) from outcome.error
                     if outcome.error is not None:
                         raise outcome.error  # a slip of ours
                     yield None
             except StorageStalls as error:
-                raise SourceError(f"{self.pictures.folder} does not answer: {error}; check the mount") from error
+                raise SourceError(f"{self.images.folder} does not answer: {error}; check the mount") from error
 
-    def _refused(self, job: Job[Picture], error: Exception) -> SourceError:
+    def _refused(self, job: Job[Image], error: Exception) -> SourceError:
         fault = f"cannot be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
-        return SourceError(f"{self.pictures.folder}: {job.name} {fault}: take it out")
+        return SourceError(f"{self.images.folder}: {job.name} {fault}: take it out")
 
-    def _jobs(self, decode: Decoder, pace: Pace) -> Iterator[_Load]:
+    def _jobs(self, decode: Decoder, pace: ReadProfile) -> Iterator[_Load]:
         footprint = Footprint()
-        for path in self.pictures.paths:
-            file: PictureFile = LocalFile(path, pace, footprint, _LIMIT)
+        for path in self.images.paths:
+            file: ImageFile = LocalFile(path, pace, footprint, _LIMIT)
             yield _Load(SimulatedFile(file, path, self.disk) if self.disk is not None else file, decode)
 
     def _timed(self, passing: Iterator[None], in_memory: float) -> Pass:
-        # From the moment at which reading begins, not from the first picture: when that comes out, a reader that works
+        # From the moment at which reading begins, not from the first image: when that comes out, a reader that works
         # ahead has many more at hand, of a small set all.
         times_s = [time.perf_counter()]
         times_s += [time.perf_counter() for _ in passing]
-        pictures_per_s = rate(times_s)
-        mean_bytes = self.pictures.size_bytes / len(self.pictures.paths)
-        return Pass(pictures_per_s, pictures_per_s * mean_bytes / 1e6, in_memory)
+        images_per_s = rate(times_s)
+        mean_bytes = self.images.size_bytes / len(self.images.paths)
+        return Pass(images_per_s, images_per_s * mean_bytes / 1e6, in_memory)
 
 
 def refuse_damaged(source: Source) -> None:
-    """After a pass: a picture that was skipped makes the others look fast.
+    """After a pass: an image that was skipped makes the others look fast.
 
     Raises:
         SourceError: there was one.
     """
     if source.damaged:
         named = ", ".join(source.damaged_names[:3])
-        raise SourceError(f"{source.name}: {source.damaged} pictures cannot be used ({named}): take them out")
+        raise SourceError(f"{source.name}: {source.damaged} images cannot be used ({named}): take them out")
 
 
-class _Load(Job[Picture]):
+class _Load(Job[Image]):
     """One file, from storage to pixels."""
 
-    def __init__(self, file: PictureFile, decode: Decoder) -> None:
+    def __init__(self, file: ImageFile, decode: Decoder) -> None:
         self.name = file.name
         self._file = file
         self._decode = decode
@@ -212,14 +212,14 @@ class _Load(Job[Picture]):
             self._file.discard()
         return len(self._data)
 
-    def decode(self) -> tuple[Picture, int]:
+    def decode(self) -> tuple[Image, int]:
         """See ``Job``."""
         data, self._data = self._data, b""
-        picture = self._decode(data, Wanted())
-        return picture, picture.nbytes
+        image = self._decode(data, Wanted())
+        return image, image.nbytes
 
 
-class _Workers(Pace):
+class _Workers(ReadProfile):
     """Each of so many threads reads a file and decodes it: what data loaders do, whatever the storage."""
 
     def __init__(self, workers: int) -> None:
@@ -227,24 +227,24 @@ class _Workers(Pace):
 
     @property
     def decoders(self) -> int:
-        """See ``Pace``: all of them."""
+        """See ``ReadProfile``: all of them."""
         return self.readers
 
     @property
     def threads(self) -> int:
-        """See ``Pace``: no one beside them."""
+        """See ``ReadProfile``: no one beside them."""
         return self.readers
 
 
 class _OnDisk(ImagesSource):
-    """The pictures of a folder, as late as if it lay on ``disk``."""
+    """The images of a folder, as late as if it lay on ``disk``."""
 
     def __init__(self, where: Path, options: SourceOptions, disk: SimulatedDisk) -> None:
         super().__init__(where, options)
         self._disk = disk
 
-    def _file(self, found: Found, pace: Pace, footprint: Footprint, limit: int) -> PictureFile:
-        assert isinstance(found, Path), "the pictures of a folder are files"
+    def _file(self, found: Found, pace: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
+        assert isinstance(found, Path), "the images of a folder are files"
         return SimulatedFile(super()._file(found, pace, footprint, limit), found, self._disk)
 
 

@@ -12,7 +12,7 @@ __all__ = ["PUBLISHED", "ratios", "shares_of_best"]
 PUBLISHED = {
     "hdd_fps": 11.0,
     "ssd_fps": 23.0,
-    "of": "as published, not measured here: one ICNet on 3072x3072 pictures of one channel, read from a hard disk and "
+    "of": "as published, not measured here: one ICNet on 3072x3072 images of one channel, read from a hard disk and "
     "from an SSD",
 }
 
@@ -22,7 +22,7 @@ Row = dict[str, Any]
 def shares_of_best(reading: list[Row]) -> list[Row]:
     """Of each storage, decoder and state: the automatic profile beside the best of all numbers of workers.
 
-    Keys are ``storage``, ``simulated``, ``decoder``, ``state``, ``automatic`` and ``best`` (pictures a second),
+    Keys are ``storage``, ``simulated``, ``decoder``, ``state``, ``automatic`` and ``best`` (images a second),
     ``best_workers`` and ``share``, the first by the second.
     """
     found = []
@@ -107,7 +107,7 @@ def _of_cache(cache: list[Row]) -> list[Row]:
     name = "--ssd-cache: second pass against first"
 
     def rate(row: Row, which: str) -> float:
-        return float(row[which]["pictures_per_s"]["median"])
+        return float(row[which]["images_per_s"]["median"])
 
     found = [
         _ratio(
@@ -133,7 +133,7 @@ def _best(reading: list[Row], storage: str, decoder: str, state: str) -> Row | N
 
 
 def _rate(row: Row, state: str) -> float:
-    return float(row[state]["pictures_per_s"]["median"])
+    return float(row[state]["images_per_s"]["median"])
 
 
 def _ratio(name: str, ratio: float, of: str, *, simulated: bool) -> Row:

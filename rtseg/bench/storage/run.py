@@ -1,4 +1,4 @@
-"""A set of pictures on each storage, by each decoder and number of workers, and through the whole pipeline."""
+"""A set of images on each storage, by each decoder and number of workers, and through the whole pipeline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rtseg.backends.base import Backend
 from rtseg.bench import interleave as _turns
 from rtseg.bench.environment import spread
 from rtseg.bench.stage_costs import Run, cpu_costs, limit_facts, prepared, row_facts, run_pipeline, warm_up
-from rtseg.bench.storage.image_sets import DrawnOptions, PictureSet, copied, drawn, taken
+from rtseg.bench.storage.image_sets import DrawnOptions, ImageSet, copied, drawn, taken
 from rtseg.bench.storage.memory import memory_of_reading
 from rtseg.bench.storage.passes import AUTO, MEASURED_FROM, Pass, Setup, refuse_damaged, why_not
 from rtseg.bench.storage.ratios import ratios, shares_of_best
@@ -45,7 +45,7 @@ class StorageOptions:
 
     places: tuple[Place, ...]
     data: Path | None = None
-    """A folder of pictures; drawn ones unless given."""
+    """A folder of images; drawn ones unless given."""
     drawn: DrawnOptions = field(default_factory=DrawnOptions)
     decoders: tuple[str, ...] = ()
     """All that there are unless given; of those, what is not installed is a row that says so."""
@@ -55,7 +55,7 @@ class StorageOptions:
     cache: Path | None = None
     """Where the folder of ``--ssd-cache`` is made; that for temporary files unless given."""
     network: bool = True
-    """Whether the pictures go through the whole pipeline, too."""
+    """Whether the images go through the whole pipeline, too."""
     model: str = DEFAULT_MODEL
     backend: str = "auto"
     precision: str = "auto"
@@ -68,7 +68,7 @@ class StorageOptions:
         if not self.places:
             raise OptionError("no --storage is given: give ssd, hdd or auto, or e.g. ssd=/mnt/nvme")
         if self.data is not None and not self.data.is_dir():
-            raise OptionError(f"--data {self.data} is no folder: give one with pictures in it")
+            raise OptionError(f"--data {self.data} is no folder: give one with images in it")
         if self.cache is not None and not self.cache.is_dir():
             raise OptionError(f"--cache-folder {self.cache} is no folder: make it or give another")
         if self.rounds < 1:
@@ -109,13 +109,13 @@ def measure_storage(options: StorageOptions, tell: _turns.Tell = lambda done, to
 
     Raises:
         OptionError: a storage is of another kind than it is said to be.
-        RtsegError: the pictures, the model or the backend cannot be used.
+        RtsegError: the images, the model or the backend cannot be used.
     """
     with _turns.terminable(), ExitStack() as opened:
         _check_places(options)
-        tell(0, 1, "writing pictures")
+        tell(0, 1, "writing images")
         stands = _stands(options, opened)
-        memory = memory_of_reading(stands[0].setup.pictures.folder, ReadOptions(prefetch_mb=options.prefetch_mb))
+        memory = memory_of_reading(stands[0].setup.images.folder, ReadOptions(prefetch_mb=options.prefetch_mb))
         caches = {
             stand.place.label: Path(opened.enter_context(TemporaryDirectory(prefix="rtseg-cache-", dir=options.cache)))
             for stand in stands
@@ -129,7 +129,7 @@ def measure_storage(options: StorageOptions, tell: _turns.Tell = lambda done, to
     return {
         **sections,
         "memory": memory.facts(),
-        "pictures": stands[0].setup.pictures.facts,
+        "images": stands[0].setup.images.facts,
         "disk_model": DiskModel().facts() if any(place.simulated for place in options.places) else None,
         "complete": complete,
     }
@@ -150,21 +150,21 @@ def _folder_of(place: Place, options: StorageOptions) -> Path:
 
 def _stands(options: StorageOptions, opened: ExitStack) -> list[_Stand]:
     """Each storage with its set; those without a folder of their own share one."""
-    sets: dict[Path | None, PictureSet] = {}
+    sets: dict[Path | None, ImageSet] = {}
     stands = []
     for place in options.places:
         if place.folder not in sets:
             sets[place.folder] = _written(place, options, opened)
-        pictures = sets[place.folder]
-        storage = measured(pictures.folder, pictures.paths)
-        check_kind(place, pictures.folder, storage)
+        images = sets[place.folder]
+        storage = measured(images.folder, images.paths)
+        check_kind(place, images.folder, storage)
         disk = SimulatedDisk(DiskModel()) if place.simulated else None
         profile = "hdd" if place.simulated else "auto"
-        stands.append(_Stand(place, storage, Setup(pictures, profile, disk, options.prefetch_mb)))
+        stands.append(_Stand(place, storage, Setup(images, profile, disk, options.prefetch_mb)))
     return stands
 
 
-def _written(place: Place, options: StorageOptions, opened: ExitStack) -> PictureSet:
+def _written(place: Place, options: StorageOptions, opened: ExitStack) -> ImageSet:
     if options.data is None:
         return opened.enter_context(drawn(options.drawn, place.folder))
     if place.folder is None:
@@ -203,7 +203,7 @@ def _runs(
     for stand in stands:
         label = stand.place.label
         for decoder in options.decoders or DECODERS:
-            why = why_not(decoder, stand.setup.pictures)
+            why = why_not(decoder, stand.setup.images)
             if why is not None:
                 skipped[label, decoder] = why
                 continue
@@ -265,7 +265,7 @@ def _sections(
             "kind": "hdd" if stand.place.simulated else stand.storage.kind,
             "asked_for": stand.place.kind,
             "known_by": stand.known_by,
-            "folder": str(stand.setup.pictures.folder),
+            "folder": str(stand.setup.images.folder),
         }
         for stand in stands
     ]
@@ -312,7 +312,7 @@ def _passes(passes: list[Pass] | None, state: str) -> dict[str, Any] | None:
         return None
     in_memory = [one.in_memory for one in passes]
     return {
-        "pictures_per_s": spread([one.pictures_per_s for one in passes]),
+        "images_per_s": spread([one.images_per_s for one in passes]),
         "mb_per_s": spread([one.mb_per_s for one in passes]),
         **_as_said(in_memory, state),
     }

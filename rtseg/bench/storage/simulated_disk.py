@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from rtseg.image_io.files import PictureFile
+from rtseg.image_io.files import ImageFile
 from rtseg.image_io.prefetch import Slot
 
 __all__ = ["DiskModel", "SimulatedDisk", "SimulatedFile"]
@@ -141,10 +141,10 @@ class SimulatedDisk:
         return self._clock()
 
 
-class SimulatedFile(PictureFile):
+class SimulatedFile(ImageFile):
     """A file that comes as late as if it lay on ``disk``."""
 
-    def __init__(self, file: PictureFile, path: Path, disk: SimulatedDisk) -> None:
+    def __init__(self, file: ImageFile, path: Path, disk: SimulatedDisk) -> None:
         self.name = file.name
         self._file = file
         self._path = path
@@ -152,21 +152,21 @@ class SimulatedFile(PictureFile):
         self._size = path.stat().st_size
 
     def announce(self) -> None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         self._file.announce()
         self._disk.announce(self._path, self._size)
 
     def stamp(self) -> str | None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         return self._file.stamp()
 
     def read(self, slot: Slot) -> bytes:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         asked_s = self._disk.now_s()
         data = self._file.read(slot)
         self._disk.read(self._path, self._size, asked_s, slot.alive)
         return data
 
     def discard(self) -> None:
-        """See ``PictureFile``."""
+        """See ``ImageFile``."""
         self._file.discard()

@@ -1,4 +1,4 @@
-"""Where the pictures lie that are read: ``--storage ssd=/mnt/nvme``, and whether that is what it is said to be."""
+"""Where the images lie that are read: ``--storage ssd=/mnt/nvme``, and whether that is what it is said to be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rtseg.bench.storage.page_cache import drop
 from rtseg.errors import OptionError, SourceError
-from rtseg.image_io.read_profile import Pace
+from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import Storage, find_storage
 
 __all__ = ["Place", "check_kind", "measured", "parse_places"]
@@ -81,7 +81,7 @@ def measured(folder: Path, paths: Sequence[Path]) -> Storage:
 
     Args:
         folder: where.
-        paths: pictures in it; they are dropped from memory.
+        paths: images in it; they are dropped from memory.
 
     Raises:
         SourceError: one cannot be read.
@@ -89,7 +89,7 @@ def measured(folder: Path, paths: Sequence[Path]) -> Storage:
     storage = find_storage(folder)
     if storage.kind != "unknown":
         return storage
-    pace = Pace(storage, 1)
+    pace = ReadProfile(storage, 1)
     some = list(paths[:_MEASURED])
     if drop(some) > 0:
         return storage

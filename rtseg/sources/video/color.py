@@ -1,4 +1,4 @@
-"""From a decoded video frame to an upright BGR picture.
+"""From a decoded video frame to an upright BGR image.
 
 The conversion is libswscale's, by one kept context and on one thread. On 1280x720 8-bit 4:2:0 that takes
 0.3 ms of one core, no more than ``cv2.cvtColor``, which knows only BT.601 in limited range; and it takes
@@ -17,7 +17,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.system.opencv import cv2
 
 __all__ = ["BgrConverter"]
@@ -37,7 +37,7 @@ _FULL_RANGE = 2
 
 
 class BgrConverter:
-    """Turns the frames of one video into BGR pictures. Not thread-safe: one per reading thread.
+    """Turns the frames of one video into BGR images. Not thread-safe: one per reading thread.
 
     Matrix and range are those that the frame is tagged with. Without a tag it is done as players do (mpv,
     VLC): BT.709 from 720 lines on, BT.601 below, limited range unless the pixel format says full (``yuvj``).
@@ -51,8 +51,8 @@ class BgrConverter:
         self._rotation: int | None = None
         self._turn = _Turn()
 
-    def __call__(self, frame: av.VideoFrame) -> Picture:
-        """The picture of ``frame`` as it is to be seen, BGR, uint8 (H, W, 3): rotated as the container asks.
+    def __call__(self, frame: av.VideoFrame) -> Image:
+        """The image of ``frame`` as it is to be seen, BGR, uint8 (H, W, 3): rotated as the container asks.
 
         Raises:
             av.FFmpegError: libswscale does not know the pixel format.
@@ -70,17 +70,17 @@ class BgrConverter:
             # The cores belong to the decoder and the network; 0 would start a thread for each.
             threads=1,
         )
-        picture: Picture = bgr.to_ndarray().astype(np.uint8, copy=False)
+        image: Image = bgr.to_ndarray().astype(np.uint8, copy=False)
         # ``side_data`` ties a frame into a reference cycle, which keeps its buffers until the collector comes by: asked
         # of every frame that is hundreds of megabytes. ``rotation`` does not, and the matrix belongs to the stream.
         if frame.rotation != self._rotation:
             self._rotation, self._turn = frame.rotation, _turn_of(frame)
-        return _upright(picture, self._turn)
+        return _upright(image, self._turn)
 
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """What makes a picture upright, in this order."""
+    """What makes an image upright, in this order."""
 
     transposed: bool = False
     mirror_x: bool = False
@@ -90,7 +90,7 @@ class _Turn:
 def _turn_of(frame: av.VideoFrame) -> _Turn:
     """What the display matrix of ``frame`` asks for, in multiples of 90 degrees.
 
-    The matrix maps a point of the stored picture to x' = a x + c y, y' = b x + d y.
+    The matrix maps a point of the stored image to x' = a x + c y, y' = b x + d y.
     """
     # PyAV's own annotation of side_data is wrong.
     matrix = cast(SideDataContainer, frame.side_data).get(SideDataType.DISPLAYMATRIX)
@@ -102,11 +102,11 @@ def _turn_of(frame: av.VideoFrame) -> _Turn:
     return _Turn(False, a < 0, d < 0)
 
 
-def _upright(picture: Picture, turn: _Turn) -> Picture:
+def _upright(image: Image, turn: _Turn) -> Image:
     if turn.transposed:
-        picture = cv2.transpose(picture).astype(np.uint8, copy=False)
+        image = cv2.transpose(image).astype(np.uint8, copy=False)
     if turn.mirror_x or turn.mirror_y:
         # OpenCV: 0 flips top and bottom, 1 left and right, -1 both.
         code = -1 if turn.mirror_x and turn.mirror_y else 1 if turn.mirror_x else 0
-        picture = cv2.flip(picture, code).astype(np.uint8, copy=False)
-    return picture
+        image = cv2.flip(image, code).astype(np.uint8, copy=False)
+    return image

@@ -139,7 +139,7 @@ class UrlPackets:
         self._waited_s, self._patience_s = 0.0, self._timeout_s
 
     def __iter__(self) -> Iterator[Packet[Stream]]:
-        # All streams are read, as sound that goes on would hide that the picture stands still.
+        # All streams are read, as sound that goes on would hide that the image stands still.
         packets = self._container.demux()
         while True:
             asked_s = time.monotonic()

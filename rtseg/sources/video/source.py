@@ -59,13 +59,13 @@ class VideoSource(Source):
     def _read(self) -> Iterator[Frame]:
         with self._open() as container:
             stream = self._choose(container)
-            yield from self._pictures(container, stream)
+            yield from self._images(container, stream)
 
     def _open(self) -> InputContainer:
         return open_url(self._url, self.options) if self._url else open_file(self._path, self.options)
 
     def _choose(self, container: InputContainer, threads: str = "AUTO") -> VideoStream:
-        """The first true video stream, ready to decode; the cover picture of a song is none."""
+        """The first true video stream, ready to decode; the cover image of a song is none."""
         for stream in container.streams.video:
             if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
                 break
@@ -74,7 +74,7 @@ class VideoSource(Source):
             raise SourceError(f"{self._shown} holds no video that can be decoded, only {kinds}: give a video")
         if self._url and not self.live:
             self.live = container.duration is None and container.size <= 0
-        # Frame threads use all cores at the price of some frames of delay; a live picture must not wait.
+        # Frame threads use all cores at the price of some frames of delay; a live image must not wait.
         stream.codec_context.thread_type = "SLICE" if self.live else threads
         stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
         self.fps = _frame_rate(stream)
@@ -83,8 +83,8 @@ class VideoSource(Source):
             self.frame_count = stream.frames or round(length_s * (self.fps or 0)) or None
         return stream
 
-    def _pictures(self, container: InputContainer, stream: VideoStream) -> Iterator[Frame]:
-        """The frames from ``start_s`` on, with picture and time. What comes before is not converted."""
+    def _images(self, container: InputContainer, stream: VideoStream) -> Iterator[Frame]:
+        """The frames from ``start_s`` on, with image and time. What comes before is not converted."""
         convert = BgrConverter()
         # AVI keeps the times of decoding only; PyAV's pts are those, shuffled.
         by_dts = container.format.name == "avi"
@@ -99,11 +99,11 @@ class VideoSource(Source):
             at_s = clock(seconds(frame.dts if by_dts else frame.pts, stream))
             if at_s >= start_s - 1e-6:
                 try:
-                    picture = convert(frame)
+                    image = convert(frame)
                 except av.FFmpegError:
                     self._count_damaged()
                     continue
-                yield Frame(picture, index, at_s, time.monotonic())
+                yield Frame(image, index, at_s, time.monotonic())
                 index += 1
             time_s = at_s
         if self.stopped:

@@ -26,10 +26,10 @@ Colours = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """The choices that all pictures of one street share."""
+    """The choices that all images of one street share."""
 
     size: tuple[int, int]
-    """(H, W) of the picture, in pixels."""
+    """(H, W) of the image, in pixels."""
     focal: float
     """Focal length, in pixels."""
     horizon: float

@@ -1,4 +1,4 @@
-"""The camera, and the pen that draws into picture and labels at once.
+"""The camera, and the pen that draws into image and labels at once.
 
 The canvas has four channels: B, G, R and the class. So a primitive cannot mark other pixels with its class
 than it paints: labels are exact by construction. Nothing is anti-aliased: that would blend classes.
@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.camvid_classes import PALETTE
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.synthetic.street.appearance import LEVELS_M, Colours, Length, Look
 from rtseg.system.opencv import cv2
 
 __all__ = ["NEAR_M", "Camera", "Canvas", "Pen", "Points", "Texture"]
 
 NEAR_M = 1.0
-"""What is nearer to the camera than this, in metres, is cut off; all of it lies outside the picture."""
+"""What is nearer to the camera than this, in metres, is cut off; all of it lies outside the image."""
 
 _SHIFT = 4
 """Vertices are given to OpenCV in sixteenths of a pixel, so that slow things glide."""
@@ -36,11 +36,11 @@ Canvas = NDArray[np.uint8]
 
 
 class Texture:
-    """A picture to be put on a wall or stamped; lit, hazed and shrunk for a depth when first seen there."""
+    """An image to be put on a wall or stamped; lit, hazed and shrunk for a depth when first seen there."""
 
     def __init__(
         self,
-        picture: Picture,
+        image: Image,
         class_id: int,
         look: Look,
         px_per_m: float,
@@ -51,21 +51,21 @@ class Texture:
         """Prepare nothing yet.
 
         Args:
-            picture: BGR, uint8 (h, w, 3), before light and haze.
+            image: BGR, uint8 (h, w, 3), before light and haze.
             class_id: of all its pixels.
             look: the light and the haze.
             px_per_m: resolution.
             light: a factor for the light on it.
             mask: uint8 (h, w), 255 where it covers; None covers all.
         """
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         self.metres = (height / px_per_m, width / px_per_m)
         """Natural height and width."""
         self._look = look
         self._class_id = class_id
         self._px_per_m = px_per_m
         self._light = light
-        self._whole = cv2.merge([picture, np.full((height, width), 255, np.uint8) if mask is None else mask])
+        self._whole = cv2.merge([image, np.full((height, width), 255, np.uint8) if mask is None else mask])
         self._levels: dict[int, Canvas] = {}
 
     def at(self, depth_m: float) -> Canvas:
@@ -277,7 +277,7 @@ class Pen:
         if u1 <= u0 or v1 <= v0:
             return
         source = self._painted(texture.at(depth))
-        # Only the part inside the picture is scaled: a near crown is far larger than what is seen of it.
+        # Only the part inside the image is scaled: a near crown is far larger than what is seen of it.
         tall, broad = source.shape[:2]
         matrix = np.array(
             [

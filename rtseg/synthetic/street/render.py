@@ -1,4 +1,4 @@
-"""A street and its pictures: the ground, then everything on it from far to near, then the lens."""
+"""A street and its images: the ground, then everything on it from far to near, then the lens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.frame import Labels, Picture
+from rtseg.frame import Image, Labels
 from rtseg.synthetic.street import textures as _textures
 from rtseg.synthetic.street.appearance import Colours, Look
 from rtseg.synthetic.street.canvas import NEAR_M, Camera, Canvas, Pen, Points
@@ -27,7 +27,7 @@ _DASH_M, _GAP_M = 2.0, 4.0
 class Street:
     """A street as seen by a camera behind a windscreen, driving on for ever.
 
-    A picture depends on size, seed and time alone: times can be asked for in any order,
+    An image depends on size, seed and time alone: times can be asked for in any order,
     by any number of streets and threads.
 
     Raises:
@@ -52,14 +52,14 @@ class Street:
         self._brighter = cv2.subtract(noise, np.full_like(noise, 128))
         self._darker = cv2.subtract(np.full_like(noise, 128), noise)
 
-    def render(self, time_s: float) -> tuple[Picture, Labels]:
+    def render(self, time_s: float) -> tuple[Image, Labels]:
         """The street at ``time_s``.
 
         Args:
             time_s: seconds since the camera set out.
 
         Returns:
-            BGR picture, uint8 (H, W, 3), and class id of every pixel, uint8 (H, W), as in ``rtseg.camvid_classes``.
+            BGR image, uint8 (H, W, 3), and class id of every pixel, uint8 (H, W), as in ``rtseg.camvid_classes``.
         """
         camera = Camera(self._look, time_s)
         canvas = np.empty((*self.size, 4), np.uint8)
@@ -78,11 +78,11 @@ class Street:
             thing.draw(pen)
         pen.flush()
         labels = np.asarray(cv2.extractChannel(canvas, 3), np.uint8)
-        picture = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8)
-        return picture if self._flat else self._through_lens(picture, time_s), labels
+        image = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8)
+        return image if self._flat else self._through_lens(image, time_s), labels
 
-    def _through_lens(self, picture: Picture, time_s: float) -> Picture:
-        soft = cv2.GaussianBlur(picture, (3, 3), 0)
+    def _through_lens(self, image: Image, time_s: float) -> Image:
+        soft = cv2.GaussianBlur(image, (3, 3), 0)
         # Another part of the noise for each moment; the constants only have to be odd and large.
         moment = round(time_s * 1000)
         row, column = (moment * 40503 >> 3) % 64, (moment * 60493 >> 5) % 64
@@ -264,7 +264,7 @@ class _Grain:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Band:
-    """Rows of the picture with grain of one strength: it fades with depth, where it would only flicker."""
+    """Rows of the image with grain of one strength: it fades with depth, where it would only flicker."""
 
     top: int
     """First row, from the horizon."""

@@ -29,7 +29,7 @@ class Thing(Protocol):
         """Where it is along the road, in metres; of a long thing the far end."""
 
     def draw(self, pen: Pen) -> None:
-        """Draw it into picture and labels."""
+        """Draw it into image and labels."""
 
 
 def disc(radius: float, corners: int = 12) -> Points:

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.synthetic.street.appearance import Colours, Look
 from rtseg.synthetic.street.canvas import Canvas, Texture
 from rtseg.synthetic.street.class_ids import BUILDING, FENCE, SKY, TREE
@@ -56,12 +56,12 @@ def front(rng: np.random.Generator, look: Look, side: int) -> tuple[Texture, Col
     storey_px, bay_px = round(rng.uniform(2.8, 3.4) * _PX_PER_M), round(rng.uniform(2.4, 3.4) * _PX_PER_M)
     high, wide = storeys * storey_px + 10, bays * bay_px
     wall = _WALLS[rng.integers(len(_WALLS))] * rng.uniform(0.8, 1.1) + rng.uniform(-8, 8, 3)
-    picture = np.empty((high, wide, 3))
-    picture[:] = wall
-    _bricks(rng, picture, float(rng.uniform(2, 9)))
+    image = np.empty((high, wide, 3))
+    image[:] = wall
+    _bricks(rng, image, float(rng.uniform(2, 9)))
     trim = wall * 0.5 + rng.uniform(40, 125)
-    picture[:8] = trim
-    picture[8:11] = wall * 0.6
+    image[:8] = trim
+    image[8:11] = wall * 0.6
     modern = rng.random() < 0.3
     bands = rng.random() < 0.4
     wide_part, high_part = (0.86, 0.62) if modern else (rng.uniform(0.32, 0.55), rng.uniform(0.45, 0.62))
@@ -69,20 +69,20 @@ def front(rng: np.random.Generator, look: Look, side: int) -> tuple[Texture, Col
     for storey in range(storeys - 1):
         top = 10 + storey * storey_px
         if bands:
-            picture[top + storey_px - 4 : top + storey_px] = trim
+            image[top + storey_px - 4 : top + storey_px] = trim
         for bay in range(bays):
             w, h = bay_px * wide_part, storey_px * high_part
             x, y = bay * bay_px + (bay_px - w) / 2, top + (storey_px - h) * 0.45
-            _window(rng, picture, (x, y, w, h), frame, panes=not modern)
+            _window(rng, image, (x, y, w, h), frame, panes=not modern)
     ground = 10 + (storeys - 1) * storey_px
     if rng.random() < 0.5:
-        _shop(rng, picture, ground)
+        _shop(rng, image, ground)
     else:
-        _doors(rng, picture, ground, bay_px, frame)
+        _doors(rng, image, ground, bay_px, frame)
     # The lowest part of a wall is dirty and the light under it is dim.
-    picture[-20:] *= np.linspace(1.0, 0.8, 20)[:, None, None]
+    image[-20:] *= np.linspace(1.0, 0.8, 20)[:, None, None]
     light = look.sunlight(side)
-    texture = Texture(_bytes(picture), BUILDING, look, _PX_PER_M, light=light)
+    texture = Texture(_bytes(image), BUILDING, look, _PX_PER_M, light=light)
     return texture, wall * light
 
 
@@ -91,27 +91,27 @@ def fence(rng: np.random.Generator, look: Look) -> Texture:
     high, wide = round(rng.uniform(1.0, 1.9) * _PX_PER_M), 12 * _PX_PER_M
     boards = rng.random() < 0.5
     bar = np.array([70.0, 105.0, 140.0]) * rng.uniform(0.6, 1.3) if boards else np.full(3, rng.choice([40.0, 60, 150]))
-    picture = np.empty((high, wide, 3))
+    image = np.empty((high, wide, 3))
     # Between railings one sees the plants behind.
-    picture[:] = bar * 0.6 if boards else np.array([45.0, 85.0, 75.0])
-    picture += _speckle(rng, high, wide, 4, 14.0)
+    image[:] = bar * 0.6 if boards else np.array([45.0, 85.0, 75.0])
+    image += _speckle(rng, high, wide, 4, 14.0)
     step, thick = (5, 4) if boards else (6, 2)
     for x in range(0, wide, step):
-        picture[:, x : x + thick] = bar + rng.uniform(-10, 10)
+        image[:, x : x + thick] = bar + rng.uniform(-10, 10)
     for y in (2, high - 7):
-        picture[y : y + 3] = bar * 0.85
+        image[y : y + 3] = bar * 0.85
     for x in range(0, wide, 2 * _PX_PER_M):
-        picture[:, x : x + 5] = bar * 1.15
-    return Texture(_bytes(picture), FENCE, look, _PX_PER_M)
+        image[:, x : x + 5] = bar * 1.15
+    return Texture(_bytes(image), FENCE, look, _PX_PER_M)
 
 
 def hedge(rng: np.random.Generator, look: Look) -> Texture:
     """A hedge, as a wall of leaves."""
     high, wide = round(rng.uniform(1.0, 2.2) * _PX_PER_M), 12 * _PX_PER_M
-    picture = np.array([40.0, 85.0, 65.0]) * rng.uniform(0.7, 1.2) + _speckle(rng, high, wide, 5, 16.0)
-    picture = picture + _speckle(rng, high, wide, 2, 22.0)
-    picture *= np.linspace(1.25, 0.6, high)[:, None, None]
-    return Texture(_bytes(picture), TREE, look, _PX_PER_M)
+    image = np.array([40.0, 85.0, 65.0]) * rng.uniform(0.7, 1.2) + _speckle(rng, high, wide, 5, 16.0)
+    image = image + _speckle(rng, high, wide, 2, 22.0)
+    image *= np.linspace(1.25, 0.6, high)[:, None, None]
+    return Texture(_bytes(image), TREE, look, _PX_PER_M)
 
 
 def crown(rng: np.random.Generator, look: Look) -> Texture:
@@ -126,18 +126,18 @@ def crown(rng: np.random.Generator, look: Look) -> Texture:
     mask = np.where(inside > 0, 255, 0).astype(np.uint8)
     mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)), np.uint8)
     if look.season == "bare":
-        picture = _twigs(rng, look, size)
+        image = _twigs(rng, look, size)
     else:
         leaf = np.array([42.0, 92.0, 72.0]) if look.season == "green" else np.array([50.0, 120.0, 165.0])
         leaf = leaf * rng.uniform(0.75, 1.2) + rng.uniform(-12, 12, 3)
         light = 1.0 + 0.45 * cloud / 0.2 - 0.35 * y + (0.15 * look.sun) * x
         leaves = _speckle(rng, size, size, 4, 0.35)[..., :1] + _speckle(rng, size, size, 2, 0.3)[..., :1]
-        picture = leaf * np.clip(light[..., None] + leaves, 0.25, 2.2)
-    return Texture(_bytes(picture), TREE, look, size / 6.0, mask=mask)
+        image = leaf * np.clip(light[..., None] + leaves, 0.25, 2.2)
+    return Texture(_bytes(image), TREE, look, size / 6.0, mask=mask)
 
 
 def panorama(rng: np.random.Generator, look: Look) -> Canvas:
-    """Sky and skyline, wider than the picture by what the camera turns: uint8 (rows, width, 4).
+    """Sky and skyline, wider than the image by what the camera turns: uint8 (rows, width, 4).
 
     The horizon is 8 rows above its lower edge.
     """
@@ -150,7 +150,7 @@ def panorama(rng: np.random.Generator, look: Look) -> Canvas:
     return canvas
 
 
-def clouds(rng: np.random.Generator, look: Look, rows: int, wide: int) -> Picture:
+def clouds(rng: np.random.Generator, look: Look, rows: int, wide: int) -> Image:
     """A sky: BGR uint8 (rows, wide, 3)."""
     down = np.linspace(0.0, 1.0, rows)[:, None, None]
     light = min(1.0, float(look.gain.mean()) + 0.25)
@@ -187,11 +187,11 @@ def grain(rng: np.random.Generator) -> NDArray[np.float32]:
     return tile
 
 
-def _bytes(picture: Colours) -> Picture:
-    return np.clip(picture, 0, 255).astype(np.uint8)
+def _bytes(image: Colours) -> Image:
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def noise(rng: np.random.Generator, rows: int, columns: int, deviation: float) -> Picture:
+def noise(rng: np.random.Generator, rows: int, columns: int, deviation: float) -> Image:
     """Gaussian noise around 128: uint8 (rows, columns, 3)."""
     # Bytes through the inverse of the distribution: several times as fast as normal numbers.
     quantiles = [NormalDist(128.5, deviation).inv_cdf((place + 0.5) / 256) for place in range(256)]
@@ -208,62 +208,62 @@ def _speckle(
     return cv2.resize(small, (wide, rows), interpolation=cv2.INTER_CUBIC).astype(np.float64)[..., None]
 
 
-def _bricks(rng: np.random.Generator, picture: Colours, strength: float) -> None:
-    high, wide = picture.shape[:2]
-    picture += _speckle(rng, high, wide, 2, strength, flat=1.5) + _speckle(rng, high, wide, 40, strength)
+def _bricks(rng: np.random.Generator, image: Colours, strength: float) -> None:
+    high, wide = image.shape[:2]
+    image += _speckle(rng, high, wide, 2, strength, flat=1.5) + _speckle(rng, high, wide, 40, strength)
     if strength > 4:
-        picture[::3] *= 0.93
+        image[::3] *= 0.93
 
 
-def _box(picture: Colours, x: float, y: float, w: float, h: float, colour: Colours | float) -> None:
-    picture[max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)] = colour
+def _box(image: Colours, x: float, y: float, w: float, h: float, colour: Colours | float) -> None:
+    image[max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)] = colour
 
 
 def _window(
     rng: np.random.Generator,
-    picture: Colours,
+    image: Colours,
     box: tuple[float, float, float, float],
     frame: Colours,
     *,
     panes: bool,
 ) -> None:
     x, y, w, h = box
-    _box(picture, x - 3, y - 3, w + 6, h + 8, frame * 0.85)
-    _box(picture, x - 2, y - 2, w + 4, h + 4, frame)
+    _box(image, x - 3, y - 3, w + 6, h + 8, frame * 0.85)
+    _box(image, x - 2, y - 2, w + 4, h + 4, frame)
     glass = np.array([1.08, 1.0, 0.92]) * (rng.uniform(35, 75) if rng.random() < 0.8 else rng.uniform(120, 190))
-    _box(picture, x, y, w, h, glass)
-    _box(picture, x, y, w, h * rng.uniform(0.2, 0.6), glass * 1.35 + 8)
+    _box(image, x, y, w, h, glass)
+    _box(image, x, y, w, h * rng.uniform(0.2, 0.6), glass * 1.35 + 8)
     if rng.random() < 0.3:  # a curtain
-        _box(picture, x, y, w * 0.25, h, np.full(3, rng.uniform(110, 200)))
+        _box(image, x, y, w * 0.25, h, np.full(3, rng.uniform(110, 200)))
     if panes:
-        _box(picture, x + w / 2 - 1, y, 2, h, frame)
-        _box(picture, x, y + h / 2 - 1, w, 2, frame)
+        _box(image, x + w / 2 - 1, y, 2, h, frame)
+        _box(image, x, y + h / 2 - 1, w, 2, frame)
     else:
         for part in (0.33, 0.66):
-            _box(picture, x + w * part - 1, y, 2, h, frame * 0.7)
+            _box(image, x + w * part - 1, y, 2, h, frame * 0.7)
 
 
-def _shop(rng: np.random.Generator, picture: Colours, top: int) -> None:
-    high, wide = picture.shape[:2]
+def _shop(rng: np.random.Generator, image: Colours, top: int) -> None:
+    high, wide = image.shape[:2]
     tint = rng.uniform(20, 180) + rng.normal(0, 35, 3).clip(-70, 70)
     tint = tint.clip(8, 230)
     sign = 0.22 * (high - top)
-    picture[top:] = tint * 0.5 + 20
-    _box(picture, 2, top + 2, wide - 4, sign, tint)
+    image[top:] = tint * 0.5 + 20
+    _box(image, 2, top + 2, wide - 4, sign, tint)
     x = wide * rng.uniform(0.15, 0.3)
     letter = 245.0 if tint.mean() < 130 else 30.0
     while x < wide * 0.75:
         w = rng.uniform(3, 7)
-        _box(picture, x, top + 2 + sign * 0.25, w, sign * 0.5, letter)
+        _box(image, x, top + 2 + sign * 0.25, w, sign * 0.5, letter)
         x += w + 2
     x = 5.0
     while x < wide - 12:
         w = min(rng.uniform(30, 70), wide - 6 - x)
         glass = np.array([1.05, 1.0, 0.95]) * rng.uniform(30, 110)
-        _box(picture, x, top + sign + 6, w, high - top - sign - 16, glass)
+        _box(image, x, top + sign + 6, w, high - top - sign - 16, glass)
         for _ in range(4):  # what lies in the window, and what is mirrored in it
             _box(
-                picture,
+                image,
                 x + rng.uniform(0, max(w - 12, 1)),
                 top + sign + 8 + rng.uniform(0, 25),
                 rng.uniform(4, 12),
@@ -273,32 +273,32 @@ def _shop(rng: np.random.Generator, picture: Colours, top: int) -> None:
         x += w + 4
 
 
-def _doors(rng: np.random.Generator, picture: Colours, top: int, bay_px: int, frame: Colours) -> None:
-    high, wide = picture.shape[:2]
+def _doors(rng: np.random.Generator, image: Colours, top: int, bay_px: int, frame: Colours) -> None:
+    high, wide = image.shape[:2]
     h = high - top
     door = int(rng.integers(wide // bay_px))
     for bay in range(wide // bay_px):
         x = bay * bay_px
         if bay == door:
-            _box(picture, x + bay_px * 0.28, top + h * 0.22, bay_px * 0.44, h, frame)
-            _box(picture, x + bay_px * 0.33, top + h * 0.27, bay_px * 0.34, h, rng.uniform(20, 130, 3))
+            _box(image, x + bay_px * 0.28, top + h * 0.22, bay_px * 0.44, h, frame)
+            _box(image, x + bay_px * 0.33, top + h * 0.27, bay_px * 0.34, h, rng.uniform(20, 130, 3))
         else:
-            _window(rng, picture, (x + bay_px * 0.2, top + h * 0.25, bay_px * 0.6, h * 0.48), frame, panes=True)
+            _window(rng, image, (x + bay_px * 0.2, top + h * 0.25, bay_px * 0.6, h * 0.48), frame, panes=True)
 
 
 def _twigs(rng: np.random.Generator, look: Look, size: int) -> Colours:
     twig = np.array([66.0, 74.0, 84.0]) * rng.uniform(0.6, 1.2)
     # Between the twigs one sees finer twigs before the sky, which has its own light already.
     behind = 0.62 * twig + 0.38 * np.array([215.0, 212.0, 208.0]) * min(1.0, float(look.gain.mean()) + 0.2) / look.gain
-    picture = np.clip(behind + _speckle(rng, size, size, 3, 28.0), 0, 255).astype(np.uint8).repeat(1, axis=2)
+    image = np.clip(behind + _speckle(rng, size, size, 3, 28.0), 0, 255).astype(np.uint8).repeat(1, axis=2)
     for width, count, reach in ((1, 500, 18), (2, 110, 34), (3, 30, 60)):
         start = rng.uniform(0, size, (count, 2))
         away = start - (size / 2, size * 1.05)
         angle = np.arctan2(away[:, 1], away[:, 0]) + rng.normal(0, 0.55, count)
         end = start + (reach * rng.uniform(0.5, 1.2, count))[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
         for a, b in zip(start.astype(int).tolist(), end.astype(int).tolist(), strict=True):
-            cv2.line(picture, a, b, (twig * rng.uniform(0.7, 1.3)).tolist(), width)
-    return picture.astype(np.float64)
+            cv2.line(image, a, b, (twig * rng.uniform(0.7, 1.3)).tolist(), width)
+    return image.astype(np.float64)
 
 
 def _skyline(rng: np.random.Generator, look: Look, canvas: Canvas) -> None:

@@ -475,7 +475,7 @@ class TestState:
             assert blues_in(backend.infer(frames_of(10))) == [10]
 
     @pytest.mark.parametrize("batch", [1, 2, 8])
-    def test_every_picture_of_a_batch_has_a_state_of_its_own(
+    def test_every_image_of_a_batch_has_a_state_of_its_own(
         self, machine: Machine, counting: ModelFile, batch: int
     ) -> None:
         with opened(write_engine(counting, batch=batch)) as backend:

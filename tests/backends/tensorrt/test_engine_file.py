@@ -20,7 +20,7 @@ from rtseg.backends.tensorrt.engine_file import (
     facts_path,
     find_engine,
     install_engine,
-    misfit,
+    mismatch_reason,
     read_engine,
     read_engine_facts,
     runtime_cache_path,
@@ -54,7 +54,7 @@ FACTS = EngineFacts(
         "agreement": 0.9995,
         "miou": None,
         "budget": {"max_drop": 0.05},
-        "data": "pictures",
+        "data": "images",
         "judged_by": "a test",
     },
 )
@@ -151,7 +151,7 @@ class TestMisfit:
         "changes", [{}, {"precision": "fp16", "batch": 1, "gpu": "NVIDIA A2"}, {"targets": ("sm_89", "sm_86")}]
     )
     def test_none_where_it_fits(self, changes: dict[str, Any]) -> None:
-        assert misfit(FACTS, **WANTED | changes) is None
+        assert mismatch_reason(FACTS, **WANTED | changes) is None
 
     @pytest.mark.parametrize(
         ("changes", "reason"),
@@ -172,12 +172,12 @@ class TestMisfit:
         ],
     )
     def test_the_reason_says_what_it_is_and_what_is_wanted(self, changes: dict[str, Any], reason: str) -> None:
-        assert misfit(FACTS, **WANTED | changes) == reason
+        assert mismatch_reason(FACTS, **WANTED | changes) == reason
 
     def test_an_engine_for_one_gpu_does_not_fit_another_of_its_capability(self) -> None:
         facts = replace(FACTS, gpu="NVIDIA L4", targets=("sm_89",))
-        assert misfit(facts, **WANTED, gpu="NVIDIA L4") is None
-        assert misfit(facts, **WANTED, gpu="NVIDIA L40S") == "was built for NVIDIA L4, this is NVIDIA L40S"
+        assert mismatch_reason(facts, **WANTED, gpu="NVIDIA L4") is None
+        assert mismatch_reason(facts, **WANTED, gpu="NVIDIA L40S") == "was built for NVIDIA L4, this is NVIDIA L40S"
 
     @pytest.mark.parametrize(
         ("targets", "wanted", "fits"),

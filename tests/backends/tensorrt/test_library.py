@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rtseg.backends.tensorrt.library import complaints, import_tensorrt, logger_of, plain
+from rtseg.backends.tensorrt.library import captured_errors, import_tensorrt, logger_of, plain
 from rtseg.errors import BackendUnavailable, OptionError
 from rtseg.system.nvidia import Gpu, find_driver, find_gpu
 
@@ -120,10 +120,10 @@ def test_complaints_are_those_of_within_and_neither_of_before_nor_warnings() -> 
     trt = import_tensorrt("rtx")
     logger, severity = logger_of(module), module.ILogger
     assert logger_of(module) is logger
-    with complaints(trt) as first:
+    with captured_errors(trt) as first:
         logger.log(severity.ERROR, "one")
         logger.log(severity.WARNING, "two")
-    with complaints(trt) as second:
+    with captured_errors(trt) as second:
         logger.log(severity.INTERNAL_ERROR, "three")
     assert (first, second) == (["one"], ["three"])
 

@@ -12,7 +12,7 @@ from rtseg.errors import OptionError, SinkError, SourceNotFound
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder with three pictures of the user, and a text."""
+    """A folder with three images of the user, and a text."""
     folder = tmp_path / "data"
     folder.mkdir()
     for number in range(3):
@@ -25,14 +25,14 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-def test_drawn_pictures_are_grey_pngs_of_the_size_and_are_gone_afterwards(tmp_path: Path) -> None:
-    with drawn(DrawnOptions(10, (64, 96), "png"), tmp_path) as pictures:
-        assert pictures.folder.parent == tmp_path
-        read = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in pictures.paths]
-        assert [picture.shape for picture in read] == [(64, 96)] * 10
-        assert len({path.read_bytes() for path in pictures.paths}) == pictures.facts["distinct"] == 8
-        assert pictures.size_bytes == sum(path.stat().st_size for path in pictures.paths)
-        assert pictures.facts["first"] == {"kind": "png", "size": [64, 96], "channels": 1}
+def test_drawn_images_are_grey_pngs_of_the_size_and_are_gone_afterwards(tmp_path: Path) -> None:
+    with drawn(DrawnOptions(10, (64, 96), "png"), tmp_path) as images:
+        assert images.folder.parent == tmp_path
+        read = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in images.paths]
+        assert [image.shape for image in read] == [(64, 96)] * 10
+        assert len({path.read_bytes() for path in images.paths}) == images.facts["distinct"] == 8
+        assert images.size_bytes == sum(path.stat().st_size for path in images.paths)
+        assert images.facts["first"] == {"kind": "png", "size": [64, 96], "channels": 1}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -48,30 +48,30 @@ def test_copies_are_removed_and_the_user_s_files_stay_as_they_were(data: Path, t
     place.mkdir()
     (place / "mine").write_text("mine")
     before = contents(data)
-    with copied(data, place) as pictures:
-        assert [path.read_bytes() for path in pictures.paths] == [before[f"{n}.jpg"][0] for n in range(3)]
-        assert pictures.folder != data
+    with copied(data, place) as images:
+        assert [path.read_bytes() for path in images.paths] == [before[f"{n}.jpg"][0] for n in range(3)]
+        assert images.folder != data
     assert contents(data) == before
     assert [path.name for path in place.iterdir()] == ["mine"]
 
 
-def test_pictures_are_taken_where_they_lie(data: Path) -> None:
+def test_images_are_taken_where_they_lie(data: Path) -> None:
     before = contents(data)
-    pictures = taken(data)
-    assert [path.name for path in pictures.paths] == ["0.jpg", "1.jpg", "2.jpg"]
-    assert pictures.facts["formats"] == [".jpg"]
+    images = taken(data)
+    assert [path.name for path in images.paths] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert images.facts["formats"] == [".jpg"]
     assert contents(data) == before
 
 
-def test_one_picture_is_not_enough_for_a_rate(data: Path) -> None:
+def test_one_image_is_not_enough_for_a_rate(data: Path) -> None:
     for number in (1, 2):
         (data / f"{number}.jpg").unlink()
     with pytest.raises(OptionError, match="at least 2"):
         taken(data)
 
 
-def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SourceNotFound, match="no picture"):
+def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFound, match="no image"):
         taken(tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"pictures": 1}, "--pictures must be at least 2"),
+        ({"images": 1}, "--images must be at least 2"),
         ({"format": "gif"}, "--format must be png or jpg"),
         ({"size": (8, 3072)}, "--size must be within"),
     ],

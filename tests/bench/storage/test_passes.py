@@ -17,7 +17,7 @@ from rtseg.bench.storage.page_cache import share_in_memory
 from rtseg.bench.storage.passes import AUTO, Setup, why_not
 from rtseg.bench.storage.simulated_disk import DiskModel, SimulatedDisk
 from rtseg.errors import SourceError
-from rtseg.frame import Picture
+from rtseg.frame import Image
 from rtseg.image_io.decoders import Wanted, open_decoder
 from rtseg.image_io.options import ReadOptions
 from rtseg.image_io.storage_kind import find_storage
@@ -38,12 +38,12 @@ class Counting:
         self._decode = open_decoder("cv2")
         self._lock = Lock()
 
-    def __call__(self, data: bytes, wanted: Wanted) -> Picture:
-        picture = self._decode(data, wanted)
+    def __call__(self, data: bytes, wanted: Wanted) -> Image:
+        image = self._decode(data, wanted)
         with self._lock:
-            self.names.append(int(picture[0, 0, 0]))
+            self.names.append(int(image[0, 0, 0]))
             self.threads.add("main" if current_thread() is main_thread() else current_thread().name)
-        return picture
+        return image
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Pictures whose grey is their number."""
+    """Images whose grey is their number."""
     for number in range(COUNT):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((64, 80), number, np.uint8))
     return tmp_path
@@ -73,14 +73,14 @@ def setup(folder: Path, disk: SimulatedDisk | None = None) -> Setup:
 
 @pytest.mark.parametrize("workers", WAYS)
 @pytest.mark.parametrize("cold", [True, False])
-def test_every_picture_is_decoded_once_whoever_does_it(
+def test_every_image_is_decoded_once_whoever_does_it(
     folder: Path, decoder: Counting, workers: int | str, cold: bool
 ) -> None:
     passed = setup(folder).read("cv2", workers, cold=cold)
     assert sorted(decoder.names) == list(range(COUNT))
-    assert passed.pictures_per_s > 0
+    assert passed.images_per_s > 0
     mean_mb = sum(path.stat().st_size for path in folder.iterdir()) / COUNT / 1e6
-    assert passed.mb_per_s == pytest.approx(passed.pictures_per_s * mean_mb)
+    assert passed.mb_per_s == pytest.approx(passed.images_per_s * mean_mb)
 
 
 @pytest.mark.parametrize(("workers", "alone"), [(0, True), (1, False), (3, False), (AUTO, False)])
@@ -97,11 +97,11 @@ def test_a_cold_pass_begins_with_nothing_in_memory_and_a_warm_one_with_all(folde
     assert one.read("cv2", 0, cold=True).in_memory == 0.0
     assert one.chill() == 0.0
     assert one.read("cv2", 0, cold=False).in_memory == 1.0
-    assert share_in_memory(one.pictures.paths) == 1.0
+    assert share_in_memory(one.images.paths) == 1.0
 
 
 @pytest.mark.parametrize("workers", WAYS)
-def test_a_simulated_disk_is_asked_for_every_picture_of_a_cold_pass_and_for_none_of_a_warm_one(
+def test_a_simulated_disk_is_asked_for_every_image_of_a_cold_pass_and_for_none_of_a_warm_one(
     folder: Path, disk: SimulatedDisk, decoder: Counting, workers: int | str
 ) -> None:
     one = setup(folder, disk)
@@ -126,7 +126,7 @@ def test_the_second_pass_through_a_cache_asks_the_disk_for_nothing(
 
 
 @pytest.mark.parametrize("workers", WAYS)
-def test_a_damaged_picture_ends_the_measuring_and_is_named(folder: Path, workers: int | str) -> None:
+def test_a_damaged_image_ends_the_measuring_and_is_named(folder: Path, workers: int | str) -> None:
     (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:40])
     with pytest.raises(SourceError, match=r"3\.png.*take (it|them) out"):
         setup(folder).read("cv2", workers, cold=False)
@@ -151,12 +151,12 @@ def test_memory_is_that_of_a_fresh_process(folder: Path) -> None:
     assert memory.budget_mb == 16
 
 
-def test_reading_large_pictures_takes_little_more_than_the_budget(tmp_path: Path) -> None:
+def test_reading_large_images_takes_little_more_than_the_budget(tmp_path: Path) -> None:
     first = tmp_path / "0.png"
     cv2.imwrite(str(first), np.random.default_rng(0).integers(120, 136, (3072, 3072), np.uint8))
     for number in range(1, 24):
         (tmp_path / f"{number}.png").hardlink_to(first)
     memory = memory_of_reading(tmp_path, ReadOptions(prefetch_mb=4))
     assert memory.peak_mb < memory.budget_mb + 200
-    # A decoded picture has 9 MB; were every thread to decode in its turn, each would keep the room for two.
+    # A decoded image has 9 MB; were every thread to decode in its turn, each would keep the room for two.
     assert memory.peak_mb - memory.before_mb < memory.budget_mb + 80

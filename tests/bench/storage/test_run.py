@@ -1,4 +1,4 @@
-"""The storage bench as a whole: tiny pictures, a backend of the tests, a disk that is simulated fast."""
+"""The storage bench as a whole: tiny images, a backend of the tests, a disk that is simulated fast."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TestWhole:
         skipped = [row for row in result["reading"] if row["decoder"] == "turbojpeg"]
         assert all(row["skipped"] == "turbojpeg decodes no PNG" and row["cold"] is None for row in skipped)
         measured = [row for row in result["reading"] if row["decoder"] == "cv2"]
-        assert all(len(row[state]["pictures_per_s"]["rounds"]) == 2 for row in measured for state in ("cold", "warm"))
+        assert all(len(row[state]["images_per_s"]["rounds"]) == 2 for row in measured for state in ("cold", "warm"))
         pipeline = {(row["storage"], row["state"]): row for row in result["pipeline"]}
         assert set(pipeline) == {(storage, state) for storage in ("ssd", "hdd") for state in ("cold", "warm")}
         assert all(row["frames"] == 8 and row["dropped"] == 0 for row in pipeline.values())
@@ -90,7 +90,7 @@ def test_other_steps_are_taken_and_told() -> None:
 
 
 def test_a_background_that_is_missing_is_told_and_what_was_written_removed(place: Path) -> None:
-    with pytest.raises(OptionError, match=r"background picture missing\.png"):
+    with pytest.raises(OptionError, match=r"background image missing\.png"):
         measure_storage(options("ssd", preprocess=("background:missing.png",)))
     assert list(place.iterdir()) == []
 
@@ -115,10 +115,10 @@ def test_ctrl_c_keeps_what_was_measured_and_removes_what_was_written(place: Path
 
 
 def _after_writing(tell: Any) -> Any:
-    return lambda done, total, what: None if what == "writing pictures" else tell(done, total, what)
+    return lambda done, total, what: None if what == "writing images" else tell(done, total, what)
 
 
-def test_the_user_s_pictures_are_read_where_they_lie_and_stay(tmp_path: Path, place: Path) -> None:
+def test_the_user_s_images_are_read_where_they_lie_and_stay(tmp_path: Path, place: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for number in range(3):
@@ -126,7 +126,7 @@ def test_the_user_s_pictures_are_read_where_they_lie_and_stay(tmp_path: Path, pl
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in data.iterdir()}
     sections = measure_storage(options("ssd", data=data, network=False))
     assert sections["storages"][0]["folder"] == str(data)
-    assert sections["pictures"]["drawn"] is False
+    assert sections["images"]["drawn"] is False
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in data.iterdir()} == before
     assert list(place.iterdir()) == []
 

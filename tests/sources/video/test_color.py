@@ -66,10 +66,10 @@ def test_a_video_with_known_tags_gives_its_colours_back(
             frame.colorspace, frame.color_range = matrix, colour_range
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    pictures = [frame.image for frame in open_source(path)]
-    assert len(pictures) == len(COLOURS)
-    for picture, colour in zip(pictures, COLOURS, strict=True):
-        assert np.abs(picture.astype(int) - colour[::-1]).max() <= 3
+    images = [frame.image for frame in open_source(path)]
+    assert len(images) == len(COLOURS)
+    for image, colour in zip(images, COLOURS, strict=True):
+        assert np.abs(image.astype(int) - colour[::-1]).max() <= 3
 
 
 @pytest.mark.parametrize(("lines", "matrix"), [(480, BT601), (718, BT601), (720, BT709), (1080, BT709)])
@@ -85,18 +85,18 @@ def test_without_a_tag_the_height_decides(lines: int, matrix: int) -> None:
 )
 @pytest.mark.parametrize("size", [(64, 48), (65, 49)])
 def test_every_pixel_format_gives_bgr(pix_fmt: str, size: tuple[int, int]) -> None:
-    picture = np.empty((size[1], size[0], 3), np.uint8)
-    picture[...] = (40, 120, 200)
-    frame = av.VideoFrame.from_ndarray(picture, "bgr24").reformat(format=pix_fmt)
+    image = np.empty((size[1], size[0], 3), np.uint8)
+    image[...] = (40, 120, 200)
+    frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format=pix_fmt)
     result = BgrConverter()(frame)
-    assert (result.shape, result.dtype) == (picture.shape, np.uint8)
-    assert np.abs(result[4:-4, 4:-4].astype(int) - picture[4:-4, 4:-4]).max() <= 4
+    assert (result.shape, result.dtype) == (image.shape, np.uint8)
+    assert np.abs(result[4:-4, 4:-4].astype(int) - image[4:-4, 4:-4]).max() <= 4
 
 
 @pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "gray16le", "ya8"])
 def test_grey_stays_grey(pix_fmt: str) -> None:
-    picture = np.full((48, 64, 3), 90, np.uint8)
-    frame = av.VideoFrame.from_ndarray(picture, "bgr24").reformat(format=pix_fmt)
+    image = np.full((48, 64, 3), 90, np.uint8)
+    frame = av.VideoFrame.from_ndarray(image, "bgr24").reformat(format=pix_fmt)
     assert np.abs(BgrConverter()(frame).astype(int) - 90).max() <= 1
 
 

@@ -117,7 +117,7 @@ class TestTimes:
         self, name: str, start_s: float, make_clip: MakeClip
     ) -> None:
         options = {"g": "40", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}
-        path = make_clip(name, range(120), pictures=noise(120), options=options)
+        path = make_clip(name, range(120), images=noise(120), options=options)
         whole = [frame for frame in read(path) if frame.pts_s >= start_s - 1e-6]
         part = read(path, start_s=start_s)
         assert [f.pts_s for f in part] == pytest.approx([f.pts_s for f in whole])
@@ -144,7 +144,7 @@ class TestDamage:
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
     def test_the_good_part_of_a_file_cut_off_is_read_and_the_rest_counted(self, name: str, make_clip: MakeClip) -> None:
         fast = {"movflags": "faststart"} if name == "a.mp4" else {}
-        path = make_clip(name, range(40), pictures=noise(40), options={"g": "10"}, container_options=fast)
+        path = make_clip(name, range(40), images=noise(40), options={"g": "10"}, container_options=fast)
         whole = read(path)
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
         source = open_source(path)
@@ -183,19 +183,19 @@ class TestTurning:
             ((0, False, True), lambda p: p[::-1]),
         ],
     )
-    def test_pictures_are_turned_and_mirrored_as_the_container_asks(
+    def test_images_are_turned_and_mirrored_as_the_container_asks(
         self,
         rotate: tuple[float, bool, bool],
         turn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
         tmp_path: Path,
     ) -> None:
-        picture = np.zeros((48, 64, 3), np.uint8)
-        picture[:24, :32] = 200
-        picture[:24, 32:] = 100
-        path = write_clip(tmp_path / "a.mp4", range(2), pictures=[picture] * 2, rotate=rotate)
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[:24, :32] = 200
+        image[:24, 32:] = 100
+        path = write_clip(tmp_path / "a.mp4", range(2), images=[image] * 2, rotate=rotate)
         frame = read(path)[0]
         assert frame.image.flags["C_CONTIGUOUS"]
-        assert np.abs(frame.image.astype(int) - turn(picture)).mean() < 6
+        assert np.abs(frame.image.astype(int) - turn(image)).mean() < 6
 
 
 class TestWhatIsOpened:
@@ -286,7 +286,7 @@ class TestEnding:
         assert path in _open_files()
         frames.close()  # type: ignore[attr-defined]
         assert path not in _open_files()
-        assert frame.image.mean() > 0  # the picture outlives its container
+        assert frame.image.mean() > 0  # the image outlives its container
 
 
 def _open_files() -> list[Path]:

@@ -79,7 +79,7 @@ def test_the_frames_before_a_disconnection_are_delivered_first(server: Server, m
 def test_a_server_that_falls_silent_in_the_midst_is_an_error_after_the_frames(
     server: Server, make_clip: MakeClip
 ) -> None:
-    make_clip("a.ts", range(200), pictures=noise(200), options={"g": "10"})
+    make_clip("a.ts", range(200), images=noise(200), options={"g": "10"})
     source = open_source(url(server, "stalls/a.ts"), QUICK)
     seen: list[Frame] = []
     with pytest.raises(SourceError, match=r"no frame for 0\.5 s"):
@@ -88,7 +88,7 @@ def test_a_server_that_falls_silent_in_the_midst_is_an_error_after_the_frames(
 
 
 def test_a_server_that_hangs_up_early_is_an_error(server: Server, make_clip: MakeClip) -> None:
-    make_clip("a.mp4", range(200), pictures=noise(200), container_options={"movflags": "faststart"})
+    make_clip("a.mp4", range(200), images=noise(200), container_options={"movflags": "faststart"})
     source = open_source(url(server, "breaks/a.mp4"), QUICK)
     seen: list[Frame] = []
     with pytest.raises(SourceError, match="disconnected"):
