@@ -37,7 +37,7 @@ from rtseg.model_file.graph import is_quantised
 from rtseg.model_file.input_size import at_size
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.spec import ModelSpec, file_sha256
-from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes
+from rtseg.system.atomic_files import check_folder_writable, check_writable, is_part, write_bytes
 from rtseg.system.nvidia import find_driver, find_gpu
 from rtseg.version import __version__
 from rtseg.weights import find_model
@@ -96,7 +96,7 @@ class EngineOptions:
                 )
         if len(set(self.targets)) != len(self.targets):
             raise OptionError(f"--target names one twice: {', '.join(self.targets)}")
-        if self.output is not None and (self.output.suffix != ".engine" or self.output.stem.endswith(".part")):
+        if self.output is not None and (self.output.suffix != ".engine" or is_part(self.output)):
             raise OptionError(f"--output must end in .engine (and not in .part.engine), got {self.output}")
         if self.max_drop is not None and not (math.isfinite(self.max_drop) and 0 <= self.max_drop <= 100):
             raise OptionError(f"--max-drop wants points of mIoU, 0 to 100, e.g. 0.5; got {self.max_drop:g}")

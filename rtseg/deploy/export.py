@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from rtseg.backends import open_backend
-from rtseg.datasets.synthetic import with_planes
-from rtseg.errors import CheckpointError, MissingExtra, ModelError, SinkError
+from rtseg.datasets.synthetic import with_extra_channel
+from rtseg.errors import CheckpointError, MissingExtra, ModelError
 from rtseg.image_io.decode import image_channels
 from rtseg.model_file.spec import ModelSpec, write_spec
 from rtseg.models import channels_of
@@ -29,7 +29,8 @@ from rtseg.models.base import Network
 from rtseg.models.label_network import LabelNetwork, fuse_batch_norm
 from rtseg.preprocess import Prepare, resize
 from rtseg.synthetic.street import Street
-from rtseg.training.checkpoint import load_checkpoint, network_of
+from rtseg.system.atomic_files import atomic_path, check_writable, sink_errors
+from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint
 
 __all__ = ["export_checkpoint", "export_network"]
 
@@ -62,7 +63,7 @@ def export_checkpoint(
         SinkError: the file cannot be written.
     """
     state = load_checkpoint(checkpoint)
-    network = network_of(state, checkpoint)
+    network = network_from_checkpoint(state, checkpoint)
     spec = _spec_from(state, checkpoint, name or output.stem, size)
     network.check_size(*spec.size)
     Prepare(spec)  # a step that nobody can take must not get into a model file
@@ -104,28 +105,11 @@ def export_network(network: Network, spec: ModelSpec, output: Path) -> None:
         SinkError: the file cannot be written.
         MissingExtra: the exporter's package is not installed.
     """
-    part = output.with_name(f"{output.stem}.part{output.suffix}")
-    with _writing(output):
+    with sink_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        if output.is_dir():
-            raise SinkError(f"{output} is a folder: give a file name in it")
-        part.touch()  # what cannot be written is told now, not after the work
-    try:
+    check_writable(output, str(output))  # before the work, not after it
+    with sink_errors(output), atomic_path(output) as part:
         _make(network, spec, part)
-        with _writing(output):
-            part.replace(output)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, SinkError):
-            raise
-        raise SinkError(f"cannot write {output}: {error.strerror}; give another place") from error
 
 
 def _make(network: Network, spec: ModelSpec, part: Path) -> None:
@@ -141,8 +125,7 @@ def _make(network: Network, spec: ModelSpec, part: Path) -> None:
     _strip(model)
     write_spec(model, spec)
     onnx.checker.check_model(model)
-    with _writing(part):
-        part.write_bytes(model.SerializeToString())
+    part.write_bytes(model.SerializeToString())
     _prove(part, fused, spec.size)
 
 
@@ -266,7 +249,7 @@ def _prove(path: Path, reference: LabelNetwork, size: tuple[int, int]) -> None:
             state: Tensor | None = None
             for moment in moments:
                 image = resize(street.render(3.0 * seed + moment / _PROOF_FPS)[0], size)
-                frames = with_planes(image, backend.spec.channels)[None]
+                frames = with_extra_channel(image, backend.spec.channels)[None]
                 if recurrent:
                     wanted, state = reference(torch.from_numpy(frames), state)
                 else:

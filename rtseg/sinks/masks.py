@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from rtseg.errors import SinkError
 from rtseg.frame import Frame, Image, Labels
-from rtseg.image_io.indexed_png import HEAD, MARK, palette_png
+from rtseg.image_io.indexed_png import TAG_SEARCH_BYTES, SOFTWARE_TAG, palette_png
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import check_folder_writable, part_path, reason
+from rtseg.system.atomic_files import atomic_path, check_folder_writable, failure_reason
 
 __all__ = ["MasksSink", "mask_palette"]
 
@@ -46,18 +46,16 @@ class MasksSink(Sink):
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Write the mask of one frame; see ``Sink``."""
         path = self.folder / f"{self._stem(frame)}.png"
-        part = part_path(path)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._refuse_foreign(path)
-            part.write_bytes(palette_png(labels, self._palette))
-            part.replace(path)
+            with atomic_path(path) as part:
+                part.write_bytes(palette_png(labels, self._palette))
         except SinkError:
             raise
         except OSError as error:
-            _remove(part)
             raise SinkError(
-                f"{self.name} ended, {reason(error)}; {self.written} masks are there. "
+                f"{self.name} ended, {failure_reason(error)}; {self.written} masks are there. "
                 "Make room or choose another folder"
             ) from error
         self.written += 1
@@ -79,7 +77,7 @@ class MasksSink(Sink):
         if not path.exists():
             return
         with path.open("rb") as file:
-            if MARK not in file.read(HEAD):
+            if SOFTWARE_TAG not in file.read(TAG_SEARCH_BYTES):
                 raise SinkError(f"{path} is there already and no mask of rtseg: choose another folder for the masks")
 
 
@@ -89,10 +87,3 @@ def mask_palette(spec: ModelSpec) -> NDArray[np.uint8]:
     palette[: len(spec.palette)] = spec.palette
     palette[VOID] = _VOID_COLOUR
     return palette
-
-
-def _remove(part: Path) -> None:
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:
-        return  # its folder went away, and the part with it

@@ -11,7 +11,7 @@ from rtseg.frame import Frame, Image, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import PartFile, check_writable, reason
+from rtseg.system.atomic_files import PartFile, check_writable, failure_reason
 
 __all__ = ["StatsSink"]
 
@@ -78,5 +78,5 @@ class StatsSink(Sink):
         rest = "no line is kept"
         if self._file is not None and self._file.keep():
             rest = f"{self.written} lines are kept in {self._file.part}"
-        self._failure = f"{self.name} ended, {reason(error)}; {rest}. Make room or choose another place"
+        self._failure = f"{self.name} ended, {failure_reason(error)}; {rest}. Make room or choose another place"
         return SinkError(self._failure)

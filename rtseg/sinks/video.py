@@ -13,7 +13,7 @@ from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks._h264_encoder import FORMATS, Recording
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import check_writable, reason
+from rtseg.system.atomic_files import check_writable, failure_reason
 
 __all__ = ["PRESETS", "VideoSink", "describe_encoder"]
 
@@ -103,7 +103,7 @@ class VideoSink(Sink):
             rest = f"{kept} frames are kept in {self._recording.file.part}"
         else:
             rest = "no frame is kept"
-        self._failure = f"{self.name} ended, {reason(error)}; {rest}. {_next_step(error)}"
+        self._failure = f"{self.name} ended, {failure_reason(error)}; {rest}. {_next_step(error)}"
         return SinkError(self._failure)
 
 

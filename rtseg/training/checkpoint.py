@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from rtseg.errors import CheckpointError, SinkError
 from rtseg.models import create_model
 from rtseg.models.base import Network
 from rtseg.models.pretrained import fit
+from rtseg.system.atomic_files import atomic_path
 
-__all__ = ["BEST", "LAST", "begin_with", "load_checkpoint", "network_of", "save_checkpoint", "unwrapped"]
+__all__ = ["BEST", "LAST", "load_initial_weights", "load_checkpoint", "network_from_checkpoint", "save_checkpoint", "strip_wrapper_prefixes"]
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 """Names in a run folder."""
@@ -43,16 +42,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     plain = _without_tensors(state, "", tensors)
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
-            file.write(save(tensors, metadata={_HEADER: json.dumps(plain)}))
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut after the renaming could leave an empty file
-        part.replace(path)
+        with atomic_path(path, sync=True) as part:
+            part.write_bytes(save(tensors, metadata={_HEADER: json.dumps(plain)}))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise SinkError(f"cannot write {path} ({error.strerror}): make room, or give another --output") from error
 
 
@@ -113,7 +106,7 @@ def _with_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     return {key: _with_tensors(each, tensors) for key, each in value.items()}
 
 
-def network_of(state: dict[str, Any], path: Path) -> Network:
+def network_from_checkpoint(state: dict[str, Any], path: Path) -> Network:
     """The network of a checkpoint with its averaged (EMA) weights, in evaluation mode.
 
     Raises:
@@ -121,13 +114,13 @@ def network_of(state: dict[str, Any], path: Path) -> Network:
     """
     try:
         network = create_model(state["architecture"], len(state["classes"]))
-        network.load_state_dict(unwrapped(state["network"]))
+        network.load_state_dict(strip_wrapper_prefixes(state["network"]))
     except (RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(f"the weights in {path} do not fit {state['architecture']!r} of this rtseg") from error
     return network.eval()
 
 
-def begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> str:
+def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...]) -> str:
     """Load the weights of a checkpoint into a network that may know other classes.
 
     Weights whose shape hangs on the classes (the heads) begin anew where the classes differ, auxiliary heads and what
@@ -149,7 +142,7 @@ def begin_with(network: Network, path: Path, classes: tuple[str, ...]) -> str:
     state = _load_pickle(path) if path.suffix in (".pt", ".pth") else _load_safetensors(path)
     own = network.state_dict()
     try:
-        weights = unwrapped(state["network"])
+        weights = strip_wrapper_prefixes(state["network"])
         same = tuple(state["classes"]) == classes if "classes" in state else _fits(own, weights, _heads(network))
         fresh = set() if same else _heads(network)
         weights = {name: value for name, value in weights.items() if name not in fresh}
@@ -188,7 +181,7 @@ def _fits(own: dict[str, Tensor], weights: dict[str, Tensor], heads: set[str]) -
     return all(name not in weights or weights[name].shape == own[name].shape for name in heads)
 
 
-def unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def strip_wrapper_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """``weights`` without the prefixes that DistributedDataParallel and torch.compile put before every name."""
     for prefix in ("module.", "_orig_mod.", "module."):
         if all(name.startswith(prefix) for name in weights):

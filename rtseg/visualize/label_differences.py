@@ -15,7 +15,7 @@ from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import to_bgr
 from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import resize
-from rtseg.system.atomic_files import reason, write_bytes
+from rtseg.system.atomic_files import failure_reason, write_bytes
 from rtseg.system.opencv import cv2
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 
@@ -74,7 +74,8 @@ class WorstImages:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SinkError(f"cannot make the folder {folder} ({reason(error)}): give another --worst") from error
+            reason = failure_reason(error)
+            raise SinkError(f"cannot make the folder {folder} ({reason}): give another --worst") from error
         for place, seen in enumerate(self._kept, start=1):
             stem = re.sub(r"[^\w.-]+", "_", Path(seen.name).stem)[-60:]
             data = cv2.imencode(".png", self._draw(seen))[1].tobytes()

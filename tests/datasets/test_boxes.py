@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.made import Save
+from helpers.image_saving import SaveImage
 
 from rtseg.app.label import BoxWindow, Select, label_folder, write_masks
 from rtseg.datasets import open_dataset
-from rtseg.datasets.boxes import FILE, Box, Drawn, read_boxes, write_boxes
+from rtseg.datasets.boxes import BOXES_FILE, Box, ImageBoxes, read_boxes, write_boxes
 from rtseg.errors import DatasetError, OptionError, SinkError
 from rtseg.frame import Image
+from rtseg.system.atomic_files import part_path
 from rtseg.system.opencv import cv2
 
 HEAD = "image,x,y,width,height,image_width,image_height\n"
@@ -38,7 +39,7 @@ class Hand:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, save: Save) -> Path:
+def folder(tmp_path: Path, save: SaveImage) -> Path:
     """Three images of 3x4 pixels."""
     for name in ("a10.png", "a2.png", "b.jpg"):
         save(f"images/{name}")
@@ -51,7 +52,7 @@ class TestLabelling:
         done = label_folder(folder, hand.open)
         assert (done.images, done.labelled, done.boxes, done.damaged) == (3, 3, 3, ())
         assert hand.titles == ["a2.png, 1 of 3", "a10.png, 2 of 3", "b.jpg, 3 of 3"]
-        assert (folder / FILE).read_text() == (
+        assert (folder / BOXES_FILE).read_text() == (
             f"{HEAD}a2.png,0,0,2,1,4,3\na2.png,3,2,1,1,4,3\na10.png,,,,,4,3\nb.jpg,1,1,1,1,4,3\n"
         )
 
@@ -67,7 +68,7 @@ class TestLabelling:
 
         class Watching(Hand):
             def __call__(self, image: Image, title: str) -> list[Box] | None:
-                seen.append(len(read_boxes(folder / FILE)))
+                seen.append(len(read_boxes(folder / BOXES_FILE)))
                 return super().__call__(image, title)
 
         label_folder(folder, Watching([], [], []).open)
@@ -89,16 +90,16 @@ class TestLabelling:
         (folder / "a10.png").unlink()
         done = label_folder(folder, Hand().open)
         assert (done.images, done.labelled) == (2, 2)
-        assert "a10.png" in read_boxes(folder / FILE)
+        assert "a10.png" in read_boxes(folder / BOXES_FILE)
 
     def test_a_folder_without_images_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="holds no images: nothing to label"):
             label_folder(tmp_path, Hand().open)
 
     def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(self, folder: Path) -> None:
-        (folder / f"{FILE}.part").mkdir()
+        part_path(folder / BOXES_FILE).mkdir()
         hand = Hand([])
-        with pytest.raises(SinkError, match=f"cannot write .*{FILE}"):
+        with pytest.raises(SinkError, match=f"cannot write .*{BOXES_FILE}"):
             label_folder(folder, hand.open)
         assert hand.opened == 0
 
@@ -162,20 +163,20 @@ class TestWindow:
 class TestFile:
     def test_what_is_written_is_read(self, tmp_path: Path) -> None:
         drawn = {
-            'a, "b".jpg': Drawn((Box(1, 2, 3, 4), Box(0, 0, 1, 1)), (9, 8)),
-            "ü.png": Drawn((), (5, 6)),
-            "c": Drawn((Box(0, 0, 1, 1),), None),
+            'a, "b".jpg': ImageBoxes((Box(1, 2, 3, 4), Box(0, 0, 1, 1)), (9, 8)),
+            "ü.png": ImageBoxes((), (5, 6)),
+            "c": ImageBoxes((Box(0, 0, 1, 1),), None),
         }
-        write_boxes(tmp_path / FILE, drawn)
-        assert read_boxes(tmp_path / FILE) == drawn
+        write_boxes(tmp_path / BOXES_FILE, drawn)
+        assert read_boxes(tmp_path / BOXES_FILE) == drawn
 
     def test_the_size_of_the_image_may_be_left_out(self, tmp_path: Path) -> None:
-        (tmp_path / FILE).write_text("\ufeffimage,x,y,width,height\na.png,1,2,3,4\na.png,5,6,7,8\n", encoding="utf-8")
-        assert read_boxes(tmp_path / FILE) == {"a.png": Drawn((Box(1, 2, 3, 4), Box(5, 6, 7, 8)), None)}
+        (tmp_path / BOXES_FILE).write_text("\ufeffimage,x,y,width,height\na.png,1,2,3,4\na.png,5,6,7,8\n", encoding="utf-8")
+        assert read_boxes(tmp_path / BOXES_FILE) == {"a.png": ImageBoxes((Box(1, 2, 3, 4), Box(5, 6, 7, 8)), None)}
 
     def test_a_name_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(SinkError, match="the name of an image is not UTF-8, rename it"):
-            write_boxes(tmp_path / FILE, {os.fsdecode(b"\xff.png"): Drawn((), None)})
+            write_boxes(tmp_path / BOXES_FILE, {os.fsdecode(b"\xff.png"): ImageBoxes((), None)})
 
     @pytest.mark.parametrize(
         ("text", "told"),
@@ -193,14 +194,14 @@ class TestFile:
         ],
     )
     def test_a_wrong_file_is_refused_with_its_line(self, tmp_path: Path, text: str, told: str) -> None:
-        path = tmp_path / FILE
+        path = tmp_path / BOXES_FILE
         path.write_text(text)
         with pytest.raises(DatasetError, match=told) as caught:
             read_boxes(path)
         assert str(caught.value).startswith(str(path))
 
     def test_a_file_that_is_missing_or_no_text_is_named(self, tmp_path: Path) -> None:
-        path = tmp_path / FILE
+        path = tmp_path / BOXES_FILE
         with pytest.raises(DatasetError, match=r"cannot read .*boxes.csv \(No such file"):
             read_boxes(path)
         path.write_bytes(b"\xff\xfe\xff")
@@ -220,7 +221,7 @@ class TestData:
         assert dataset.name == "boxes of images train (1 images, 2 of 3 labelled)"
 
     def test_the_object_can_have_a_name(self, folder: Path) -> None:
-        write_boxes(folder / FILE, {"b.jpg": Drawn((), None)})
+        write_boxes(folder / BOXES_FILE, {"b.jpg": ImageBoxes((), None)})
         assert open_dataset(f"boxes:{folder},object=car,val=0", "train").classes == ("background", "car")
         with pytest.raises(OptionError, match="object must be another name than 'background'"):
             open_dataset(f"boxes:{folder},object=background,val=0", "train")
@@ -230,27 +231,27 @@ class TestData:
         assert [len(open_dataset(f"boxes:{folder}", split)) for split in ("train", "val")] == [2, 1]
 
     def test_a_listed_image_that_is_not_there_is_named(self, folder: Path) -> None:
-        write_boxes(folder / FILE, {"c.png": Drawn((), None), "b.jpg": Drawn((), None)})
+        write_boxes(folder / BOXES_FILE, {"c.png": ImageBoxes((), None), "b.jpg": ImageBoxes((), None)})
         with pytest.raises(DatasetError, match=r"boxes.csv names c.png, which is not there"):
             open_dataset(f"boxes:{folder},val=0", "train")
 
     def test_a_file_without_images_points_to_label(self, folder: Path) -> None:
-        write_boxes(folder / FILE, {})
+        write_boxes(folder / BOXES_FILE, {})
         with pytest.raises(DatasetError, match="names no image: draw boxes with `rtseg label"):
             open_dataset(f"boxes:{folder}", "train")
-        (folder / FILE).unlink()
+        (folder / BOXES_FILE).unlink()
         with pytest.raises(DatasetError, match="`rtseg label` writes it"):
             open_dataset(f"boxes:{folder}", "train")
 
     @pytest.mark.parametrize(
         ("drawn", "told"),
         [
-            (Drawn((Box(2, 0, 3, 1),), None), r"b.jpg is 3x4, and a box of it is 3x1 at 2,0: it reaches over the edge"),
-            (Drawn((), (6, 8)), r"b.jpg is 3x4, and was 6x8 when it was labelled"),
+            (ImageBoxes((Box(2, 0, 3, 1),), None), r"b.jpg is 3x4, and a box of it is 3x1 at 2,0: it reaches over the edge"),
+            (ImageBoxes((), (6, 8)), r"b.jpg is 3x4, and was 6x8 when it was labelled"),
         ],
     )
-    def test_boxes_that_do_not_fit_the_image_are_refused(self, folder: Path, drawn: Drawn, told: str) -> None:
-        write_boxes(folder / FILE, {"b.jpg": drawn})
+    def test_boxes_that_do_not_fit_the_image_are_refused(self, folder: Path, drawn: ImageBoxes, told: str) -> None:
+        write_boxes(folder / BOXES_FILE, {"b.jpg": drawn})
         with pytest.raises(DatasetError, match=told):
             open_dataset(f"boxes:{folder},val=0", "train").load(0)
 
@@ -259,7 +260,7 @@ class TestMasks:
     def test_they_are_palette_pngs_that_pairs_reads(self, folder: Path, tmp_path: Path) -> None:
         label_folder(folder, Hand([Box(0, 0, 2, 1)], [Box(3, 2, 1, 1)], []).open)
         masks = tmp_path / "masks"
-        assert write_masks(folder, folder / FILE, masks) == 3
+        assert write_masks(folder, folder / BOXES_FILE, masks) == 3
         assert sorted(path.name for path in masks.iterdir()) == ["a10.png", "a2.png", "b.png"]
         pairs = open_dataset(f"pairs:{folder},{masks},classes=background+object,val=0", "train")
         boxes = open_dataset(f"boxes:{folder},val=0", "train")
@@ -272,13 +273,13 @@ class TestMasks:
         assert write_masks(folder, listing, tmp_path / "masks") == 1
 
     def test_an_image_in_the_place_of_a_mask_is_never_overwritten(self, folder: Path) -> None:
-        write_boxes(folder / FILE, {"a2.png": Drawn((), None)})
+        write_boxes(folder / BOXES_FILE, {"a2.png": ImageBoxes((), None)})
         before = (folder / "a2.png").read_bytes()
         with pytest.raises(SinkError, match="no mask of rtseg: choose another folder"):
-            write_masks(folder, folder / FILE, folder)
+            write_masks(folder, folder / BOXES_FILE, folder)
         assert (folder / "a2.png").read_bytes() == before
 
     def test_an_empty_list_is_refused(self, folder: Path, tmp_path: Path) -> None:
-        write_boxes(folder / FILE, {})
+        write_boxes(folder / BOXES_FILE, {})
         with pytest.raises(DatasetError, match="there is no mask to write"):
-            write_masks(folder, folder / FILE, tmp_path / "masks")
+            write_masks(folder, folder / BOXES_FILE, tmp_path / "masks")

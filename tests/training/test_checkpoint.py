@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from rtseg.errors import CheckpointError, OptionError, SinkError
 from rtseg.models.icnet import ICNet
-from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint
+from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint, save_checkpoint
 
 
 def state(**changes: object) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class TestSaving:
         if not Path("/dev/full").exists():
             pytest.skip("needs /dev/full, a disk that is always full")
         save_checkpoint(tmp_path / "a.safetensors", state())
-        (tmp_path / "a.safetensors.part").symlink_to("/dev/full")
+        (tmp_path / "a.part.safetensors").symlink_to("/dev/full")
         with pytest.raises(SinkError, match=r"cannot write .*a\.safetensors .*make room, or give another --output"):
             save_checkpoint(tmp_path / "a.safetensors", state(classes=["Sky", "Tree"]))
         assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
@@ -116,7 +116,7 @@ class TestLoading:
 class TestNetworkOf:
     def test_the_network_has_the_weights_and_is_ready_to_evaluate(self, icnet: ICNet) -> None:
         facts = state(network=icnet.state_dict(), classes=[str(number) for number in range(11)])
-        network = network_of(facts, Path("a.safetensors"))
+        network = network_from_checkpoint(facts, Path("a.safetensors"))
         assert not network.training
         image = torch.zeros(1, 3, 64, 96)
         with torch.no_grad():
@@ -126,13 +126,13 @@ class TestNetworkOf:
     def test_weights_for_another_number_of_classes_are_refused(self, icnet: ICNet, classes: list[str]) -> None:
         facts = state(network=icnet.state_dict(), classes=classes)
         with pytest.raises(CheckpointError, match=r"weights in a\.safetensors do not fit 'icnet'"):
-            network_of(facts, Path("a.safetensors"))
+            network_from_checkpoint(facts, Path("a.safetensors"))
 
     @pytest.mark.parametrize("network", [{}, {"weight": torch.zeros(3)}, [1], "weights", {"stem.0.0.weight": "text"}])
     def test_weights_of_another_network_are_refused(self, network: object) -> None:
         with pytest.raises(CheckpointError, match=r"weights in a\.safetensors do not fit 'icnet'"):
-            network_of(state(network=network), Path("a.safetensors"))
+            network_from_checkpoint(state(network=network), Path("a.safetensors"))
 
     def test_an_unknown_network_is_refused_with_those_known(self) -> None:
         with pytest.raises(OptionError, match=r"unknown network 'other'; known are .*icnet"):
-            network_of(state(architecture="other"), Path("a.safetensors"))
+            network_from_checkpoint(state(architecture="other"), Path("a.safetensors"))

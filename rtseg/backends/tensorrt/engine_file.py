@@ -12,14 +12,14 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rtseg.errors import ModelError, SinkError
+from rtseg.errors import ModelError
 from rtseg.model_file.spec import ModelSpec
+from rtseg.system.atomic_files import is_part, part_path, sink_errors
 
 __all__ = [
     "ENGINES",
@@ -44,8 +44,7 @@ ENGINES = Path("engines")
 REMEDY = ": build it again with `rtseg build-engine`"
 """How the sentences about an engine that cannot be used end."""
 _FORMAT = 1
-_PART = ".part"
-"""In the name of what is not finished."""
+_NEXT_STEP = "give another place with --output"
 _TARGET = r"sm_\d{2,3}\+?"
 _PREFERRED = ("fp16", "int8", "fp32")
 """Order in which a precision is taken where none is asked for: int8 may cost half a point of mIoU, fp16 does not."""
@@ -292,7 +291,7 @@ def find_engine(
     fitting: list[tuple[tuple[int, int, bool], Path, EngineFacts]] = []
     reasons: list[str] = []
     for path in sorted(folder.glob("*.engine")):
-        if path.stem.endswith(_PART):
+        if is_part(path):
             continue
         try:
             facts = read_engine_facts(path)
@@ -331,7 +330,7 @@ def staged(engine: Path) -> Iterator[Path]:
 
     It is another one every time: two builds of one engine at once do not meet before ``install_engine``.
     """
-    part = engine.with_name(f"{engine.stem}.{secrets.token_hex(4)}{_PART}.engine")
+    part = part_path(engine, unique=True)
     try:
         yield part
     finally:
@@ -346,7 +345,7 @@ def write_staged(part: Path, plan: bytes | memoryview, facts: EngineFacts) -> No
     Raises:
         SinkError: they cannot be written: the disk is full, say.
     """
-    with _writing(part):
+    with sink_errors(part, _NEXT_STEP):
         part.parent.mkdir(parents=True, exist_ok=True)
         _write(part, plan)
         _write(facts_path(part), facts.to_json().encode())
@@ -362,7 +361,7 @@ def install_engine(part: Path, facts: EngineFacts, engine: Path) -> None:
     Raises:
         SinkError: they cannot be written.
     """
-    with _writing(engine), _locked(engine.parent) as folder:
+    with sink_errors(engine, _NEXT_STEP), _locked(engine.parent) as folder:
         _write(facts_path(part), facts.to_json().encode())
         facts_path(engine).unlink(missing_ok=True)
         part.replace(engine)
@@ -370,14 +369,6 @@ def install_engine(part: Path, facts: EngineFacts, engine: Path) -> None:
             runtime_cache_path(part).replace(runtime_cache_path(engine))
         facts_path(part).replace(facts_path(engine))
         os.fsync(folder)  # names are on the disk only when their folder is
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SinkError(f"cannot write {path}: {error.strerror}; give another place with --output") from error
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:

@@ -7,12 +7,11 @@ and of all that it is good for: what is damaged, or of another engine, TensorRT-
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import secrets
 from pathlib import Path
 
 from rtseg.backends.tensorrt.engine_file import runtime_cache_path
+from rtseg.system.atomic_files import atomic_path
 
 __all__ = ["RuntimeCacheFile"]
 
@@ -57,14 +56,10 @@ class RuntimeCacheFile:
         """Keep ``content`` where it is more than what is kept already. Nobody ever reads half of it."""
         if len(content) <= self._kept:
             return
-        # Another name every time: several processes may open one engine.
-        part = self._path.with_name(f"{self._path.name}.{secrets.token_hex(4)}.part")
         try:
-            part.write_bytes(self._digest(content) + content)
-            part.replace(self._path)
+            with atomic_path(self._path, unique=True) as part:  # several processes may open one engine
+                part.write_bytes(self._digest(content) + content)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
             self.note = f"{self._path} cannot be written ({error.strerror})"
             return
         self._kept, self.note = len(content), "written"
