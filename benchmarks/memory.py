@@ -16,7 +16,7 @@ import psutil
 from _common import save, versions
 
 from rtseg import SourceOptions, StreamOptions, StreamRun
-from rtseg.pipeline.runner import Status
+from rtseg.pipeline.report import Status
 
 
 def main() -> None:

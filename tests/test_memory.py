@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 
 from rtseg import SourceOptions, StreamOptions, StreamRun
-from rtseg.pipeline.runner import Status
+from rtseg.pipeline.report import Status
 
 
 def make_clip(path: Path, frames: int) -> Path:

@@ -17,7 +17,8 @@ from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
 from rtseg.errors import OptionError, RtsegError, SinkError
 from rtseg.model_file.spec import ModelSpec
-from rtseg.pipeline.runner import Pipeline, RunReport, Status
+from rtseg.pipeline.report import RunReport, Status
+from rtseg.pipeline.runner import Pipeline
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
 from rtseg.sinks import NOTHING, open_sinks
 from rtseg.sinks.base import Sink

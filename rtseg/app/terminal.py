@@ -21,7 +21,7 @@ from rich.text import Text
 
 from rtseg.app.stream import StreamOptions, StreamRun
 from rtseg.model_file.spec import ModelSpec
-from rtseg.pipeline.runner import RunReport, Status
+from rtseg.pipeline.report import RunReport, Status
 
 __all__ = ["panel", "run_to_the_end"]
 

@@ -16,7 +16,8 @@ from rtseg.backends.base import Backend
 from rtseg.bench.environment import cores, spread
 from rtseg.errors import SourceError
 from rtseg.frame import Frame, Labels
-from rtseg.pipeline.runner import Pipeline, RunReport, Status
+from rtseg.pipeline.report import RunReport, Status
+from rtseg.pipeline.runner import Pipeline
 from rtseg.preprocess import Prepare, override_steps, resize_labels
 from rtseg.sinks.null import NullSink
 from rtseg.sources.base import Source

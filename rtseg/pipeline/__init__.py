@@ -1,1 +1,1 @@
-"""The threads of a run, the channels between them, and what a run reports."""
+"""The stages of a run, the threads and channels between them, and the report of a run."""

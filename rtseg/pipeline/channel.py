@@ -1,4 +1,4 @@
-"""The bounded way from one stage to the next."""
+"""A bounded queue between two stages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Condition
 from typing import Generic, TypeVar
 
-__all__ = ["Channel", "Ended"]
+__all__ = ["Channel", "ChannelEnded"]
 
 T = TypeVar("T")
 
 
-class Ended(Exception):
-    """The writer of a channel has ended, or the channel is closed."""
+class ChannelEnded(Exception):
+    """The writer of a channel has finished, or the channel is closed."""
 
 
 class Channel(Generic[T]):
-    """A queue of at most ``capacity`` items with one writer and one reader, which either end may close.
+    """A queue of at most ``capacity`` items with one writer and one reader. Either may close it.
 
-    Full, it lets the writer wait or forgets its oldest item and counts the loss. The error that ended the writer
-    is raised in the reader, after the items that came before it.
+    When it is full, the writer waits, or the oldest item is dropped and counted. An error of the writer is raised in
+    the reader, after the items that came before it.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -33,18 +33,18 @@ class Channel(Generic[T]):
         self._error: BaseException | None = None
         self._ended = False
         self._closed = False
-        self.taken_in = 0
-        """Items put so far, with those dropped."""
+        self.put_count = 0
+        """Items put so far, including dropped ones."""
         self.dropped = 0
-        """Items forgotten because the reader was too slow."""
+        """Items dropped because the reader was too slow."""
 
     def __len__(self) -> int:
         return len(self._items)
 
     def fill(self, items: Iterable[T], *, drop_oldest: Callable[[], bool] = lambda: False) -> None:
-        """Put all ``items`` and end, with their error if they raise one. The body of a stage's thread.
+        """Put all ``items``, then end the channel, with their error if they raise one. The body of a stage's thread.
 
-        ``drop_oldest`` is asked at every item: whether a source is live may not be known before its first frame.
+        ``drop_oldest`` is called for every item, because a source may know only at its first frame whether it is live.
         """
         error: BaseException | None = None
         try:
@@ -59,13 +59,13 @@ class Channel(Generic[T]):
                 if not self.put(item, drop_oldest=drop_oldest()):
                     break
         finally:
-            # A generator must clean up on its own thread, now.
+            # A generator must clean up now, on its own thread.
             close = getattr(items, "close", None)
             if close is not None:
                 close()
 
     def put(self, item: T, *, drop_oldest: bool = False) -> bool:
-        """Add an item; False where the reader has closed the channel and wants no more."""
+        """Add an item. Returns False if the reader has closed the channel."""
         with self._changed:
             if drop_oldest:
                 while len(self._items) >= self._capacity:
@@ -76,19 +76,19 @@ class Channel(Generic[T]):
             if self._closed:
                 return False
             self._items.append(item)
-            self.taken_in += 1
+            self.put_count += 1
             self._changed.notify_all()
             return True
 
     def end(self, error: BaseException | None = None) -> None:
-        """No more items will come; ``error`` says why, where it is not the natural end."""
+        """Declare that no more items will come, because of ``error`` if there is one."""
         with self._changed:
             self._ended = True
             self._error = error
             self._changed.notify_all()
 
     def close(self) -> None:
-        """The reader wants no more: forget what waits and wake both ends."""
+        """Stop reading: discard the waiting items and wake both ends."""
         with self._changed:
             self._closed = True
             self._items.clear()
@@ -99,8 +99,8 @@ class Channel(Generic[T]):
 
         Raises:
             TimeoutError: none came within ``timeout_s`` seconds.
-            Ended: the writer has ended, or the channel is closed.
-            BaseException: whatever ended the writer.
+            ChannelEnded: the writer has finished, or the channel is closed.
+            BaseException: the error of the writer.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
@@ -115,12 +115,12 @@ class Channel(Generic[T]):
                 return item
             if self._error is not None and not self._closed:
                 raise self._error
-            raise Ended
+            raise ChannelEnded
 
     def __iter__(self) -> Iterator[T]:
         while True:
             try:
                 item = self.get()
-            except Ended:
+            except ChannelEnded:
                 return
             yield item

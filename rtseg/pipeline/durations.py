@@ -1,4 +1,4 @@
-"""Durations of a stage, counted in constant memory however long the run."""
+"""Statistics of the durations of a stage, in constant memory for any length of run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["Durations"]
 
 _SHORTEST_S = 1e-7
 _STEP = 1.01
-"""Ratio of neighbouring bucket bounds: percentiles are right within 1 %."""
+"""Ratio of two consecutive bucket bounds: percentiles are accurate to 1 %."""
 _BUCKETS = math.ceil(math.log(1e5 / _SHORTEST_S, _STEP))
 
 
 class Durations:
-    """Mean and maximum exactly, percentiles within 1 %, from a histogram with logarithmic buckets."""
+    """Exact mean and maximum, and percentiles accurate to 1 % from a histogram with logarithmic buckets."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -24,20 +24,20 @@ class Durations:
         self._buckets = np.zeros(_BUCKETS, dtype=np.int64)
 
     def add(self, seconds: float) -> None:
-        """Count one duration, in seconds."""
+        """Add one duration, in seconds."""
         self.count += 1
         self.total_s += seconds
         self.max_s = max(self.max_s, seconds)
-        place = int(math.log(max(seconds, _SHORTEST_S) / _SHORTEST_S, _STEP))
-        self._buckets[min(place, _BUCKETS - 1)] += 1
+        bucket = int(math.log(max(seconds, _SHORTEST_S) / _SHORTEST_S, _STEP))
+        self._buckets[min(bucket, _BUCKETS - 1)] += 1
 
     def percentile_s(self, percent: float) -> float:
-        """The duration, in seconds, that ``percent`` (0..100) of those counted do not exceed; 0 if none was counted."""
+        """The duration, in seconds, that ``percent`` (0..100) of all durations do not exceed; 0 if there is none."""
         if not self.count:
             return 0.0
         rank = max(1, math.ceil(percent / 100 * self.count))
-        place = int(np.searchsorted(np.cumsum(self._buckets), rank))
-        return float(min(self.max_s, _SHORTEST_S * _STEP ** (place + 0.5)))
+        bucket = int(np.searchsorted(np.cumsum(self._buckets), rank))
+        return float(min(self.max_s, _SHORTEST_S * _STEP ** (bucket + 0.5)))
 
     def summary(self) -> dict[str, float]:
         """``mean_ms``, ``p50_ms``, ``p95_ms``, ``p99_ms`` and ``max_ms``, in milliseconds."""

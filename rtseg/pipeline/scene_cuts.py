@@ -1,4 +1,4 @@
-"""Where a video does not go on from the frame before: there, a sequence model must forget."""
+"""Detection of scene cuts, where a sequence model must be reset."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from rtseg.system.opencv import cv2
 __all__ = ["CutDetector"]
 
 _SIDE = 64
-"""Longer side of the image that is looked at, in pixels: a cut changes the whole, and the rest is noise."""
+"""Longer side of the compared images, in pixels: a cut changes the whole image, and details are noise."""
 _SAMPLES = 3
-"""Pixels along each axis that are averaged to one of those: a mean over all of them would take ten times as long."""
+"""Pixels along each axis averaged into one compared pixel. Averaging all of them would take ten times as long."""
 
 
 class CutDetector:
-    """Tells, frame by frame, where something new begins. Use one for one source.
+    """Decides for each frame whether a new scene begins with it. Use one detector for each source.
 
-    That is at the first frame; where the content changes at once, by a cut or where a looped source begins again; and
-    after a gap in time. Dropped frames alone are no cut, as long as they make no such gap. Images of a folder
-    (``still``) begin anew each: nobody knows whether they follow each other, and what is said of one file must not
-    hang on the files that happen to lie beside it. Whoever has a video in images gets its memory from a video file.
+    A scene begins at the first frame; where the content changes abruptly, by a cut or where a looped source starts
+    again; and after a gap in time. Dropped frames are no cut unless they make such a gap. Every image of a folder
+    (``still``) begins a new scene: it is unknown whether such images follow each other, and the result for one file
+    must not depend on the files beside it. To give a sequence model its memory, make a video file of the images.
 
     The change is the mean absolute difference of hue (0..179), saturation and value (0..255) over all pixels, as in
-    PySceneDetect's ``ContentDetector`` with its default weights (scenedetect.com, "Detection Algorithms"); 27 is its
-    default threshold, too. Two things are done otherwise: hue is an angle, so that 0 and 179 are neighbours (else reds
-    that flicker would be cuts), and images are shrunk to 64 pixels, which leaves less than 0.1 ms of work.
+    PySceneDetect's ``ContentDetector`` with its default weights and its default threshold of 27 (scenedetect.com,
+    "Detection Algorithms"). There are two differences: hue is treated as an angle, so that 0 and 179 are neighbours
+    (otherwise flickering reds would be cuts), and images are shrunk to 64 pixels, which takes less than 0.1 ms.
 
     Args:
-        threshold: change from which on it is a cut, 0..255.
-        gap_s: longest time between two frames that belong together, in seconds.
+        threshold: smallest change that is a cut, 0..255.
+        gap_s: longest time between two frames of one scene, in seconds.
     """
 
     def __init__(self, threshold: float = 27.0, gap_s: float = 1.0) -> None:
         self._threshold = threshold
         self._gap_s = gap_s
-        self._before: tuple[NDArray[np.uint8], float] | None = None
+        self._previous: tuple[NDArray[np.uint8], float] | None = None
 
     def __call__(self, image: Image, pts_s: float, *, still: bool = False) -> bool:
-        """Whether ``image`` does not go on from the one before.
+        """Whether a new scene begins with ``image``.
 
         Args:
-            image: BGR, uint8 (H, W, 3), of the same size every time; of any number of channels where ``still``.
+            image: BGR, uint8 (H, W, 3), always of the same size; with any number of channels if ``still``.
             pts_s: its time in the source, in seconds.
-            still: whether it is an image of its own, not the frame of a video.
+            still: whether it is an independent image, not the frame of a video.
         """
         if still:
-            self._before = None
+            self._previous = None
             return True
-        before, small = self._before, _small_hsv(image)
-        self._before = small, pts_s
-        if before is None or pts_s - before[1] > self._gap_s:
+        previous, small = self._previous, _small_hsv(image)
+        self._previous = small, pts_s
+        if previous is None or pts_s - previous[1] > self._gap_s:
             return True
-        return _change(before[0], small) >= self._threshold
+        return _change(previous[0], small) >= self._threshold
 
 
 def _change(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:

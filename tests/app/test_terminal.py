@@ -9,7 +9,7 @@ from rich.console import Console
 
 from rtseg.app.terminal import panel
 from rtseg.model_file.spec import ModelSpec
-from rtseg.pipeline.runner import Status
+from rtseg.pipeline.report import Status
 
 SPEC = ModelSpec("tiny", ("Road", "Car"), ((128, 64, 128), (0, 0, 142)), (64, 96))
 STATUS = Status(

@@ -13,7 +13,7 @@ from rtseg.bench.report import as_result
 from rtseg.bench.schema import check_result
 from rtseg.bench.stage_costs import Run, bottleneck, busy_shares, cpu_costs, limit_facts, run_pipeline
 from rtseg.errors import OptionError, SourceError
-from rtseg.pipeline.runner import RunReport
+from rtseg.pipeline.report import RunReport
 from rtseg.preprocess import Prepare
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")

@@ -6,7 +6,7 @@ from threading import Event, Thread, current_thread
 import pytest
 from helpers.doubles import WAIT_S, await_event
 
-from rtseg.pipeline.channel import Channel, Ended
+from rtseg.pipeline.channel import Channel, ChannelEnded
 
 
 def filling(channel: Channel[int], items: object, **options: object) -> Thread:
@@ -24,7 +24,7 @@ def test_every_item_comes_out_once_and_in_order() -> None:
     channel: Channel[int] = Channel(3)
     thread = filling(channel, range(1000))
     assert list(channel) == list(range(1000))
-    assert (channel.taken_in, channel.dropped, len(channel)) == (1000, 0, 0)
+    assert (channel.put_count, channel.dropped, len(channel)) == (1000, 0, 0)
     join(thread)
 
 
@@ -65,7 +65,7 @@ def test_a_full_channel_that_drops_forgets_the_oldest_and_counts_it() -> None:
         assert channel.put(number, drop_oldest=True)
     channel.end()
     assert list(channel) == [8, 9]
-    assert (channel.taken_in, channel.dropped) == (10, 8)
+    assert (channel.put_count, channel.dropped) == (10, 8)
 
 
 def test_whether_to_drop_is_asked_at_every_item() -> None:
@@ -166,7 +166,7 @@ def test_a_closed_channel_forgets_what_waits_in_it_and_its_error() -> None:
     channel.put(1)
     channel.end(OSError("not of interest any more"))
     channel.close()
-    with pytest.raises(Ended):
+    with pytest.raises(ChannelEnded):
         channel.get()
     assert len(channel) == 0
 
@@ -180,7 +180,7 @@ def test_an_ended_channel_says_so_again_and_again() -> None:
     channel: Channel[int] = Channel(1)
     channel.end()
     for _ in range(2):
-        with pytest.raises(Ended):
+        with pytest.raises(ChannelEnded):
             channel.get()
 
 

@@ -13,7 +13,8 @@ from rtseg.backends import open_backend
 from rtseg.errors import BackendError, ModelError, OptionError, SinkClosed, SinkError, SourceError
 from rtseg.frame import Frame
 from rtseg.model_file.spec import VOID
-from rtseg.pipeline.runner import Pipeline, RunReport, Status
+from rtseg.pipeline.report import RunReport, Status
+from rtseg.pipeline.runner import Pipeline
 from rtseg.sources.base import SourceOptions
 from rtseg.synthetic.street import Street
 from rtseg.visualize.overlay import Overlay, OverlayOptions
