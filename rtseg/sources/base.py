@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtseg.errors import OptionError, SourceError
 from rtseg.frame import Frame
 from rtseg.image_io.options import ReadOptions
+
+if TYPE_CHECKING:
+    from rtseg.sources.video.audio import AudioReader
 
 __all__ = ["Source", "SourceOptions"]
 
@@ -84,6 +87,8 @@ class Source(ABC):
     """Frames that could not be decoded and were skipped so far."""
     damaged_names: list[str]
     """Of images from files: the names of those."""
+    pass_starts_s: list[float]
+    """``pts_s`` at which each pass over the source began so far: one, or with ``--loop`` more."""
     options: SourceOptions
 
     def __init__(self, name: str, options: SourceOptions) -> None:
@@ -91,6 +96,7 @@ class Source(ABC):
         self.options = options
         self.damaged = 0
         self.damaged_names = []
+        self.pass_starts_s = []
         self._stop = Event()
 
     def stop(self) -> None:
@@ -122,6 +128,13 @@ class Source(ABC):
     def facts(self) -> dict[str, Any]:
         """What a report is to say of the reading besides, for JSON; call it after the last frame."""
         return {}
+
+    def open_audio(self) -> AudioReader | None:
+        """Open the audio, to be read on the thread that calls this; None if there is none.
+
+        Only local video files have audio: of cameras, streams and URLs only the images are read.
+        """
+        return None
 
     @abstractmethod
     def _read(self) -> Iterator[Frame]:
@@ -160,6 +173,8 @@ class Source(ABC):
                         break
                     if last is not None:
                         step_s = frame.pts_s - last.pts_s
+                    if first is None:
+                        self.pass_starts_s.append(frame.pts_s + time_offset_s)
                     first, last = first or frame, frame
                     if position % wanted.stride == 0:
                         index = frame.index - first.index + index_offset

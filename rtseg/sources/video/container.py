@@ -15,12 +15,14 @@ from urllib.request import getproxies_environment
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from rtseg.errors import SourceError, SourceNotFound
 from rtseg.sources.base import SourceOptions
 from rtseg.system.redact import redact, secrets_of
 
-__all__ = ["LIVE_SCHEMES", "PLAYLIST_HINT", "open_file", "open_url", "reason"]
+__all__ = ["LIVE_SCHEMES", "PLAYLIST_HINT", "find_video_stream", "open_file", "open_url", "reason"]
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp", "rtp"})
 
@@ -125,6 +127,14 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
         failure = _failure(error, shown, options.open_timeout_s if late else None)
     # Outside of the handler: the library's error would come along as the context, with the password.
     raise failure
+
+
+def find_video_stream(container: InputContainer) -> VideoStream | None:
+    """The first video stream that can be decoded, if any. The cover image of a song is not one."""
+    for stream in container.streams.video:
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
+            return stream
+    return None
 
 
 def _failure(error: av.FFmpegError, shown: str, timeout_s: float | None) -> SourceError:

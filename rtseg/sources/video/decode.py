@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 from av.container import InputContainer
@@ -17,6 +17,8 @@ from rtseg.errors import SourceError
 from rtseg.sources.video.container import reason
 
 __all__ = ["StreamDecoder", "UrlPackets", "file_packets"]
+
+StreamT = TypeVar("StreamT", bound=Stream)
 
 _FIRST_FRAME_S = 8.0
 """Longest wait for the first frame of a stream that is joined between two keyframes."""
@@ -86,14 +88,13 @@ class StreamDecoder:
             self._count()
 
 
-def file_packets(
-    container: InputContainer, stream: VideoStream, count: Callable[[], None]
-) -> Iterator[Packet[VideoStream]]:
+def file_packets(container: InputContainer, stream: StreamT, count: Callable[[], None]) -> Iterator[Packet[StreamT]]:
     """The packets of ``stream`` in a file; ``count`` is called for each place that cannot be read."""
     errors = 0
     while errors < _ERRORS_IN_A_ROW:
         try:
-            for packet in container.demux(stream):
+            packets: Iterator[Packet[Any]] = container.demux(stream)
+            for packet in packets:
                 if packet.size:
                     errors = 0
                     yield packet

@@ -6,12 +6,13 @@ import math
 
 import av
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 __all__ = ["seconds", "seek"]
 
 
-def seconds(stamp: int | None, stream: VideoStream) -> float | None:
+def seconds(stamp: int | None, stream: Stream) -> float | None:
     """A time stamp of ``stream`` in seconds; None where there is none."""
     return None if stamp is None or stream.time_base is None else float(stamp * stream.time_base)
 

@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from rtseg.errors import SourceError
 from rtseg.frame import Frame
 from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.video.audio import AudioReader
 from rtseg.sources.video.color import BgrConverter
-from rtseg.sources.video.container import LIVE_SCHEMES, open_file, open_url
+from rtseg.sources.video.container import LIVE_SCHEMES, find_video_stream, open_file, open_url
 from rtseg.sources.video.decode import StreamDecoder, UrlPackets, file_packets
 from rtseg.sources.video.seek import seconds, seek
 from rtseg.sources.video.timestamps import FrameClock
@@ -56,6 +56,15 @@ class VideoSource(Source):
         self._shown = redact(self._url, *secrets_of(self._url)) if self._url else str(where)
         self.live = self._url is not None and urlsplit(self._url).scheme.lower() in LIVE_SCHEMES
 
+    def open_audio(self) -> AudioReader | None:
+        """Open the audio of a local file; see ``Source``."""
+        if self._url is not None:
+            return None  # a server may count or refuse a second connection
+        try:
+            return AudioReader(self._path, self.options, self.pass_starts_s)
+        except SourceError:  # there is no audio, or the video cannot be opened either, which is reported with it
+            return None
+
     def _read(self) -> Iterator[Frame]:
         with self._open() as container:
             stream = self._choose(container)
@@ -66,10 +75,8 @@ class VideoSource(Source):
 
     def _choose(self, container: InputContainer, threads: str = "AUTO") -> VideoStream:
         """The first true video stream, ready to decode; the cover image of a song is none."""
-        for stream in container.streams.video:
-            if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
-                break
-        else:
+        stream = find_video_stream(container)
+        if stream is None:
             kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing at all"
             raise SourceError(f"{self._shown} holds no video that can be decoded, only {kinds}: give a video")
         if self._url and not self.live:
