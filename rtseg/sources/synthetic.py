@@ -12,7 +12,7 @@ import numpy as np
 from rtseg.errors import OptionError
 from rtseg.frame import Frame, Labels
 from rtseg.sources.base import Source, SourceOptions
-from rtseg.synthetic.fringes import SIDE, SIDES, expose_surface
+from rtseg.synthetic.fringes import DEFAULT_SIDE, SIDE_LIMITS, expose_surface
 from rtseg.synthetic.street import Street
 from rtseg.system.opencv import cv2
 
@@ -118,7 +118,7 @@ class FringesSource(Source):
     def __init__(self, where: str, options: SourceOptions) -> None:
         super().__init__("fringes", options)
         self.fps = FPS
-        seconds, self._size = parse_where(where, "fringes", (SIDE, SIDE), SIDES)
+        seconds, self._size = parse_where(where, "fringes", (DEFAULT_SIDE, DEFAULT_SIDE), SIDE_LIMITS)
         if seconds is not None:
             self.frame_count = math.ceil(seconds * FPS - 1e-6)
 
@@ -131,7 +131,7 @@ class FringesSource(Source):
         index = max(math.ceil((self.options.start_s - 1e-6) * FPS), 0)
         while not self.stopped and (self.frame_count is None or index < self.frame_count):
             down, right = np.random.default_rng((*_SURFACE, index)).integers(0, _SHIFT, 2)
-            seen = surface.at(2 * math.pi * index / FPS)
+            seen = surface.at_phase(2 * math.pi * index / FPS)
             grey = cv2.add(seen, noise[down : down + height, right : right + width], dtype=cv2.CV_8U)
             yield Frame(np.asarray(grey, dtype=np.uint8)[..., None], index, index / FPS, time.monotonic())
             index += 1

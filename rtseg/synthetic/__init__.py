@@ -1,1 +1,1 @@
-"""Images that rtseg draws itself, with exact labels."""
+"""Synthetic images with exact labels."""

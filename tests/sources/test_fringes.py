@@ -32,7 +32,7 @@ def test_fringes_move_and_their_mean_over_a_period_shows_none() -> None:
     bright = np.hypot(seen.cosine, seen.sine) > 25
     assert bright.mean() > 0.2
     assert images.std(0)[bright, 0].min() > 10
-    assert np.abs(images.mean(0)[..., 0] - seen.steady)[bright].max() < 3
+    assert np.abs(images.mean(0)[..., 0] - seen.mean)[bright].max() < 3
     assert abs(np.corrcoef(images.mean(0)[bright, 0], seen.cosine[bright])[0, 1]) < 0.3
     assert np.corrcoef(images[0][bright, 0], seen.cosine[bright])[0, 1] > 0.8
 
@@ -61,8 +61,8 @@ def test_a_malformed_text_is_refused(where: str) -> None:
 def test_four_steps_of_a_quarter_give_back_the_phase_and_the_steady_part() -> None:
     """The four-bucket formula of phase shifting (Malacara, "Optical Shop Testing", chapter 14)."""
     seen = expose_surface((144, 160), (0, 3, 0, 1))
-    quarters: list[NDArray[np.float32]] = [seen.at(step * np.pi / 2) for step in range(4)]
-    np.testing.assert_allclose(quarters[0] + quarters[2], 2 * seen.steady, atol=1e-3)
+    quarters: list[NDArray[np.float32]] = [seen.at_phase(step * np.pi / 2) for step in range(4)]
+    np.testing.assert_allclose(quarters[0] + quarters[2], 2 * seen.mean, atol=1e-3)
     np.testing.assert_allclose(quarters[3] - quarters[1], 2 * seen.sine, atol=1e-3)
     np.testing.assert_allclose(quarters[0] - quarters[2], 2 * seen.cosine, atol=1e-3)
     assert np.ptp(np.arctan2(seen.sine, seen.cosine)) > 6

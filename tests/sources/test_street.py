@@ -131,7 +131,7 @@ class TestTruth:
     @pytest.mark.parametrize("seed", range(6))
     def test_a_street_painted_in_its_class_colours_is_its_own_label_map(self, seed: int) -> None:
         street = Street((135, 240), seed=seed)
-        street._flat = True
+        street._class_colours = True
         colours = np.array(PALETTE, np.uint8)[:, ::-1]
         for part in range(25):
             image, labels = street.render(1.9 * part)
@@ -139,7 +139,7 @@ class TestTruth:
 
     def test_light_haze_and_lens_change_no_label(self) -> None:
         plain, full = Street(SMALL, seed=3), Street(SMALL, seed=3)
-        plain._flat = True
+        plain._class_colours = True
         for part in range(10):
             np.testing.assert_array_equal(plain.render(2.0 * part)[1], full.render(2.0 * part)[1])
 

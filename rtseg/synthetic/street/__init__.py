@@ -1,7 +1,7 @@
-"""A street that rtseg draws itself, with the exact class of every pixel.
+"""A synthetic street with the exact class of every pixel.
 
-The street is a function of seed, size and time and of nothing else. Lengths are metres: x to the right of the
-road's middle line, y up from the road, z forward along it. Colours are BGR.
+The image depends only on seed, size and time. Coordinates are in metres: x to the right of the road's centre line,
+y upwards from the road, z forwards along the road. Colours are BGR.
 """
 
 from __future__ import annotations

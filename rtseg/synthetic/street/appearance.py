@@ -1,4 +1,4 @@
-"""What a seed decides for a whole street: the camera, the layout, the light, the colours."""
+"""The properties of a street that its seed decides: camera, layout, light, colours."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FAR_M", "LEVELS_M", "Colours", "Length", "Look"]
+__all__ = ["FAR_M", "TEXTURE_DEPTHS_M", "Appearance", "Colours", "Length"]
 
 FAR_M = 170.0
-"""Nothing that stands farther away than this, in metres, is drawn."""
+"""Objects beyond this depth in metres are not drawn."""
 
-LEVELS_M = (14.0, 28.0, 48.0, 75.0, 110.0, 150.0)
-"""Depths, in metres, for which textures are prepared: lit, hazed and shrunk."""
+TEXTURE_DEPTHS_M = (14.0, 28.0, 48.0, 75.0, 110.0, 150.0)
+"""Depth levels in metres for which textures are prepared with light, haze and scale."""
 
 Length = TypeVar("Length", float, NDArray[np.float64])
-"""One length or many, in metres."""
+"""One length or an array of lengths, in metres."""
 
 Colours = NDArray[np.float64]
 """BGR, float64 (3,) or (N, 3), 0..255 before light and haze."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """The choices that all images of one street share."""
+class Appearance:
+    """The properties that all images of one street share."""
 
     size: tuple[int, int]
     """(H, W) of the image, in pixels."""
@@ -35,60 +35,60 @@ class Look:
     horizon: float
     """Row of the horizon while the camera is level, in pixels."""
     eye_m: float
-    """Height of the camera above the road."""
+    """Height of the camera above the road, in metres."""
     side: int
-    """The side that traffic keeps to: -1 left, +1 right."""
+    """Side of the road that traffic drives on: -1 left, +1 right."""
     speed: float
-    """Of the camera, in metres per second."""
+    """Speed of the camera, in metres per second."""
     road_m: tuple[float, float]
-    """From the middle line to the left and to the right kerb."""
+    """Distance from the centre line to the left and right kerb."""
     pavement_m: tuple[float, float]
-    """Width of the left and of the right pavement."""
+    """Width of the left and right pavement."""
     setback_m: tuple[float, float]
-    """From the pavement to the houses, left and right; 0 has no front gardens."""
+    """Distance from the pavement to the houses, left and right; 0 means no front gardens."""
     parking: tuple[float, float]
-    """How much of the left and of the right kerb is taken by parked cars, 0..1; 0 has no room for them."""
+    """Share of the left and right kerb taken by parked cars, in [0, 1]; 0 means no parking lane."""
     bends: tuple[tuple[float, float, float], tuple[float, float, float]]
-    """Of the middle line: (amplitude in metres, radians per metre, phase) of its sines."""
+    """The two sine waves of the centre line: (amplitude in metres, radians per metre, phase)."""
     sun: int
-    """The side that the sun stands on: -1, +1, or 0 under clouds."""
-    shade: float
-    """How far the shade of the houses reaches from the kerb when the sun shines, as a part of the road."""
+    """Side of the sun: -1 left, +1 right, 0 if overcast."""
+    shadow: float
+    """How far the shadow of the houses extends from the kerb in sunshine, as a share of the road width."""
     gain: Colours
-    """Strength and tint of the light: a factor for each of B, G, R."""
+    """Strength and tint of the light: factors for B, G, R."""
     haze: Colours
-    """Colour that far things fade into."""
+    """Colour that distant objects fade to."""
     haze_per_m: float
-    """Of the light, this part is lost to haze on each metre."""
+    """Share of the light lost to haze per metre."""
     road: Colours
-    """Asphalt."""
+    """Colour of the asphalt."""
     pavement: Colours
-    """Paving."""
+    """Colour of the pavement."""
     ground: Colours
-    """Grass or yard behind the pavement."""
+    """Colour of the grass or yard behind the pavement."""
     yard: bool
-    """Whether the ground behind the pavement is paved; otherwise grass."""
+    """Whether the ground behind the pavement is paved; otherwise it is grass."""
     season: str
-    """``green``, ``autumn`` or ``bare``: the crowns of the trees."""
+    """State of the trees: ``green``, ``autumn`` or ``bare``."""
     urban: float
-    """How many of the plots are built up, 0..1."""
+    """Share of the plots with a house, in [0, 1]."""
     crowd: float
-    """Pedestrians in each stretch and side, on average."""
+    """Mean number of pedestrians per road section and side."""
     traffic: float
-    """Chance of an oncoming car in each stretch, 0..1."""
+    """Probability of an oncoming car per road section, in [0, 1]."""
     noise: float
     """Standard deviation of the sensor noise, in grey levels."""
 
     @classmethod
-    def of(cls, seed: int, size: tuple[int, int]) -> Look:
-        """Choose everything for ``seed``. Apart from pixels, the choices do not depend on ``size``."""
+    def from_seed(cls, seed: int, size: tuple[int, int]) -> Appearance:
+        """Draw all properties from ``seed``. Only values in pixels depend on ``size``."""
         rng = np.random.default_rng((seed, 0x5EED))
         height, width = size
         side = -1 if rng.random() < 0.7 else 1
         parking = tuple(rng.uniform(0.15, 0.65) if rng.random() < 0.5 else 0.0 for _ in range(2))
         lane = rng.uniform(2.9, 3.7)
         road = (lane + 2.2 * (parking[0] > 0), lane + 2.2 * (parking[1] > 0))
-        clear = rng.random() < 0.55
+        sunny = rng.random() < 0.55
         warm = rng.uniform(-0.08, 0.08)
         light = rng.uniform(0.75, 1.15) if rng.random() < 0.8 else rng.uniform(0.4, 0.7)
         gain = light * np.array([1 - warm, 1.0, 1 + warm])
@@ -106,18 +106,15 @@ class Look:
             speed=rng.uniform(7.0, 11.0),
             road_m=road,
             pavement_m=(rng.uniform(1.6, 3.8), rng.uniform(1.6, 3.8)),
-            setback_m=(
-                float(rng.choice([0.0, 0.0, 2.5, 4.0])),
-                float(rng.choice([0.0, 0.0, 2.5, 4.0])),
-            ),
+            setback_m=(float(rng.choice([0.0, 0.0, 2.5, 4.0])), float(rng.choice([0.0, 0.0, 2.5, 4.0]))),
             parking=(parking[0], parking[1]),
-            bends=(_bend(rng, 31.0), _bend(rng, 67.0)),
-            sun=int(rng.choice([-1, 1])) if clear else 0,
-            # Not to the middle line, where the edge of the shade would be taken for it.
-            shade=float(rng.choice([rng.uniform(0.08, 0.4), rng.uniform(0.58, 0.8)])),
+            bends=(_sine_wave(rng, 31.0), _sine_wave(rng, 67.0)),
+            sun=int(rng.choice([-1, 1])) if sunny else 0,
+            # Not up to the centre line: the edge of the shadow would look like it.
+            shadow=float(rng.choice([rng.uniform(0.08, 0.4), rng.uniform(0.58, 0.8)])),
             gain=gain,
             haze=haze,
-            haze_per_m=rng.uniform(0.0006, 0.0025) if clear else rng.uniform(0.001, 0.006),
+            haze_per_m=rng.uniform(0.0006, 0.0025) if sunny else rng.uniform(0.001, 0.006),
             road=grey * np.array([1.0, 0.99, 0.98]) + rng.uniform(-4, 4, 3),
             pavement=paving * np.array([0.94, 0.98, 1.0]) + rng.uniform(-8, 8, 3),
             ground=np.array([0.93, 0.97, 1.0]) * rng.uniform(90, 140) if yard else grass,
@@ -129,56 +126,57 @@ class Look:
             noise=rng.uniform(1.0, 6.0),
         )
 
-    def tone(self, colours: Colours, depth_m: float) -> list[list[float]]:
-        """Colours (N, 3) as the camera sees them at ``depth_m``: N lists of B, G, R, not cut off at 255."""
-        clear = math.exp(-self.haze_per_m * depth_m)
-        return (colours * (self.gain * clear) + self.haze * (1 - clear)).tolist()  # type: ignore[no-any-return]
+    def apply_light(self, colours: Colours, depth_m: float) -> list[list[float]]:
+        """Apply light and haze at ``depth_m`` to colours (N, 3): N lists of B, G, R, not clipped to 255."""
+        transmittance = math.exp(-self.haze_per_m * depth_m)
+        lit = colours * (self.gain * transmittance) + self.haze * (1 - transmittance)
+        return lit.tolist()  # type: ignore[no-any-return]
 
     def sunlight(self, side: int) -> float:
-        """Factor for the light on a wall at ``side`` (-1 left, +1 right) that faces the street."""
+        """Return the light factor of a wall at ``side`` (-1 left, +1 right) that faces the street."""
         if self.sun == 0:
             return 0.9
         return 0.68 if side == self.sun else 1.12
 
-    def shade_m(self) -> tuple[float, float]:
-        """The part of the road in the shade of the houses, from x to x; empty under clouds."""
+    def shadow_m(self) -> tuple[float, float]:
+        """Return the x range of the road in the shadow of the houses; empty if overcast."""
         kerb = self.kerb_m(self.sun or -1)
-        reach = kerb - self.sun * self.shade * sum(self.road_m)
-        return min(kerb, reach), max(kerb, reach)
+        edge = kerb - self.sun * self.shadow * sum(self.road_m)
+        return min(kerb, edge), max(kerb, edge)
 
     def light_at(self, x: float) -> float:
-        """Factor for the light on the road at ``x``."""
-        begin, end = self.shade_m()
+        """Return the light factor of the road at ``x``."""
+        begin, end = self.shadow_m()
         return 0.5 if begin < x < end else 1.0
 
     def pavement_light(self, side: int) -> float:
-        """Factor for the light on the pavement at ``side``."""
+        """Return the light factor of the pavement at ``side``."""
         return 0.5 if side == self.sun else 1.0
 
     def bend_m(self, z: Length) -> Length:
-        """Where the middle line runs, in metres to the right, at ``z``."""
+        """Return how far right the centre line bends at ``z``, in metres."""
         (a, rate_a, phase_a), (b, rate_b, phase_b) = self.bends
         bend: Length = a * np.sin(rate_a * z + phase_a) + b * np.sin(rate_b * z + phase_b)
         return bend
 
     def slope(self, z: Length) -> Length:
-        """Derivative of ``bend_m``."""
+        """Return the derivative of ``bend_m``."""
         (a, rate_a, phase_a), (b, rate_b, phase_b) = self.bends
         slope: Length = a * rate_a * np.cos(rate_a * z + phase_a) + b * rate_b * np.cos(rate_b * z + phase_b)
         return slope
 
     def kerb_m(self, side: int) -> float:
-        """x of the kerb at ``side`` (-1 left, +1 right)."""
+        """Return x of the kerb at ``side`` (-1 left, +1 right)."""
         return side * self.road_m[side > 0]
 
     def edge_m(self, side: int) -> float:
-        """x of the outer edge of the pavement."""
+        """Return x of the outer edge of the pavement."""
         return side * (self.road_m[side > 0] + self.pavement_m[side > 0])
 
-    def front_m(self, side: int) -> float:
-        """x of the fronts of the houses."""
+    def facade_m(self, side: int) -> float:
+        """Return x of the house facades."""
         return self.edge_m(side) + side * self.setback_m[side > 0]
 
 
-def _bend(rng: np.random.Generator, turn_m: float) -> tuple[float, float, float]:
-    return rng.uniform(0.3, 1.0) * 60.0 / turn_m, 1 / turn_m, rng.uniform(0, 2 * math.pi)
+def _sine_wave(rng: np.random.Generator, length_m: float) -> tuple[float, float, float]:
+    return rng.uniform(0.3, 1.0) * 60.0 / length_m, 1 / length_m, rng.uniform(0, 2 * math.pi)

@@ -1,7 +1,7 @@
-"""The camera, and the pen that draws into image and labels at once.
+"""The camera, and the painter that draws image and labels together.
 
-The canvas has four channels: B, G, R and the class. So a primitive cannot mark other pixels with its class
-than it paints: labels are exact by construction. Nothing is anti-aliased: that would blend classes.
+The canvas has four channels: B, G, R and the class ID. Every drawing call writes colour and class to the same
+pixels, so the labels are exact. Nothing is anti-aliased, because that would mix classes.
 """
 
 from __future__ import annotations
@@ -15,85 +15,87 @@ from numpy.typing import NDArray
 
 from rtseg.camvid_classes import PALETTE
 from rtseg.frame import Image, Labels
-from rtseg.synthetic.street.appearance import LEVELS_M, Colours, Length, Look
+from rtseg.synthetic.street.appearance import TEXTURE_DEPTHS_M, Appearance, Colours, Length
 from rtseg.system.opencv import cv2
 
-__all__ = ["NEAR_M", "Camera", "Canvas", "Pen", "Points", "Texture"]
+__all__ = ["NEAR_M", "Camera", "Canvas", "Painter", "Points", "Texture"]
 
 NEAR_M = 1.0
-"""What is nearer to the camera than this, in metres, is cut off; all of it lies outside the image."""
+"""Depth of the near plane in metres. Anything closer is clipped; all of it lies outside the image."""
 
 _SHIFT = 4
-"""Vertices are given to OpenCV in sixteenths of a pixel, so that slow things glide."""
-_REACH = 12000.0
-"""The ground is cut off this many pixels away, where OpenCV's fixed-point numbers are safe."""
+"""Fractional bits of OpenCV's fixed-point vertices: sixteenths of a pixel, so that slow objects move smoothly."""
+_MAX_COORDINATE_PX = 12000.0
+"""Ground vertices are clipped to this, so that OpenCV's fixed-point numbers do not overflow."""
 
 Points = NDArray[np.float64]
-"""Positions, float64 (N, 3) as x, y, z in metres or (N, 2) as u, v in pixels."""
+"""Vertices, float64: (N, 3) as x, y, z in metres, or (N, 2) as u, v in pixels."""
 
 Canvas = NDArray[np.uint8]
-"""uint8 (H, W, 4): B, G, R, class."""
+"""uint8 (H, W, 4): B, G, R, class ID."""
 
 
 class Texture:
-    """An image to be put on a wall or stamped; lit, hazed and shrunk for a depth when first seen there."""
+    """An image for a wall or a billboard. Light, haze and scale are applied once per depth level, on first use."""
 
     def __init__(
         self,
         image: Image,
         class_id: int,
-        look: Look,
+        look: Appearance,
         px_per_m: float,
         *,
         light: float = 1.0,
         mask: Labels | None = None,
     ) -> None:
-        """Prepare nothing yet.
+        """Store the image.
 
         Args:
             image: BGR, uint8 (h, w, 3), before light and haze.
-            class_id: of all its pixels.
-            look: the light and the haze.
-            px_per_m: resolution.
-            light: a factor for the light on it.
-            mask: uint8 (h, w), 255 where it covers; None covers all.
+            class_id: Class of all its pixels.
+            look: Light and haze of the street.
+            px_per_m: Resolution in pixels per metre.
+            light: Extra brightness factor.
+            mask: uint8 (h, w), 255 where the texture is opaque; None means everywhere.
         """
         height, width = image.shape[:2]
-        self.metres = (height / px_per_m, width / px_per_m)
-        """Natural height and width."""
+        self.size_m = (height / px_per_m, width / px_per_m)
+        """Natural height and width in metres."""
         self._look = look
         self._class_id = class_id
         self._px_per_m = px_per_m
         self._light = light
-        self._whole = cv2.merge([image, np.full((height, width), 255, np.uint8) if mask is None else mask])
+        self._full_size = cv2.merge([image, np.full((height, width), 255, np.uint8) if mask is None else mask])
         self._levels: dict[int, Canvas] = {}
 
-    def at(self, depth_m: float) -> Canvas:
-        """As seen from ``depth_m``: uint8 (h, w, 4), B, G, R and the class, which is 0 where nothing is."""
-        place = bisect(LEVELS_M, depth_m, 1) - 1
-        # Two threads may both prepare a level: they prepare the same.
-        if place not in self._levels:
-            self._levels[place] = self._prepared(LEVELS_M[place])
-        return self._levels[place]
+    def at_depth(self, depth_m: float) -> Canvas:
+        """Return the texture as seen from ``depth_m``: B, G, R, class ID, uint8 (h, w, 4). Transparent pixels are 0."""
+        level = bisect(TEXTURE_DEPTHS_M, depth_m, 1) - 1
+        # Two threads may both prepare a level; both get the same result.
+        if level not in self._levels:
+            self._levels[level] = self._prepare(TEXTURE_DEPTHS_M[level])
+        return self._levels[level]
 
-    def _prepared(self, depth_m: float) -> Canvas:
+    def _prepare(self, depth_m: float) -> Canvas:
         look = self._look
-        height, width = self._whole.shape[:2]
-        shrink = min(1.0, 1.6 * look.focal / depth_m / self._px_per_m)
-        size = (max(int(width * shrink), 3), max(int(height * shrink), 3))
-        small = cv2.resize(self._whole, size, interpolation=cv2.INTER_AREA) if shrink < 1 else self._whole
-        clear = math.exp(-look.haze_per_m * depth_m)
+        height, width = self._full_size.shape[:2]
+        scale = min(1.0, 1.6 * look.focal / depth_m / self._px_per_m)
+        size = (max(int(width * scale), 3), max(int(height * scale), 3))
+        scaled = cv2.resize(self._full_size, size, interpolation=cv2.INTER_AREA) if scale < 1 else self._full_size
+        transmittance = math.exp(-look.haze_per_m * depth_m)
         table = np.zeros((1, 256, 4), np.uint8)
-        seen = np.arange(256.0)[:, None] * (look.gain * self._light * clear) + look.haze * (1 - clear)
-        table[0, :, :3] = np.clip(seen, 0, 255)
+        colours = np.arange(256.0)[:, None] * (look.gain * self._light * transmittance) + look.haze * (
+            1 - transmittance
+        )
+        table[0, :, :3] = np.clip(colours, 0, 255)
         table[0, 128:, 3] = self._class_id
-        return np.asarray(cv2.LUT(small, table), np.uint8)
+        return np.asarray(cv2.LUT(scaled, table), np.uint8)
 
 
 class Camera:
-    """A pinhole camera on the road at one moment, looking along it."""
+    """A pinhole camera at one moment, looking along the road."""
 
-    def __init__(self, look: Look, time_s: float) -> None:
+    def __init__(self, look: Appearance, time_s: float) -> None:
         width = look.size[1]
         self.look = look
         self.z = look.speed * time_s
@@ -105,135 +107,140 @@ class Camera:
         self.bend = look.bend_m(self.z)
 
     def depth(self, z: float) -> float:
-        """Distance along the road, not less than ``NEAR_M``."""
+        """Return the distance along the road, at least ``NEAR_M``."""
         return max(z - self.z, NEAR_M)
 
-    def aside(self, z: Length) -> Length:
-        """Where the road's middle line is at ``z``, in metres to the right of the camera's axis."""
+    def road_offset(self, z: Length) -> Length:
+        """Return how far right of the camera's axis the road's centre line is at ``z``, in metres."""
         return self.look.bend_m(z) - self.bend - self.heading * (z - self.z) - self.x
 
-    def point(self, x: float, y: float, z: float) -> tuple[float, float]:
-        """Project one point: (u, v) in pixels."""
+    def project(self, x: float, y: float, z: float) -> tuple[float, float]:
+        """Project one point to (u, v) in pixels."""
         scale = self.look.focal / self.depth(z)
-        return self.centre + scale * (x + self.aside(z)), self.horizon - scale * (y - self.look.eye_m)
+        return self.centre + scale * (x + self.road_offset(z)), self.horizon - scale * (y - self.look.eye_m)
 
 
-class Pen:
-    """Draws on one canvas through one camera."""
+class Painter:
+    """Draws on one canvas through one camera.
 
-    def __init__(self, canvas: Canvas, camera: Camera, *, flat: bool = False) -> None:
+    The ``add_`` methods queue a shape; ``flush`` draws the queue in order. Add shapes from far to near.
+    """
+
+    def __init__(self, canvas: Canvas, camera: Camera, *, class_colours: bool = False) -> None:
         self.canvas = canvas
         self.camera = camera
         self.look = camera.look
-        self._list: list[Callable[[], None] | None] = []  # from far to near; None is the next of the solids
-        self._solids: list[tuple[Points, Sequence[int], Colours, int, float, float]] = []
-        self._flat = flat  # paint every class in its palette colour: for tests of exactness
+        self._queue: list[Callable[[], None] | None] = []  # None stands for the next entry of _meshes
+        self._meshes: list[tuple[Points, Sequence[int], Colours, int, float, float]] = []
+        self._class_colours = class_colours  # paint every class in its palette colour, to test the labels
 
-    def ink(self, colour: Sequence[float], class_id: int) -> tuple[float, ...]:
-        """The four numbers that mark a pixel."""
-        if self._flat:
+    def pixel_value(self, colour: Sequence[float], class_id: int) -> tuple[float, ...]:
+        """Return the four channels of a pixel."""
+        if self._class_colours:
             return (*PALETTE[class_id][::-1], class_id)
         return (colour[0], colour[1], colour[2], class_id)
 
-    def polygons(self, seen: Points, colour: Sequence[float], class_id: int) -> None:
-        """Fill many polygons of one colour now: (K, N, 2), in pixels. Where two overlap is a hole."""
-        fixed = _fixed(np.clip(seen, -_REACH, _REACH))
-        cv2.fillPoly(self.canvas, list(fixed), self.ink(colour, class_id), shift=_SHIFT)
+    def fill_polygons(self, vertices: Points, colour: Sequence[float], class_id: int) -> None:
+        """Fill polygons of one colour at once, (K, N, 2) in pixels. Areas covered twice stay unpainted."""
+        fixed = _to_fixed_point(np.clip(vertices, -_MAX_COORDINATE_PX, _MAX_COORDINATE_PX))
+        cv2.fillPoly(self.canvas, list(fixed), self.pixel_value(colour, class_id), shift=_SHIFT)
 
-    def solid(self, points: Points, ends: Sequence[int], colours: Colours, class_id: int, x: float, z: float) -> None:
-        """Put convex faces on the list: a thing at ``x``, ``z`` and in line with the road there.
+    def add_mesh(
+        self, points: Points, ends: Sequence[int], colours: Colours, class_id: int, x: float, z: float
+    ) -> None:
+        """Queue convex faces of an object at ``x``, ``z`` that points along the road there.
 
         Args:
-            points: vertices (N, 3) from that place, in metres; (N, 2) if it is flat and faces the camera.
-            ends: face i ends before vertex ``ends[i]``. Later faces lie on earlier ones.
-            colours: of each face, before light and haze: float64 (F, 3).
-            class_id: of all faces.
-            x: of the thing.
-            z: of the thing.
+            points: Vertices (N, 3) relative to the object, in metres; (N, 2) if it is flat and faces the camera.
+            ends: Face i ends before vertex ``ends[i]``. Later faces cover earlier ones.
+            colours: One colour per face, before light and haze: float64 (F, 3).
+            class_id: Class of all faces.
+            x: Position of the object.
+            z: Position of the object.
         """
-        self._solids.append((points, ends, colours, class_id, x, z))
-        self._list.append(None)
+        self._meshes.append((points, ends, colours, class_id, x, z))
+        self._queue.append(None)
 
-    def wall(self, texture: Texture, x: float, z0: float, z1: float, y0: float, y1: float) -> None:
-        """Put on the list: a texture on the upright plane at ``x`` from ``z0`` (its left edge) to ``z1``."""
-        self._list.append(lambda: self._wall(texture, x, z0, z1, y0, y1))
+    def add_wall(self, texture: Texture, x: float, z0: float, z1: float, y0: float, y1: float) -> None:
+        """Queue a texture on the vertical plane at ``x``, from ``z0`` (its left edge) to ``z1``."""
+        self._queue.append(lambda: self._draw_wall(texture, x, z0, z1, y0, y1))
 
-    def stamp(self, texture: Texture, x: float, z: float, y0: float, height_m: float, width_m: float) -> None:
-        """Put on the list: a texture that faces the camera, its middle at ``x``, its foot at ``y0``."""
-        self._list.append(lambda: self._stamp(texture, x, z, y0, height_m, width_m))
+    def add_billboard(self, texture: Texture, x: float, z: float, y0: float, height_m: float, width_m: float) -> None:
+        """Queue a texture that faces the camera, centred on ``x``, with its lower edge at ``y0``."""
+        self._queue.append(lambda: self._draw_billboard(texture, x, z, y0, height_m, width_m))
 
     def flush(self) -> None:
-        """Draw the list. All vertices are projected at once, as numpy is slow to begin."""
-        if not self._list:
+        """Draw the queue. All vertices are projected in one numpy call, because each call has a fixed cost."""
+        if not self._queue:
             return
-        fixed = _fixed(self._project())
-        inks = self._inks().tolist()
-        solids = iter(self._solids)
+        fixed = _to_fixed_point(self._project_meshes())
+        pixel_values = self._mesh_pixel_values().tolist()
+        meshes = iter(self._meshes)
         first = face = 0
-        for draw in self._list:
+        for draw in self._queue:
             if draw is not None:
                 draw()
                 continue
-            points, ends = next(solids)[:2]
+            points, ends = next(meshes)[:2]
             begin = first
             for end in ends:
-                cv2.fillConvexPoly(self.canvas, fixed[begin : first + end], inks[face], cv2.LINE_8, _SHIFT)
+                cv2.fillConvexPoly(self.canvas, fixed[begin : first + end], pixel_values[face], cv2.LINE_8, _SHIFT)
                 begin = first + end
                 face += 1
             first += len(points)
-        self._list.clear()
-        self._solids.clear()
+        self._queue.clear()
+        self._meshes.clear()
 
-    def _project(self) -> Points:
-        """All vertices of the list, in pixels: (N, 2)."""
+    def _project_meshes(self) -> Points:
+        """Return all vertices of the queue in pixels: (N, 2)."""
         camera, look = self.camera, self.look
-        counts = [len(solid[0]) for solid in self._solids]
+        counts = [len(mesh[0]) for mesh in self._meshes]
         points = np.zeros((sum(counts), 3))
         begin = 0
-        for solid, count in zip(self._solids, counts, strict=True):
-            points[begin : begin + count, : solid[0].shape[1]] = solid[0]
+        for mesh, count in zip(self._meshes, counts, strict=True):
+            points[begin : begin + count, : mesh[0].shape[1]] = mesh[0]
             begin += count
-        places = np.array([solid[4:] for solid in self._solids])
-        x, z = places[:, 0], places[:, 1]
-        aside = x + camera.aside(z)
+        positions = np.array([mesh[4:] for mesh in self._meshes])
+        x, z = positions[:, 0], positions[:, 1]
+        offset = x + camera.road_offset(z)
         turn = look.slope(z) - camera.heading
-        origin = np.repeat(np.column_stack([aside, turn, z - camera.z]), counts, axis=0)
+        origin = np.repeat(np.column_stack([offset, turn, z - camera.z]), counts, axis=0)
         scale = look.focal / np.maximum(points[:, 2] + origin[:, 2], NEAR_M)
-        seen = np.empty((len(points), 2))
-        seen[:, 0] = camera.centre + scale * (points[:, 0] + origin[:, 0] + points[:, 2] * origin[:, 1])
-        seen[:, 1] = camera.horizon - scale * (points[:, 1] - look.eye_m)
-        return seen
+        projected = np.empty((len(points), 2))
+        projected[:, 0] = camera.centre + scale * (points[:, 0] + origin[:, 0] + points[:, 2] * origin[:, 1])
+        projected[:, 1] = camera.horizon - scale * (points[:, 1] - look.eye_m)
+        return projected
 
-    def _inks(self) -> Colours:
-        """B, G, R, class of all faces of the list: float64 (F, 4)."""
-        faces = [len(solid[1]) for solid in self._solids]
-        inks = np.empty((sum(faces), 4))
-        # A thing may bring colours for details that it leaves out from afar.
-        colours = np.concatenate([solid[2][:count] for solid, count in zip(self._solids, faces, strict=True)])
-        depths = np.array([self.camera.depth(solid[5]) for solid in self._solids])
-        clear = np.repeat(np.exp(-self.look.haze_per_m * depths), faces)[:, None]
-        classes = np.repeat([solid[3] for solid in self._solids], faces)
-        inks[:, :3] = colours * self.look.gain * clear + self.look.haze * (1 - clear)
-        inks[:, 3] = classes
-        if self._flat:
-            inks[:, :3] = np.array(PALETTE)[classes, ::-1]
-        return inks
+    def _mesh_pixel_values(self) -> Colours:
+        """Return B, G, R, class ID of all faces of the queue: float64 (F, 4)."""
+        faces = [len(mesh[1]) for mesh in self._meshes]
+        values = np.empty((sum(faces), 4))
+        # An object may pass colours for details that it omits at a distance.
+        colours = np.concatenate([mesh[2][:count] for mesh, count in zip(self._meshes, faces, strict=True)])
+        depths = np.array([self.camera.depth(mesh[5]) for mesh in self._meshes])
+        transmittance = np.repeat(np.exp(-self.look.haze_per_m * depths), faces)[:, None]
+        classes = np.repeat([mesh[3] for mesh in self._meshes], faces)
+        values[:, :3] = colours * self.look.gain * transmittance + self.look.haze * (1 - transmittance)
+        values[:, 3] = classes
+        if self._class_colours:
+            values[:, :3] = np.array(PALETTE)[classes, ::-1]
+        return values
 
-    def _wall(self, texture: Texture, x: float, z0: float, z1: float, y0: float, y1: float) -> None:
+    def _draw_wall(self, texture: Texture, x: float, z0: float, z1: float, y0: float, y1: float) -> None:
         camera = self.camera
         depth0, depth1 = z0 - camera.z, z1 - camera.z
         if depth1 <= NEAR_M:
             return
-        aside0, aside1 = x + camera.aside(z0), x + camera.aside(z1)
-        source = self._painted(texture.at(depth0))
+        offset0, offset1 = x + camera.road_offset(z0), x + camera.road_offset(z1)
+        source = self._recolour(texture.at_depth(depth0))
         height, width = source.shape[:2]
         left = 0.0
         if depth0 < NEAR_M:
-            part = (NEAR_M - depth0) / (depth1 - depth0)
-            left, aside0, depth0 = part * width, aside0 + part * (aside1 - aside0), NEAR_M
+            clipped = (NEAR_M - depth0) / (depth1 - depth0)
+            left, offset0, depth0 = clipped * width, offset0 + clipped * (offset1 - offset0), NEAR_M
         near, far = self.look.focal / depth0, self.look.focal / depth1
         eye = self.look.eye_m
-        u0, u1 = camera.centre + near * aside0, camera.centre + far * aside1
+        u0, u1 = camera.centre + near * offset0, camera.centre + far * offset1
         v0 = camera.horizon - near * (y1 - eye), camera.horizon - near * (y0 - eye)
         v1 = camera.horizon - far * (y1 - eye), camera.horizon - far * (y0 - eye)
         rows, columns = self.look.size
@@ -243,18 +250,13 @@ class Pen:
             return
         target = np.array([(u0, v0[0]), (u1, v1[0]), (u1, v1[1]), (u0, v0[1])], np.float32)
         if abs(u1 - u0) < 6:
-            cv2.fillConvexPoly(self.canvas, _fixed(target), cv2.mean(source), shift=_SHIFT)
+            cv2.fillConvexPoly(self.canvas, _to_fixed_point(target), cv2.mean(source), shift=_SHIFT)
             return
         target -= (begin, top)
-        # Pixel centres are whole numbers for OpenCV: the texture reaches half a pixel beyond the outer ones.
+        # OpenCV puts pixel centres at integers, so the texture extends half a pixel beyond the outer centres.
+        right = width - 0.5
         corners = np.array(
-            [
-                (left - 0.5, -0.5),
-                (width - 0.5, -0.5),
-                (width - 0.5, height - 0.5),
-                (left - 0.5, height - 0.5),
-            ],
-            np.float32,
+            [(left - 0.5, -0.5), (right, -0.5), (right, height - 0.5), (left - 0.5, height - 0.5)], np.float32
         )
         cv2.warpPerspective(
             source,
@@ -265,40 +267,40 @@ class Pen:
             borderMode=cv2.BORDER_TRANSPARENT,
         )
 
-    def _stamp(self, texture: Texture, x: float, z: float, y0: float, height_m: float, width_m: float) -> None:
-        u, v = self.camera.point(x, y0, z)
+    def _draw_billboard(self, texture: Texture, x: float, z: float, y0: float, height_m: float, width_m: float) -> None:
+        u, v = self.camera.project(x, y0, z)
         depth = self.camera.depth(z)
         scale = self.look.focal / depth
-        high, wide = max(round(height_m * scale), 1), max(round(width_m * scale), 1)
-        begin, top = round(u - wide / 2), round(v) - high
+        target_height, target_width = max(round(height_m * scale), 1), max(round(width_m * scale), 1)
+        left, top = round(u - target_width / 2), round(v) - target_height
         rows, columns = self.look.size
-        u0, u1 = max(begin, 0), min(begin + wide, columns)
-        v0, v1 = max(top, 0), min(top + high, rows)
+        u0, u1 = max(left, 0), min(left + target_width, columns)
+        v0, v1 = max(top, 0), min(top + target_height, rows)
         if u1 <= u0 or v1 <= v0:
             return
-        source = self._painted(texture.at(depth))
-        # Only the part inside the image is scaled: a near crown is far larger than what is seen of it.
-        tall, broad = source.shape[:2]
+        source = self._recolour(texture.at_depth(depth))
+        # Scale only the part inside the image: a near tree crown is far larger than its visible part.
+        height, width = source.shape[:2]
         matrix = np.array(
             [
-                [broad / wide, 0, (u0 - begin + 0.5) * broad / wide - 0.5],
-                [0, tall / high, (v0 - top + 0.5) * tall / high - 0.5],
+                [width / target_width, 0, (u0 - left + 0.5) * width / target_width - 0.5],
+                [0, height / target_height, (v0 - top + 0.5) * height / target_height - 0.5],
             ]
         )
-        size = (u1 - u0, v1 - v0)
-        # Nearest pixels: a blend of neighbours would blend their classes as well.
-        leaf = cv2.warpAffine(source, matrix, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-        cv2.copyTo(leaf, cv2.extractChannel(leaf, 3), self.canvas[v0:v1, u0:u1])
+        # Nearest neighbour: interpolation would mix classes.
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        scaled = cv2.warpAffine(source, matrix, (u1 - u0, v1 - v0), flags=flags)
+        cv2.copyTo(scaled, cv2.extractChannel(scaled, 3), self.canvas[v0:v1, u0:u1])
 
-    def _painted(self, source: Canvas) -> Canvas:
-        """The texture itself, or all of it in its class colour."""
-        if not self._flat:
+    def _recolour(self, source: Canvas) -> Canvas:
+        """Return the texture, in its class colour where class colours are asked for."""
+        if not self._class_colours:
             return source
-        painted = source.copy()
-        painted[..., :3] = self.ink((0, 0, 0), int(source[..., 3].max()))[:3]
-        return painted
+        recoloured = source.copy()
+        recoloured[..., :3] = self.pixel_value((0, 0, 0), int(source[..., 3].max()))[:3]
+        return recoloured
 
 
-def _fixed(seen: NDArray[np.floating]) -> NDArray[np.int32]:
-    """Vertices in pixels as OpenCV's fixed-point numbers."""
-    return (seen * (1 << _SHIFT)).astype(np.int32)
+def _to_fixed_point(vertices: NDArray[np.floating]) -> NDArray[np.int32]:
+    """Convert vertices in pixels to OpenCV's fixed-point numbers."""
+    return (vertices * (1 << _SHIFT)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Ids of the classes, by name."""
+"""Class IDs by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A street and its images: the ground, then everything on it from far to near, then the lens."""
+"""Render a street: sky and ground, then all objects from far to near, then lens blur and sensor noise."""
 
 from __future__ import annotations
 
@@ -9,162 +9,168 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.frame import Image, Labels
-from rtseg.synthetic.street import textures as _textures
-from rtseg.synthetic.street.appearance import Colours, Look
-from rtseg.synthetic.street.canvas import NEAR_M, Camera, Canvas, Pen, Points
+from rtseg.synthetic.street import textures
+from rtseg.synthetic.street.appearance import Appearance, Colours
+from rtseg.synthetic.street.canvas import NEAR_M, Camera, Canvas, Painter, Points
 from rtseg.synthetic.street.class_ids import PAVEMENT, ROAD, TREE
 from rtseg.synthetic.street.moving_objects import Car
-from rtseg.synthetic.street.scene import KERB_M, Scene
+from rtseg.synthetic.street.scene import KERB_HEIGHT_M, Scene
 from rtseg.system.opencv import cv2
 
 __all__ = ["Street"]
 
-_LEAST = 64
-_GRAIN_PX = _textures.GRAIN_PX
+_MIN_SIDE_PX = 64
+_TILE_PX, _TILE_PX_PER_M = textures.GROUND_TILE_PX, textures.GROUND_TILE_PX_PER_M
 _DASH_M, _GAP_M = 2.0, 4.0
+"""Lengths of the centre line's dashes and of the gaps between them."""
 
 
 class Street:
-    """A street as seen by a camera behind a windscreen, driving on for ever.
+    """An endless street seen by a camera behind the windscreen of a moving car.
 
-    An image depends on size, seed and time alone: times can be asked for in any order,
-    by any number of streets and threads.
+    An image depends only on size, seed and time: times can be rendered in any order and from any thread.
+
+    Args:
+        size: (H, W) in pixels.
+        seed: Selects the street.
 
     Raises:
-        ValueError: a side of ``size`` is less than 64 pixels.
+        ValueError: A side of ``size`` is less than 64 pixels.
     """
 
     def __init__(self, size: tuple[int, int] = (540, 960), *, seed: int = 0) -> None:
-        if min(size) < _LEAST:
-            raise ValueError(f"size must be at least {_LEAST} x {_LEAST} pixels, got {size[0]} x {size[1]}")
+        if min(size) < _MIN_SIDE_PX:
+            raise ValueError(f"size must be at least {_MIN_SIDE_PX} x {_MIN_SIDE_PX} pixels, got {size[0]} x {size[1]}")
         self.size = (int(size[0]), int(size[1]))
         self.seed = seed
-        self._flat = False  # paint each class in its own colour, with no lens: for tests of exactness
-        self._look = Look.of(seed, self.size)
+        self._class_colours = False  # paint class colours, without lens and noise, to test the labels
+        self._look = Appearance.from_seed(seed, self.size)
         self._scene = Scene(self._look, seed)
         rng = np.random.default_rng((seed, 0x9A0))
-        self._panorama = _textures.panorama(rng, self._look)
-        self._strips = _strips(self._look)
-        self._grain = _Grain(rng, self._look)
+        self._panorama = textures.panorama(rng, self._look)
+        self._strips = _ground_strips(self._look)
+        self._ground_texture = _GroundTexture(rng, self._look)
         rows, columns = self.size
-        noise = _textures.noise(rng, rows + 64, columns + 64, self._look.noise)
-        # In two parts, as bytes have no sign and cv2.addWeighted is several times as slow as add and subtract.
-        self._brighter = cv2.subtract(noise, np.full_like(noise, 128))
-        self._darker = cv2.subtract(np.full_like(noise, 128), noise)
+        noise = textures.sensor_noise(rng, rows + 64, columns + 64, self._look.noise)
+        # Split by sign: uint8 has no sign, and cv2.addWeighted is several times as slow as add and subtract.
+        self._positive_noise = cv2.subtract(noise, np.full_like(noise, 128))
+        self._negative_noise = cv2.subtract(np.full_like(noise, 128), noise)
 
     def render(self, time_s: float) -> tuple[Image, Labels]:
-        """The street at ``time_s``.
+        """Render the street at ``time_s``.
 
         Args:
-            time_s: seconds since the camera set out.
+            time_s: Seconds since the camera started to move.
 
         Returns:
-            BGR image, uint8 (H, W, 3), and class id of every pixel, uint8 (H, W), as in ``rtseg.camvid_classes``.
+            BGR image, uint8 (H, W, 3), and class IDs, uint8 (H, W), see ``rtseg.camvid_classes``.
         """
         camera = Camera(self._look, time_s)
         canvas = np.empty((*self.size, 4), np.uint8)
-        pen = Pen(canvas, camera, flat=self._flat)
-        things = self._scene.visible(camera.z, time_s)
-        self._draw_sky(pen)
-        self._draw_ground(pen)
-        if not self._flat:
-            self._grain.add(canvas, camera)
-        self._draw_markings(pen)
-        dark = self._look.road * (0.42 if self._look.sun else 0.55)
-        for thing in things:
-            if isinstance(thing, Car) and thing.z - camera.z < 70:
-                thing.shadow(pen, dark)
-        for thing in things:
-            thing.draw(pen)
-        pen.flush()
+        painter = Painter(canvas, camera, class_colours=self._class_colours)
+        objects = self._scene.visible(camera.z, time_s)
+        self._draw_sky(painter)
+        self._draw_ground(painter)
+        if not self._class_colours:
+            self._ground_texture.add_to(canvas, camera)
+        self._draw_road_marks(painter)
+        shadow = self._look.road * (0.42 if self._look.sun else 0.55)
+        for item in objects:
+            if isinstance(item, Car) and item.z - camera.z < 70:
+                item.draw_shadow(painter, shadow)
+        for item in objects:
+            item.draw(painter)
+        painter.flush()
         labels = np.asarray(cv2.extractChannel(canvas, 3), np.uint8)
         image = np.asarray(cv2.cvtColor(canvas, cv2.COLOR_BGRA2BGR), np.uint8)
-        return image if self._flat else self._through_lens(image, time_s), labels
+        return image if self._class_colours else self._add_blur_and_noise(image, time_s), labels
 
-    def _through_lens(self, image: Image, time_s: float) -> Image:
-        soft = cv2.GaussianBlur(image, (3, 3), 0)
-        # Another part of the noise for each moment; the constants only have to be odd and large.
+    def _add_blur_and_noise(self, image: Image, time_s: float) -> Image:
+        blurred = cv2.GaussianBlur(image, (3, 3), 0)
+        # Use another part of the noise for each moment. The multipliers are arbitrary large odd numbers.
         moment = round(time_s * 1000)
         row, column = (moment * 40503 >> 3) % 64, (moment * 60493 >> 5) % 64
         rows, columns = self.size
-        here = (slice(row, row + rows), slice(column, column + columns))
-        cv2.add(soft, self._brighter[here], dst=soft)
-        return np.asarray(cv2.subtract(soft, self._darker[here], dst=soft), np.uint8)
+        part = (slice(row, row + rows), slice(column, column + columns))
+        cv2.add(blurred, self._positive_noise[part], dst=blurred)
+        return np.asarray(cv2.subtract(blurred, self._negative_noise[part], dst=blurred), np.uint8)
 
-    def _draw_sky(self, pen: Pen) -> None:
+    def _draw_sky(self, painter: Painter) -> None:
         rows, columns = self.size
-        camera, panorama = pen.camera, self._panorama
-        turn = round(
+        camera, panorama = painter.camera, self._panorama
+        left = round(
             (panorama.shape[1] - columns) / 2 + camera.heading * self._look.focal - (camera.centre - columns / 2)
         )
-        turn = min(max(turn, 0), panorama.shape[1] - columns)
+        left = min(max(left, 0), panorama.shape[1] - columns)
         horizon = min(max(math.ceil(camera.horizon), 0), rows)
         skip = len(panorama) - 8 - horizon
         begin = max(-skip, 0)
-        pen.canvas[begin:horizon] = panorama[skip + begin : skip + horizon, turn : turn + columns]
+        painter.canvas[begin:horizon] = panorama[skip + begin : skip + horizon, left : left + columns]
         if begin:
-            pen.canvas[:begin] = pen.canvas[begin]
-        if self._flat:
-            for class_id in np.unique(pen.canvas[:horizon, :, 3]).tolist():
-                pen.canvas[:horizon][pen.canvas[:horizon, :, 3] == class_id] = pen.ink((0, 0, 0), class_id)
+            painter.canvas[:begin] = painter.canvas[begin]
+        if self._class_colours:
+            sky = painter.canvas[:horizon]
+            for class_id in np.unique(sky[..., 3]).tolist():
+                sky[sky[..., 3] == class_id] = painter.pixel_value((0, 0, 0), class_id)
 
-    def _draw_ground(self, pen: Pen) -> None:
-        look, camera = self._look, pen.camera
+    def _draw_ground(self, painter: Painter) -> None:
+        look, camera = self._look, painter.camera
         horizon = max(math.ceil(camera.horizon), 0)
         ground = PAVEMENT if look.yard else TREE
-        tone = look.tone(look.ground[None], 60.0)[0]
+        colour = look.apply_light(look.ground[None], 60.0)[0]
         rows, columns = self.size
-        cv2.rectangle(pen.canvas, (0, horizon), (columns, rows), pen.ink(tone, ground), cv2.FILLED)
+        cv2.rectangle(painter.canvas, (0, horizon), (columns, rows), painter.pixel_value(colour, ground), cv2.FILLED)
         depths = np.array([NEAR_M, 1.8, 3, 5, 8, 12, 17, 23, 30, 38, 48, 60, 75, 95, 120, 160, 220, 320])
         strips = self._strips
         edges = np.array([end for strip in strips for end in (strip.left, strip.right)])
-        seen = _project_lines(camera, edges, camera.z + depths)
-        # From far to near, each part in the haze of its depth.
+        lines = _project_lines(camera, edges, camera.z + depths)
+        # From far to near; each part gets the haze of its depth.
         for begin, end in ((13, 17), (9, 13), (0, 9)):
             middle = float(depths[(begin + end) // 2])
-            tones = look.tone(np.array([strip.colour for strip in strips]), middle)
-            for place, strip in enumerate(strips):
-                if begin == 13 and strip.fine:
+            colours = look.apply_light(np.array([strip.colour for strip in strips]), middle)
+            for index, strip in enumerate(strips):
+                if begin == 13 and strip.narrow:
                     continue
-                left, right = seen[2 * place, begin : end + 1], seen[2 * place + 1, begin : end + 1]
-                pen.polygons(np.concatenate([left, right[::-1]])[None], tones[place], strip.class_id)
+                left, right = lines[2 * index, begin : end + 1], lines[2 * index + 1, begin : end + 1]
+                painter.fill_polygons(np.concatenate([left, right[::-1]])[None], colours[index], strip.class_id)
 
-    def _draw_markings(self, pen: Pen) -> None:
-        look, camera = self._look, pen.camera
-        for z, stretch in self._scene.marks(camera.z):
-            for mark in stretch.marks:
-                tint = mark.colour * look.light_at(float(mark.points[:, 0].mean()))
-                pen.solid(mark.points, (len(mark.points),), tint[None], ROAD, 0.0, z)
+    def _draw_road_marks(self, painter: Painter) -> None:
+        look, camera = self._look, painter.camera
+        for z, section in self._scene.near_sections(camera.z):
+            for mark in section.marks:
+                colour = mark.colour * look.light_at(float(mark.points[:, 0].mean()))
+                painter.add_mesh(mark.points, (len(mark.points),), colour[None], ROAD, 0.0, z)
         step = _DASH_M + _GAP_M
         first = math.floor(camera.z / step) * step
         paint = np.full((1, 3), 205.0 * (0.4 + 0.6 * look.light_at(0.0)))
         for near, far in ((0, 4), (4, 10), (10, 18)):
             starts = first + step * np.arange(float(near), float(far))
-            dashes = _dashes(camera, 0.0, 0.11, starts, starts + _DASH_M)
+            dashes = _project_bars(camera, 0.0, 0.11, starts, starts + _DASH_M)
             if len(dashes):
-                pen.polygons(dashes, look.tone(paint, near * step + 10)[0], ROAD)
+                painter.fill_polygons(dashes, look.apply_light(paint, near * step + 10)[0], ROAD)
         joints = math.floor(camera.z / 0.9) * 0.9 + 0.9 * np.arange(1.0, 26.0)
         for side in (-1, 1):
             middle = (look.kerb_m(side) + look.edge_m(side)) / 2
             half = abs(look.edge_m(side) - look.kerb_m(side)) / 2 - 0.2
-            lines = _dashes(camera, middle, half, joints, joints + 0.035, KERB_M)
-            pen.polygons(lines, look.tone(look.pavement[None] * (0.84 * look.pavement_light(side)), 10.0)[0], PAVEMENT)
+            lines = _project_bars(camera, middle, half, joints, joints + 0.035, KERB_HEIGHT_M)
+            colour = look.pavement * (0.84 * look.pavement_light(side))
+            painter.fill_polygons(lines, look.apply_light(colour[None], 10.0)[0], PAVEMENT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Strip:
-    """A strip of ground along the road, between two lines of constant x and y."""
+    """A strip of ground along the road, between two lines of constant (x, y)."""
 
     left: tuple[float, float]
     right: tuple[float, float]
     colour: Colours
     class_id: int
-    fine: bool = False
-    """Too narrow to be seen from afar."""
+    narrow: bool = False
+    """Whether the strip is too narrow to be visible at a distance."""
 
 
-def _strips(look: Look) -> list[_Strip]:
-    """What the ground consists of; later strips lie on earlier ones."""
+def _ground_strips(look: Appearance) -> list[_Strip]:
+    """Return the strips of the ground; later strips cover earlier ones."""
     strips: list[_Strip] = []
     ground = PAVEMENT if look.yard else TREE
     for side in (-1, 1):
@@ -172,39 +178,39 @@ def _strips(look: Look) -> list[_Strip]:
         kerb, edge = look.kerb_m(side), look.edge_m(side)
         paving = look.pavement * dim
         strips += [
-            _Strip((edge, KERB_M), (side * 60.0, KERB_M), look.ground * dim, ground),
-            _Strip((kerb, KERB_M), (edge, KERB_M), paving, PAVEMENT),
-            _Strip((kerb, KERB_M), (kerb + side * 0.16, KERB_M), paving * 1.15, PAVEMENT, fine=True),
-            _Strip((kerb, 0.0), (kerb, KERB_M), paving * 0.6, PAVEMENT, fine=True),
+            _Strip((edge, KERB_HEIGHT_M), (side * 60.0, KERB_HEIGHT_M), look.ground * dim, ground),
+            _Strip((kerb, KERB_HEIGHT_M), (edge, KERB_HEIGHT_M), paving, PAVEMENT),
+            _Strip((kerb, KERB_HEIGHT_M), (kerb + side * 0.16, KERB_HEIGHT_M), paving * 1.15, PAVEMENT, narrow=True),
+            _Strip((kerb, 0.0), (kerb, KERB_HEIGHT_M), paving * 0.6, PAVEMENT, narrow=True),
         ]
     left, right = look.kerb_m(-1), look.kerb_m(1)
     strips.append(_Strip((left, 0.0), (right, 0.0), look.road, ROAD))
-    for track in (-2.5, -0.85, 0.85, 2.5):  # where the wheels of all cars run
-        strips.append(_Strip((track - 0.3, 0.0), (track + 0.3, 0.0), look.road * 0.95, ROAD, fine=True))
+    for track in (-2.5, -0.85, 0.85, 2.5):  # wheel tracks
+        strips.append(_Strip((track - 0.3, 0.0), (track + 0.3, 0.0), look.road * 0.95, ROAD, narrow=True))
     if look.sun:
-        begin, end = look.shade_m()
+        begin, end = look.shadow_m()
         strips.append(_Strip((begin, 0.0), (end, 0.0), look.road * look.light_at((begin + end) / 2), ROAD))
     for side in (-1, 1):
         dim = look.pavement_light(side)
         kerb = look.kerb_m(side)
-        strips.append(_Strip((kerb, 0.0), (kerb - side * 0.35, 0.0), look.road * dim * 0.85, ROAD, fine=True))
+        strips.append(_Strip((kerb, 0.0), (kerb - side * 0.35, 0.0), look.road * dim * 0.85, ROAD, narrow=True))
         if not look.parking[side > 0]:
             paint = np.array([60.0, 175.0, 205.0]) * dim
-            strips.append(_Strip((kerb - side * 0.4, 0.0), (kerb - side * 0.5, 0.0), paint, ROAD, fine=True))
+            strips.append(_Strip((kerb - side * 0.4, 0.0), (kerb - side * 0.5, 0.0), paint, ROAD, narrow=True))
     return strips
 
 
 def _project_lines(camera: Camera, edges: NDArray[np.float64], z: NDArray[np.float64]) -> Points:
-    """Lines along the road, each given by (x, y), at all ``z``: (lines, len(z), 2) in pixels."""
-    aside = camera.aside(z)
+    """Project lines along the road, each given by (x, y), at all ``z``: (lines, len(z), 2) in pixels."""
+    offset = camera.road_offset(z)
     scale = camera.look.focal / np.maximum(z - camera.z, NEAR_M)
-    seen = np.empty((len(edges), len(z), 2))
-    seen[..., 0] = camera.centre + scale * (edges[:, :1] + aside)
-    seen[..., 1] = camera.horizon - scale * (edges[:, 1:] - camera.look.eye_m)
-    return seen
+    lines = np.empty((len(edges), len(z), 2))
+    lines[..., 0] = camera.centre + scale * (edges[:, :1] + offset)
+    lines[..., 1] = camera.horizon - scale * (edges[:, 1:] - camera.look.eye_m)
+    return lines
 
 
-def _dashes(
+def _project_bars(
     camera: Camera,
     x: float,
     half: float,
@@ -212,7 +218,7 @@ def _dashes(
     ends: NDArray[np.float64],
     y: float = 0.0,
 ) -> Points:
-    """Flat bars on the ground from ``begins`` to ``ends``: (K, 4, 2) in pixels; none behind the camera."""
+    """Project bars on the ground from ``begins`` to ``ends``: (K, 4, 2) in pixels, without those behind the camera."""
     ahead = ends > camera.z + NEAR_M
     z = np.concatenate([begins[ahead], ends[ahead]])
     sides = _project_lines(camera, np.array([(x - half, y), (x + half, y)]), z)
@@ -220,58 +226,58 @@ def _dashes(
     return np.stack([sides[0, :count], sides[1, :count], sides[1, count:], sides[0, count:]], axis=1)
 
 
-class _Grain:
-    """Grain of asphalt and stone that glides by under the camera."""
+class _GroundTexture:
+    """The texture of asphalt and stone, which moves with the ground."""
 
-    def __init__(self, rng: np.random.Generator, look: Look) -> None:
+    def __init__(self, rng: np.random.Generator, look: Appearance) -> None:
         self._look = look
         strength = float(rng.uniform(4.5, 10.0)) * float(look.gain.mean())
-        grain = _textures.grain(rng)
+        tile = textures.ground_tile(rng)
         rows, columns = look.size
         unit = look.focal * look.eye_m
         self._bands: list[_Band] = []
-        for near, far, part in ((NEAR_M, 9.0, 1.0), (9.0, 18.0, 0.55), (18.0, 40.0, 0.28)):
+        for near, far, fade in ((NEAR_M, 9.0, 1.0), (9.0, 18.0, 0.55), (18.0, 40.0, 0.28)):
             top, bottom = round(unit / far), min(round(unit / near), rows)
             if bottom <= top:
                 continue
             depth = unit / (np.arange(top, bottom) + 0.5)
             across = (np.arange(columns) - columns / 2)[None] * depth[:, None] / look.focal
-            right = np.floor(across * _textures.GRAIN_PX_PER_M).astype(np.int64) % _GRAIN_PX
-            ahead = np.floor(depth * _textures.GRAIN_PX_PER_M).astype(np.int64) % _GRAIN_PX
-            level = round(3 * strength * part)
-            grey = np.clip(level + grain * (strength * part), 0, 255).astype(np.uint8)
+            right = np.floor(across * _TILE_PX_PER_M).astype(np.int64) % _TILE_PX
+            ahead = np.floor(depth * _TILE_PX_PER_M).astype(np.int64) % _TILE_PX
+            level = round(3 * strength * fade)
+            grey = np.clip(level + tile * (strength * fade), 0, 255).astype(np.uint8)
             pixels = cv2.merge([grey, grey, grey, np.zeros_like(grey)]).view(np.uint32).ravel()
-            base = np.zeros((bottom - top, columns, 4), np.uint8)
-            base[..., :3] = level
-            # Twice and a line more: every shift of the tile is then a slice of this.
-            tile = np.concatenate([pixels, pixels, pixels[:_GRAIN_PX]])
-            self._bands.append(_Band(top, bottom, ahead[:, None] * _GRAIN_PX + right, tile, base))
+            mean = np.zeros((bottom - top, columns, 4), np.uint8)
+            mean[..., :3] = level
+            # Two copies and a row: every shift of the tile is a slice of this.
+            shiftable = np.concatenate([pixels, pixels, pixels[:_TILE_PX]])
+            self._bands.append(_Band(top, bottom, ahead[:, None] * _TILE_PX + right, shiftable, mean))
 
-    def add(self, canvas: Canvas, camera: Camera) -> None:
-        """Add it to the ground below the horizon; the class stays, as its grain is 0."""
+    def add_to(self, canvas: Canvas, camera: Camera) -> None:
+        """Add the texture to the ground below the horizon. It is 0 in the class channel."""
         horizon = round(camera.horizon)
-        down = math.floor(camera.z * _textures.GRAIN_PX_PER_M) % _GRAIN_PX
-        right = math.floor((camera.x + self._look.bend_m(camera.z)) * _textures.GRAIN_PX_PER_M) % _GRAIN_PX
+        down = math.floor(camera.z * _TILE_PX_PER_M) % _TILE_PX
+        right = math.floor((camera.x + self._look.bend_m(camera.z)) * _TILE_PX_PER_M) % _TILE_PX
         for band in self._bands:
             rows = canvas[max(horizon + band.top, 0) : max(horizon + band.bottom, 0)]
             if not len(rows):
                 continue
-            grain = band.tile[down * _GRAIN_PX + right :].take(band.places[: len(rows)])
-            # The mean of the grain is taken off first: bytes have no sign.
-            cv2.subtract(rows, band.level[: len(rows)], dst=rows)
-            cv2.add(rows, grain.view(np.uint8).reshape(rows.shape), dst=rows)
+            pixels = band.tile[down * _TILE_PX + right :].take(band.tile_index[: len(rows)])
+            # Subtract the mean first, because uint8 has no sign.
+            cv2.subtract(rows, band.mean[: len(rows)], dst=rows)
+            cv2.add(rows, pixels.view(np.uint8).reshape(rows.shape), dst=rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Band:
-    """Rows of the image with grain of one strength: it fades with depth, where it would only flicker."""
+    """Image rows with the same texture strength. The texture fades with depth, where it would only flicker."""
 
     top: int
-    """First row, from the horizon."""
+    """First row, counted from the horizon."""
     bottom: int
-    places: NDArray[np.int64]
-    """Which pixel of the tile each pixel shows, (rows, W)."""
+    tile_index: NDArray[np.int64]
+    """Index of the tile pixel that each pixel shows, (rows, W)."""
     tile: NDArray[np.uint32]
-    """Pixels of four bytes, flat."""
-    level: Canvas
-    """The mean of the grain, (rows, W, 4)."""
+    """The tile as a flat array of four-byte pixels."""
+    mean: Canvas
+    """The mean of the texture, (rows, W, 4)."""
