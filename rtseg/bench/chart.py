@@ -171,7 +171,7 @@ def _draw_stages(axis: Axes, rows: list[dict[str, Any]]) -> None:
 
 
 def _draw_latency(axis: Axes, rows: list[dict[str, Any]]) -> None:
-    """From the source's hand to the last sink's, at the clip's own pace."""
+    """From the source's hand to the last sink's, at the clip's own frame rate."""
     width = 0.25
     for place, (key, colour) in enumerate((("p50", "#9ecae1"), ("p95", "#4292c6"), ("p99", "#08519c"))):
         x = [number + (place - 1) * width for number in range(len(rows))]

@@ -17,7 +17,7 @@ from rtseg.backends.base import Backend
 from rtseg.image_io.decode import image_channels
 from rtseg.model_file.spec import ModelSpec
 from rtseg.models import channels_of, create_model
-from rtseg.models.cost import cost_of
+from rtseg.models.cost import compute_cost
 from rtseg.models.figures import CLASSES, SIZE, NetworkFigures
 
 __all__ = ["check_networks", "export_fresh", "frames_per_second", "measure"]
@@ -38,7 +38,7 @@ def check_networks(architectures: Iterable[str]) -> None:
         MissingExtra: torch or torchvision is not installed.
     """
     for architecture in architectures:
-        cost_of(architecture, CLASSES, SIZE)
+        compute_cost(architecture, CLASSES, SIZE)
 
 
 def measure(architecture: str) -> NetworkFigures:
@@ -51,7 +51,7 @@ def measure(architecture: str) -> NetworkFigures:
         OptionError: the network is not known.
         MissingExtra: torch, torchvision or the exporter's package is not installed.
     """
-    cost = cost_of(architecture, CLASSES, SIZE)
+    cost = compute_cost(architecture, CLASSES, SIZE)
     with tempfile.TemporaryDirectory() as folder:
         path = export_fresh(architecture, Path(folder) / "fresh.onnx")
         with open_backend("openvino", path) as backend:

@@ -19,13 +19,13 @@ from rtseg.sources.base import Source, SourceOptions
 from rtseg.system.redact import redact
 from rtseg.weights import DEFAULT_MODEL
 
-__all__ = ["PACES", "ClipOptions", "measure_clip"]
+__all__ = ["MODES", "ClipOptions", "measure_clip"]
 
-PACES = {"file": ("never", "throughput"), "live": ("always", "latency")}
-"""``file``: every frame, as fast as it goes. ``live``: at the clip's own pace, the oldest dropped. -> ``drop`` of the
+MODES = {"file": ("never", "throughput"), "live": ("always", "latency")}
+"""``file``: every frame, as fast as it goes. ``live``: at the clip's own speed, the oldest dropped. -> ``drop`` of the
 pipeline and ``hint`` of the backend."""
 _ALONE = "alone"
-"""In the place of a pace: what each stage costs by itself."""
+"""In the place of a mode: what each stage costs by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +74,25 @@ def measure_clip(options: ClipOptions, tell: _turns.Tell = lambda done, total, w
         backends: dict[tuple[str, str], Backend] = {}
         prepares: dict[tuple[str, str], Prepare] = {}
         for name in options.backends:
-            for pace, (_, hint) in PACES.items():
+            for mode, (_, hint) in MODES.items():
                 backend = opened.enter_context(_open(options, name, hint))
-                prepares[name, pace] = prepared(backend, options.preprocess)
+                prepares[name, mode] = prepared(backend, options.preprocess)
                 warm_up(backend)
-                backends[name, pace] = backend
+                backends[name, mode] = backend
         runs: dict[tuple[str, str], Callable[[], Any]] = {
-            (name, pace): partial(_run, clip, backend, prepares[name, pace], PACES[pace][0])
-            for (name, pace), backend in backends.items()
+            (name, mode): partial(_run, clip, backend, prepares[name, mode], MODES[mode][0])
+            for (name, mode), backend in backends.items()
         }
         for name in options.backends:
-            key = name, "file"  # at the pace of a live source the processor is not what limits the rate
+            key = name, "file"  # at the mode of a live source the processor is not what limits the rate
             if backends[key].device.startswith("CPU"):
                 runs[name, _ALONE] = partial(cpu_costs, clip, backends[key], prepares[key])
         results, complete = _turns.in_turn(runs, options.rounds, tell)
         rows = [
-            _row(options, (name, pace), found, backends[name, pace])
-            | limit_facts(found, results.get((name, _ALONE), []) if pace == "file" else [])
-            for (name, pace), found in results.items()
-            if pace != _ALONE
+            _row(options, (name, mode), found, backends[name, mode])
+            | limit_facts(found, results.get((name, _ALONE), []) if mode == "file" else [])
+            for (name, mode), found in results.items()
+            if mode != _ALONE
         ]
     return {"pipeline": rows, "complete": complete}
 

@@ -1,4 +1,4 @@
-"""Image files: which of them are damaged, which planes they hold, and in which order people expect them."""
+"""Decode image files with OpenCV, and check before that they are complete and not too large."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.frame import Image
-from rtseg.image_io.header import Head, jpeg_segments, read_head, tiff_tags
+from rtseg.image_io.header import ImageHeader, jpeg_segments, read_header, tiff_tags
 from rtseg.system.opencv import cv2
 
 __all__ = [
     "MAX_PIXELS",
+    "ChannelsError",
     "ImageError",
-    "PlanesError",
-    "check_head",
+    "check_header",
+    "check_jpeg_end",
     "decode_image",
-    "eight_bits",
     "image_channels",
-    "refuse_cut_jpeg",
     "to_bgr",
-    "with_plain_fourth_sample",
+    "to_uint8",
 ]
 
 MAX_PIXELS = 2**27
-"""Of an image, unless more or less is asked for: 16384x8192."""
-_ALL_PLANES = cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-"""As stored, yet turned as EXIF asks, which IMREAD_UNCHANGED would not do. OpenCV 4.11 and later."""
+"""Default limit for one image: 16384x8192."""
+_ALL_CHANNELS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
+"""As stored, but rotated according to EXIF, which IMREAD_UNCHANGED does not do. Needs OpenCV 4.11."""
 _COLOURS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 _GREY_OR_COLOURS = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
 _REDUCED = {
@@ -38,35 +37,60 @@ _REDUCED = {
     8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
 }
 _DAMAGED = "is damaged or cut off"
-_ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">"}
-_BIG: Final = (b"II+\x00", b"MM\x00+")
-_PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA = 262, 277, 284, 338
-_RGB, _TOGETHER, _UNSPECIFIED = 2, 1, 0
+_JPEG_END = b"\xff\xd9"
+_TIFF_BYTE_ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">"}
+_BIGTIFF: Final = (b"II+\x00", b"MM\x00+")
+_PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 262, 277, 284, 338
+"""TIFF tags."""
+_RGB, _INTERLEAVED, _UNSPECIFIED = 2, 1, 0
+"""Values of the TIFF tags PhotometricInterpretation, PlanarConfiguration and ExtraSamples."""
+
+
+class ImageError(ValueError):
+    """An image file cannot be used. The message continues the file name: ``is damaged or cut off``."""
+
+
+class ChannelsError(ImageError):
+    """An image file does not contain the required channels."""
 
 
 def image_channels(channels: int) -> int:
-    """Channels of the images that a network of ``channels`` (1 to 4) is given: grey is mixed of BGR inside of it."""
+    """Channels of the images for a network with ``channels`` input channels (1 to 4).
+
+    A network with one channel takes BGR images and converts them to grey itself.
+    """
     return 3 if channels == 1 else channels
 
 
-def check_head(head: Head | None, max_pixels: int = MAX_PIXELS) -> Head:
-    """The head of a file that may be decoded.
+def check_header(header: ImageHeader | None, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Return the header of a file that may be decoded.
 
     Raises:
-        ImageError: it is of no known kind, too large, or its colours are inks, which mean nothing without their
-            profile.
+        ImageError: the format is unknown, the image is too large, or it is CMYK, which needs a colour profile.
     """
-    if head is None:
-        raise ImageError("is damaged, or no image of a known kind: PNG, JPEG, TIFF, BMP, WebP or PGM")
-    most = min(max_pixels, int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]))
-    if head.pixels > most:
-        limit = "--max-pixels" if most == max_pixels else "OPENCV_IO_MAX_IMAGE_PIXELS"
-        raise ImageError(f"has {head.height}x{head.width} pixels, more than {limit} allows, {most}")
-    if not head.pixels:
+    if header is None:
+        raise ImageError("is damaged or not a supported image (PNG, JPEG, TIFF, BMP, WebP or PGM)")
+    limit = min(max_pixels, int(os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"]))
+    if header.pixels > limit:
+        option = "--max-pixels" if limit == max_pixels else "OPENCV_IO_MAX_IMAGE_PIXELS"
+        raise ImageError(f"has {header.height}x{header.width} pixels, more than {option} allows, {limit}")
+    if not header.pixels:
         raise ImageError(_DAMAGED)
-    if head.cmyk:
-        raise ImageError("is of CMYK, whose colours hang on a printer: save it as RGB")
-    return head
+    if header.cmyk:
+        raise ImageError("is a CMYK image, whose colours depend on the printer: save it as RGB")
+    return header
+
+
+def check_jpeg_end(data: bytes) -> None:
+    """Check that a JPEG has an end marker: OpenCV silently fills the missing part of an incomplete one with grey.
+
+    Raises:
+        ImageError: the end marker is missing.
+    """
+    # Search after the segments: a thumbnail inside a segment has an end marker too.
+    scan = max((end for _, _, end in jpeg_segments(data)), default=0)
+    if data.find(_JPEG_END, scan) < 0:
+        raise ImageError(_DAMAGED)
 
 
 def decode_image(
@@ -77,42 +101,47 @@ def decode_image(
     reduce: int = 1,
     max_pixels: int = MAX_PIXELS,
 ) -> Image:
-    """The image that a file holds, uint8 (H, W, channels), turned as its EXIF tag asks.
+    """Decode an image file to uint8 (H, W, channels), rotated according to its EXIF tag.
 
-    Of 16 bits the high byte is kept: value // 256.
+    Images of 16 bits are reduced to the high byte: value // 256.
 
     Args:
-        data: the content of the file.
-        channels: 3: BGR, made of grey, too, without transparency. 4: BGR and the fourth plane that is stored as alpha
-            of a PNG or WebP or as fourth sample of an RGB TIFF, whatever it means; never multiplied into the colours.
-            2: grey, mixed of colours where it is not stored so, and that plane; what a PNG of grey and alpha holds.
-        keep_grey: of 3 channels: an image that is stored in grey stays (H, W, 1).
-        reduce: of 3 channels: a JPEG is decoded at 1, 1/2, 1/4 or 1/8 of its size, rounded up.
-        max_pixels: more are not decoded.
+        data: content of the file.
+        channels: 3: BGR, also from grey images; alpha is ignored. 4: BGR and a fourth channel, which is the alpha
+            channel of a PNG or WebP, or the fourth sample of an RGB TIFF. It may have any meaning, and the colours are
+            never multiplied by it. 2: grey (colours are converted) and the extra channel, as a PNG with grey and alpha
+            stores them.
+        keep_grey: for 3 channels: a grey image is returned as (H, W, 1).
+        reduce: for 3 channels: decode a JPEG at 1, 1/2, 1/4 or 1/8 of its size, rounded up.
+        max_pixels: larger images are not decoded.
 
     Raises:
-        ImageError: it is damaged, of no known kind, too large, of CMYK or of numbers that are not whole.
-        PlanesError: the file holds no plane beside the colours.
+        ImageError: the image is damaged, of unknown format, too large, CMYK, or stores floating-point numbers.
+        ChannelsError: the file has no extra channel.
     """
-    head = check_head(read_head(data), max_pixels)
-    if head.kind == "jpeg":
-        refuse_cut_jpeg(data)
+    header = check_header(read_header(data), max_pixels)
+    if header.kind == "jpeg":
+        check_jpeg_end(data)
     if channels == 3:
-        return _decode(data, _colour_flags(head, keep_grey, reduce))
-    image = _decode(with_plain_fourth_sample(data), _ALL_PLANES)
-    found = image.shape[2]
-    if found != 4:
-        raise PlanesError.of(found, channels)
+        return _decode(data, _colour_flags(header, keep_grey, reduce))
+    image = _decode(_without_tiff_alpha(data), _ALL_CHANNELS)
+    stored = image.shape[2]
+    if stored != 4:
+        base = "colours" if channels == 4 else "grey"
+        raise ChannelsError(
+            f"has {stored} channel{'s' * (stored != 1)}, not the required {channels}: "
+            f"save {base} and the extra channel as a PNG with alpha"
+        )
     if channels == 4:
         return image
     grey = cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY)
     return np.asarray(cv2.merge((grey, image[..., 3])), dtype=np.uint8)
 
 
-def _colour_flags(head: Head, keep_grey: bool, reduce: int) -> int:
-    if reduce == 1 or head.kind != "jpeg":
+def _colour_flags(header: ImageHeader, keep_grey: bool, reduce: int) -> int:
+    if reduce == 1 or header.kind != "jpeg":
         return _GREY_OR_COLOURS if keep_grey else _COLOURS
-    return _REDUCED[reduce][0 if keep_grey and head.channels == 1 else 1]
+    return _REDUCED[reduce][0 if keep_grey and header.channels == 1 else 1]
 
 
 def _decode(data: bytes, flags: int) -> Image:
@@ -122,23 +151,49 @@ def _decode(data: bytes, flags: int) -> Image:
         raise ImageError(_DAMAGED) from error
     if stored is None:
         raise ImageError(_DAMAGED)
-    return eight_bits(stored)
+    return to_uint8(stored)
 
 
-def eight_bits(stored: NDArray[Any]) -> Image:
-    """Pixels as decoded, (H, W) or (H, W, C), as uint8 (H, W, C): of 16 bits the high byte, value // 256.
+def _without_tiff_alpha(data: bytes) -> bytes:
+    """Mark the fourth sample of a TIFF as unspecified, so that OpenCV does not treat it as alpha.
+
+    Returns ``data`` itself where nothing has to change.
 
     Raises:
-        ImageError: they are no whole numbers of 8 or 16 bits.
+        ChannelsError: it is a TIFF whose fourth sample OpenCV does not read as stored.
+
+    Source: TIFF revision 6.0, 1992, sections 2 (structure), 8 (tags) and 18 (ExtraSamples).
+    """
+    if data.startswith(_BIGTIFF):
+        raise ChannelsError("is a BigTIFF, whose extra channel cannot be read: save it as a PNG with alpha")
+    order = _TIFF_BYTE_ORDERS.get(data[:4])
+    tags = tiff_tags(data) if order else {}
+    samples = tags.get(_SAMPLES, (0, 1))[1]
+    if samples < 4:
+        return data
+    layout = tags.get(_PHOTOMETRIC, (0, 0))[1], tags.get(_PLANAR, (0, _INTERLEAVED))[1]
+    if samples > 4 or layout != (_RGB, _INTERLEAVED):
+        raise ChannelsError("is a TIFF with bands or separate planes, not with RGBA pixels: save it with RGBA pixels")
+    if _EXTRA_SAMPLES not in tags:
+        return data
+    offset = tags[_EXTRA_SAMPLES][0]
+    return data[:offset] + struct.pack(f"{order}H", _UNSPECIFIED) + data[offset + 2 :]
+
+
+def to_uint8(stored: NDArray[Any]) -> Image:
+    """Convert decoded pixels, (H, W) or (H, W, C), to uint8 (H, W, C). Of 16 bits the high byte is kept.
+
+    Raises:
+        ImageError: they are not integers of 8 or 16 bits.
     """
     if stored.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"holds {stored.dtype}, no whole numbers of 8 or 16 bits: save it as those")
-    eight = stored >> 8 if stored.dtype == np.uint16 else stored
-    return np.asarray(eight, dtype=np.uint8).reshape(*stored.shape[:2], -1)
+        raise ImageError(f"stores {stored.dtype}, not integers of 8 or 16 bits: convert it")
+    pixels = stored >> 8 if stored.dtype == np.uint16 else stored
+    return np.asarray(pixels, dtype=np.uint8).reshape(*stored.shape[:2], -1)
 
 
 def to_bgr(image: Image) -> Image:
-    """What can be shown of an image: the colours of four channels, the grey of one or two, uint8 (H, W, 3)."""
+    """Return the visible part of an image as BGR, uint8 (H, W, 3): without the extra channel, grey three times."""
     if image.shape[2] == 3:
         return image
     if image.shape[2] == 4:
@@ -146,56 +201,3 @@ def to_bgr(image: Image) -> Image:
     if image.shape[2] == 1:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     return np.asarray(cv2.merge((image[..., 0],) * 3), dtype=np.uint8)
-
-
-def refuse_cut_jpeg(data: bytes) -> None:
-    """OpenCV decodes a JPEG without an end silently and fills up with grey.
-
-    Raises:
-        ImageError: there is none.
-    """
-    # A thumbnail in a segment has an end of its own, so the segments are leapt over.
-    scan = max((end for _, _, end in jpeg_segments(data)), default=0)
-    if data.find(b"\xff\xd9", scan) < 0:
-        raise ImageError(_DAMAGED)
-
-
-class ImageError(ValueError):
-    """An image file cannot be used. The text goes on where the name of the file ends: ``is damaged or cut off``."""
-
-
-class PlanesError(ImageError):
-    """An image file does not hold the planes that are wanted."""
-
-    @classmethod
-    def of(cls, found: int, wanted: int) -> PlanesError:
-        """The sentence for a file of ``found`` channels where ``wanted`` are needed, 2 or 4."""
-        base = "colours" if wanted == 4 else "grey"
-        return cls(
-            f"gives {found} channel{'s' * (found != 1)}, not the {wanted} that are wanted: "
-            f"store {base} and the other plane as a PNG with alpha"
-        )
-
-
-def with_plain_fourth_sample(data: bytes) -> bytes:
-    """``data`` itself, or of a TIFF a copy that does not call its fourth sample transparency.
-
-    Raises:
-        PlanesError: it is a TIFF whose fourth sample OpenCV cannot be trusted with.
-
-    Source: TIFF revision 6.0, 1992, sections 2 (structure), 8 (tags) and 18 (ExtraSamples).
-    """
-    if data.startswith(_BIG):
-        raise PlanesError("is a BigTIFF, of which only colours can be read: store it as a PNG with alpha")
-    order = _ORDERS.get(data[:4])
-    tags = tiff_tags(data) if order else {}
-    samples = tags.get(_SAMPLES, (0, 1))[1]
-    if samples < 4:
-        return data
-    told = tags.get(_PHOTOMETRIC, (0, 0))[1], tags.get(_PLANAR, (0, _TOGETHER))[1]
-    if samples > 4 or told != (_RGB, _TOGETHER):
-        raise PlanesError("is a TIFF of bands or of separate planes, not of RGBA pixels: store it as those")
-    if _EXTRA not in tags:
-        return data
-    at = tags[_EXTRA][0]
-    return data[:at] + struct.pack(f"{order}H", _UNSPECIFIED) + data[at + 2 :]

@@ -34,7 +34,7 @@ IMAGE_SUFFIXES = frozenset(
 """What ends the name of an image, in lower case."""
 _NUMBER = re.compile(r"%(?:0\d+)?d")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-Found = Path | tuple[Any, str]
+ImageLocation = Path | tuple[Any, str]
 """A path, or a file system of fsspec and a path in it."""
 
 
@@ -48,7 +48,7 @@ def is_numbered(where: str | Path) -> bool:
     return len(_NUMBER.findall(str(where).rpartition("/")[2])) == 1
 
 
-def find_files(where: str | Path) -> list[Found]:
+def find_files(where: str | Path) -> list[ImageLocation]:
     """The images at ``where``: see ``open_source``. Lists keep their order, all else is in natural order.
 
     Raises:
@@ -118,7 +118,7 @@ def numbered_names(pattern: str, names: Iterable[str]) -> list[str]:
     return [name for match, name in found if match and number % int(match[1]) == match[1]]
 
 
-def _listed(path: Path) -> list[Found]:
+def _listed(path: Path) -> list[ImageLocation]:
     """The paths and URLs in a text file, one a line, from its folder on; blank lines and those after ``#`` are left."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -126,7 +126,7 @@ def _listed(path: Path) -> list[Found]:
         raise SourceNotFound(f"the list {path} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is no list of images: write one path a line, in UTF-8") from error
-    found: list[Found] = []
+    found: list[ImageLocation] = []
     for line in lines:
         if _URL.match(line):
             found.append(_system_of(line))

@@ -1,6 +1,6 @@
-"""What the first bytes of an image file say: its kind, size and channels, before anything is decoded.
+"""Read the format, size and channels of an image from the header of its file, without decoding it.
 
-A decoder allocates what the head asks for, so the head is read first: 47 kB of PNG can ask for gigabytes.
+A decoder allocates the memory that the header asks for: a PNG of 47 kB can ask for gigabytes. So check it first.
 """
 
 from __future__ import annotations
@@ -11,39 +11,42 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Head", "jpeg_segments", "read_head", "tiff_tags"]
+__all__ = ["ImageHeader", "jpeg_segments", "read_header", "tiff_tags"]
 
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-"""By colour type; a palette holds colours. Source: PNG (Third Edition), W3C 2025, 11.2.1."""
+"""By colour type; a palette counts as colours. Source: PNG (Third Edition), W3C 2025, 11.2.1."""
 _PNM_CHANNELS: Final = {b"1": 1, b"2": 1, b"3": 3, b"4": 1, b"5": 1, b"6": 3}
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """SOF markers. Source: ITU-T T.81, table B.1."""
-_JPEG_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
-"""Markers without a length."""
+_JPEG_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
+"""Markers that no length follows."""
 _JPEG_SCAN, _JPEG_EXIF = 0xDA, 0xE1
-_TIFF_ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">", b"II+\x00": "<", b"MM\x00+": ">"}
-_TIFF_BIG: Final = (b"II+\x00", b"MM\x00+")
+_TIFF_BYTE_ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">", b"II+\x00": "<", b"MM\x00+": ">"}
+_BIGTIFF: Final = (b"II+\x00", b"MM\x00+")
 _WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 256, 257, 262, 274, 277
-_SEPARATED = 5
+"""TIFF tags."""
+_CMYK = 5
+"""Value of the TIFF tag PhotometricInterpretation."""
 _TIFF_NUMBERS: Final = {3: "H", 16: "Q"}
-"""By field type, those that are not 4 bytes long."""
+"""Formats of the field types that are not 4 bytes long."""
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """What an image file says of itself."""
+class ImageHeader:
+    """What the header of an image file says."""
 
     kind: str
     """``png``, ``jpeg``, ``tiff``, ``bmp``, ``webp`` or ``pnm``."""
     height: int
-    """As stored, in pixels."""
+    """As stored (before the EXIF rotation), in pixels."""
     width: int
+    """As stored, in pixels."""
     channels: int
-    """As stored: 1 grey, 2 grey and a plane, 3 colours or a palette, 4 colours and a plane."""
+    """As stored: 1 grey, 2 grey and alpha, 3 colours or a palette, 4 colours and alpha (or CMYK)."""
     cmyk: bool = False
-    """Whether the channels are inks."""
+    """Whether the colours are CMYK."""
     orientation: int = 1
-    """Of a JPEG: what its EXIF tag says, 1 (upright) to 8."""
+    """EXIF orientation of a JPEG, 1 (upright) to 8; 1 for all other formats."""
 
     @property
     def pixels(self) -> int:
@@ -51,14 +54,14 @@ class Head:
         return self.height * self.width
 
 
-def read_head(data: bytes) -> Head | None:
-    """The head of an image file; None where ``data`` begins like none of a known kind, or ends too early."""
+def read_header(data: bytes) -> ImageHeader | None:
+    """Read the header of an image file; None if the format is unknown or the data end too early."""
     try:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             return _png(data)
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data)
-        if data[:4] in _TIFF_ORDERS:
+        if data[:4] in _TIFF_BYTE_ORDERS:
             return _tiff(data)
         if data.startswith(b"BM"):
             return _bmp(data)
@@ -69,104 +72,104 @@ def read_head(data: bytes) -> Head | None:
         return None
 
 
-def _png(data: bytes) -> Head:
+def _png(data: bytes) -> ImageHeader:
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
-    return Head("png", height, width, _PNG_CHANNELS[colour])
+    return ImageHeader("png", height, width, _PNG_CHANNELS[colour])
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Of each segment of a JPEG before its first scan: marker, where its content begins, where it ends.
+    """Yield marker, start and end of every segment of a JPEG up to and including the header of its first scan.
 
-    The last one is that of the scan, or the file ends too early. Source: ITU-T T.81, annex B.
+    If the last segment is no scan header, the file ends too early. Source: ITU-T T.81, annex B.
     """
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
+    offset = 2
+    while offset + 4 <= len(data) and data[offset] == 0xFF:
+        marker = data[offset + 1]
         if marker == 0xFF:  # a fill byte
-            at += 1
+            offset += 1
             continue
-        if marker in _JPEG_ALONE:
-            at += 2
+        if marker in _JPEG_WITHOUT_LENGTH:
+            offset += 2
             continue
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        yield marker, at + 4, end
+        end = offset + 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+        yield marker, offset + 4, end
         if marker == _JPEG_SCAN:
             return
-        at = end
+        offset = end
 
 
-def _jpeg(data: bytes) -> Head | None:
+def _jpeg(data: bytes) -> ImageHeader | None:
     orientation = 1
-    for marker, begin, end in jpeg_segments(data):
-        if marker == _JPEG_EXIF and data[begin : begin + 6] == b"Exif\x00\x00":
-            tags = tiff_tags(data[begin + 6 : end])
+    for marker, start, end in jpeg_segments(data):
+        if marker == _JPEG_EXIF and data[start : start + 6] == b"Exif\x00\x00":
+            tags = tiff_tags(data[start + 6 : end])
             orientation = tags.get(_ORIENTATION, (0, 1))[1]
         if marker in _JPEG_FRAMES:
-            height, width, channels = struct.unpack_from(">HHB", data, begin + 1)
-            upright = orientation if 1 <= orientation <= 8 else 1
-            return Head("jpeg", height, width, channels, channels == 4, upright)
+            height, width, channels = struct.unpack_from(">HHB", data, start + 1)
+            valid = orientation if 1 <= orientation <= 8 else 1
+            return ImageHeader("jpeg", height, width, channels, channels == 4, valid)
     return None
 
 
 def tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
-    """Of the first image of a TIFF: tag -> (where its first value stands, that value); empty where it is damaged.
+    """Read the tags of the first image of a TIFF: tag -> (offset of its first value, that value).
 
-    Source: TIFF revision 6.0, 1992, section 2; BigTIFF has the same with wider fields.
+    Empty if the file is damaged. Source: TIFF revision 6.0, 1992, section 2; BigTIFF has the same with wider fields.
     """
-    order = _TIFF_ORDERS.get(data[:4])
+    order = _TIFF_BYTE_ORDERS.get(data[:4])
     if order is None:
         return {}
-    offset, size, count, entry, value = "Q", 8, "Q", 20, 12
-    if data[:4] not in _TIFF_BIG:
-        offset, size, count, entry, value = "I", 4, "H", 12, 8
+    offset, start_at, count, entry_bytes, value_at = "Q", 8, "Q", 20, 12
+    if data[:4] not in _BIGTIFF:
+        offset, start_at, count, entry_bytes, value_at = "I", 4, "H", 12, 8
     try:
-        (start,) = struct.unpack_from(f"{order}{offset}", data, size)
+        (start,) = struct.unpack_from(f"{order}{offset}", data, start_at)
         if start > len(data):
             return {}
         (entries,) = struct.unpack_from(f"{order}{count}", data, start)
         first = start + struct.calcsize(count)
-        found = {}
-        for at in range(first, min(first + entry * entries, len(data)), entry):
-            tag, kind = struct.unpack_from(f"{order}HH", data, at)
-            (number,) = struct.unpack_from(order + _TIFF_NUMBERS.get(kind, "I"), data, at + value)
-            found[tag] = (at + value, number)
+        tags = {}
+        for entry in range(first, min(first + entry_bytes * entries, len(data)), entry_bytes):
+            tag, kind = struct.unpack_from(f"{order}HH", data, entry)
+            (value,) = struct.unpack_from(order + _TIFF_NUMBERS.get(kind, "I"), data, entry + value_at)
+            tags[tag] = (entry + value_at, value)
     except struct.error:
         return {}
-    return found
+    return tags
 
 
-def _tiff(data: bytes) -> Head:
+def _tiff(data: bytes) -> ImageHeader:
     tags = {tag: value for tag, (_, value) in tiff_tags(data).items()}
-    cmyk = tags.get(_PHOTOMETRIC) == _SEPARATED
-    return Head("tiff", tags[_HEIGHT], tags[_WIDTH], tags.get(_SAMPLES, 1), cmyk)
+    cmyk = tags.get(_PHOTOMETRIC) == _CMYK
+    return ImageHeader("tiff", tags[_HEIGHT], tags[_WIDTH], tags.get(_SAMPLES, 1), cmyk)
 
 
-def _bmp(data: bytes) -> Head:
+def _bmp(data: bytes) -> ImageHeader:
     (size,) = struct.unpack_from("<I", data, 14)
-    if size == 12:  # the head of OS/2
+    if size == 12:  # the header of OS/2
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
     else:
         width, height, _, bits = struct.unpack_from("<iiHH", data, 18)
-    return Head("bmp", abs(height), abs(width), 4 if bits == 32 else 3)
+    return ImageHeader("bmp", abs(height), abs(width), 4 if bits == 32 else 3)
 
 
-def _webp(data: bytes) -> Head:
+def _webp(data: bytes) -> ImageHeader:
     """Source: WebP container specification, and RFC 6386 (VP8), section 9.1."""
     kind = data[12:16]
     if kind == b"VP8X":
         width = 1 + int.from_bytes(data[24:27], "little")
         height = 1 + int.from_bytes(data[27:30], "little")
-        return Head("webp", height, width, 4 if data[20] & 0x10 else 3)
+        return ImageHeader("webp", height, width, 4 if data[20] & 0x10 else 3)
     if kind == b"VP8L":
         (packed,) = struct.unpack_from("<I", data, 21)
-        return Head("webp", 1 + (packed >> 14 & 0x3FFF), 1 + (packed & 0x3FFF), 4 if packed >> 28 & 1 else 3)
+        return ImageHeader("webp", 1 + (packed >> 14 & 0x3FFF), 1 + (packed & 0x3FFF), 4 if packed >> 28 & 1 else 3)
     width, height = struct.unpack_from("<HH", data, 26)
-    return Head("webp", height & 0x3FFF, width & 0x3FFF, {b"VP8 ": 3}[kind])
+    return ImageHeader("webp", height & 0x3FFF, width & 0x3FFF, {b"VP8 ": 3}[kind])
 
 
-def _pnm(data: bytes) -> Head | None:
+def _pnm(data: bytes) -> ImageHeader | None:
     blank = rb"(?:\s|#[^\n]*\n)+"
-    found = re.match(rb"P([1-6])" + blank + rb"(\d{1,9})" + blank + rb"(\d{1,9})\s", data[:4096])
-    if found is None:
+    match = re.match(rb"P([1-6])" + blank + rb"(\d{1,9})" + blank + rb"(\d{1,9})\s", data[:4096])
+    if match is None:
         return None
-    return Head("pnm", int(found[3]), int(found[2]), _PNM_CHANNELS[found[1]])
+    return ImageHeader("pnm", int(match[3]), int(match[2]), _PNM_CHANNELS[match[1]])

@@ -1,6 +1,6 @@
-"""Palette PNGs: the number of a pixel is its class, the palette gives it a colour in any viewer.
+"""Write label maps as PNG with a palette: pixel values are class IDs, and every viewer shows them in colour.
 
-cv2 writes no palette, and Pillow would be a dependency for these few lines of a format that is frozen.
+OpenCV cannot write a palette, and Pillow would be a dependency just for these few lines.
 """
 
 from __future__ import annotations
@@ -14,38 +14,40 @@ from numpy.typing import NDArray
 
 from rtseg.frame import Labels
 
-__all__ = ["HEAD", "MARK", "palette_png"]
+__all__ = ["SOFTWARE_TAG", "TAG_SEARCH_BYTES", "palette_png"]
 
-MARK: Final = b"Software\0rtseg"
-"""Stands within the first ``HEAD`` bytes of every file made here, and tells it from a user's image."""
-HEAD: Final = 1024
-_UP: Final = 2  # filter type: what is stored is the difference to the row above
+SOFTWARE_TAG: Final = b"Software\0rtseg"
+"""Content of a text chunk that marks files written by rtseg."""
+TAG_SEARCH_BYTES: Final = 1024
+"""The tag is within this many bytes of the start of the file."""
+_UP: Final = 2
+"""PNG filter type: each row stores the difference to the row above."""
 
 
 def palette_png(labels: Labels, palette: NDArray[np.uint8]) -> bytes:
-    """Encode a class map.
+    """Encode a label map as PNG.
 
     Args:
-        labels: uint8 (H, W), H and W at least 1.
-        palette: RGB of every label, uint8 (256, 3).
+        labels: class IDs, uint8 (H, W), H and W at least 1.
+        palette: RGB colour of every class ID, uint8 (256, 3).
 
-    Source: PNG specification, third edition, sections 5 and 9; colour type 3, bit depth 8. Of zlib levels
-    1..3, its strategies and the filters None and Up, this is the smallest and none is faster: 6 KB and
-    0.7 ms for 960x540 (filter None and default strategy: 11 KB). zlib works without the interpreter's lock.
+    Source: PNG specification, third edition, sections 5 and 9; colour type 3, bit depth 8. This combination gives
+    the smallest file of zlib levels 1 to 3, all strategies and the filters None and Up, and no other is faster: 6 KB
+    and 0.7 ms for 960x540 (filter None and default strategy: 11 KB). zlib releases the interpreter lock.
     """
     height, width = labels.shape
     rows = np.empty((height, width + 1), np.uint8)
     rows[:, 0] = _UP
     rows[0, 1:] = labels[0]
-    np.subtract(labels[1:], labels[:-1], out=rows[1:, 1:])  # modulo 256, as the filter wants it
-    packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 8, zlib.Z_RLE)
+    np.subtract(labels[1:], labels[:-1], out=rows[1:, 1:])  # modulo 256, as the filter requires
+    compressor = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 8, zlib.Z_RLE)
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",
             _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
-            _chunk(b"tEXt", MARK),
+            _chunk(b"tEXt", SOFTWARE_TAG),
             _chunk(b"PLTE", palette.tobytes()),
-            _chunk(b"IDAT", packer.compress(rows.data) + packer.flush()),
+            _chunk(b"IDAT", compressor.compress(rows.data) + compressor.flush()),
             _chunk(b"IEND", b""),
         )
     )

@@ -1,221 +1,145 @@
-"""Work that is read and decoded ahead on threads, and delivered in order; bounded in bytes, and never waiting for ever.
+"""Read and decode items ahead on several threads, and deliver them in order, with bounded memory and waiting times.
 
     announce ──► read ──► decode ──► next()
-    (the kernel) (slots)  (threads)  (the caller, in order)
+    (kernel)     (slots)  (threads)  (caller, in order)
 
-Any thread takes any step. How many may be in the first two, which touch the storage, and how many in the third, which
-takes a processor, is up to the ``ReadProfile``.
+Every thread can run every step. The ``ReadProfile`` limits how many jobs may use the storage at once (announce and
+read), and how many may use a processor (decode).
 
-Whoever changes what may be done wakes one thread at most, and a thread that sees more than it takes wakes the next: to
-wake all of them for every image costs a tenth of the images. Of those that wait the last to have come is woken
-first, so that no more of them work, and keep memory for it, than are needed.
+A thread that changes the state wakes at most one other thread; a woken thread that finds more than one step to do wakes
+the next. (Waking all threads for every image cost a tenth of the throughput.) The thread that became idle last is woken
+first, so that no more threads work, and hold memory for it, than are needed.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from threading import Condition, RLock, Thread, current_thread
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from rtseg.image_io._queued_job import QueuedJob, State
+from rtseg.image_io.jobs import Job, Outcome, ReadTimeout, Slot, StorageTimeout
+from rtseg.image_io.memory_budget import MemoryBudget
 from rtseg.image_io.read_profile import ReadProfile
 
-__all__ = ["Job", "Outcome", "Prefetch", "Slot", "StallError", "StorageStalls"]
+__all__ = ["Prefetch"]
 
 T = TypeVar("T")
-_Conclusion = Callable[[], bool]
-"""What a step changes, called with the lock held; tells whether the thread is to go on."""
-_Step = Callable[[], _Conclusion]
+_Finish = Callable[[], bool]
+"""Records what a step did; called with the lock held. Returns whether the thread continues."""
+_Step = Callable[[], _Finish]
 """What a thread does without the lock."""
-_TICK_S = 0.1
-"""Longest time between two looks at what may have stalled."""
-_MOST_STALLED = 3
-"""So many reads in a row that do not come back: the storage is gone; each more would cost a time-out and a thread."""
-_MOMENT_S = 1.0
-"""What is overdue gets so much longer."""
-_LEAVE_S = 0.5
-"""How long a thread in a read is waited for at the end."""
-
-
-class StallError(TimeoutError):
-    """One read did not come back."""
-
-
-class StorageStalls(TimeoutError):
-    """Several reads in a row did not come back."""
-
-
-class Slot:
-    """The right to use the storage, while a job reads."""
-
-    def __init__(self, give_back: Callable[[], None], alive: Callable[[], None]) -> None:
-        self.give_back = give_back
-        """To be called where the rest of a read is off that storage; at most once."""
-        self.alive = alive
-        """To be called when data came: the time-out begins anew."""
-
-
-class Job(ABC, Generic[T]):
-    """One item of work. The steps are called once each, in order, by one thread at a time."""
-
-    name: str
-    """As a report calls it."""
-    needs: int | None = None
-    """Bytes that ``decode`` takes at its highest, the result among them; known (if at all) after ``read``."""
-
-    def announce(self) -> None:
-        """Tell the kernel that ``read`` comes soon. Left out where that is of no use."""
-
-    @abstractmethod
-    def read(self, slot: Slot) -> int:
-        """Get from the storage what ``decode`` needs; returns how many bytes of it are held."""
-
-    @abstractmethod
-    def decode(self) -> tuple[T, int]:
-        """The result, and how many bytes it takes. Touches no storage."""
-
-    def discard(self) -> None:
-        """Let go of files: what is not done yet will not be."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome(Generic[T]):
-    """What became of a job: its result, or the error that ended it."""
-
-    job: Job[T]
-    value: T | None
-    error: BaseException | None
-
-
-class _State(Enum):
-    ANNOUNCING = "announcing"
-    ANNOUNCED = "announced"
-    READING = "reading"
-    READ = "read"
-    DECODING = "decoding"
-    DONE = "done"
-
-
-@dataclass(slots=True, eq=False)
-class _Item(Generic[T]):
-    index: int
-    job: Job[T]
-    state: _State
-    since_s: float = 0.0
-    """When the step in the storage began, or last gave data."""
-    overdue_s: float | None = None
-    """When it was first seen to be silent for too long."""
-    held: int = 0
-    """Bytes that are reserved or held."""
-    has_slot: bool = False
-    abandoned: bool = False
-    outcome: Outcome[T] | None = None
+_CHECK_INTERVAL_S = 0.1
+"""How often the caller looks for stalled reads."""
+_MAX_STALLED = 3
+"""After this many stalled reads in a row the storage is given up: each further one costs a timeout and a thread."""
+_JOIN_S = 0.5
+"""How long ``close`` waits for threads that are in a read."""
 
 
 class Prefetch(Generic[T]):
-    """Does jobs ahead. Iterate it once, by one thread; leaving ``with`` ends the threads.
+    """Runs jobs ahead on threads. Iterate over it once, from one thread; leaving ``with`` ends the threads.
 
     Args:
-        jobs: what is to be done, in order; taken as they are needed, by one thread at a time, while all others wait.
-        pace: how the storage is read.
-        budget: bytes that may be held of what is read and decoded ahead. A single job may take more.
-        timeout_s: longest time that a step in the storage may go without data.
-        most: jobs that may be ahead of what is delivered; the budget alone bounds them unless given.
-        stopped: asked ten times a second; ends the iteration.
-        name: of the threads.
+        jobs: the jobs in order. They are requested one at a time, when they are needed; all threads wait meanwhile.
+        profile: how the storage is read.
+        budget: bytes that jobs may hold ahead of the caller. A single job may exceed it.
+        timeout_s: longest time in seconds that a storage step may pass without receiving data.
+        max_ahead: how many jobs may be ahead of the caller. Default: only the budget limits them.
+        should_stop: called ten times a second; the iteration ends when it returns True.
+        name: prefix of the thread names.
     """
 
     def __init__(
         self,
         jobs: Iterable[Job[T]],
         *,
-        pace: ReadProfile,
+        profile: ReadProfile,
         budget: int,
         timeout_s: float,
-        most: int | None = None,
-        stopped: Callable[[], bool] = lambda: False,
+        max_ahead: int | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
         name: str = "rtseg-images",
     ) -> None:
         self._jobs = iter(jobs)
-        self._pace = pace
-        self._budget = budget
+        self._profile = profile
+        self._budget = MemoryBudget(budget)
         self._timeout_s = timeout_s
-        self._most = most
-        self._stopped = stopped
+        self._max_ahead = max_ahead
+        self._should_stop = should_stop
         self._name = name
         self._lock = RLock()
-        self._head_done = Condition(self._lock)  # the caller waits for it, or for the end
-        self._idle: list[Condition] = []  # each of one thread, the last to have come at the end
-        self._woken = 0  # threads that were woken and have not looked yet
-        self._line: deque[_Item[T]] = deque()  # everything that has not been delivered, in order
-        self._announced: list[tuple[int, _Item[T]]] = []
-        self._read: list[tuple[int, _Item[T]]] = []
-        self._touching: dict[Thread, _Item[T]] = {}  # who is in a step that touches the storage
+        self._first_done = Condition(self._lock)  # the caller waits for it, or for the end
+        self._idle: list[Condition] = []  # one for each idle thread; the latest is last
+        self._woken = 0  # threads that were woken and have not run yet
+        self._queue: deque[QueuedJob[T]] = deque()  # everything that was not delivered yet, in order
+        self._announced: list[tuple[int, QueuedJob[T]]] = []
+        self._read: list[tuple[int, QueuedJob[T]]] = []
+        self._using_storage: dict[Thread, QueuedJob[T]] = {}
         self._count = 0
         self._announcing = self._slots = self._decoding = 0
-        self._used = self._holders = 0
-        self._expected = budget  # until the first is known, one at a time
         self._stalled_in_a_row = 0
         self._exhausted = self._closed = False
-        self._fault: BaseException | None = None  # of the jobs themselves
+        self._jobs_error: BaseException | None = None  # raised by the iterator of the jobs
         self._threads: list[Thread] = []
-        self.left_behind = 0
-        """Threads that sit in a read that does not come back."""
-        self.most_held = 0
-        """Bytes, at their highest."""
+        self.abandoned_threads = 0
+        """Threads that are stuck in a read that does not return."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes that the jobs held at any time."""
+        return self._budget.peak_bytes
 
     def __iter__(self) -> Iterator[Outcome[T]]:
-        """What became of each job, in order. An error of ``jobs`` is raised after those before it.
+        """Yield the outcome of every job, in order. An error of ``jobs`` itself is raised after the jobs before it.
 
         Raises:
-            StorageStalls: several reads in a row did not come back.
+            StorageTimeout: several reads in a row did not return.
         """
-        for _ in range(self._pace.threads):
+        for _ in range(self._profile.threads):
             self._start_thread()
         while (outcome := self._next_outcome()) is not None:
             yield outcome
-        if self._fault is not None:
-            raise self._fault
+        if self._jobs_error is not None:
+            raise self._jobs_error
 
     def _next_outcome(self) -> Outcome[T] | None:
         with self._lock:
-            while not (self._line and self._line[0].state is _State.DONE):
-                if self._stopped() or self._closed or (self._exhausted and not self._line):
+            while not (self._queue and self._queue[0].state is State.DONE):
+                if self._should_stop() or self._closed or (self._exhausted and not self._queue):
                     return None
-                self._head_done.wait(_TICK_S)
+                self._first_done.wait(_CHECK_INTERVAL_S)
                 self._abandon_stalled()
-            item = self._line.popleft()
-            self._hold(item, 0)
+            item = self._queue.popleft()
+            self._set_size(item, 0)
             self._wake_one()
         return item.outcome
 
     def close(self) -> None:
-        """End every thread and drop what is left. One that sits in a read is waited for shortly, then left behind."""
+        """End all threads and discard the remaining jobs. A thread that is stuck in a read is left behind."""
         with self._lock:
             self._closed = True
-            self._head_done.notify()
-            for turn in self._idle:
-                turn.notify()
-        deadline_s = time.monotonic() + _LEAVE_S
+            self._first_done.notify()
+            for idle in self._idle:
+                idle.notify()
+        deadline_s = time.monotonic() + _JOIN_S
         for thread in self._threads:
             with self._lock:
-                reads = thread in self._touching
+                reads = thread in self._using_storage
             thread.join(max(0.0, deadline_s - time.monotonic()) if reads else None)
-            self.left_behind += thread.is_alive()
+            self.abandoned_threads += thread.is_alive()
         self._threads.clear()
         with self._lock:
-            for item in self._line:
-                by_its_thread = item.abandoned or item.state in (_State.ANNOUNCING, _State.READING)
-                if not by_its_thread:
+            for item in self._queue:
+                in_use = item.abandoned or item.state in (State.ANNOUNCING, State.READING)
+                if not in_use:  # else its own thread discards it
                     item.job.discard()
-            self._line.clear()
+            self._queue.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -226,102 +150,102 @@ class Prefetch(Generic[T]):
         self.close()
 
     def _start_thread(self) -> None:
-        # A daemon: a read that never comes back must not keep the process from ending.
+        # A daemon: a read that never returns must not keep the process alive.
         thread = Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         thread.start()
         self._threads.append(thread)
 
     def _work(self) -> None:
-        turn = Condition(self._lock)
-        conclude: _Conclusion = _go_on
+        idle = Condition(self._lock)
+        finish: _Finish = lambda: True  # noqa: E731 - nothing to record yet
         while True:
             with self._lock:
-                step = self._await_step(turn) if conclude() else None
+                step = self._wait_for_step(idle) if finish() else None
                 if step is None:
                     return
                 self._wake_one()
-            conclude = step()
+            finish = step()
 
-    def _await_step(self, turn: Condition) -> _Step | None:
-        """What a free thread does now; None: it ends. Called with the lock held."""
+    def _wait_for_step(self, idle: Condition) -> _Step | None:
+        """The next step for this thread, or None to end it. Call it with the lock held."""
         while not self._closed:
             step = self._next_step()
             if step is not None:
                 return step
-            self._idle.append(turn)
-            turn.wait()
+            self._idle.append(idle)
+            idle.wait()
             self._woken -= 1
         return None
 
     def _wake_one(self) -> None:
-        """Have one thread look, where there is something to do; it is to be called after every change with the lock
-        held, except by a thread that looks itself.
+        """Wake one thread if there is a step to do.
 
-        So, whenever the lock is free, nothing can be done, or nobody is idle, or somebody is on the way.
+        Call it, with the lock held, after every change, except in a thread that looks for a step itself. So whenever
+        the lock is free, there is nothing to do, or no thread is idle, or a woken thread is about to run.
         """
         if self._idle and not self._woken and (self._may_decode() or self._may_take() or self._may_read()):
             self._woken += 1
             self._idle.pop().notify()
 
     def _next_step(self) -> _Step | None:
-        from_storage, from_memory = self._storage_step, self._decode_step
-        # A disk that turns must not wait for anyone; elsewhere what is read is best decoded while the caches hold it.
-        first, second = (from_storage, from_memory) if self._pace.serial else (from_memory, from_storage)
-        return first() or second()
+        # A hard disk must never be idle. Elsewhere it is best to decode data while it is still in the processor cache.
+        if self._profile.serial:
+            return self._storage_step() or self._decode_step()
+        return self._decode_step() or self._storage_step()
 
     def _may_decode(self) -> bool:
-        if not self._read or self._decoding >= self._pace.decoders:
+        if not self._read or self._decoding >= self._profile.decoders:
             return False
-        return self._used <= self._budget or self._is_head(self._read[0][1])
+        return not self._budget.exceeded or self._is_first(self._read[0][1])
 
     def _may_take(self) -> bool:
-        full = self._most is not None and len(self._line) >= self._most
-        known = len(self._announced) + self._announcing
-        return not (self._exhausted or full) and known < self._pace.ahead and self._slots < self._pace.readers
+        full = self._max_ahead is not None and len(self._queue) >= self._max_ahead
+        announced = len(self._announced) + self._announcing
+        has_slot = self._slots < self._profile.readers
+        return not (self._exhausted or full) and announced < self._profile.files_ahead and has_slot
 
     def _may_read(self) -> bool:
-        if not self._announced or self._slots >= self._pace.readers:
+        if not self._announced or self._slots >= self._profile.readers:
             return False
-        # Files are announced at once and so out of order: the room may be full of what comes after the head.
-        if not self._holders or self._is_head(self._announced[0][1]):
+        # Announcements finish out of order, so later jobs may have used up the budget: the first one may always read.
+        if self._budget.unused or self._is_first(self._announced[0][1]):
             return True
-        # A disk that turns goes on; elsewhere the kernel keeps what is to come, and what has just been read is decoded
-        # out of the caches.
-        wanted = self._pace.serial or len(self._read) < self._pace.readers
-        return wanted and self._used + self._expected <= self._budget
+        # A hard disk reads on. Elsewhere the kernel already holds the next files, and it is better to decode first.
+        is_useful = self._profile.serial or len(self._read) < self._profile.readers
+        return is_useful and self._budget.has_room
 
-    def _is_head(self, item: _Item[T]) -> bool:
-        return bool(self._line) and item is self._line[0]
+    def _is_first(self, item: QueuedJob[T]) -> bool:
+        return bool(self._queue) and item is self._queue[0]
 
     def _storage_step(self) -> _Step | None:
         if self._may_take():
             taken = self._take()
-            if taken is not None and taken.state is _State.ANNOUNCING:
-                self._touch(taken)
+            if taken is not None and taken.state is State.ANNOUNCING:
+                self._start_storage_step(taken)
                 return partial(self._announce, taken)
         if not self._may_read():
             return None
         item = heapq.heappop(self._announced)[1]
-        item.state = _State.READING
-        self._hold(item, self._expected)
-        self._touch(item)
-        return partial(self._fetch, item)
+        item.state = State.READING
+        self._set_size(item, self._budget.estimate)
+        self._start_storage_step(item)
+        return partial(self._read_item, item)
 
-    def _take(self) -> _Item[T] | None:
-        """The next job, in line."""
+    def _take(self) -> QueuedJob[T] | None:
+        """Append the next job to the queue."""
         try:
             job = next(self._jobs, None)
-        except BaseException as error:  # noqa: BLE001 - not swallowed: the caller gets it
-            self._fault, job = error, None
+        except BaseException as error:  # noqa: BLE001 - raised by __iter__
+            self._jobs_error, job = error, None
         if job is None:
             self._exhausted = True
-            self._head_done.notify()
+            self._first_done.notify()
             return None
-        state = _State.ANNOUNCING if self._pace.announces else _State.ANNOUNCED
-        item = _Item(self._count, job, state)
+        state = State.ANNOUNCING if self._profile.announces else State.ANNOUNCED
+        item = QueuedJob(self._count, job, state)
         self._count += 1
-        self._line.append(item)
-        if state is _State.ANNOUNCED:
+        self._queue.append(item)
+        if state is State.ANNOUNCED:
             heapq.heappush(self._announced, (item.index, item))
         else:
             self._announcing += 1
@@ -331,153 +255,126 @@ class Prefetch(Generic[T]):
         if not self._may_decode():
             return None
         item = heapq.heappop(self._read)[1]
-        item.state = _State.DECODING
+        item.state = State.DECODING
         self._decoding += 1
         return partial(self._decode, item)
 
-    def _touch(self, item: _Item[T]) -> None:
-        item.since_s = time.monotonic()
+    def _start_storage_step(self, item: QueuedJob[T]) -> None:
+        item.restart_timeout()
         item.has_slot = True
         self._slots += 1
-        self._touching[current_thread()] = item
+        self._using_storage[current_thread()] = item
 
-    def _announce(self, item: _Item[T]) -> _Conclusion:
-        error = _error_of(item.job.announce)
-
-        def conclude() -> bool:
-            if not self._is_waited_for(item):
-                return False
-            self._announcing -= 1
-            if error is not None:
-                self._finish(item, None, error)
-            else:
-                item.state = _State.ANNOUNCED
-                heapq.heappush(self._announced, (item.index, item))
-            return True
-
-        return conclude
-
-    def _fetch(self, item: _Item[T]) -> _Conclusion:
-        held = 0
-
-        def read() -> None:
-            nonlocal held
-            held = item.job.read(Slot(lambda: self._give_back_early(item), lambda: _breathe(item)))
-
-        def conclude() -> bool:
-            if not self._is_waited_for(item):
-                return False
-            self._stalled_in_a_row = 0
-            if error is not None:
-                self._finish(item, None, error)
-                return True
-            needs = item.job.needs if item.job.needs is not None else self._expected - held
-            self._hold(item, held + max(0, needs))
-            if item.job.needs is not None:
-                self._expect(item.held)
-            item.state = _State.READ
-            heapq.heappush(self._read, (item.index, item))
-            return True
-
-        error = _error_of(read)
-        return conclude
-
-    def _give_back_early(self, item: _Item[T]) -> None:
-        with self._lock:
-            self._give_back(item)
-            self._wake_one()
-
-    def _give_back(self, item: _Item[T]) -> None:
-        if item.has_slot:
-            item.has_slot = False
-            self._slots -= 1
-
-    def _is_waited_for(self, item: _Item[T]) -> bool:
-        """After a step in the storage: whether this is in time. Else another thread has taken the place of this one."""
-        self._touching.pop(current_thread(), None)
-        self._give_back(item)
+    def _end_storage_step(self, item: QueuedJob[T]) -> bool:
+        """Return whether the step ended in time. If not, another thread has already replaced this one."""
+        self._using_storage.pop(current_thread(), None)
+        self._release_slot(item)
         if item.abandoned or self._closed:
             item.job.discard()
         return not item.abandoned
 
-    def _decode(self, item: _Item[T]) -> _Conclusion:
+    def _announce(self, item: QueuedJob[T]) -> _Finish:
+        error = _error_of(item.job.announce)
+
+        def finish() -> bool:
+            if not self._end_storage_step(item):
+                return False
+            self._announcing -= 1
+            if error is not None:
+                self._set_outcome(item, None, error)
+            else:
+                item.state = State.ANNOUNCED
+                heapq.heappush(self._announced, (item.index, item))
+            return True
+
+        return finish
+
+    def _read_item(self, item: QueuedJob[T]) -> _Finish:
+        size = 0
+
+        def read() -> None:
+            nonlocal size
+            size = item.job.read(Slot(lambda: self._release_early(item), item.restart_timeout))
+
+        def finish() -> bool:
+            if not self._end_storage_step(item):
+                return False
+            self._stalled_in_a_row = 0
+            if error is not None:
+                self._set_outcome(item, None, error)
+                return True
+            decode_bytes = item.job.decode_bytes
+            needed = decode_bytes if decode_bytes is not None else self._budget.estimate - size
+            self._set_size(item, size + max(0, needed))
+            if decode_bytes is not None:
+                self._budget.record(item.size)
+            item.state = State.READ
+            heapq.heappush(self._read, (item.index, item))
+            return True
+
+        error = _error_of(read)
+        return finish
+
+    def _release_early(self, item: QueuedJob[T]) -> None:
+        with self._lock:
+            self._release_slot(item)
+            self._wake_one()
+
+    def _release_slot(self, item: QueuedJob[T]) -> None:
+        if item.has_slot:
+            item.has_slot = False
+            self._slots -= 1
+
+    def _decode(self, item: QueuedJob[T]) -> _Finish:
         value, error, size = None, None, 0
         try:
             value, size = item.job.decode()
-        except BaseException as raised:  # noqa: BLE001 - not swallowed: it is the outcome
+        except BaseException as raised:  # noqa: BLE001 - part of the outcome
             error = raised
 
-        def conclude() -> bool:
+        def finish() -> bool:
             self._decoding -= 1
-            self._finish(item, value, error, size)
-            if error is None and item.job.needs is None:
-                self._expect(size)
+            self._set_outcome(item, value, error, size)
+            if error is None and item.job.decode_bytes is None:
+                self._budget.record(size)
             return True
 
-        return conclude
+        return finish
 
-    def _finish(self, item: _Item[T], value: T | None, error: BaseException | None, size: int = 0) -> None:
+    def _set_outcome(self, item: QueuedJob[T], value: T | None, error: BaseException | None, size: int = 0) -> None:
         item.outcome = Outcome(item.job, value, error)
-        item.state = _State.DONE
-        self._hold(item, size)
-        if self._is_head(item):
-            self._head_done.notify()
+        item.state = State.DONE
+        self._set_size(item, size)
+        if self._is_first(item):
+            self._first_done.notify()
 
-    def _hold(self, item: _Item[T], size: int) -> None:
-        self._holders += (size > 0) - (item.held > 0)
-        self._used += size - item.held
-        item.held = size
-        self.most_held = max(self.most_held, self._used)
-
-    def _expect(self, size: int) -> None:
-        """A large image makes careful for the next ten or so."""
-        if size == 0:  # drawn, or of no use: it says nothing of those to come
-            return
-        first = self._expected == self._budget
-        self._expected = size if first else max(size, int(0.9 * self._expected))
+    def _set_size(self, item: QueuedJob[T], size: int) -> None:
+        self._budget.change(item.size, size)
+        item.size = size
 
     def _abandon_stalled(self) -> None:
-        """Give up what has been silent for too long; a new thread takes the place of the one that sits in it."""
+        """Give up reads that received no data for too long; start a new thread in place of each stuck one."""
         now = time.monotonic()
-        for thread, item in list(self._touching.items()):
-            if not self._is_stalled(item, now):
+        for thread, item in list(self._using_storage.items()):
+            if not item.is_stalled(now, self._timeout_s):
                 continue
-            if item.state is _State.ANNOUNCING:
+            if item.state is State.ANNOUNCING:
                 self._announcing -= 1
-            self._touching.pop(thread)
+            self._using_storage.pop(thread)
             self._threads.remove(thread)
-            self._give_back(item)
+            self._release_slot(item)
             item.abandoned = True
-            self.left_behind += 1
+            self.abandoned_threads += 1
             self._stalled_in_a_row += 1
-            self._finish(item, None, StallError(f"did not come within {self._timeout_s:g} s"))
-            if self._stalled_in_a_row >= _MOST_STALLED:
-                raise StorageStalls(f"{_MOST_STALLED} files in a row did not come within {self._timeout_s:g} s each")
+            self._set_outcome(item, None, ReadTimeout(f"was not read within {self._timeout_s:g} s"))
+            if self._stalled_in_a_row >= _MAX_STALLED:
+                raise StorageTimeout(f"{_MAX_STALLED} files in a row were not read within {self._timeout_s:g} s each")
             self._start_thread()
-
-    def _is_stalled(self, item: _Item[T], now: float) -> bool:
-        """Whether it was silent for too long, and stayed so when it was given another moment.
-
-        The whole process may have been stopped meanwhile (Ctrl-Z, a virtual machine that sleeps): its clock ran on.
-        """
-        if now - item.since_s < self._timeout_s:
-            item.overdue_s = None
-        elif item.overdue_s is None:
-            item.overdue_s = now
-        return item.overdue_s is not None and now - item.overdue_s >= min(_MOMENT_S, self._timeout_s)
 
 
 def _error_of(step: Callable[[], None]) -> BaseException | None:
     try:
         step()
-    except BaseException as error:  # noqa: BLE001 - not swallowed: it is the outcome
+    except BaseException as error:  # noqa: BLE001 - part of the outcome
         return error
     return None
-
-
-def _go_on() -> bool:
-    return True
-
-
-def _breathe(item: _Item[T]) -> None:
-    item.since_s = time.monotonic()

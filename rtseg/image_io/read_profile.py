@@ -1,7 +1,8 @@
-"""How fast, and by how many at once, a storage is asked for files: the profile that follows from its kind."""
+"""How many files are read at once from a storage, and how far ahead: the profile that follows from its kind."""
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from statistics import median
@@ -9,31 +10,39 @@ from threading import Lock
 
 from rtseg.image_io.storage_kind import REMOTE, Storage
 
-__all__ = ["ReadProfile"]
+__all__ = ["ReadProfile", "decode_threads"]
 
-_SEEKS_S = 2.5e-3
-"""A disk that turns takes longer on average until the first byte of a file (4 ms for half a turn at 7200 rpm, and the
-seek); an SSD takes 0.1 ms, one of a cloud about 1 ms."""
+_MAX_DECODE_THREADS = 32
+_HDD_FIRST_BYTE_S = 2.5e-3
+"""A storage that takes longer for the first byte of a file is a hard disk: half a turn at 7200 rpm takes 4 ms, and the
+seek comes on top. An SSD takes 0.1 ms, a cloud SSD about 1 ms."""
 _SAMPLES = 8
 _MEASURE_S = 1.0
 _REMOTE_READERS = 16
-_AHEAD = {"hdd": 16, "network": 16, "ssd": 8, "memory": 1, "unknown": 1, REMOTE: 1}
-"""Files that the kernel is told of beyond the one that is read."""
+_FILES_AHEAD = {"hdd": 16, "network": 16, "ssd": 8, "memory": 1, "unknown": 1, REMOTE: 1}
 _measured: dict[str, Storage] = {}
-"""What this process has found of storages of unknown kind, by their device."""
+"""Storages of unknown kind that this process has measured, by device."""
 _measured_lock = Lock()
 
 
-class ReadProfile:
-    """How files are read: by one thread after the other, or by many at once. Thread-safe.
+def decode_threads() -> int:
+    """How many threads should decode at once: one for each processor that this process may use, at most 32.
 
-    One at a time on disks that turn and on network mounts, many on what has no moving part. Where the kind is unknown,
-    it is measured on the first files that do not lie in memory: the time until their first byte, over eight files or
-    one second, decides, for every later pass over that device as well. Until then one at a time.
+    With more, the threads would evict each other's images from the processor caches.
+    """
+    return min(_MAX_DECODE_THREADS, len(os.sched_getaffinity(0)))
+
+
+class ReadProfile:
+    """How files are read: one at a time, or several at once. Thread-safe.
+
+    Hard disks and network mounts are read one file at a time, storage without moving parts with several threads. A
+    storage of unknown kind is read one file at a time and measured: the median time until the first byte, over eight
+    files that are not in memory or over one second, decides. Later passes over the same device use that result.
 
     Args:
-        storage: what is read from.
-        threads: most readers at once of storage that is near, and processors to decode with.
+        storage: the storage to read from.
+        threads: how many processors decode, and how many files of a fast local storage are read at once.
     """
 
     def __init__(self, storage: Storage, threads: int) -> None:
@@ -43,12 +52,12 @@ class ReadProfile:
         self._threads = threads
         self._lock = Lock()
         self._first_bytes_s: list[float] = []
-        self._began_s = 0.0
+        self._started_s = 0.0
         self._from_memory = False
 
     @property
     def storage(self) -> Storage:
-        """What is read from, as far as it is known by now."""
+        """The storage; its kind may become known while files are read."""
         return self._storage
 
     @property
@@ -66,46 +75,46 @@ class ReadProfile:
 
     @property
     def decoders(self) -> int:
-        """How many images may be decoded at once: one more than there are processors, as one waits now and then."""
+        """How many images may be decoded at once: one more than processors, because a thread waits now and then."""
         return self._threads + 1
 
     @property
     def threads(self) -> int:
-        """How many threads are of use: while one waits for a disk, all others can decode."""
+        """How many threads to start: those that decode, and those that wait for the storage meanwhile."""
         if self._storage.kind == REMOTE:
             return self.decoders + _REMOTE_READERS
         return self.decoders + 1
 
     @property
-    def ahead(self) -> int:
-        """How many files before they are read; at least 1."""
-        return _AHEAD[self._storage.kind]
+    def files_ahead(self) -> int:
+        """How many files are announced to the kernel before they are read; at least 1."""
+        return _FILES_AHEAD[self._storage.kind]
 
     @property
     def announces(self) -> bool:
-        """Whether the kernel is to be told of files before they are read; it would spoil the measuring."""
+        """Whether files are announced to the kernel. Not while measuring: it would falsify the times."""
         return self._storage.kind in ("hdd", "network", "ssd")
 
     @property
-    def measures(self) -> bool:
-        """Whether ``first_byte`` wants to know more."""
+    def is_measuring(self) -> bool:
+        """Whether ``record_first_byte`` needs more samples."""
         return self._storage.kind == "unknown"
 
-    def first_byte(self, seconds: float, *, from_memory: bool) -> None:
-        """Take note of how long the first byte of a file took, in seconds."""
+    def record_first_byte(self, seconds: float, *, from_memory: bool) -> None:
+        """Record how long the first byte of a file took, in seconds."""
         with self._lock:
-            if not self.measures:
+            if not self.is_measuring:
                 return
             self._from_memory = from_memory
             if from_memory:
                 return
             now = time.monotonic()
-            self._began_s = self._began_s or now
+            self._started_s = self._started_s or now
             self._first_bytes_s.append(seconds)
-            if len(self._first_bytes_s) < _SAMPLES and now - self._began_s < _MEASURE_S:
+            if len(self._first_bytes_s) < _SAMPLES and now - self._started_s < _MEASURE_S:
                 return
             typical_s = median(self._first_bytes_s)
-            kind = "hdd" if typical_s > _SEEKS_S else "ssd"
+            kind = "hdd" if typical_s > _HDD_FIRST_BYTE_S else "ssd"
             why = f"{self._storage.why}; measured: {1e3 * typical_s:.1f} ms until the first byte of a file"
             self._storage = replace(self._storage, kind=kind, why=why)
             if self._storage.device is not None:

@@ -15,7 +15,7 @@ from threading import get_ident
 
 from rtseg.errors import OptionError
 from rtseg.image_io.files import ImageFile
-from rtseg.image_io.prefetch import Slot
+from rtseg.image_io.jobs import Slot
 
 __all__ = ["CachedFile", "SsdCache"]
 
@@ -203,26 +203,26 @@ class CachedFile(ImageFile):
 
     def announce(self) -> None:
         """See ``ImageFile``; what is in the cache will not be read from the file."""
-        key = self.stamp()
+        key = self.cache_key()
         if key is None or not self._cache.has(key):
             self._origin.announce()
 
-    def stamp(self) -> str | None:
+    def cache_key(self) -> str | None:
         """See ``ImageFile``."""
-        return self._origin.stamp()
+        return self._origin.cache_key()
 
     def read(self, slot: Slot) -> bytes:
         """See ``ImageFile``."""
-        key = self.stamp()
+        key = self.cache_key()
         if key is None:
             return self._origin.read(slot)
-        kept = self._cache.get(key, found=slot.give_back)
+        kept = self._cache.get(key, found=slot.release)
         if kept is not None:
             return kept
         data = self._origin.read(slot)
         self._cache.put(key, data)
         return data
 
-    def discard(self) -> None:
+    def close(self) -> None:
         """See ``ImageFile``."""
-        self._origin.discard()
+        self._origin.close()

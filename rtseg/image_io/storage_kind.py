@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rtseg.image_io.find import Found
+from rtseg.image_io.find import ImageLocation
 
-__all__ = ["KINDS", "REMOTE", "Storage", "decoding_threads", "find_storage", "slowest", "storage_of"]
+__all__ = ["KINDS", "REMOTE", "Storage", "find_storage", "slowest", "storage_for"]
 
 KINDS = ("ssd", "hdd", "network", "memory", "unknown")
 """``ssd``: no moving part. ``hdd``: a disk that turns and seeks. ``network``: a mount of another machine. ``memory``:
@@ -31,8 +31,6 @@ _VIRTUAL_MODELS = re.compile(r"QEMU|VBOX|VMware|Virtual|PersistentDisk|BHYVE", r
 _DEEPEST = 8
 """Of loops on overlays on crypt on RAID: more is a circle."""
 _SLOWEST_FIRST = ("hdd", "network", "unknown", "ssd", "memory")
-_MOST_THREADS = 32
-"""That decode. More than there are processors would push each other's images out of the caches."""
 REMOTE = "remote"
 """The kind of what fsspec reads: an object store or web server, far away, which answers many at once."""
 
@@ -176,12 +174,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def decoding_threads() -> int:
-    """How many threads may decode at once: one for each processor that this process may use, within bounds."""
-    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
-
-
-def storage_of(found: Found, wanted: str) -> Storage:
+def storage_for(found: ImageLocation, wanted: str) -> Storage:
     """The storage of a file, or the one that ``--storage`` says it is."""
     if not isinstance(found, Path):
         return Storage(REMOTE, f"read through fsspec, {type(found[0]).__name__}")

@@ -1,4 +1,4 @@
-"""Questions to a storage that may never answer."""
+"""Calls to a storage that may never answer."""
 
 from __future__ import annotations
 
@@ -9,32 +9,39 @@ from typing import TypeVar
 from rtseg.errors import SourceError
 from rtseg.system.redact import redact
 
-__all__ = ["answer_within"]
+__all__ = ["call_with_timeout"]
 
 T = TypeVar("T")
 
 
-def answer_within(timeout_s: float, what: str, call: Callable[[], T]) -> T:
-    """``call()``, on a thread that is left behind where it does not come back: a mount that hangs holds it for ever.
+def call_with_timeout(timeout_s: float, name: str, function: Callable[[], T]) -> T:
+    """Call ``function`` on a thread and return its result.
+
+    If it does not return, the thread is left behind: a mount that hangs blocks it forever.
+
+    Args:
+        timeout_s: longest time to wait, in seconds.
+        name: of the file or folder, for the error message.
+        function: what to call.
 
     Raises:
-        SourceError: no answer came within ``timeout_s`` seconds.
-        Exception: whatever ``call`` raised.
+        SourceError: ``function`` did not return in time.
+        Exception: any error of ``function``.
     """
-    answers: list[T] = []
+    results: list[T] = []
     errors: list[Exception] = []
 
-    def ask() -> None:
+    def call() -> None:
         try:
-            answers.append(call())
+            results.append(function())
         except Exception as error:  # noqa: BLE001 - raised by the caller
             errors.append(error)
 
-    thread = Thread(target=ask, name="rtseg-lookup", daemon=True)
+    thread = Thread(target=call, name="rtseg-lookup", daemon=True)
     thread.start()
     thread.join(timeout_s)
     if errors:
         raise errors[0]
-    if not answers:
-        raise SourceError(f"{redact(what)} does not answer within {timeout_s:g} s: check the mount or the network")
-    return answers[0]
+    if not results:
+        raise SourceError(f"{redact(name)} does not answer within {timeout_s:g} s: check the mount or the network")
+    return results[0]

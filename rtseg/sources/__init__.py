@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.image_io.find import IMAGE_SUFFIXES, is_list, is_numbered
-from rtseg.image_io.timeout import answer_within
+from rtseg.image_io.timeout import call_with_timeout
 from rtseg.sources.base import Source, SourceOptions
 from rtseg.system.redact import redact
 
@@ -70,7 +70,7 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
             if url[1].lower() not in _URL_SCHEMES:
                 _refuse_unknown_scheme(where, url[1].lower())
             return _load(*_IMAGES)(where, options)
-    kind = answer_within(options.reading.timeout_s, str(where)[:200], lambda: _kind_of_path(where))
+    kind = call_with_timeout(options.reading.timeout_s, str(where)[:200], lambda: _kind_of_path(where))
     return _load(*kind)(where, options)
 
 

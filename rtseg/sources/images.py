@@ -12,16 +12,17 @@ import numpy as np
 
 from rtseg.errors import OptionError, SourceError
 from rtseg.frame import Frame, Image
-from rtseg.image_io.decode import ImageError, PlanesError, check_head
-from rtseg.image_io.decoders import Decoder, Wanted, open_decoder
+from rtseg.image_io.decode import ChannelsError, ImageError, check_header
+from rtseg.image_io.decoders import DecodeOptions, Decoder, open_decoder
 from rtseg.image_io.files import Footprint, ImageFile, LocalFile, RemoteFile
-from rtseg.image_io.find import Found, find_files
-from rtseg.image_io.header import read_head
-from rtseg.image_io.prefetch import Job, Outcome, Prefetch, Slot, StallError, StorageStalls
-from rtseg.image_io.read_profile import ReadProfile
+from rtseg.image_io.find import ImageLocation, find_files
+from rtseg.image_io.header import read_header
+from rtseg.image_io.jobs import Job, Outcome, ReadTimeout, Slot, StorageTimeout
+from rtseg.image_io.prefetch import Prefetch
+from rtseg.image_io.read_profile import ReadProfile, decode_threads
 from rtseg.image_io.ssd_cache import CachedFile, SsdCache
-from rtseg.image_io.storage_kind import Storage, decoding_threads, storage_of
-from rtseg.image_io.timeout import answer_within
+from rtseg.image_io.storage_kind import Storage, storage_for
+from rtseg.image_io.timeout import call_with_timeout
 from rtseg.sources.base import Source, SourceOptions
 from rtseg.system.redact import redact
 
@@ -60,7 +61,7 @@ class ImagesSource(Source):
         self._reading = options.reading
         self._decode = open_decoder(self._reading.decoder)
         look = self._reading.timeout_s
-        self._found = answer_within(look, str(where), lambda: find_files(where))
+        self._found = call_with_timeout(look, str(where), lambda: find_files(where))
         super().__init__(_name(where), options)
         self.fps = _FPS
         self.frame_count = len(self._found)
@@ -112,16 +113,16 @@ class ImagesSource(Source):
         found = self._found[first:]
         if not found:
             return
-        self._storage = answer_within(
-            self._reading.timeout_s, str(self._where), lambda: storage_of(found[0], self._reading.storage)
+        self._storage = call_with_timeout(
+            self._reading.timeout_s, str(self._where), lambda: storage_for(found[0], self._reading.storage)
         )
-        pace = ReadProfile(self._storage, decoding_threads())
+        profile = ReadProfile(self._storage, decode_threads())
         ahead = Prefetch(
-            self._jobs(found, pace),
-            pace=pace,
+            self._jobs(found, profile),
+            profile=profile,
             budget=1_000_000 * self._reading.prefetch_mb,
             timeout_s=self._reading.timeout_s,
-            stopped=lambda: self.stopped,
+            should_stop=lambda: self.stopped,
         )
         seen = 0
         try:
@@ -132,33 +133,33 @@ class ImagesSource(Source):
                 seen += 1
                 name = outcome.job.name
                 yield Frame(image, index, (first + index) / _FPS, time.monotonic(), name)
-        except StorageStalls as error:
+        except StorageTimeout as error:
             raise SourceError(f"{redact(self._where)} does not answer: {error}; check the mount") from error
         finally:
             ahead.close()
-            self._storage = pace.storage
-            self._left_behind += ahead.left_behind
+            self._storage = profile.storage
+            self._left_behind += ahead.abandoned_threads
         if not seen and not self.stopped:
             names = "; ".join(f"{name} {fault}" for name, fault in list(self._faults.items())[-_NAMED:])
             raise SourceError(f"{redact(self._where)}: not one image can be used: {names}")
 
-    def _jobs(self, found: list[Found], pace: ReadProfile) -> Iterator[_ImageJob]:
+    def _jobs(self, found: list[ImageLocation], profile: ReadProfile) -> Iterator[_ImageJob]:
         footprint = Footprint()
         reading = self._reading
         limit = _BYTES_A_PIXEL * reading.max_pixels
         for one in found:
-            file = self._file(one, pace, footprint, limit)
+            file = self._file(one, profile, footprint, limit)
             yield _ImageJob(
                 CachedFile(file, self._cache) if self._cache is not None else file,
                 self._decode,
-                Wanted(self.channels, max_pixels=reading.max_pixels),
+                DecodeOptions(self.channels, max_pixels=reading.max_pixels),
                 self._model_size if reading.reduce else None,
             )
 
-    def _file(self, found: Found, pace: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
+    def _file(self, found: ImageLocation, profile: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
         """What one of the images is read from."""
         if isinstance(found, Path):
-            return LocalFile(found, pace, footprint, limit)
+            return LocalFile(found, profile, footprint, limit)
         return RemoteFile(*found, limit)
 
     def _judged(self, outcome: Outcome[Image]) -> Image | None:
@@ -173,7 +174,7 @@ class ImagesSource(Source):
         name = outcome.job.name
         if outcome.error is not None:
             fault = _fault(outcome.error)
-            if stops or isinstance(outcome.error, PlanesError):
+            if stops or isinstance(outcome.error, ChannelsError):
                 raise SourceError(f"{redact(self._where)}: {name} {fault}") from outcome.error
             self.damaged += 1
             self.damaged_names.append(name)
@@ -199,7 +200,7 @@ class _ImageJob(Job[Image]):
         self,
         file: ImageFile,
         decode: Decoder,
-        wanted: Wanted,
+        wanted: DecodeOptions,
         model_size: tuple[int, int] | None,
     ) -> None:
         self.name = file.name
@@ -218,15 +219,15 @@ class _ImageJob(Job[Image]):
         try:
             self._data = self._file.read(slot)
         finally:
-            self._file.discard()
-        head = check_head(read_head(self._data), self._wanted.max_pixels)
+            self._file.close()
+        head = check_header(read_header(self._data), self._wanted.max_pixels)
         if self._model_size is not None and head.kind == "jpeg" and self._wanted.channels == 3:
             turned = head.orientation >= 5
             height, width = (head.width, head.height) if turned else (head.height, head.width)
             reduce = _reduction((height, width), self._model_size)
-            self._wanted = Wanted(3, reduce, self._wanted.max_pixels)
+            self._wanted = DecodeOptions(3, reduce, self._wanted.max_pixels)
         channels = self._wanted.channels if self._wanted.channels != 3 or head.channels != 1 else 1
-        self.needs = _COPIES * head.pixels * channels // self._wanted.reduce**2
+        self.decode_bytes = _COPIES * head.pixels * channels // self._wanted.reduce**2
         return len(self._data)
 
     def decode(self) -> tuple[Image, int]:
@@ -237,7 +238,7 @@ class _ImageJob(Job[Image]):
 
     def discard(self) -> None:
         """See ``Job``."""
-        self._file.discard()
+        self._file.close()
 
 
 def _reduction(stored: tuple[int, int], model: tuple[int, int]) -> int:
@@ -247,7 +248,7 @@ def _reduction(stored: tuple[int, int], model: tuple[int, int]) -> int:
 
 def _fault(error: BaseException) -> str:
     """Why an image cannot be used, as a part of a sentence that begins with its name."""
-    if isinstance(error, ImageError | StallError):
+    if isinstance(error, ImageError | ReadTimeout):
         return str(error)
     if isinstance(error, OSError):
         return f"cannot be read: {redact(error.strerror or error)}"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rtseg.backends.base import Ticket
 from rtseg.bench import network_speed as speed
 from rtseg.bench.network_speed import frames_per_second, measure
-from rtseg.models.cost import cost_of
+from rtseg.models.cost import compute_cost
 from rtseg.models.figures import CLASSES, SIZE
 
 FIRST_S, OTHER_S = 5.0, 0.25
@@ -62,6 +62,6 @@ def test_a_model_gets_images_of_its_own_channels(clock: Clock) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["icnet:width=4", "icnet:width=4,channels=2"])
 def test_a_network_is_measured_here(architecture: str) -> None:
-    figures, cost = measure(architecture), cost_of(architecture, CLASSES, SIZE)
+    figures, cost = measure(architecture), compute_cost(architecture, CLASSES, SIZE)
     assert (figures.parameters, figures.flops) == (cost.parameters, cost.flops)
     assert figures.fps > 0

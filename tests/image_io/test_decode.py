@@ -4,10 +4,10 @@ import struct
 
 import numpy as np
 import pytest
-from helpers.planes import noise, png, tiff
+from helpers.extra_channel_images import noise, png, tiff
 from numpy.typing import NDArray
 
-from rtseg.image_io.decode import ImageError, PlanesError, decode_image, image_channels, to_bgr
+from rtseg.image_io.decode import ChannelsError, ImageError, decode_image, image_channels, to_bgr
 from rtseg.system.opencv import cv2
 
 BGRA = [2, 1, 0, 3]
@@ -84,7 +84,9 @@ class TestRefused:
         self, suffix: str, channels: int, wanted: int
     ) -> None:
         data = encoded(suffix, noise(channels))
-        with pytest.raises(PlanesError, match=rf"gives {channels} channels?, not the {wanted} that are wanted: store"):
+        with pytest.raises(
+            ChannelsError, match=rf"has {channels} channels?, not the required {wanted}: save"
+        ):
             decode_image(data, wanted)
 
     @pytest.mark.parametrize(
@@ -98,19 +100,19 @@ class TestRefused:
         ids=["bands", "planes", "planes of 16 bits", "five samples"],
     )
     def test_a_tiff_whose_fourth_sample_opencv_does_not_read_as_stored_is_refused(self, data: bytes) -> None:
-        with pytest.raises(PlanesError, match="is a TIFF of bands or of separate planes, not of RGBA"):
+        with pytest.raises(ChannelsError, match="is a TIFF with bands or separate planes, not with RGBA"):
             decode_image(data, 4)
 
     @pytest.mark.parametrize("channels", [2, 3, 4])
     def test_inks_are_refused(self, channels: int) -> None:
-        with pytest.raises(ImageError, match="is of CMYK"):
+        with pytest.raises(ImageError, match="is a CMYK image"):
             decode_image(tiff(noise(4), photometric=5, extra=None), channels)
 
     @pytest.mark.parametrize(("order", "mark"), [("<", b"II"), (">", b"MM")])
     def test_a_bigtiff_is_refused(self, order: str, mark: bytes) -> None:
         head = struct.pack(f"{order}2sHHHQQ", mark, 43, 8, 0, 16, 2)
         sizes = b"".join(struct.pack(f"{order}HHQI4x", tag, 4, 1, 9) for tag in (256, 257))
-        with pytest.raises(PlanesError, match="is a BigTIFF"):
+        with pytest.raises(ChannelsError, match="is a BigTIFF"):
             decode_image(head + sizes, 4)
 
     @pytest.mark.parametrize("write", [png, tiff])
@@ -120,7 +122,7 @@ class TestRefused:
             decode_image(write(noise(4))[:kept], 4)  # type: ignore[operator]
 
     def test_numbers_with_a_point_are_no_image(self) -> None:
-        with pytest.raises(ImageError, match="float32, no whole numbers"):
+        with pytest.raises(ImageError, match="stores float32, not integers"):
             decode_image(encoded(".tiff", np.ones((4, 4, 4), np.float32)), 4)
 
 

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from rtseg.image_io.header import Head, read_head
+from rtseg.image_io.header import ImageHeader, read_header
 from rtseg.system.opencv import cv2
 
 
@@ -39,12 +39,12 @@ def encoded(suffix: str, channels: int, *options: int) -> bytes:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_kind_size_and_channels_are_those_of_the_file(data: bytes, kind: str, channels: int) -> None:
-    assert read_head(data) == Head(kind, 23, 37, channels)
+    assert read_header(data) == ImageHeader(kind, 23, 37, channels)
 
 
 def test_a_bmp_from_top_to_bottom_has_a_height_all_the_same() -> None:
     data = encoded(".bmp", 3)
-    assert read_head(data[:22] + struct.pack("<i", -23) + data[26:]) == Head("bmp", 23, 37, 3)
+    assert read_header(data[:22] + struct.pack("<i", -23) + data[26:]) == ImageHeader("bmp", 23, 37, 3)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -53,25 +53,25 @@ def test_a_bigtiff_is_read(order: str) -> None:
     head = struct.pack(f"{order}2sHHHQQ", mark, 43, 8, 0, 16, 3)
     wide = struct.pack(f"{order}HHQQ", 256, 16, 1, 37)
     rest = struct.pack(f"{order}HHQI4x", 257, 4, 1, 23) + struct.pack(f"{order}HHQH6x", 277, 3, 1, 3)
-    assert (read_head(head + wide + rest) or Head("", 0, 0, 0)).channels == 3
+    assert (read_header(head + wide + rest) or ImageHeader("", 0, 0, 0)).channels == 3
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".webp", ".ppm"])
 def test_a_head_that_is_cut_off_is_none_and_nothing_worse(suffix: str) -> None:
     data = encoded(suffix, 3)
     for length in range(60):
-        found = read_head(data[:length])
+        found = read_header(data[:length])
         assert found is None or (found.height, found.width) == (23, 37)
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"GIF89a", b"P5 a b", b"P9 1 1 ", b"RIFF1234WEBPVP8?" + bytes(40)])
 def test_what_is_no_image_has_none(data: bytes) -> None:
-    assert read_head(data) is None
+    assert read_header(data) is None
 
 
 def test_noise_behind_a_true_beginning_is_no_crash() -> None:
     random = np.random.default_rng(1)
     for start in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"II*\x00", b"MM\x00*", b"II+\x00", b"BM", b"RIFFxxxxWEBPVP8 "):
         for _ in range(50):
-            found = read_head(start + random.bytes(64))
+            found = read_header(start + random.bytes(64))
             assert found is None or found.pixels >= 0

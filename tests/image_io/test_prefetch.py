@@ -7,7 +7,8 @@ from functools import partial
 
 import pytest
 
-from rtseg.image_io.prefetch import Job, Prefetch, Slot, StallError, StorageStalls
+from rtseg.image_io.jobs import Job, ReadTimeout, Slot, StorageTimeout
+from rtseg.image_io.prefetch import Prefetch
 from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import REMOTE, Storage
 
@@ -17,7 +18,7 @@ WAIT_S = 20.0
 KINDS = ["ssd", "hdd", "network", "memory", "unknown", REMOTE]
 
 
-def pace(kind: str = "ssd", threads: int = 4) -> ReadProfile:
+def profile(kind: str = "ssd", threads: int = 4) -> ReadProfile:
     return ReadProfile(Storage(kind, "a test"), threads)
 
 
@@ -46,7 +47,7 @@ class Number(Job[int]):
         on_read, on_decode: called with the number.
         raw: bytes that it holds once read.
         size: bytes of the result.
-        knows: whether ``needs`` is known once it is read.
+        knows: whether ``decode_bytes`` is known after reading.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Number(Job[int]):
         finally:
             self._steps.change("read", -1)
         if self._knows:
-            self.needs = self._size
+            self.decode_bytes = self._size
         return self._raw
 
     def decode(self) -> tuple[int, int]:
@@ -92,7 +93,7 @@ class Number(Job[int]):
 
 
 def prefetch(jobs: Iterator[Job[int]] | list[Number], kind: str = "ssd", **options: object) -> Prefetch[int]:
-    given: dict[str, object] = {"pace": pace(kind), "budget": 1_000_000, "timeout_s": WAIT_S} | options
+    given: dict[str, object] = {"profile": profile(kind), "budget": 1_000_000, "timeout_s": WAIT_S} | options
     return Prefetch(jobs, **given)  # type: ignore[arg-type]
 
 
@@ -148,13 +149,13 @@ def test_what_is_held_ahead_stays_within_the_budget(kind: str, knows: bool) -> N
     with prefetch(jobs, kind, budget=1000) as ahead, closing(iter(ahead)) as outcomes:
         for number, outcome in enumerate(outcomes):
             assert outcome.value == number
-    assert 500 < ahead.most_held <= 1000 + 4 * (largest - 100)
+    assert 500 < ahead.peak_bytes <= 1000 + 4 * (largest - 100)
 
 
 def test_a_single_job_larger_than_the_budget_is_done_alone() -> None:
     with prefetch([Number(n, size=5000) for n in range(5)], budget=100) as ahead:
         assert [outcome.value for outcome in ahead] == list(range(5))
-    assert ahead.most_held <= 5010
+    assert ahead.peak_bytes <= 5010
 
 
 def test_no_more_jobs_are_taken_than_may_be_ahead() -> None:
@@ -165,7 +166,7 @@ def test_no_more_jobs_are_taken_than_may_be_ahead() -> None:
             taken.append(number)
             yield Number(number)
 
-    with prefetch(jobs(), most=6) as ahead:
+    with prefetch(jobs(), max_ahead=6) as ahead:
         for number, _ in enumerate(ahead):
             assert len(taken) <= number + 1 + 6
 
@@ -183,11 +184,11 @@ def test_the_next_one_is_read_though_what_comes_after_it_fills_the_room() -> Non
         assert [outcome.value for outcome in ahead] == list(range(20))
 
 
-def test_no_more_are_decoded_at_once_than_the_pace_allows() -> None:
+def test_no_more_are_decoded_at_once_than_the_profile_allows() -> None:
     steps = Steps()
     both = threading.Barrier(2, timeout=WAIT_S)
     jobs = [Number(n, steps, on_decode=lambda n: both.wait()) for n in range(40)]
-    with prefetch(jobs, pace=pace(REMOTE, threads=2)) as ahead:
+    with prefetch(jobs, profile=profile(REMOTE, threads=2)) as ahead:
         assert len(list(ahead)) == 40
     assert 2 <= steps.most["decode"] <= 3
 
@@ -225,9 +226,9 @@ def test_ctrl_c_while_nothing_comes_ends_the_threads() -> None:
         return False
 
     jobs = [Number(0, on_decode=partial(_hold, gate, {0}))]
-    with pytest.raises(KeyboardInterrupt), prefetch(jobs, stopped=interrupt) as ahead:
+    with pytest.raises(KeyboardInterrupt), prefetch(jobs, should_stop=interrupt) as ahead:
         list(ahead)
-    assert ahead.left_behind == 0
+    assert ahead.abandoned_threads == 0
 
 
 @pytest.mark.parametrize("step", ["on_read", "on_decode"])
@@ -250,13 +251,13 @@ def test_leaving_in_the_middle_ends_the_threads_and_lets_go_of_what_is_left(kind
         for outcome in ahead:
             if outcome.value == 10:
                 break
-    assert ahead.left_behind == 0
+    assert ahead.abandoned_threads == 0
     assert set(range(11)).isdisjoint(steps.discarded)
 
 
 def test_being_asked_to_stop_ends_the_iteration_while_nothing_comes() -> None:
     gate, stop = threading.Event(), threading.Event()
-    ahead = prefetch([Number(0, on_decode=partial(_hold, gate, {0}))], stopped=stop.is_set)
+    ahead = prefetch([Number(0, on_decode=partial(_hold, gate, {0}))], should_stop=stop.is_set)
     threading.Timer(0.05, stop.set).start()
     assert list(ahead) == []
     gate.set()
@@ -272,8 +273,8 @@ class TestStalls:
             with prefetch(jobs, kind, timeout_s=0.2) as ahead:
                 outcomes = list(ahead)
             assert [outcome.value for outcome in outcomes] == [0, 1, 2, None, *range(4, 10)]
-            assert isinstance(outcomes[3].error, StallError)
-            assert ahead.left_behind == 1
+            assert isinstance(outcomes[3].error, ReadTimeout)
+            assert ahead.abandoned_threads == 1
             gate.set()
             _await_threads()
 
@@ -282,12 +283,12 @@ class TestStalls:
         steps = Steps()
         jobs = [Number(n, steps, on_read=partial(_hold, gate, range(2, 1000))) for n in range(1000)]
         got: list[int | None] = []
-        told = r"3 files in a row did not come within 0\.15 s"
-        with prefetch(jobs, "hdd", timeout_s=0.15) as ahead, pytest.raises(StorageStalls, match=told):
+        message = r"3 files in a row were not read within 0\.15 s"
+        with prefetch(jobs, "hdd", timeout_s=0.15) as ahead, pytest.raises(StorageTimeout, match=message):
             got.extend(outcome.value for outcome in ahead)
         assert got[:2] == [0, 1]
         assert set(got[2:]) <= {None}
-        assert ahead.left_behind >= 3
+        assert ahead.abandoned_threads >= 3
         gate.set()
         _await_threads()
         assert {2, 3, 4} <= set(steps.discarded)  # what came late is let go of
@@ -305,7 +306,7 @@ class TestStalls:
         with prefetch([Hanging(n, steps) for n in range(9)]) as ahead, closing(iter(ahead)) as outcomes:
             assert next(outcomes).value == 0
             assert began.wait(WAIT_S)
-        assert ahead.left_behind == 1
+        assert ahead.abandoned_threads == 1
         assert 1 not in steps.discarded
         gate.set()
         _await_threads()
@@ -316,7 +317,7 @@ class TestStalls:
             def read(self, slot: Slot) -> int:
                 for _ in range(8):
                     threading.Event().wait(0.1)
-                    slot.alive()
+                    slot.keep_alive()
                 return super().read(slot)
 
         with prefetch([Slow(0)], timeout_s=0.4) as ahead:
@@ -328,7 +329,7 @@ class TestStalls:
         class Cached(Number):
             def read(self, slot: Slot) -> int:
                 if self.number == 1:
-                    slot.give_back()
+                    slot.release()
                     assert began.wait(WAIT_S)
                 elif self.number == 2:
                     began.set()
@@ -349,25 +350,25 @@ def _await_threads() -> None:
             thread.join(WAIT_S)
 
 
-class TestPace:
+class TestReadProfile:
     @pytest.mark.parametrize(
         ("kind", "serial"), [("ssd", False), ("memory", False), (REMOTE, False), ("hdd", True), ("network", True)]
     )
     def test_what_seeks_or_is_far_is_read_one_file_at_a_time(self, kind: str, serial: bool) -> None:
-        assert pace(kind).serial is serial
-        assert pace(kind).readers == (1 if serial else 16 if kind == REMOTE else 4)
+        assert profile(kind).serial is serial
+        assert profile(kind).readers == (1 if serial else 16 if kind == REMOTE else 4)
 
     @pytest.mark.parametrize(("first_byte_s", "kind"), [(0.009, "hdd"), (0.0002, "ssd")])
     def test_an_unknown_one_is_measured_on_files_that_are_not_in_memory(self, first_byte_s: float, kind: str) -> None:
-        unknown = pace("unknown")
+        unknown = profile("unknown")
         assert unknown.serial
         for _ in range(100):
-            unknown.first_byte(1e-5, from_memory=True)
-        assert unknown.measures
+            unknown.record_first_byte(1e-5, from_memory=True)
+        assert unknown.is_measuring
         assert not unknown.serial
         for _ in range(8):
-            unknown.first_byte(first_byte_s, from_memory=False)
-        assert (unknown.storage.kind, unknown.measures) == (kind, False)
+            unknown.record_first_byte(first_byte_s, from_memory=False)
+        assert (unknown.storage.kind, unknown.is_measuring) == (kind, False)
         assert unknown.serial is (kind == "hdd")
         assert "measured" in unknown.storage.why
 
@@ -375,13 +376,13 @@ class TestPace:
         place = Storage("unknown", "vda is a virtual disk", "test:1")
         first, at_once = ReadProfile(place, 4), ReadProfile(place, 4)
         for _ in range(8):
-            first.first_byte(0.0002, from_memory=False)
+            first.record_first_byte(0.0002, from_memory=False)
         second = ReadProfile(place, 4)
-        assert (second.storage.kind, second.measures, second.announces) == ("ssd", False, True)
+        assert (second.storage.kind, second.is_measuring, second.announces) == ("ssd", False, True)
         assert second.storage.why == first.storage.why
-        assert at_once.measures  # it began before that was known
-        assert ReadProfile(Storage("unknown", "another", "test:2"), 4).measures
-        assert ReadProfile(Storage("unknown", "of no known mount"), 4).measures
+        assert at_once.is_measuring  # it began before that was known
+        assert ReadProfile(Storage("unknown", "another", "test:2"), 4).is_measuring
+        assert ReadProfile(Storage("unknown", "of no known mount"), 4).is_measuring
         assert ReadProfile(Storage("hdd", "--storage hdd", "test:1"), 4).serial
 
     def test_threads_that_measure_one_device_at_once_agree_in_the_end(self) -> None:
@@ -390,7 +391,7 @@ class TestPace:
         def measure() -> None:
             mine = ReadProfile(place, 4)
             for _ in range(8):
-                mine.first_byte(0.009, from_memory=False)
+                mine.record_first_byte(0.009, from_memory=False)
             assert mine.storage.kind == "hdd"
 
         threads = [threading.Thread(target=measure) for _ in range(8)]
@@ -402,11 +403,11 @@ class TestPace:
 
 
 def test_a_process_that_was_stopped_for_long_blames_no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rtseg.image_io import prefetch as _prefetch
+    from rtseg.image_io import _queued_job as queued_job
 
     slept_s = [0.0]
-    real = _prefetch.time.monotonic
-    monkeypatch.setattr(_prefetch.time, "monotonic", lambda: real() + slept_s[0])
+    real = queued_job.time.monotonic
+    monkeypatch.setattr(queued_job.time, "monotonic", lambda: real() + slept_s[0])
 
     def read(number: int) -> None:
         if number == 3:
@@ -414,8 +415,8 @@ def test_a_process_that_was_stopped_for_long_blames_no_storage(monkeypatch: pyte
             threading.Event().wait(0.3)  # the caller looks several times
 
     with Prefetch(
-        [Number(n, on_read=read) for n in range(6)], pace=pace("hdd"), budget=10_000, timeout_s=WAIT_S
+        [Number(n, on_read=read) for n in range(6)], profile=profile("hdd"), budget=10_000, timeout_s=WAIT_S
     ) as ahead:
         outcomes = list(ahead)
     assert [outcome.value for outcome in outcomes] == list(range(6))
-    assert ahead.left_behind == 0
+    assert ahead.abandoned_threads == 0

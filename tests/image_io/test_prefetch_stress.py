@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rtseg.image_io.prefetch import Job, Prefetch, Slot
+from rtseg.image_io.jobs import Job, Slot
+from rtseg.image_io.prefetch import Prefetch
 from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import REMOTE, Storage
 
@@ -43,10 +44,10 @@ class Restless(Job[int]):
 
     def read(self, slot: Slot) -> int:
         if self._gives_back:
-            slot.give_back()
+            slot.release()
         self._do("read")
         if self._knows:
-            self.needs = self._size
+            self.decode_bytes = self._size
         return self._raw
 
     def decode(self) -> tuple[int, int]:
@@ -60,18 +61,18 @@ def run(
     """Check ``take`` outcomes; the jobs are never more than ``COUNT``."""
     chance = random.Random(seed)
     jobs = [Restless(number, chance) for number in range(COUNT)]
-    pace = ReadProfile(Storage(kind, "a test"), threads)
-    with Prefetch(jobs, pace=pace, budget=budget, timeout_s=WAIT_S, most=most) as ahead:
+    profile = ReadProfile(Storage(kind, "a test"), threads)
+    with Prefetch(jobs, profile=profile, budget=budget, timeout_s=WAIT_S, max_ahead=most) as ahead:
         seen = 0
         for job, outcome in zip(jobs[:take], ahead, strict=False):
             assert outcome.job is job
-            if pace.announces or job.fails != "announce":
+            if profile.announces or job.fails != "announce":
                 assert (outcome.error is not None) == bool(job.fails)
             assert outcome.value == (None if outcome.error else job.number)
             seen += 1
             time.sleep(chance.choice([0, 0, 0, 1e-6, 1e-4]))
         assert seen == take
-    assert ahead.left_behind == 0
+    assert ahead.abandoned_threads == 0
     return ahead, jobs
 
 
@@ -85,13 +86,13 @@ def test_all_jobs_come_in_order_and_the_bounds_hold(seed: int, kind: str) -> Non
     ahead, _ = run(seed, kind, budget, threads, most)
     readers = ReadProfile(Storage(kind, "a test"), threads).readers
     # What is reserved for those that are just read is a guess, and the head of the line always may go on.
-    assert ahead.most_held <= budget + (readers + 1) * LARGEST
+    assert ahead.peak_bytes <= budget + (readers + 1) * LARGEST
 
 
 @pytest.mark.parametrize("kind", ["ssd", "hdd"])
 def test_nine_threads_share_room_for_less_than_one(kind: str) -> None:
     ahead, _ = run(3, kind, 1, 9)
-    assert ahead.most_held <= 2 * LARGEST
+    assert ahead.peak_bytes <= 2 * LARGEST
 
 
 @pytest.mark.parametrize("take", [1, 2, 50, 1000])
@@ -107,8 +108,8 @@ def test_other_threads_may_close_while_the_caller_waits() -> None:
             yield Restless(number, chance)
             number += 1
 
-    pace = ReadProfile(Storage("ssd", "a test"), 4)
-    ahead = Prefetch(endless(), pace=pace, budget=20_000, timeout_s=WAIT_S)
+    profile = ReadProfile(Storage("ssd", "a test"), 4)
+    ahead = Prefetch(endless(), profile=profile, budget=20_000, timeout_s=WAIT_S)
     closing = threading.Timer(0.05, ahead.close)
     closing.start()
     assert [outcome.job.name for number, outcome in enumerate(ahead) if outcome.job.name != str(number)] == []

@@ -307,24 +307,24 @@ class TestBadImages:
         if kind == "cmyk":
             Image = pytest.importorskip("PIL.Image")  # noqa: N806
             Image.new("CMYK", (8, 8)).save(bad, "JPEG")
-            return "is of CMYK"
+            return "is a CMYK image"
         if kind == "float":
             done, data = cv2.imencode(".tiff", np.ones((8, 8), np.float32))
             assert done
             bad.write_bytes(data.tobytes())
-            return "holds float32"
+            return "stores float32"
         if kind == "bomb":
             bomb(bad)
             return "has 60000x60000 pixels, more than --max-pixels allows, 100"
         if kind == "pipe":
             os.mkfifo(bad)
             (folder / "all.txt").write_text("1.png\n2.png\n3.png\n")
-            return "cannot be read: no regular file"
+            return "cannot be read: not a regular file"
         if kind == "deleted":
             assert cv2.imwrite(str(bad), colour(7))
             return "cannot be read: No such file"
         bad.write_text("not an image")
-        return "is damaged, or no image of a known kind"
+        return "is damaged or not a supported image"
 
     @pytest.mark.parametrize("kind", ["text", "cmyk", "float", "bomb", "pipe", "deleted"])
     @pytest.mark.parametrize("on_error", ["skip", "stop"])

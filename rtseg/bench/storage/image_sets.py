@@ -15,7 +15,7 @@ import numpy as np
 from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Image
 from rtseg.image_io.find import find_images
-from rtseg.image_io.header import read_head
+from rtseg.image_io.header import read_header
 from rtseg.system.opencv import cv2
 
 __all__ = ["DrawnOptions", "ImageSet", "copied", "drawn", "taken"]
@@ -109,7 +109,7 @@ def _set_of(folder: Path, facts: dict[str, Any]) -> ImageSet:
     paths = find_images(folder)
     sizes = [path.stat().st_size for path in paths]
     with paths[0].open("rb") as file:
-        head = read_head(file.read(_HEAD))
+        head = read_header(file.read(_HEAD))
     first = {"kind": head.kind, "size": [head.height, head.width], "channels": head.channels} if head else {}
     formats = sorted({path.suffix.lower() for path in paths})
     more = {"images": len(paths), "bytes": sum(sizes), "formats": formats, "first": first}

@@ -15,11 +15,12 @@ from rtseg.bench.storage.simulated_disk import SimulatedDisk, SimulatedFile
 from rtseg.errors import MissingExtra, SourceError
 from rtseg.frame import Image
 from rtseg.image_io.decode import ImageError
-from rtseg.image_io.decoders import Decoder, Wanted, open_decoder
+from rtseg.image_io.decoders import DecodeOptions, Decoder, open_decoder
 from rtseg.image_io.files import Footprint, ImageFile, LocalFile
-from rtseg.image_io.find import Found
+from rtseg.image_io.find import ImageLocation
+from rtseg.image_io.jobs import Job, Slot, StorageTimeout
 from rtseg.image_io.options import ReadOptions
-from rtseg.image_io.prefetch import Job, Prefetch, Slot, StorageStalls
+from rtseg.image_io.prefetch import Prefetch
 from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import Storage
 from rtseg.sources.base import Source, SourceOptions
@@ -153,7 +154,7 @@ class Setup:
             return
         budget = 1_000_000 * self.prefetch_mb
         timeout_s = ReadOptions().timeout_s
-        with Prefetch(jobs, pace=_Workers(workers), budget=budget, timeout_s=timeout_s) as ahead:
+        with Prefetch(jobs, profile=_Workers(workers), budget=budget, timeout_s=timeout_s) as ahead:
             try:
                 for outcome in ahead:
                     if isinstance(outcome.error, ImageError | OSError):
@@ -161,17 +162,17 @@ class Setup:
                     if outcome.error is not None:
                         raise outcome.error  # a slip of ours
                     yield None
-            except StorageStalls as error:
+            except StorageTimeout as error:
                 raise SourceError(f"{self.images.folder} does not answer: {error}; check the mount") from error
 
     def _refused(self, job: Job[Image], error: Exception) -> SourceError:
         fault = f"cannot be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
         return SourceError(f"{self.images.folder}: {job.name} {fault}: take it out")
 
-    def _jobs(self, decode: Decoder, pace: ReadProfile) -> Iterator[_Load]:
+    def _jobs(self, decode: Decoder, profile: ReadProfile) -> Iterator[_Load]:
         footprint = Footprint()
         for path in self.images.paths:
-            file: ImageFile = LocalFile(path, pace, footprint, _LIMIT)
+            file: ImageFile = LocalFile(path, profile, footprint, _LIMIT)
             yield _Load(SimulatedFile(file, path, self.disk) if self.disk is not None else file, decode)
 
     def _timed(self, passing: Iterator[None], in_memory: float) -> Pass:
@@ -209,13 +210,13 @@ class _Load(Job[Image]):
         try:
             self._data = self._file.read(slot)
         finally:
-            self._file.discard()
+            self._file.close()
         return len(self._data)
 
     def decode(self) -> tuple[Image, int]:
         """See ``Job``."""
         data, self._data = self._data, b""
-        image = self._decode(data, Wanted())
+        image = self._decode(data, DecodeOptions())
         return image, image.nbytes
 
 
@@ -243,9 +244,9 @@ class _OnDisk(ImagesSource):
         super().__init__(where, options)
         self._disk = disk
 
-    def _file(self, found: Found, pace: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
+    def _file(self, found: ImageLocation, profile: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
         assert isinstance(found, Path), "the images of a folder are files"
-        return SimulatedFile(super()._file(found, pace, footprint, limit), found, self._disk)
+        return SimulatedFile(super()._file(found, profile, footprint, limit), found, self._disk)
 
 
 def _nothing() -> None:

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from rtseg.image_io.files import ImageFile
-from rtseg.image_io.prefetch import Slot
+from rtseg.image_io.jobs import Slot
 
 __all__ = ["DiskModel", "SimulatedDisk", "SimulatedFile"]
 
@@ -156,17 +156,17 @@ class SimulatedFile(ImageFile):
         self._file.announce()
         self._disk.announce(self._path, self._size)
 
-    def stamp(self) -> str | None:
+    def cache_key(self) -> str | None:
         """See ``ImageFile``."""
-        return self._file.stamp()
+        return self._file.cache_key()
 
     def read(self, slot: Slot) -> bytes:
         """See ``ImageFile``."""
         asked_s = self._disk.now_s()
         data = self._file.read(slot)
-        self._disk.read(self._path, self._size, asked_s, slot.alive)
+        self._disk.read(self._path, self._size, asked_s, slot.keep_alive)
         return data
 
-    def discard(self) -> None:
+    def close(self) -> None:
         """See ``ImageFile``."""
-        self._file.discard()
+        self._file.close()

@@ -89,15 +89,15 @@ def measured(folder: Path, paths: Sequence[Path]) -> Storage:
     storage = find_storage(folder)
     if storage.kind != "unknown":
         return storage
-    pace = ReadProfile(storage, 1)
+    profile = ReadProfile(storage, 1)
     some = list(paths[:_MEASURED])
     if drop(some) > 0:
         return storage
-    while pace.measures:  # the pace wants so many; of a small set some are read more than once
+    while profile.is_measuring:  # the pace wants so many; of a small set some are read more than once
         for path in some:
-            pace.first_byte(_first_byte_s(path), from_memory=False)
+            profile.record_first_byte(_first_byte_s(path), from_memory=False)
         drop(some)
-    return pace.storage
+    return profile.storage
 
 
 def _first_byte_s(path: Path) -> float:

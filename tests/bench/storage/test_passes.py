@@ -18,7 +18,7 @@ from rtseg.bench.storage.passes import AUTO, Setup, why_not
 from rtseg.bench.storage.simulated_disk import DiskModel, SimulatedDisk
 from rtseg.errors import SourceError
 from rtseg.frame import Image
-from rtseg.image_io.decoders import Wanted, open_decoder
+from rtseg.image_io.decoders import DecodeOptions, open_decoder
 from rtseg.image_io.options import ReadOptions
 from rtseg.image_io.storage_kind import find_storage
 
@@ -38,7 +38,7 @@ class Counting:
         self._decode = open_decoder("cv2")
         self._lock = Lock()
 
-    def __call__(self, data: bytes, wanted: Wanted) -> Image:
+    def __call__(self, data: bytes, wanted: DecodeOptions) -> Image:
         image = self._decode(data, wanted)
         with self._lock:
             self.names.append(int(image[0, 0, 0]))
