@@ -1,4 +1,4 @@
-"""Proof that a model still labels right after it was changed: made smaller, quantised, or built for another runtime."""
+"""Proof that a model still labels right after it was changed: made smaller, quantized, or built for another runtime."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 from rtseg.backends.base import Backend
 from rtseg.camvid_classes import CLASSES
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.datasets.evaluate import follows
-from rtseg.datasets.loader import Reader, load_ahead
+from rtseg.datasets.evaluate import are_consecutive
+from rtseg.datasets.loader import DatasetReader
 from rtseg.datasets.synthetic import UnlabelledStreets
 from rtseg.errors import DatasetError, ModelError, OptionError
 from rtseg.frame import Labels
-from rtseg.metrics.confusion import Confusion, scores
+from rtseg.metrics.confusion import ConfusionMatrix, compute_scores
 from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import Prepare, resize_labels
-from rtseg.visualize.label_differences import WorstImages
+from rtseg.visualize.label_differences import LabelDifferences
 
-__all__ = ["BUDGETS", "Budget", "Verdict", "proof_data", "verify"]
+__all__ = ["BUDGETS", "Budget", "Verdict", "open_verification_data", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Verdict:
         }
 
 
-def proof_data(spec: ModelSpec, data: str | None, split: str = "val") -> Dataset:
+def open_verification_data(spec: ModelSpec, data: str | None, split: str = "val") -> Dataset:
     """Images for a proof: those that the user named, else drawn streets.
 
     Args:
@@ -157,7 +157,7 @@ def verify(
     worst: Path | None = None,
     frames: int | None = None,
     judged_by: str = "",
-    reader: Reader | None = None,
+    reader: DatasetReader | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verdict:
     """Label the same images with both, and judge the candidate by a budget.
@@ -169,7 +169,7 @@ def verify(
     Args:
         reference: what is taken for right.
         candidate: what is judged, of the same classes, size and channels.
-        data: the images, see ``proof_data``.
+        data: the images, see ``open_verification_data``.
         budget: what may be lost, see ``BUDGETS``.
         worst: folder for drawings of the images that agree least; it is made.
         frames: how many images, spread evenly over the data (for a sequence model the first ones); all unless given.
@@ -189,18 +189,18 @@ def verify(
     spec = reference.spec
     both = (reference, candidate)
     prepares = [Prepare(backend.spec) for backend in both]
-    confusions = [Confusion(len(spec.classes)) for _ in both]
-    images = WorstImages(spec)
+    confusions = [ConfusionMatrix(len(spec.classes)) for _ in both]
+    images = LabelDifferences(spec)
     places = _places(len(data), frames, consecutive=reference.recurrent)
     if not places:
         raise DatasetError(f"{data.name} holds no image: give other --data")
     equal = pixels = 0
     before: int | None = None
-    with closing(load_ahead(data, places, reader=reader)) as loaded:
+    with closing((reader or DatasetReader()).load(data, places)) as loaded:
         for done, (place, image, truth) in enumerate(loaded, start=1):
             labels: list[Labels] = []
             for backend, prepare, confusion in zip(both, prepares, confusions, strict=True):
-                if not follows(data, before, place):
+                if not are_consecutive(data, before, place):
                     backend.reset()
                 labels.append(backend.infer(prepare(image)[None])[0].copy())
                 confusion.add(resize_labels(labels[-1], (truth.shape[0], truth.shape[1])), truth)
@@ -251,11 +251,11 @@ def _places(count: int, wanted: int | None, *, consecutive: bool) -> list[int]:
     return list(range(wanted)) if consecutive else [place * count // wanted for place in range(wanted)]
 
 
-def _iou_of_both(confusions: list[Confusion], classes: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+def _iou_of_both(confusions: list[ConfusionMatrix], classes: tuple[str, ...]) -> dict[str, tuple[float, float]]:
     """IoU of reference and candidate for every class that the truth has; empty without truth."""
     reference, candidate = (confusion.matrix() for confusion in confusions)
     if not reference.any():
         return {}
-    pairs = zip(classes, reference.sum(1), scores(reference).iou, scores(candidate).iou, strict=True)
+    pairs = zip(classes, reference.sum(1), compute_scores(reference).iou, compute_scores(candidate).iou, strict=True)
     # A class of the truth has an IoU, whatever was predicted.
     return {name: (before or 0.0, after or 0.0) for name, there, before, after in pairs if there}

@@ -1,1 +1,1 @@
-"""Labels drawn as images."""
+"""Drawing labels: overlays, legends, confusion matrices and comparisons of two label maps."""

@@ -1,4 +1,4 @@
-"""The confusion matrix for people: a table for spreadsheets, an image for the eye."""
+"""The confusion matrix as a CSV table or as an image."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ __all__ = ["check_confusion_path", "confusion_csv", "draw_confusion", "write_con
 _SUFFIXES = (".csv", ".png")
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 12
-"""Pixels of free space around everything."""
-_LARGEST_NAME = 220
-"""Pixels that the name of a class may take; a longer one is cut."""
-_INK, _FAINT, _PAPER, _UNSEEN = 40, 110, 255, 225
-"""Grey of names, of remarks, of the ground, and of the row of a class that the truth lacks."""
-_SCALE = np.array([(255, 255, 255), (225, 190, 150), (160, 90, 40), (85, 30, 10)], np.float64)
-"""BGR of the shares 0, 1/3, 2/3 and 1: a dark blue that stays apart from white in print and to the colour-blind."""
+"""Margin around each element, in pixels."""
+_MAX_NAME_WIDTH = 220
+"""Longer class names are truncated to this width, in pixels."""
+_TEXT, _FAINT_TEXT, _BACKGROUND, _ABSENT = 40, 110, 255, 225
+"""Grey levels: text, the note, the background, and rows of classes that are not in the ground truth."""
+_COLOUR_SCALE = np.array([(255, 255, 255), (225, 190, 150), (160, 90, 40), (85, 30, 10)], np.float64)
+"""BGR of the shares 0, 1/3, 2/3 and 1. Dark blue on white is readable in print and for colour-blind readers."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """Measures of a matrix of some size."""
+class _Layout:
+    """Sizes that depend on the number of classes."""
 
     cell: int
-    """Pixels of the side of a square."""
+    """Side of a square in pixels."""
     font: float
-    """Font scale of the figures; 0 for none, where no figure is readable."""
+    """Font scale of the percentages; 0 if the squares are too small for text."""
     decimals: int
-    """Of a percentage."""
+    """Decimal places of the percentages."""
 
 
 def check_confusion_path(path: Path) -> None:
-    """Find out before a long run whether ``write_confusion`` knows the kind of file.
+    """Check the file name before a long run.
 
     Raises:
-        OptionError: the name ends neither in .csv nor in .png.
+        OptionError: The suffix is neither .csv nor .png.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise OptionError(f"--confusion {path} must end in {' or '.join(_SUFFIXES)}: give such a name")
+        raise OptionError(f"--confusion {path} must end in {' or '.join(_SUFFIXES)}: choose another file name")
 
 
 def write_confusion(path: Path, counts: Sequence[Sequence[int]], classes: tuple[str, ...], title: str) -> None:
     """Write a confusion matrix as a table (.csv) or as an image (.png).
 
     Args:
-        path: the file; what stood there is replaced.
-        counts: of pixels, C x C: rows are truth, columns are prediction.
-        classes: their names.
-        title: what the image is headed with.
+        path: The file; an existing file is replaced.
+        counts: Pixel counts, C x C: rows are ground truth, columns are prediction.
+        classes: Class names.
+        title: First line of the image.
 
     Raises:
-        OptionError: the name ends otherwise.
-        SinkError: it cannot be written.
+        OptionError: The file has another suffix.
+        SinkError: The file cannot be written.
     """
     check_confusion_path(path)
     matrix = np.array(counts, np.int64)
@@ -74,9 +74,9 @@ def write_confusion(path: Path, counts: Sequence[Sequence[int]], classes: tuple[
 
 
 def confusion_csv(matrix: NDArray[np.int64], classes: tuple[str, ...]) -> str:
-    """Pixel counts as comma-separated values, a row for each class of the truth, a column for each that was predicted.
+    """Format pixel counts as CSV: one row per ground-truth class, one column per predicted class.
 
-    The first row and the first column hold the names of the classes.
+    The first row and the first column contain the class names.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
@@ -86,86 +86,86 @@ def confusion_csv(matrix: NDArray[np.int64], classes: tuple[str, ...]) -> str:
 
 
 def draw_confusion(matrix: NDArray[np.int64], classes: tuple[str, ...], title: str) -> Image:
-    """Draw a heat map: each square is the share of a class's pixels (row) that got a label (column), in percent.
+    """Draw a heat map. Each square shows how many percent of a class's pixels (row) got a label (column).
 
-    A share that rounds to 0 stays empty, and so does the row of a class that the truth lacks, in grey.
+    A percentage that rounds to 0 is not printed. Rows of classes that are not in the ground truth are grey.
 
     Args:
-        matrix: pixel counts, int64 (C, C): rows are truth, columns are prediction.
-        classes: their names.
-        title: the first line.
+        matrix: Pixel counts, int64 (C, C): rows are ground truth, columns are prediction.
+        classes: Class names.
+        title: The first line.
 
     Returns:
         BGR, uint8 (H, W, 3).
     """
-    look = _look(len(classes))
-    names = [_name(text) for text in classes]
-    remark = "rows: truth, columns: prediction, in % of the row's pixels"
+    layout = _layout(len(classes))
+    names = [_render_name(text) for text in classes]
+    note = "rows: ground truth, columns: prediction, in % of the row's pixels"
     if not matrix.any(1).all():
-        remark += "; grey: not in the truth"
-    heads = [_text(title, 0.55), _text(remark, 0.42)]
-    side = look.cell * len(classes) + 1
+        note += "; grey: not in the ground truth"
+    lines = [_render_text(title, 0.55), _render_text(note, 0.42)]
+    side = layout.cell * len(classes) + 1
     margin = max(name.shape[1] for name in names) + 2 * _GAP
-    top = sum(head.shape[0] + _GAP for head in heads) + margin
-    width = max(margin + side + _GAP, *(head.shape[1] + 2 * _GAP for head in heads))
-    canvas = np.full((top + side + _GAP, width, 3), _PAPER, np.uint8)
+    top = sum(line.shape[0] + _GAP for line in lines) + margin
+    width = max(margin + side + _GAP, *(line.shape[1] + 2 * _GAP for line in lines))
+    canvas = np.full((top + side + _GAP, width, 3), _BACKGROUND, np.uint8)
 
     y = _GAP
-    for head, grey in zip(heads, (_INK, _FAINT), strict=True):
-        _ink(canvas, head, (y, _GAP), grey)
-        y += head.shape[0] + _GAP
-    for place, name in enumerate(names):
-        middle = place * look.cell + (look.cell - name.shape[0]) // 2
-        _ink(canvas, name, (top + middle, margin - _GAP // 2 - name.shape[1]), _INK)
-        upwards = np.rot90(name)
-        _ink(canvas, upwards, (top - _GAP // 2 - upwards.shape[0], margin + middle), _INK)
-    _draw_squares(canvas[top : top + side, margin : margin + side], matrix, look)
+    for line, grey in zip(lines, (_TEXT, _FAINT_TEXT), strict=True):
+        _paste_text(canvas, line, (y, _GAP), grey)
+        y += line.shape[0] + _GAP
+    for index, name in enumerate(names):
+        offset = index * layout.cell + (layout.cell - name.shape[0]) // 2
+        _paste_text(canvas, name, (top + offset, margin - _GAP // 2 - name.shape[1]), _TEXT)
+        rotated = np.rot90(name)
+        _paste_text(canvas, rotated, (top - _GAP // 2 - rotated.shape[0], margin + offset), _TEXT)
+    _draw_squares(canvas[top : top + side, margin : margin + side], matrix, layout)
     return canvas
 
 
-def _draw_squares(canvas: Image, matrix: NDArray[np.int64], look: _Look) -> None:
+def _draw_squares(canvas: Image, matrix: NDArray[np.int64], layout: _Layout) -> None:
     totals = matrix.sum(1)
     for row, total in enumerate(totals):
         for column, count in enumerate(matrix[row]):
-            y, x = row * look.cell + 1, column * look.cell + 1
-            square = canvas[y : y + look.cell - 1, x : x + look.cell - 1]
+            y, x = row * layout.cell + 1, column * layout.cell + 1
+            square = canvas[y : y + layout.cell - 1, x : x + layout.cell - 1]
             if not total:
-                square[:] = _UNSEEN
+                square[:] = _ABSENT
                 continue
             share = count / total
             square[:] = _colour(share)
-            figure = f"{100 * share:.{look.decimals}f}"
-            if look.font and float(figure) > 0:
-                text = _text(figure, look.font)
-                place = ((square.shape[0] - text.shape[0]) // 2, (square.shape[1] - text.shape[1]) // 2)
-                _ink(square, text, place, _PAPER if share > 0.45 else _INK)
-    canvas[:: look.cell] = canvas[:, :: look.cell] = _UNSEEN
+            percentage = f"{100 * share:.{layout.decimals}f}"
+            if layout.font and float(percentage) > 0:
+                text = _render_text(percentage, layout.font)
+                position = ((square.shape[0] - text.shape[0]) // 2, (square.shape[1] - text.shape[1]) // 2)
+                _paste_text(square, text, position, _BACKGROUND if share > 0.45 else _TEXT)
+    canvas[:: layout.cell] = canvas[:, :: layout.cell] = _ABSENT
 
 
-def _look(classes: int) -> _Look:
-    """Large squares for few classes; for very many, squares alone, in an image of some thousand pixels."""
+def _layout(classes: int) -> _Layout:
+    """Choose large squares for few classes, and squares without text for very many."""
     if classes <= 12:
-        return _Look(64, 0.5, 1)
-    return _Look(40, 0.42, 0) if classes <= 60 else _Look(18, 0.0, 0)
+        return _Layout(64, 0.5, 1)
+    return _Layout(40, 0.42, 0) if classes <= 60 else _Layout(18, 0.0, 0)
 
 
 def _colour(share: float) -> NDArray[np.uint8]:
-    """BGR of a share in [0, 1], uint8 (3,)."""
-    stops = np.linspace(0, 1, len(_SCALE))
-    return np.array([round(np.interp(share, stops, channel)) for channel in _SCALE.T], np.uint8)
+    """Return the BGR colour of a share in [0, 1], uint8 (3,)."""
+    stops = np.linspace(0, 1, len(_COLOUR_SCALE))
+    return np.array([round(np.interp(share, stops, channel)) for channel in _COLOUR_SCALE.T], np.uint8)
 
 
-def _name(text: str) -> NDArray[np.uint8]:
-    """The name of a class, cut where it is too long."""
-    name = _text(text, 0.45)
-    while name.shape[1] > _LARGEST_NAME:
+def _render_name(text: str) -> NDArray[np.uint8]:
+    """Render a class name, truncated if it is too long."""
+    name = _render_text(text, 0.45)
+    while name.shape[1] > _MAX_NAME_WIDTH:
         text = text[:-1]
-        name = _text(f"{text}..", 0.45)
+        name = _render_text(f"{text}..", 0.45)
     return name
 
 
-def _text(text: str, font: float) -> NDArray[np.uint8]:
-    """How much of each pixel a line of text covers, 0..255, uint8 (h, w)."""
+def _render_text(text: str, font: float) -> NDArray[np.uint8]:
+    """Render a line of text as an opacity mask, 0..255, uint8 (h, w)."""
     (width, _), _ = cv2.getTextSize(text, _FONT, font, 1)
     (_, height), below = cv2.getTextSize("Hg", _FONT, font, 1)
     canvas = np.zeros((height + below, width + 2), np.uint8)
@@ -173,9 +173,9 @@ def _text(text: str, font: float) -> NDArray[np.uint8]:
     return canvas
 
 
-def _ink(canvas: Image, text: NDArray[np.uint8], place: tuple[int, int], grey: int) -> None:
-    """Put ``text`` of some grey on a part of ``canvas`` that begins at ``place`` (y, x)."""
-    y, x = place
-    part = canvas[y : y + text.shape[0], x : x + text.shape[1]]
-    cover = text[..., None].astype(np.float32) / 255
-    part[:] = np.rint(part * (1 - cover) + grey * cover)
+def _paste_text(canvas: Image, text: NDArray[np.uint8], position: tuple[int, int], grey: int) -> None:
+    """Blend ``text`` onto ``canvas`` with its top left corner at ``position`` (y, x)."""
+    y, x = position
+    area = canvas[y : y + text.shape[0], x : x + text.shape[1]]
+    opacity = text[..., None].astype(np.float32) / 255
+    area[:] = np.rint(area * (1 - opacity) + grey * opacity)

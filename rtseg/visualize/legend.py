@@ -1,4 +1,4 @@
-"""The panel that names the classes, their colours and how much of the image each covers."""
+"""The legend: a panel with the classes, their colours and their share of the image."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rtseg.system.opencv import cv2
 __all__ = ["Legend"]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_SHADE = 0.25
-"""What the panel leaves of the image's brightness."""
+_PANEL_BRIGHTNESS = 0.25
+"""Brightness factor of the image behind the panel."""
 _BRIGHT = 255
 _DIM = 120
-"""Grey of the text of a class that is not in the image."""
-_SEEN = 0.0005
-"""The share from which a class counts as being in the image."""
+"""Grey level of the text of a class that is not in the image."""
+_MIN_SHARE = 0.0005
+"""A class with a smaller share counts as not in the image."""
 
 Text = NDArray[np.uint8]
 """Grey text on black, uint8 (row, width)."""
@@ -29,57 +29,52 @@ Text = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The measures of a panel in one size of image, in pixels."""
+    """Sizes of the panel for one image size, in pixels."""
 
     row: int
-    """Height of a line."""
+    """Height of a row."""
     scale: float
-    """Font scale of cv2."""
-    name: int
-    """Width of the widest name."""
-    share: int
-    """Width of ``100%``."""
+    """Font scale of OpenCV."""
     rows: int
-    """How many lines fit below one another."""
+    """Number of rows that fit."""
     width: int
-    """Of the whole panel."""
+    """Width of the panel."""
 
     @property
     def pad(self) -> int:
-        """Free space around everything, and left of every text."""
+        """Margin around the panel's content and left of each text."""
         return max(2, self.row // 3)
 
     @property
     def swatch(self) -> int:
-        """Side of the square that shows the colour."""
+        """Side of the colour square."""
         return max(3, round(self.row * 0.66))
 
 
 class Legend:
-    """Draws the panel into the top left corner. Not thread-safe.
+    """Draws the legend into the top left corner. Not thread-safe.
 
-    The classes stand in the order of their ids. Where all fit, all are listed, those not in the image in
-    grey, so that nothing ever moves. Where they do not (many classes, small image), a class is listed from
-    the first frame that shows it, until the panel is full.
+    Classes are sorted by ID. If all classes fit, all are listed and those not in the image are dimmed, so that rows
+    do not move. Otherwise (many classes, small image) a class is added when it first appears, until the panel is full.
     """
 
     def __init__(self, spec: ModelSpec, shown: list[int]) -> None:
         """
         Args:
-            spec: names and colours.
-            shown: ids of the classes that may be listed.
+            spec: Class names and colours.
+            shown: IDs of the classes that may be listed.
         """
         self._spec = spec
         self._shown = shown
-        self._met: set[int] = set()
+        self._appeared: set[int] = set()
         self._size = (0, 0)
         self._layout: _Layout | None = None
         self._texts: dict[tuple[str, bool], Text] = {}
 
     def draw(self, image: Image, labels: Labels) -> None:
-        """Draw the panel for ``labels``, uint8 (H, W), into ``image``, uint8 (H, W, 3).
+        """Draw the legend for ``labels``, uint8 (H, W), into ``image``, uint8 (H, W, 3).
 
-        An image too small for a readable line is left as it is.
+        Does nothing if the image is too small for readable text.
         """
         if image.shape[:2] != self._size:
             self._size = (image.shape[0], image.shape[1])
@@ -88,56 +83,55 @@ class Legend:
         if self._layout is None:
             return
         shares = class_shares(labels, len(self._spec.classes))
-        listed = self._listed(shares, self._layout.rows)
+        listed = self._listed_classes(shares, self._layout.rows)
         if listed:
             self._draw_panel(image, shares, listed, self._layout)
 
-    def _listed(self, shares: NDArray[np.float64], rows: int) -> list[int]:
+    def _listed_classes(self, shares: NDArray[np.float64], rows: int) -> list[int]:
         if len(self._shown) <= rows:
             return self._shown
         for index in self._shown:
-            if len(self._met) < rows and shares[index] >= _SEEN:
-                self._met.add(index)
-        return sorted(self._met)
+            if len(self._appeared) < rows and shares[index] >= _MIN_SHARE:
+                self._appeared.add(index)
+        return sorted(self._appeared)
 
     def _draw_panel(self, image: Image, shares: NDArray[np.float64], listed: list[int], layout: _Layout) -> None:
         margin, pad = layout.row // 2, layout.pad
         height = len(listed) * layout.row + 2 * pad
         panel = image[margin : margin + height, margin : margin + layout.width]
         texts = np.zeros(panel.shape[:2], np.uint8)
-        for place, index in enumerate(listed):
-            self._write_row(texts[pad + place * layout.row :][: layout.row], index, shares[index], layout)
-        # Shade, then lift to the text's grey: crisp letters on a see-through panel, at one pass each.
-        cv2.addWeighted(panel, _SHADE, panel, 0, 0, dst=panel)
+        for position, index in enumerate(listed):
+            self._write_row(texts[pad + position * layout.row :][: layout.row], index, shares[index], layout)
+        # Darken, then take the maximum with the text: sharp letters on a transparent panel in two fast passes.
+        cv2.addWeighted(panel, _PANEL_BRIGHTNESS, panel, 0, 0, dst=panel)
         cv2.max(panel, cv2.cvtColor(texts, cv2.COLOR_GRAY2BGR), dst=panel)
         inset = (layout.row - layout.swatch) // 2
-        for place, index in enumerate(listed):
-            top = pad + place * layout.row + inset
+        for position, index in enumerate(listed):
+            top = pad + position * layout.row + inset
             colour = np.array(self._spec.palette[index][::-1])
-            panel[top : top + layout.swatch, pad : pad + layout.swatch] = (
-                colour if shares[index] >= _SEEN else colour // 3
-            )
+            colour = colour if shares[index] >= _MIN_SHARE else colour // 3
+            panel[top : top + layout.swatch, pad : pad + layout.swatch] = colour
 
     def _write_row(self, row: Text, index: int, share: float, layout: _Layout) -> None:
-        bright = share >= _SEEN
+        bright = share >= _MIN_SHARE
         name = self._text(self._spec.classes[index], bright, layout)
-        amount = self._text(_percent(share), bright, layout)
+        percent = self._text(_format_percent(share), bright, layout)
         left = 2 * layout.pad + layout.swatch
         right = row.shape[1] - layout.pad
         row[:, left : left + name.shape[1]] = name[:, : right - left]
-        row[:, right - amount.shape[1] : right] = amount
+        row[:, right - percent.shape[1] : right] = percent
 
     def _text(self, text: str, bright: bool, layout: _Layout) -> Text:
-        """Rendered once and kept: there are few names, and 102 percentages."""
+        """Render a text, or return it from the cache: there are few names and 102 percentages."""
         key = (text, bright)
         if key not in self._texts:
             self._texts[key] = _render(text, _BRIGHT if bright else _DIM, layout)
         return self._texts[key]
 
 
-def _percent(share: float) -> str:
-    """Whole percents: decimals of a live image change faster than they can be read."""
-    return "<1%" if _SEEN <= share < 0.005 else f"{share:.0%}"
+def _format_percent(share: float) -> str:
+    """Format as a whole percentage: decimals change too fast to be read in live video."""
+    return "<1%" if _MIN_SHARE <= share < 0.005 else f"{share:.0%}"
 
 
 def _render(text: str, grey: int, layout: _Layout) -> Text:
@@ -150,7 +144,7 @@ def _render(text: str, grey: int, layout: _Layout) -> Text:
 
 
 def _layout(size: tuple[int, int], names: list[str]) -> _Layout | None:
-    """The measures for an image of ``size`` (H, W); None where no readable line fits."""
+    """Return the layout for an image of ``size`` (H, W), or None if no readable row fits."""
     height, width = size
     row = max(11, round(height / 28))
     (_, capitals), _ = cv2.getTextSize("H", _FONT, 10.0, 1)
@@ -158,10 +152,10 @@ def _layout(size: tuple[int, int], names: list[str]) -> _Layout | None:
     name = max((cv2.getTextSize(text, _FONT, scale, 1)[0][0] for text in names), default=0) + 2
     share = cv2.getTextSize("100%", _FONT, scale, 1)[0][0] + 2
     pad, swatch = max(2, row // 3), max(3, round(row * 0.66))
-    room = width - row  # half a line is left free on both sides
-    wanted = swatch + name + share + 5 * pad
-    least = swatch + share + 4 * pad
+    available = width - row  # half a row stays free on both sides
+    full_width = swatch + name + share + 5 * pad
+    min_width = swatch + share + 4 * pad
     rows = (height - row - 2 * pad) // row
-    if rows < 1 or room < least:
+    if rows < 1 or available < min_width:
         return None
-    return _Layout(row, scale, name, share, rows, min(wanted, room))
+    return _Layout(row, scale, rows, min(full_width, available))

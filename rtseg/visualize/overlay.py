@@ -1,4 +1,4 @@
-"""Labels painted over the image they belong to."""
+"""Draw labels over their image."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import to_bgr
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.system.opencv import cv2
-from rtseg.visualize.array_pool import ImagePool
+from rtseg.visualize.array_pool import ArrayPool
 from rtseg.visualize.legend import Legend
 
 __all__ = ["VIEWS", "Overlay", "OverlayOptions"]
 
 VIEWS = ("overlay", "mask", "side", "image")
-"""``overlay``: colours over the image. ``mask``: colours alone. ``side``: the image, and right of it the
-overlay. ``image``: the image alone, on which contours and legend can still be drawn."""
+"""``overlay``: class colours over the image. ``mask``: only class colours. ``side``: image and overlay side by side.
+``image``: only the image; contours and legend can still be drawn on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class OverlayOptions:
-    """How the result is drawn.
+    """How labels are drawn.
 
     Raises:
-        OptionError: the view is unknown, or alpha is not in [0, 1].
+        OptionError: The view is unknown, or alpha is not in [0, 1].
     """
 
     view: str = "overlay"
     """One of ``VIEWS``."""
     alpha: float = 0.5
-    """Weight of the class colour over the image, 0 (image) to 1 (colour)."""
+    """Opacity of the class colours, 0 (only the image) to 1 (only colours)."""
     contours: bool = False
-    """Whether a line is drawn along the borders of the classes."""
+    """Whether to draw lines along class borders."""
     legend: bool = False
-    """Whether a panel tells the classes, their colours and the share of the image that each covers."""
+    """Whether to draw a panel with the classes, their colours and their share of the image."""
     hidden: frozenset[int] = frozenset()
-    """Ids of classes that are not drawn: the image stays plain there, and black in the view ``mask``."""
+    """IDs of classes that are not drawn. Their pixels show the image, or black in the view ``mask``."""
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
@@ -49,62 +49,62 @@ class OverlayOptions:
 
 
 class Overlay:
-    """Draws results of one model. Not thread-safe: one per thread.
+    """Draws the labels of one model. Not thread-safe: use one per thread.
 
     Raises:
-        OptionError: a hidden class is not one of the model's.
+        OptionError: A hidden class is not a class of the model.
     """
 
     def __init__(self, spec: ModelSpec, options: OverlayOptions | None = None) -> None:
         self.options = options or OverlayOptions()
         self._classes = classes = len(spec.classes)
-        strange = [hidden for hidden in sorted(self.options.hidden) if not 0 <= hidden < classes]
-        if strange:
-            raise OptionError(f"class {strange[0]} cannot be hidden: {spec.name} has the classes 0..{classes - 1}")
+        unknown = [hidden for hidden in sorted(self.options.hidden) if not 0 <= hidden < classes]
+        if unknown:
+            raise OptionError(f"class {unknown[0]} cannot be hidden: {spec.name} has the classes 0..{classes - 1}")
         shown = [index for index in range(classes) if index not in self.options.hidden]
         self._lut = _colour_table(spec, shown)
-        self._plain = _plain_table(shown)
+        self._undrawn_lut = _undrawn_table(shown)
         self._legend = Legend(spec, shown) if self.options.legend else None
-        self._images = ImagePool()
-        self._colours: Image = np.empty((0, 0, 3), np.uint8)  # scratch: the class colours of one drawn
+        self._pool = ArrayPool()
+        self._colours: Image = np.empty((0, 0, 3), np.uint8)  # scratch buffer
 
     def draw(self, image: Image, labels: Labels) -> Image:
-        """Draw one result.
+        """Draw the labels of one image.
 
         Args:
-            image: uint8 (H, W, C), see ``Frame.image``; painted over are its colours, or its grey. Only read.
-            labels: class ids, uint8 (H, W). Void (255) and ids that the model lacks leave the image plain.
+            image: uint8 (H, W, C), see ``Frame.image``. An extra channel is ignored. The image is not modified.
+            labels: Class IDs, uint8 (H, W). Void (255) and unknown IDs are not drawn.
 
         Returns:
-            BGR, uint8 (H, W, 3), for the view ``side`` (H, 2 W, 3): a new array at every call.
+            BGR, uint8 (H, W, 3), or (H, 2 W, 3) for the view ``side``. Each call returns a new array.
 
         Raises:
-            ValueError: the sizes of ``image`` and ``labels`` differ, or one is not as above.
+            ValueError: The sizes of ``image`` and ``labels`` differ, or a dtype or shape is wrong.
         """
         _check(image, labels)
         image = to_bgr(image)
         height, width = labels.shape
         view = self.options.view
-        drawn = self._images.take((height, 2 * width if view == "side" else width, 3))
+        drawn = self._pool.empty((height, 2 * width if view == "side" else width, 3))
         canvas = drawn[:, -width:]
         if view == "side":
             drawn[:, :width] = image
-        plain = self._plain_pixels(labels)
-        self._paint(canvas, image, labels, plain)
+        undrawn = self._undrawn_pixels(labels)
+        self._draw_view(canvas, image, labels, undrawn)
         if self.options.contours:
-            self._outline(canvas, labels, plain)
+            self._draw_contours(canvas, labels, undrawn)
         if self._legend is not None:
             self._legend.draw(canvas, labels)
         return drawn
 
-    def _plain_pixels(self, labels: Labels) -> Labels | None:
-        """255 where nothing is drawn, else 0; None where that is nowhere, as in most frames."""
+    def _undrawn_pixels(self, labels: Labels) -> Labels | None:
+        """Return 255 where nothing is drawn, else 0; None if everything is drawn, as in most frames."""
         highest = cv2.minMaxLoc(labels)[1]
         if not self.options.hidden and highest < self._classes:
             return None
-        return np.asarray(cv2.LUT(labels, self._plain), np.uint8)
+        return np.asarray(cv2.LUT(labels, self._undrawn_lut), np.uint8)
 
-    def _paint(self, canvas: Image, image: Image, labels: Labels, plain: Labels | None) -> None:
+    def _draw_view(self, canvas: Image, image: Image, labels: Labels, undrawn: Labels | None) -> None:
         if self.options.view == "image":
             canvas[:] = image
         elif self.options.view == "mask":
@@ -112,25 +112,25 @@ class Overlay:
         else:
             colours, alpha = self._class_colours(labels), self.options.alpha
             cv2.addWeighted(image, 1 - alpha, colours, alpha, 0, dst=canvas)
-            if plain is not None:
-                cv2.copyTo(image, plain, canvas)
+            if undrawn is not None:
+                cv2.copyTo(image, undrawn, canvas)
 
-    def _outline(self, canvas: Image, labels: Labels, plain: Labels | None) -> None:
-        """Lines along the borders: white over colours, and in the colours of both sides on a bare image."""
-        # Hidden and void pixels become one class, so that no line runs between two of them.
-        seen = labels if plain is None else np.asarray(cv2.bitwise_or(labels, plain), np.uint8)
+    def _draw_contours(self, canvas: Image, labels: Labels, undrawn: Labels | None) -> None:
+        """Draw lines along class borders: white on class colours, in both class colours on the plain image."""
+        # Hidden and void pixels become one class, so that no line is drawn between them.
+        drawn = labels if undrawn is None else np.asarray(cv2.bitwise_or(labels, undrawn), np.uint8)
         width = _line_width(labels.shape[0])
         if self.options.view != "image":
             white = np.full_like(canvas, 255)
-            cv2.copyTo(white, _borders(seen, width), canvas)
+            cv2.copyTo(white, _borders(drawn, width), canvas)
             return
-        line = _borders(seen, 2 * width)
-        if plain is not None:
-            cv2.subtract(line, plain, dst=line)
+        line = _borders(drawn, 2 * width)
+        if undrawn is not None:
+            cv2.subtract(line, undrawn, dst=line)
         cv2.copyTo(self._class_colours(labels), line, canvas)
 
     def _class_colours(self, labels: Labels) -> Image:
-        """Colour of every pixel's class, uint8 BGR (H, W, 3), valid until the next call."""
+        """Return the class colour of each pixel, uint8 BGR (H, W, 3), valid until the next call."""
         if self._colours.shape[:2] != labels.shape:
             self._colours = np.empty((*labels.shape, 3), np.uint8)
         cv2.applyColorMap(labels, self._lut, dst=self._colours)
@@ -138,26 +138,26 @@ class Overlay:
 
 
 def _borders(labels: Labels, width: int) -> Labels:
-    """Not 0 in lines of ``width`` pixels between areas of unlike label; uint8 (H, W)."""
+    """Return an array that is not 0 on lines of ``width`` pixels between different labels, uint8 (H, W)."""
     square = np.ones((width + 1, width + 1), np.uint8)
     return np.asarray(cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, square), np.uint8)
 
 
 def _line_width(height: int) -> int:
-    """Pixels that look like a thin line in an image of ``height`` rows: 1 up to 720p, 3 in 4K."""
+    """Return the width of a thin line in pixels: 1 up to 720p, 3 in 4K."""
     return max(1, round(height / 720))
 
 
 def _colour_table(spec: ModelSpec, shown: list[int]) -> NDArray[np.uint8]:
-    """BGR colour of every label, uint8 (256, 1, 3); black where nothing is drawn."""
+    """Return the BGR colour of each label, uint8 (256, 1, 3); black for labels that are not drawn."""
     table = np.zeros((256, 1, 3), np.uint8)
     for index in shown:
         table[index, 0] = spec.palette[index][::-1]
     return table
 
 
-def _plain_table(shown: list[int]) -> NDArray[np.uint8]:
-    """0 for every label that is drawn, 255 for the others, uint8 (256,)."""
+def _undrawn_table(shown: list[int]) -> NDArray[np.uint8]:
+    """Return 0 for each label that is drawn and 255 for the others, uint8 (256,)."""
     table = np.full(256, VOID, np.uint8)
     table[shown] = 0
     return table
@@ -169,4 +169,4 @@ def _check(image: Image, labels: Labels) -> None:
     if labels.dtype != np.uint8 or labels.ndim != 2:
         raise ValueError(f"labels must be uint8 (H, W), got {labels.dtype} {labels.shape}")
     if image.shape[:2] != labels.shape:
-        raise ValueError(f"labels of {labels.shape} do not fit an image of {image.shape[:2]}")
+        raise ValueError(f"labels have the size {labels.shape}, the image has {image.shape[:2]}: they must be equal")

@@ -15,7 +15,7 @@ CLASSES = ("Road", 'a "b", c', "Sky")
 
 
 def matrix_of(image: np.ndarray, classes: int) -> np.ndarray:
-    """The squares of a drawn matrix, found by the grid around them: (C, C, side, side, 3)."""
+    """Cut a drawn matrix into its squares: (C, C, side, side, 3)."""
     grid = (image == 225).all(2)
     top = int(np.argmax(grid.sum(1) >= 18 * classes))
     left, right = np.flatnonzero(grid[top])[[0, -1]]
@@ -26,12 +26,12 @@ def matrix_of(image: np.ndarray, classes: int) -> np.ndarray:
 
 
 def shades_of(image: np.ndarray, classes: int) -> np.ndarray:
-    """Sum of BGR near a corner of each square, where no figure stands, (C, C)."""
+    """Sum of BGR near a corner of each square, where there is no text, (C, C)."""
     return matrix_of(image, classes)[:, :, 2, 2].astype(int).sum(2)
 
 
 class TestTable:
-    def test_names_head_the_rows_of_the_truth_and_the_columns_of_the_prediction(self, tmp_path: Path) -> None:
+    def test_rows_are_ground_truth_and_columns_are_prediction(self, tmp_path: Path) -> None:
         write_confusion(tmp_path / "a.csv", COUNTS, CLASSES, "title")
         with (tmp_path / "a.csv").open(newline="") as file:
             (corner, *heads), *rows = list(csv.reader(file))
@@ -40,30 +40,30 @@ class TestTable:
         assert [row[0] for row in rows] == list(CLASSES)
         assert [[int(count) for count in row[1:]] for row in rows] == COUNTS
 
-    def test_large_counts_are_written_out(self) -> None:
+    def test_large_counts_are_written_in_full(self) -> None:
         assert confusion_csv(np.array([[2**40]]), ("a",)).splitlines()[1] == "a,1099511627776"
 
 
 class TestImage:
-    def test_a_square_is_the_darker_the_larger_its_share_of_the_row(self) -> None:
+    def test_a_larger_share_of_the_row_gives_a_darker_square(self) -> None:
         matrix = np.array([[9000, 1000], [0, 20]])
         drawn = shades_of(draw_confusion(matrix, ("a", "b"), ""), 2)
         assert drawn[1, 1] < drawn[0, 0] < drawn[0, 1] < drawn[1, 0] == 3 * 255
 
-    def test_the_row_of_a_class_that_the_truth_lacks_is_grey_throughout(self) -> None:
+    def test_the_row_of_a_class_without_ground_truth_is_grey(self) -> None:
         drawn = matrix_of(draw_confusion(np.array(COUNTS), CLASSES, ""), 3)
         assert len(np.unique(drawn[1])) == 1
         assert not (drawn[0, 2] == drawn[1, 2]).all()
 
     @pytest.mark.parametrize("classes", [2, 21, 100])
-    def test_every_class_has_a_square_whatever_their_number(self, classes: int) -> None:
+    def test_every_class_has_a_square_for_any_number_of_classes(self, classes: int) -> None:
         names = tuple(f"class {index}" for index in range(classes))
         image = draw_confusion(np.eye(classes, dtype=np.int64), names, "")
         assert max(image.shape) < 2500
         dark = shades_of(image, classes) < 400
         np.testing.assert_array_equal(dark, np.eye(classes, dtype=bool))
 
-    def test_figures_are_written_into_the_squares_of_a_share(self) -> None:
+    def test_squares_with_a_share_contain_its_percentage(self) -> None:
         image = draw_confusion(np.array([[75, 25], [0, 10]]), ("a", "b"), "")
         squares = matrix_of(image, 2)
 
@@ -73,7 +73,7 @@ class TestImage:
         assert min(colours(0, 0), colours(0, 1), colours(1, 1)) > 5
         assert colours(1, 0) == 1
 
-    def test_a_long_name_is_cut_and_a_long_title_is_not(self) -> None:
+    def test_a_long_name_is_truncated_but_a_long_title_is_not(self) -> None:
         plain = draw_confusion(np.eye(2, dtype=np.int64), ("a", "b"), "a")
         named = draw_confusion(np.eye(2, dtype=np.int64), ("a" * 300, "b"), "a")
         titled = draw_confusion(np.eye(2, dtype=np.int64), ("a", "b"), "a" * 300)
@@ -88,7 +88,9 @@ class TestImage:
 
 class TestFiles:
     @pytest.mark.parametrize("name", ["a", "a.txt", "a.jpg", "csv"])
-    def test_another_kind_of_file_is_refused_with_both_that_there_are(self, tmp_path: Path, name: str) -> None:
+    def test_another_file_type_is_refused_and_the_message_names_both_supported_ones(
+        self, tmp_path: Path, name: str
+    ) -> None:
         with pytest.raises(OptionError, match=r"must end in \.csv or \.png"):
             check_confusion_path(tmp_path / name)
         with pytest.raises(OptionError, match=r"must end in \.csv or \.png"):
@@ -96,6 +98,6 @@ class TestFiles:
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("suffix", [".csv", ".png"])
-    def test_a_place_that_cannot_be_written_is_one_sentence(self, tmp_path: Path, suffix: str) -> None:
-        with pytest.raises(SinkError, match=r"cannot write .*: No such file or directory; give another place"):
+    def test_a_file_that_cannot_be_written_raises_a_one_line_error(self, tmp_path: Path, suffix: str) -> None:
+        with pytest.raises(SinkError, match=r"cannot write .*: No such file or directory; choose another path"):
             write_confusion(tmp_path / "none" / f"a{suffix}", COUNTS, CLASSES, "")

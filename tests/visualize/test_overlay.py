@@ -37,16 +37,18 @@ def test_the_overlay_mixes_image_and_class_colour_by_alpha(image: np.ndarray, la
         assert np.abs(draw(image, labels, alpha=alpha) - wanted).max() <= 0.51
 
 
-def test_the_mask_is_the_palette_alone_and_black_where_there_is_no_class(image: np.ndarray, labels: np.ndarray) -> None:
+def test_the_mask_shows_only_class_colours_and_black_without_a_class(image: np.ndarray, labels: np.ndarray) -> None:
     labels[0, 0] = VOID
-    labels[0, 1] = 77  # an id that the model does not have
+    labels[0, 1] = 77  # an ID that the model does not have
     mask = draw(image, labels, view="mask")
     assert (mask[30, 20] == BGR[CAR]).all()
     assert (mask[47, 0] == BGR[ROAD]).all()
     assert not mask[0, :2].any()
 
 
-def test_side_has_the_image_left_and_the_overlay_right(image: np.ndarray, labels: np.ndarray) -> None:
+def test_the_view_side_shows_the_image_on_the_left_and_the_overlay_on_the_right(
+    image: np.ndarray, labels: np.ndarray
+) -> None:
     both = draw(image, labels, view="side")
     assert both.shape == (48, 128, 3)
     assert (both[:, :64] == image).all()
@@ -85,18 +87,18 @@ def test_a_drawn_image_stays_as_it_is_while_later_ones_are_drawn(
     for shift in range(1, 5):
         overlay.draw(255 - image, np.roll(labels, 7 * shift, axis=0))
     assert (first == copy).all()
-    del first  # a slice alone keeps it, too
+    del first  # a slice keeps the memory in use
     overlay.draw(255 - image, np.roll(labels, 11, axis=0))
     assert (part == copy[10:20, ::-1]).all()
 
 
-def test_the_memory_of_an_image_that_nobody_keeps_is_used_again(image: np.ndarray, labels: np.ndarray) -> None:
+def test_the_memory_of_a_released_image_is_reused(image: np.ndarray, labels: np.ndarray) -> None:
     overlay = Overlay(SPEC)
-    places = {overlay.draw(image, labels).ctypes.data for _ in range(5)}
-    assert len(places) == 1
+    addresses = {overlay.draw(image, labels).ctypes.data for _ in range(5)}
+    assert len(addresses) == 1
 
 
-def test_contours_are_white_lines_along_the_borders_alone(image: np.ndarray, labels: np.ndarray) -> None:
+def test_contours_are_white_lines_only_along_class_borders(image: np.ndarray, labels: np.ndarray) -> None:
     drawn, plain = draw(image, labels, contours=True), draw(image, labels)
     changed = (drawn != plain).any(axis=2)
     assert (drawn[changed] == 255).all()
@@ -106,7 +108,7 @@ def test_contours_are_white_lines_along_the_borders_alone(image: np.ndarray, lab
     assert not changed[32:38, 24:36].any()
 
 
-def test_contours_on_the_bare_image_have_the_colours_of_both_sides(image: np.ndarray, labels: np.ndarray) -> None:
+def test_contours_on_the_plain_image_have_the_colours_of_both_sides(image: np.ndarray, labels: np.ndarray) -> None:
     drawn = draw(image, labels, view="image", contours=True)
     column = drawn[20:28, 5].tolist()
     assert BGR[SKY].tolist() in column
@@ -114,7 +116,7 @@ def test_contours_on_the_bare_image_have_the_colours_of_both_sides(image: np.nda
     assert (drawn[:20] == image[:20]).all()
 
 
-def test_no_contour_runs_between_hidden_classes(image: np.ndarray, labels: np.ndarray) -> None:
+def test_there_is_no_contour_between_hidden_classes(image: np.ndarray, labels: np.ndarray) -> None:
     drawn = draw(image, labels, view="image", contours=True, hidden=frozenset({SKY, ROAD}))
     assert (drawn[:28] == image[:28]).all()
     assert (drawn[28:42] != image[28:42]).any()
@@ -149,7 +151,7 @@ def test_a_hidden_class_is_not_in_the_legend() -> None:
     assert not (drawn == BGR[CAR]).all(axis=2).any()
 
 
-def test_of_more_classes_than_fit_the_legend_lists_those_that_were_seen() -> None:
+def test_the_legend_lists_classes_that_have_appeared_if_not_all_fit() -> None:
     palette = tuple((10 + index, 255 - index, 77) for index in range(150))
     spec = ModelSpec("many", tuple(f"class {index}" for index in range(150)), palette, (64, 64))
     overlay = Overlay(spec, OverlayOptions(view="image", legend=True))
@@ -167,25 +169,27 @@ def test_an_image_too_small_for_a_legend_has_none(size: tuple[int, int]) -> None
     assert (draw(image, labels, view="image", legend=True) == image).all()
 
 
-def test_another_size_in_the_middle_of_a_run_is_drawn_as_well(image: np.ndarray, labels: np.ndarray) -> None:
+def test_the_image_size_may_change_between_calls(image: np.ndarray, labels: np.ndarray) -> None:
     overlay = Overlay(SPEC, OverlayOptions(contours=True, legend=True))
     overlay.draw(image, labels)
     assert overlay.draw(image[:30, :41], labels[:30, :41]).shape == (30, 41, 3)
 
 
-def test_labels_of_another_size_are_refused_with_both_sizes(image: np.ndarray, labels: np.ndarray) -> None:
+def test_labels_of_another_size_are_refused_and_the_message_has_both_sizes(
+    image: np.ndarray, labels: np.ndarray
+) -> None:
     with pytest.raises(ValueError, match=r"\(47, 64\).*\(48, 64\)"):
         draw(image, labels[1:])
 
 
-def test_images_and_labels_of_another_kind_are_refused(image: np.ndarray, labels: np.ndarray) -> None:
+def test_images_and_labels_of_another_dtype_are_refused(image: np.ndarray, labels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="float32"):
         draw(image.astype(np.float32), labels)
     with pytest.raises(ValueError, match="int64"):
         draw(image, labels.astype(np.int64))
 
 
-def test_options_that_cannot_be_meant_are_refused() -> None:
+def test_invalid_options_are_refused() -> None:
     with pytest.raises(OptionError, match="unknown view 'sidee'; known are overlay, mask, side, image"):
         OverlayOptions(view="sidee")
     with pytest.raises(OptionError, match=r"alpha must be in \[0, 1\], got 1.5"):
@@ -194,13 +198,13 @@ def test_options_that_cannot_be_meant_are_refused() -> None:
         Overlay(SPEC, OverlayOptions(hidden=frozenset({3})))
 
 
-def test_shares_are_of_the_pixels_that_have_a_class() -> None:
+def test_shares_ignore_pixels_without_a_class() -> None:
     labels = np.array([[0, 0, 0, 1], [1, VOID, VOID, 9]], np.uint8)
     assert class_shares(labels, 3).tolist() == [0.6, 0.4, 0.0]
     assert class_shares(np.full((4, 4), VOID, np.uint8), 3).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_shares_refuse_what_is_no_class_map() -> None:
+def test_shares_refuse_an_invalid_label_map() -> None:
     with pytest.raises(ValueError, match="float32"):
         class_shares(np.zeros((2, 2), np.float32), 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="classes must be in"):
