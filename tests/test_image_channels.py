@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from helpers.doubles import UINT8, FakeBackend, FakeSink, FakeSource, blue_graph, wide_spec
-from helpers.planes import png, to_planes
+from helpers.extra_channel_images import png, to_tensor
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
@@ -189,7 +189,7 @@ class TestPreparing:
     def test_a_background_of_colours_alone_is_refused(self, tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / "still.png"), pixels(3))
         steps = (f"background:{tmp_path / 'still.png'}",)
-        with pytest.raises(OptionError, match=r"still\.png gives 3 channels, not the 4 that are wanted"):
+        with pytest.raises(OptionError, match=r"still\.png has 3 channels, not the required 4"):
             Prepare(wide_spec(SIZE, channels=4, preprocess=steps))
 
 
@@ -222,7 +222,7 @@ class TestSources:
         source.set_output_format(4)
         frames = iter(source)
         assert next(frames).name == "0.png"
-        with pytest.raises(SourceError, match=r"2\.png gives 3 channels, not the 4 that are wanted: store colours and"):
+        with pytest.raises(SourceError, match=r"2\.png has 3 channels, not the required 4: save colours and"):
             next(frames)
         assert source.damaged_names == ["1.png"]
 
@@ -266,10 +266,10 @@ class TestData:
         self, pairs: str, folder: Path
     ) -> None:
         cv2.imwrite(str(folder / "1.png"), pixels(3))
-        with pytest.raises(DatasetError, match=r"1\.png gives 3 channels, not the 4 that are wanted"):
+        with pytest.raises(DatasetError, match=r"1\.png has 3 channels, not the required 4"):
             open_dataset(pairs, "train", channels=4).load(1)
         problems = check_data(pairs, ["train"], channels=4).problems
-        assert [f"{folder / '1.png'} gives 3" in problem for problem in problems].count(True) == 1
+        assert [f"{folder / '1.png'} has 3" in problem for problem in problems].count(True) == 1
 
     def test_training_sees_the_planes_in_the_order_that_networks_take_them(
         self, pairs: str, request: pytest.FixtureRequest
@@ -281,7 +281,7 @@ class TestData:
         dataset = open_dataset(pairs, "train", channels=channels)
         views = RandomViews([dataset], SIZE, size=SIZE, augmentation=still, seed=0)
         for place in range(2):
-            np.testing.assert_array_equal(views[place][0].numpy(), to_planes(pixels(channels, place)).numpy())
+            np.testing.assert_array_equal(views[place][0].numpy(), to_tensor(pixels(channels, place)).numpy())
 
     @pytest.mark.parametrize("kind", ["synthetic:street", "synthetic:fringes", "voc:nowhere", "camvid:nowhere"])
     def test_a_kind_of_colours_alone_refuses_more_and_says_which_kinds_can(self, kind: str) -> None:
@@ -338,7 +338,7 @@ def test_data_check_takes_the_channels_of_training(folder: Path, capsys: pytest.
     command = ["data", "check", f"pairs:{folder},{masks},classes=a,val=0", "--split", "train", "--channels"]
     assert main([*command, "1"]) == 0
     assert main([*command, "4"]) == 1
-    assert "gives 3 channels, not the 4 that are wanted" in capsys.readouterr().out
+    assert "has 3 channels, not the required 4" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("channels", KINDS)

@@ -1,4 +1,4 @@
-"""Find the images that a path, a glob, a list, a numbered sequence or a URL names."""
+"""Find image files by folder, glob, numbered sequence, list file or URL."""
 
 from __future__ import annotations
 
@@ -15,83 +15,70 @@ from rtseg.system.redact import redact
 __all__ = ["IMAGE_SUFFIXES", "find_files", "find_images", "is_list", "is_numbered", "natural_order"]
 
 IMAGE_SUFFIXES = frozenset(
-    {
-        ".bmp",
-        ".dib",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".pbm",
-        ".pgm",
-        ".png",
-        ".pnm",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    }
+    (".bmp", ".dib", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
-"""What ends the name of an image, in lower case."""
-_NUMBER = re.compile(r"%(?:0\d+)?d")
+"""Suffixes of image files, in lower case."""
+_NUMBER = re.compile(r"(%(?:0\d+)?d)")
+"""The placeholder in a numbered sequence: ``%d`` or ``%05d``."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 ImageLocation = Path | tuple[Any, str]
-"""A path, or a file system of fsspec and a path in it."""
+"""A path, or an fsspec file system and a path in it."""
 
 
 def is_list(where: str | Path) -> bool:
-    """Whether ``where`` names a text file with the paths of images."""
+    """Whether ``where`` names a text file that lists images."""
     return Path(where).suffix.lower() == ".txt" or (isinstance(where, str) and where.startswith("@"))
 
 
 def is_numbered(where: str | Path) -> bool:
-    """Whether the name at the end of ``where`` has the place of a number in it, as ``frame_%05d.png``."""
+    """Whether the file name in ``where`` contains a placeholder for a number, as in ``frame_%05d.png``."""
     return len(_NUMBER.findall(str(where).rpartition("/")[2])) == 1
 
 
 def find_files(where: str | Path) -> list[ImageLocation]:
-    """The images at ``where``: see ``open_source``. Lists keep their order, all else is in natural order.
+    """Find the images at ``where``; see ``open_source``. A list keeps its order, everything else is in natural order.
 
     Raises:
-        SourceNotFound: no image lies there.
-        OptionError: a scheme is not known.
+        SourceNotFound: there is no image.
+        OptionError: the scheme of a URL is unknown.
         MissingExtra: a package that reads it is not installed.
-        SourceError: it cannot be looked into.
+        SourceError: the folder cannot be read.
     """
     if is_list(where):
-        return _listed(Path(str(where).removeprefix("@")))
+        return _read_list(Path(str(where).removeprefix("@")))
     if _URL.match(str(where)) and not isinstance(where, Path):
-        return list(_remote(str(where)))
+        return list(_find_remote(str(where)))
     return list(find_images(where))
 
 
 def find_images(where: str | Path) -> list[Path]:
-    """The images at ``where``, in natural order.
+    """Find the local images at ``where``, in natural order.
 
     Args:
-        where: a folder (its subfolders are not searched), a glob, a numbered sequence, or an image.
+        where: a folder (without its subfolders), a glob, a numbered sequence, or an image.
 
     Raises:
-        SourceNotFound: no image lies there.
-        SourceError: it cannot be looked into.
+        SourceNotFound: there is no image.
+        SourceError: the folder cannot be read.
     """
     path = Path(where)
     try:
         if path.is_dir():
-            # Asking for the kind of each by its path would cost a mount one round trip an image.
+            # is_file of a path would cost one network round trip per image on a mount.
             with os.scandir(path) as entries:
-                found = [Path(entry.path) for entry in entries if entry.is_file()]
+                paths = [Path(entry.path) for entry in entries if entry.is_file()]
         elif path.exists():
-            found = [path]
+            paths = [path]
         elif is_numbered(where):
-            found = _numbered(path)
+            paths = _find_numbered(path)
         else:
             matches = [Path(match) for match in glob(str(where), recursive=True)]  # noqa: PTH207 (may be absolute)
-            found = [match for match in matches if _is_image(match.name) and match.is_file()]
+            paths = [match for match in matches if _is_image(match.name) and match.is_file()]
     except OSError as error:
-        raise SourceError(f"{where} cannot be looked into ({error.strerror}): check the path") from error
-    images = [one for one in found if _is_image(one.name)]
+        raise SourceError(f"{where} cannot be read ({error.strerror}): check the path") from error
+    images = [each for each in paths if _is_image(each.name)]
     if not images:
-        raise _nothing(f"the folder {where} holds" if path.is_dir() else f"{where} matches")
+        raise _no_image(f"the folder {where} contains" if path.is_dir() else f"{where} matches")
     return sorted(images, key=natural_order)
 
 
@@ -99,46 +86,46 @@ def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
-def _nothing(what: str) -> SourceNotFound:
+def _no_image(clause: str) -> SourceNotFound:
     suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-    return SourceNotFound(f"{what} no image: give one with files that end in {suffixes}")
+    return SourceNotFound(f"{clause} no image: give a path with files that end in {suffixes}")
 
 
-def _numbered(pattern: Path) -> list[Path]:
-    """The files beside ``pattern`` whose name it makes of some number; numbers may be missing."""
-    names = numbered_names(pattern.name, (each.name for each in pattern.parent.iterdir()))
+def _find_numbered(pattern: Path) -> list[Path]:
+    """Find the files that match a pattern such as ``frame_%05d.png``; numbers may be missing."""
+    names = _match_numbered(pattern.name, (each.name for each in pattern.parent.iterdir()))
     return [pattern.parent / name for name in names]
 
 
-def numbered_names(pattern: str, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that printf makes of ``pattern``, with its one ``%d`` or ``%05d``, and a number."""
-    before, number, after = re.split(r"(%(?:0\d+)?d)", pattern, maxsplit=1)
-    shape = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}")
-    found = [(shape.fullmatch(name), name) for name in names]
-    return [name for match, name in found if match and number % int(match[1]) == match[1]]
+def _match_numbered(pattern: str, names: Iterable[str]) -> list[str]:
+    """Return those of ``names`` that printf would produce from ``pattern`` and a number."""
+    before, number, after = _NUMBER.split(pattern, maxsplit=1)
+    regex = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}")
+    matches = [(regex.fullmatch(name), name) for name in names]
+    return [name for match, name in matches if match and number % int(match[1]) == match[1]]
 
 
-def _listed(path: Path) -> list[ImageLocation]:
-    """The paths and URLs in a text file, one a line, from its folder on; blank lines and those after ``#`` are left."""
+def _read_list(path: Path) -> list[ImageLocation]:
+    """Read paths (relative to the list) and URLs, one per line. Blank lines and ``#`` comments are skipped."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise SourceNotFound(f"the list {path} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is no list of images: write one path a line, in UTF-8") from error
-    found: list[ImageLocation] = []
+        raise SourceError(f"{path} is not a list of images: write one path per line, in UTF-8") from error
+    locations: list[ImageLocation] = []
     for line in lines:
         if _URL.match(line):
-            found.append(_system_of(line))
+            locations.append(_open_url(line))
         elif line and not line.startswith("#"):
-            found.append(path.parent / line)
-    if not found:
-        raise SourceNotFound(f"the list {path} names no image: write one path a line")
-    return found
+            locations.append(path.parent / line)
+    if not locations:
+        raise SourceNotFound(f"the list {path} names no image: write one path per line")
+    return locations
 
 
-def _system_of(url: str) -> tuple[Any, str]:
-    """The file system of fsspec for ``url``, and the path in it."""
+def _open_url(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of ``url``, and the path in it."""
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
@@ -146,7 +133,7 @@ def _system_of(url: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(url)
     except ImportError as error:
-        raise MissingExtra(f"{redact(url)} needs a package more: {error}") from error
+        raise MissingExtra(f"{redact(url)} needs another package: {error}") from error
     except ValueError as error:
         raise OptionError(f"{redact(url)} cannot be read: {redact(error)}") from error
     except OSError as error:
@@ -154,28 +141,28 @@ def _system_of(url: str) -> tuple[Any, str]:
     return system, str(path)
 
 
-def _remote(url: str) -> list[tuple[Any, str]]:
-    system, path = _system_of(url)
+def _find_remote(url: str) -> list[tuple[Any, str]]:
+    system, path = _open_url(url)
     try:
         if is_numbered(path):
             folder, _, pattern = path.rpartition("/")
             names = (PurePosixPath(each).name for each in system.ls(folder, detail=False))
-            found = [f"{folder}/{name}" if folder else name for name in numbered_names(pattern, names)]
+            paths = [f"{folder}/{name}" if folder else name for name in _match_numbered(pattern, names)]
         elif has_magic(path):
-            found = list(system.glob(path))
+            paths = list(system.glob(path))
         elif path == "" or system.isdir(path):
-            found = list(system.ls(path, detail=False))
+            paths = list(system.ls(path, detail=False))
         else:
-            found = [path] if system.exists(path) else []
-    except Exception as error:  # each file system has errors of its own
-        raise SourceError(f"{redact(url)} cannot be looked into: {redact(error)}") from error
-    images = [each for each in found if _is_image(PurePosixPath(each).name)]
+            paths = [path] if system.exists(path) else []
+    except Exception as error:  # every file system raises its own errors
+        raise SourceError(f"{redact(url)} cannot be read: {redact(error)}") from error
+    images = [each for each in paths if _is_image(PurePosixPath(each).name)]
     if not images:
-        raise _nothing(f"{redact(url)} holds")
+        raise _no_image(f"{redact(url)} contains")
     return [(system, each) for each in sorted(images, key=natural_order)]
 
 
 def natural_order(path: Path | str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorting key: numbers by value, letters without case; the plain text decides between equals."""
+    """Sort key: numbers by value, letters regardless of case, and the plain text where both are equal."""
     parts = re.split(r"(\d+)", str(path).casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], str(path)

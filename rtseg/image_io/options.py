@@ -25,26 +25,28 @@ class ReadOptions:
         OptionError: a name is unknown, or a number is out of range.
     """
 
-    decoder: str = "cv2"
-    """One of ``DECODERS``. ``turbojpeg`` decodes JPEG, ``torchvision`` JPEG, PNG and WebP; cv2 decodes the rest."""
-    prefetch_mb: int = 256
-    """Memory limit for files and images that were read ahead, in MB (10**6 bytes)."""
-    storage: str = "auto"
-    """``hdd``: one thread reads one file after the other (also for network mounts). ``ssd``: several threads read.
-    ``auto``: as the kernel describes the storage; if it does not, the first files are timed."""
-    ssd_cache: Path | None = None
-    """A folder for copies of all files that were read; the next run reads the copies."""
-    cache_gb: float = 20.0
+    decoder: Annotated[str, Option(_PANEL, choices=DECODERS)] = "cv2"
+    """Library that decodes images. ``turbojpeg`` decodes JPEG, ``torchvision`` JPEG, PNG and WebP; cv2 decodes the
+    rest."""
+    prefetch_mb: Annotated[int, Option(_PANEL)] = 256
+    """Memory for files and images that are read ahead, in MB (10**6 bytes)."""
+    storage: Annotated[str, Option(_PANEL, choices=STORAGES)] = "auto"
+    """Kind of storage. ``hdd``: read one file after the other (also for network mounts). ``ssd``: read several at
+    once. ``auto``: as the kernel describes it; if it does not, the first files are timed."""
+    ssd_cache: Annotated[Path | None, Option(_PANEL, metavar="FOLDER")] = None
+    """Folder on an SSD for copies of all files that are read; the next run reads the copies."""
+    cache_gb: Annotated[float, Option(_PANEL)] = 20.0
     """Size limit of that folder, in GB (10**9 bytes)."""
-    on_error: str = "skip"
-    """``skip``: leave out images that cannot be used; count and list them, and also images whose size differs from the
-    first one. ``stop``: end the run at either."""
-    timeout_s: float = 20.0
-    """Longest time in seconds without data from the storage. A sleeping disk needs about ten to start."""
-    max_pixels: int = 2**27
-    """Images with more pixels are not decoded: a small file can ask for gigabytes of memory."""
-    reduce: bool = False
-    """Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the model input is that small. Frames and results shrink too."""
+    on_error: Annotated[str, Option(_PANEL, choices=ON_ERROR)] = "skip"
+    """What to do with images that cannot be used. ``skip``: leave them out and list them; list images of another
+    size, too. ``stop``: end the run at either."""
+    timeout_s: Annotated[float, Option(_PANEL, ("--storage-timeout",))] = 20.0
+    """Longest wait, in seconds, for storage that sends no data. A sleeping disk needs about ten to start."""
+    max_pixels: Annotated[int, Option(_PANEL)] = 2**27
+    """Do not decode images with more pixels: a small file can ask for gigabytes of memory."""
+    reduce: Annotated[bool, Option(_PANEL)] = False
+    """Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the model's input is that much smaller. The results have the
+    reduced size."""
 
     def __post_init__(self) -> None:
         for option, value, known in (

@@ -1,4 +1,4 @@
-"""Copies of files from slow storage in a folder on a fast one."""
+"""A cache on a fast disk for image files from slow storage."""
 
 from __future__ import annotations
 
@@ -19,35 +19,37 @@ from rtseg.image_io.jobs import Slot
 
 __all__ = ["CachedFile", "SsdCache"]
 
-_HEAD = struct.Struct("<8sIQ")
+_HEADER = struct.Struct("<8sIQ")
+"""Magic number, CRC-32 and length of the content."""
 _MAGIC = b"rtseg-c1"
 _SUFFIX = ".entry"
-_PART = ".part"
+_PARTIAL_SUFFIX = ".part"
 _ABANDONED_S = 3600.0
-"""Half-written entries older than this were left by a process that died."""
-_ROOM = 0.05
-"""Share of the bound that is made free beyond need, so that not every new entry has to look at all others."""
+"""A half-written entry older than this was left by a process that died."""
+_EXTRA_ROOM = 0.05
+"""Share of the limit that is freed in addition, so that not every new entry has to list all others."""
 
 
 class SsdCache:
-    """Files by key, within a bound; what was not used for longest goes first. For many threads and processes at once.
+    """A folder of file contents by key, with a size limit. Least recently used entries are removed first.
 
-    An entry is written beside its place and renamed, and carries its length and CRC-32: what is damaged, or was cut off
-    when the power went, is a miss. A folder that cannot be written (any more) is still read from; ``fault`` says so.
+    Several threads and processes may use the folder at once. An entry is written to a temporary file and renamed, and
+    stores its length and CRC-32: a damaged or incomplete entry is a miss. A folder that cannot be written (any more)
+    is still read; ``fault`` says why.
 
     Args:
-        folder: made where it is missing.
-        limit: bytes of all entries together; bytes that threads are just writing are not among them.
+        folder: created if missing.
+        limit: bytes of all entries together, without those that are being written.
 
     Raises:
-        OptionError: the folder cannot be made or looked into.
+        OptionError: the folder cannot be created or read.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self._limit = limit
         self.fault: str | None = None
-        """Why nothing more is kept."""
+        """Why new entries are not stored, or None."""
         self.hits = self.misses = self.damaged = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -56,19 +58,19 @@ class SsdCache:
             raise OptionError(f"--ssd-cache {folder} cannot be used ({error.strerror}): give another folder") from error
         try:
             with self._locked() as lock:
-                self._clean()
+                self._remove_abandoned()
                 _write_total(lock, sum(size for _, size, _ in self._entries()))
         except OSError as error:
             self._fail(error)
 
     def has(self, key: str) -> bool:
-        """Whether there is an entry; it may yet prove damaged."""
+        """Whether there is an entry, which may be damaged."""
         return self._path(key).exists()
 
-    def get(self, key: str, *, found: Callable[[], None] = lambda: None) -> bytes | None:
-        """What was put under ``key``; None where it is not here, or not as it was.
+    def get(self, key: str, *, on_hit: Callable[[], None] = lambda: None) -> bytes | None:
+        """Return the content stored under ``key``; None if there is none or it is damaged.
 
-        ``found`` is called as soon as an entry is found, before it is read.
+        ``on_hit`` is called when an entry exists, before it is read.
         """
         path = self._path(key)
         try:
@@ -76,7 +78,7 @@ class SsdCache:
         except OSError:
             self.misses += 1
             return None
-        found()
+        on_hit()
         try:
             data = _read_entry(fd)
         finally:
@@ -86,34 +88,34 @@ class SsdCache:
             self.misses += 1
             return None
         self.hits += 1
-        with contextlib.suppress(OSError):  # a folder that cannot be written is read all the same
+        with contextlib.suppress(OSError):  # a read-only folder can still be read
             os.utime(path)
         return data
 
     def put(self, key: str, data: bytes) -> None:
-        """Keep ``data``, unless it is larger than the bound or the folder cannot be written."""
-        size = _HEAD.size + len(data)
+        """Store ``data``, unless it is larger than the limit or the folder cannot be written."""
+        size = _HEADER.size + len(data)
         if self.fault is not None or size > self._limit:
             return
         path = self._path(key)
-        part = path.with_name(f"{path.stem}.{os.getpid()}.{get_ident()}{_PART}")
+        partial = path.with_name(f"{path.stem}.{os.getpid()}.{get_ident()}{_PARTIAL_SUFFIX}")
         try:
             path.parent.mkdir(exist_ok=True)
             try:
-                _write_entry(part, data)
+                _write_entry(partial, data)
                 with self._locked() as lock:
                     total = _read_total(lock) - _size_of(path)
                     if total + size > self._limit:
                         total = self._make_room(size)
-                    part.replace(path)
+                    partial.replace(path)
                     _write_total(lock, total + size)
             finally:
-                part.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)
         except OSError as error:
             self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        self.fault = f"nothing more is kept in {self.folder}: {error.strerror}"
+        self.fault = f"no more files are stored in {self.folder}: {error.strerror}"
 
     def _path(self, key: str) -> Path:
         digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
@@ -121,8 +123,8 @@ class SsdCache:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[int]:
-        """The file that holds the bytes of all entries, for this thread alone."""
-        # The lock belongs to the open file, not to the process: it holds between threads, too.
+        """Lock the file that stores the total size, and yield its descriptor."""
+        # flock belongs to the open file, not to the process, so it also works between threads.
         fd = os.open(self.folder / "total", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -131,44 +133,44 @@ class SsdCache:
             os.close(fd)
 
     def _entries(self) -> Iterator[tuple[float, int, Path]]:
-        """Of each entry: when it was used last, its bytes, its path."""
+        """Yield last use, size in bytes and path of every entry."""
         for path in self.folder.glob(f"??/*{_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
-                facts = path.stat()
-                yield facts.st_mtime, facts.st_size, path
+                status = path.stat()
+                yield status.st_mtime, status.st_size, path
 
     def _make_room(self, size: int) -> int:
-        """Remove what was not used for longest; returns the bytes that stay. The lock is held."""
+        """Remove the least recently used entries and return the remaining bytes. Call it with the lock held."""
         entries = sorted(self._entries())
-        total = sum(each for _, each, _ in entries)
-        for _, each, path in entries:
-            if total + size <= (1 - _ROOM) * self._limit:
+        total = sum(entry_size for _, entry_size, _ in entries)
+        for _, entry_size, path in entries:
+            if total + size <= (1 - _EXTRA_ROOM) * self._limit:
                 break
             path.unlink(missing_ok=True)
-            total -= each
+            total -= entry_size
         return total
 
-    def _clean(self) -> None:
-        for part in self.folder.glob(f"??/*{_PART}"):
+    def _remove_abandoned(self) -> None:
+        for partial in self.folder.glob(f"??/*{_PARTIAL_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - part.stat().st_mtime > _ABANDONED_S:
-                    part.unlink()
+                if time.time() - partial.stat().st_mtime > _ABANDONED_S:
+                    partial.unlink()
 
 
 def _write_entry(path: Path, data: bytes) -> None:
     with path.open("wb", buffering=0) as file:
-        for part in (_HEAD.pack(_MAGIC, zlib.crc32(data), len(data)), data):
+        for part in (_HEADER.pack(_MAGIC, zlib.crc32(data), len(data)), data):
             rest = memoryview(part)
             while rest:
                 rest = rest[file.write(rest) :]
 
 
 def _read_entry(fd: int) -> bytes | None:
-    head = os.read(fd, _HEAD.size)
-    if len(head) < _HEAD.size:
+    header = os.read(fd, _HEADER.size)
+    if len(header) < _HEADER.size:
         return None
-    magic, checksum, length = _HEAD.unpack(head)
-    if magic != _MAGIC or os.fstat(fd).st_size != _HEAD.size + length:
+    magic, checksum, length = _HEADER.unpack(header)
+    if magic != _MAGIC or os.fstat(fd).st_size != _HEADER.size + length:
         return None
     try:
         data = os.read(fd, length)
@@ -194,7 +196,12 @@ def _write_total(fd: int, total: int) -> None:
 
 
 class CachedFile(ImageFile):
-    """``origin``, read through ``cache``: the first reading of each of its versions fills it."""
+    """A file that is read from the cache if possible, and stored there after it was read.
+
+    Args:
+        origin: the file itself.
+        cache: the cache; a new version of the file is a new entry.
+    """
 
     def __init__(self, origin: ImageFile, cache: SsdCache) -> None:
         self.name = origin.name
@@ -202,7 +209,7 @@ class CachedFile(ImageFile):
         self._cache = cache
 
     def announce(self) -> None:
-        """See ``ImageFile``; what is in the cache will not be read from the file."""
+        """See ``ImageFile``. A file in the cache is not announced."""
         key = self.cache_key()
         if key is None or not self._cache.has(key):
             self._origin.announce()
@@ -216,9 +223,9 @@ class CachedFile(ImageFile):
         key = self.cache_key()
         if key is None:
             return self._origin.read(slot)
-        kept = self._cache.get(key, found=slot.release)
-        if kept is not None:
-            return kept
+        cached = self._cache.get(key, on_hit=slot.release)
+        if cached is not None:
+            return cached
         data = self._origin.read(slot)
         self._cache.put(key, data)
         return data

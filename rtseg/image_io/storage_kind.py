@@ -1,7 +1,7 @@
-"""What kind of storage a path lies on, as far as the kernel knows: it seeks, it does not, or it is another machine.
+"""Find out what kind of storage a path is on: a hard disk, an SSD, another machine, or memory.
 
-Linux only: the mount is found in ``/proc/self/mountinfo``, what is below it in ``/sys``. Nothing on the mount itself is
-opened, so that a mount that hangs does not hold the answer beyond resolving the path.
+Linux only: the mount is looked up in ``/proc/self/mountinfo``, its device in ``/sys``. Nothing on the mount itself is
+opened, so a mount that hangs can only block while the path is resolved.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from rtseg.image_io.find import ImageLocation
 __all__ = ["KINDS", "REMOTE", "Storage", "find_storage", "slowest", "storage_for"]
 
 KINDS = ("ssd", "hdd", "network", "memory", "unknown")
-"""``ssd``: no moving part. ``hdd``: a disk that turns and seeks. ``network``: a mount of another machine. ``memory``:
-tmpfs and the like. ``unknown``: the kernel does not say, or is known to guess (disks of virtual machines)."""
+"""``ssd``: no moving parts. ``hdd``: a rotating disk. ``network``: a mount of another machine. ``memory``: tmpfs and
+similar. ``unknown``: the kernel does not say, or is known to be wrong (disks of virtual machines)."""
+REMOTE = "remote"
+"""The kind of everything that fsspec reads, such as object stores and web servers: far away, but many files at once."""
+_SLOWEST_FIRST = ("hdd", "network", "unknown", "ssd", "memory")
 _NETWORK = re.compile(
     "9p|afs|beegfs|ceph|cifs|coda|glusterfs|gpfs|lustre|nfs4?|orangefs|smb3|smbfs|"
     r"fuse\.(ceph-fuse|gcsfuse|glusterfs|goofys|juicefs|mount-s3|rclone|s3fs|sshfs)"
@@ -28,11 +31,8 @@ _REMOTE_DISKS = re.compile(r"nbd|rbd|drbd")
 _DISKS_IN_MEMORY = re.compile(r"zram|ram|pmem")
 _VIRTUAL_DISKS = re.compile(r"vd|xvd")
 _VIRTUAL_MODELS = re.compile(r"QEMU|VBOX|VMware|Virtual|PersistentDisk|BHYVE", re.IGNORECASE)
-_DEEPEST = 8
-"""Of loops on overlays on crypt on RAID: more is a circle."""
-_SLOWEST_FIRST = ("hdd", "network", "unknown", "ssd", "memory")
-REMOTE = "remote"
-"""The kind of what fsspec reads: an object store or web server, far away, which answers many at once."""
+_MAX_DEPTH = 8
+"""Limit for loop devices on overlays on encrypted RAIDs and so on: more layers mean a cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,144 +40,150 @@ class Storage:
     """The storage of a path."""
 
     kind: str
-    """One of ``KINDS``."""
+    """One of ``KINDS``, or ``REMOTE``."""
     why: str
-    """How that is known, in a few words: ``sda turns, ext4 on /data``."""
+    """How the kind is known, in a few words: ``sda is rotational, ext4 on /data``."""
     device: str | None = field(default=None, compare=False)
-    """``major:minor`` of the mount, as ``st_dev`` of its files; None where no mount is known."""
+    """``major:minor`` of the mount, as in ``st_dev`` of its files; None if the mount is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Mount:
     point: str
     device: str
-    """``major:minor``; the major is 0 where no block device answers for it (btrfs, overlay, tmpfs, network)."""
+    """``major:minor``; the major number is 0 if it is no block device (btrfs, overlay, tmpfs, network)."""
     kind: str
     source: str
     options: str
 
 
+def storage_for(location: ImageLocation, option: str) -> Storage:
+    """Return the storage of an image.
+
+    Args:
+        location: where the image is.
+        option: value of ``--storage``: ``auto``, or a kind that is taken as given for local files.
+    """
+    if not isinstance(location, Path):
+        return Storage(REMOTE, f"read through fsspec, {type(location[0]).__name__}")
+    if option != "auto":
+        return Storage(option, f"--storage {option}")
+    return find_storage(location)
+
+
+def slowest(storages: Sequence[Storage]) -> Storage:
+    """Return the slowest storage: files that are on several storages are read as if all were on that one."""
+    return min(storages, key=lambda storage: _SLOWEST_FIRST.index(storage.kind))
+
+
 def find_storage(path: str | Path, *, root: Path = Path("/")) -> Storage:
-    """The storage of ``path``, which need not exist; RAIDs and volumes are as slow as their slowest part.
+    """Find the storage of ``path``, which need not exist. RAIDs and volumes count as their slowest disk.
 
     Args:
         path: a file or folder.
-        root: where ``proc`` and ``sys`` are, for tests.
+        root: folder with ``proc`` and ``sys``, for tests.
     """
     try:
-        mounts = _mounts((root / "proc/self/mountinfo").read_text())
+        mounts = _read_mounts((root / "proc/self/mountinfo").read_text())
     except OSError:
         return Storage("unknown", "the system has no /proc/self/mountinfo")
     real = os.path.realpath(path)
     mount = _mount_of(real, mounts)
-    return replace(_of_path(real, mounts, root, _DEEPEST), device=mount.device if mount else None)
+    return replace(_storage_of_path(real, mounts, root, _MAX_DEPTH), device=mount.device if mount else None)
 
 
-def _mounts(text: str) -> list[_Mount]:
+def _read_mounts(text: str) -> list[_Mount]:
     """Source: proc_pid_mountinfo(5). Spaces within a field are written as octal escapes."""
-    found = []
+    mounts = []
     for line in text.splitlines():
         fields = [re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field) for field in line.split(" ")]
         end = fields.index("-")
-        found.append(_Mount(fields[4], fields[2], fields[end + 1], fields[end + 2], fields[-1]))
-    return found
+        mounts.append(_Mount(fields[4], fields[2], fields[end + 1], fields[end + 2], fields[-1]))
+    return mounts
 
 
 def _mount_of(path: str, mounts: Sequence[_Mount]) -> _Mount | None:
-    covering = [mount for mount in mounts if f"{path}/".startswith(mount.point.rstrip("/") + "/")]
-    # Of mounts on one point the last one covers the others.
-    found = max(enumerate(covering), key=lambda place: (len(place[1].point), place[0]), default=None)
-    return found[1] if found else None
+    parents = [mount for mount in mounts if f"{path}/".startswith(mount.point.rstrip("/") + "/")]
+    # If several mounts have the same mount point, the last one hides the others.
+    deepest = max(enumerate(parents), key=lambda entry: (len(entry[1].point), entry[0]), default=None)
+    return deepest[1] if deepest else None
 
 
-def _of_path(path: str, mounts: Sequence[_Mount], root: Path, depth: int) -> Storage:
+def _storage_of_path(path: str, mounts: Sequence[_Mount], root: Path, depth: int) -> Storage:
     mount = _mount_of(path, mounts)
     if mount is None or depth == 0:
         return Storage("unknown", f"no mount is known for {path}")
-    where = f"{mount.kind} on {mount.point}"
+    description = f"{mount.kind} on {mount.point}"
     if _NETWORK.fullmatch(mount.kind):
-        return Storage("network", where)
+        return Storage("network", description)
     if mount.kind in _MEMORY:
-        return Storage("memory", where)
+        return Storage("memory", description)
     if mount.kind == "overlay":
-        return _of_layers(mount, mounts, root, depth)
+        return _storage_of_overlay(mount, mounts, root, depth)
     device = _block_device(mount, root)
     if device is None:
-        return Storage("unknown", f"{where}: no disk is known for it")
-    below = _of_device(device, mounts, root, depth)
-    return Storage(below.kind, f"{below.why}, {where}")
+        return Storage("unknown", f"{description}: no disk is known for it")
+    below = _storage_of_device(device, mounts, root, depth)
+    return Storage(below.kind, f"{below.why}, {description}")
 
 
-def _of_layers(mount: _Mount, mounts: Sequence[_Mount], root: Path, depth: int) -> Storage:
-    """An overlay lies where its layers lie; a container may not see them."""
-    layers = re.findall(r"(?:upperdir|lowerdir)=([^,]+)", mount.options)
-    places = [place for layer in layers for place in layer.split(":") if place.startswith("/")]
-    own = [other for other in mounts if other is not mount]
-    found = [_of_path(place, own, root, depth - 1) for place in places if (root / place.lstrip("/")).exists()]
-    if not found:
-        return Storage("unknown", f"overlay on {mount.point}, whose layers cannot be seen from here")
-    below = slowest(found)
+def _storage_of_overlay(mount: _Mount, mounts: Sequence[_Mount], root: Path, depth: int) -> Storage:
+    """An overlay is on the storage of its layers, which may be invisible inside a container."""
+    options = re.findall(r"(?:upperdir|lowerdir)=([^,]+)", mount.options)
+    layers = [layer for option in options for layer in option.split(":") if layer.startswith("/")]
+    others = [other for other in mounts if other is not mount]
+    visible = [layer for layer in layers if (root / layer.lstrip("/")).exists()]
+    if not visible:
+        return Storage("unknown", f"overlay on {mount.point}, whose layers are not visible from here")
+    below = slowest([_storage_of_path(layer, others, root, depth - 1) for layer in visible])
     return Storage(below.kind, f"{below.why}, under overlay on {mount.point}")
 
 
 def _block_device(mount: _Mount, root: Path) -> Path | None:
-    """Its folder in ``/sys``."""
-    place = root / "sys/dev/block" / mount.device
-    if not place.exists() and mount.source.startswith("/dev/"):
-        # Of btrfs and fuseblk the mount's own number is no disk's; /dev/mapper/x is a link to /dev/dm-0.
+    """The folder of the mount's device in ``/sys``."""
+    folder = root / "sys/dev/block" / mount.device
+    if not folder.exists() and mount.source.startswith("/dev/"):
+        # The device number of btrfs and fuseblk belongs to no disk; /dev/mapper/x is a link to /dev/dm-0.
         name = os.path.realpath(root / mount.source.lstrip("/")).rpartition("/")[2]
-        place = root / "sys/class/block" / name
-    return place.resolve() if place.exists() else None
+        folder = root / "sys/class/block" / name
+    return folder.resolve() if folder.exists() else None
 
 
-def _of_device(device: Path, mounts: Sequence[_Mount], root: Path, depth: int) -> Storage:
+def _storage_of_device(device: Path, mounts: Sequence[_Mount], root: Path, depth: int) -> Storage:
     if depth == 0:
-        return Storage("unknown", f"{device.name} stands on too many others")
+        return Storage("unknown", f"{device.name} depends on too many other devices")
     if (device / "partition").exists():
         device = device.parent
     parts = sorted((device / "slaves").iterdir()) if (device / "slaves").is_dir() else []
+    backing_file = _read_text(device / "loop/backing_file")
     if parts:
-        below = slowest([_of_device(part.resolve(), mounts, root, depth - 1) for part in parts])
-        return Storage(below.kind, f"{below.why}, under {device.name}")
-    backing = _text(device / "loop/backing_file")
-    if backing:
-        below = _of_path(backing, mounts, root, depth - 1)
-        return Storage(below.kind, f"{below.why}, under {device.name}")
-    return _of_disk(device)
+        below = slowest([_storage_of_device(part.resolve(), mounts, root, depth - 1) for part in parts])
+    elif backing_file:
+        below = _storage_of_path(backing_file, mounts, root, depth - 1)
+    else:
+        return _storage_of_disk(device)
+    return Storage(below.kind, f"{below.why}, under {device.name}")
 
 
-def _of_disk(disk: Path) -> Storage:
+def _storage_of_disk(disk: Path) -> Storage:
     name = disk.name
     if _REMOTE_DISKS.match(name):
         return Storage("network", f"{name} is a disk of another machine")
     if _DISKS_IN_MEMORY.match(name):
-        return Storage("memory", f"{name} lies in memory")
-    turns = _text(disk / "queue/rotational")
-    if turns == "0":
-        return Storage("ssd", f"{name} does not turn")
-    model = _text(disk / "device/model")
-    if turns != "1" or _VIRTUAL_DISKS.match(name) or _VIRTUAL_MODELS.search(model):
-        # virtio and its like say "rotational" whatever the host has.
-        return Storage("unknown", f"{name} is a virtual disk" if turns == "1" else f"{name} does not say")
-    return Storage("hdd", f"{name} turns")
+        return Storage("memory", f"{name} is in memory")
+    rotational = _read_text(disk / "queue/rotational")
+    if rotational == "0":
+        return Storage("ssd", f"{name} is not rotational")
+    if rotational != "1":
+        return Storage("unknown", f"{name} does not say whether it is rotational")
+    if _VIRTUAL_DISKS.match(name) or _VIRTUAL_MODELS.search(_read_text(disk / "device/model")):
+        # virtio and similar drivers say "rotational" whatever the host uses.
+        return Storage("unknown", f"{name} is a virtual disk")
+    return Storage("hdd", f"{name} is rotational")
 
 
-def slowest(found: Sequence[Storage]) -> Storage:
-    """The one that must be spared most: what lies on several is read as if all of it lay there."""
-    return min(found, key=lambda storage: _SLOWEST_FIRST.index(storage.kind))
-
-
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-def storage_for(found: ImageLocation, wanted: str) -> Storage:
-    """The storage of a file, or the one that ``--storage`` says it is."""
-    if not isinstance(found, Path):
-        return Storage(REMOTE, f"read through fsspec, {type(found[0]).__name__}")
-    if wanted != "auto":
-        return Storage(wanted, f"--storage {wanted}")
-    return find_storage(found)

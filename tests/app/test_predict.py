@@ -251,7 +251,7 @@ class TestWhatIsThere:
     def test_a_file_in_the_way_of_a_folder_is_one_sentence(self, wide: Path, place: Path) -> None:
         Path("out").mkdir()
         Path("out/colours").write_text("mine")
-        with pytest.raises(SinkError, match=r"cannot make the folder out/colours: .*; give another --output"):
+        with pytest.raises(SinkError, match=r"cannot create the folder out/colours: .*; give another --output"):
             predict(wide, paint("a.png", 1))
 
 
@@ -349,7 +349,7 @@ def test_a_model_of_other_planes_gets_them_of_the_file(
     monkeypatch.setattr("rtseg.app.predict.open_backend", lambda *args, **options: Fourth(spec))
     cv2.imwrite("a.png", np.full((8, 12, 4), (1, 2, 3, 77), np.uint8))
     paint("b.png", 5)
-    with pytest.raises(SourceError, match=r"1 of 2 images cannot be used: b\.png \(gives 3 channels"):
+    with pytest.raises(SourceError, match=r"1 of 2 images cannot be used: b\.png \(has 3 channels"):
         predict(wide, "a.png", "b.png", alpha=0.0)
     assert (ids("out/masks/a.png") == 77).all()
     assert np.abs(cv2.imread("out/overlays/a.jpg").astype(int) - (1, 2, 3)).max() <= 4

@@ -26,8 +26,8 @@ def test_what_was_put_is_got_by_another_process_too(tmp_path: Path) -> None:
     SsdCache(tmp_path / "new" / "c", 1000).put("key", b"content")
     again = SsdCache(tmp_path / "new" / "c", 1000)
     found: list[bool] = []
-    assert again.get("key", found=lambda: found.append(True)) == b"content"
-    assert again.get("other", found=lambda: found.append(False)) is None
+    assert again.get("key", on_hit=lambda: found.append(True)) == b"content"
+    assert again.get("other", on_hit=lambda: found.append(False)) is None
     assert (again.hits, again.misses, again.damaged, found) == (1, 1, 0, [True])
     assert again.has("key")
     assert not again.has("other")

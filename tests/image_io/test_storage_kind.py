@@ -82,7 +82,7 @@ def test_a_volume_on_crypt_on_raid_is_as_slow_as_its_slowest_disk(machine: Machi
     machine.mount("/", "ext4", "/dev/mapper/vg-root", "253:1")
     found = find_storage("/a.png", root=machine.root)
     assert found.kind == "hdd"
-    assert found.why == "sdb turns, under md0, under dm-0, under dm-1, ext4 on /"
+    assert found.why == "sdb is rotational, under md0, under dm-0, under dm-1, ext4 on /"
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])

@@ -248,7 +248,7 @@ class TestPlaces:
     @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe\x00"])
     def test_a_list_that_names_nothing_is_an_error(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "l.txt").write_bytes(content)
-        with pytest.raises(SourceError, match=r"l\.txt.*one path a line"):
+        with pytest.raises(SourceError, match=r"l\.txt.*one path per line"):
             open_source(tmp_path / "l.txt")
 
 
@@ -287,7 +287,7 @@ class TestBehindUrls:
             open_source(f"zip://a.png::{tmp_path}/none.zip")
 
     def test_nothing_in_it_is_an_error_with_the_suffixes(self, archive: Path) -> None:
-        with pytest.raises(SourceNotFound, match=r"holds no image: .*\.png"):
+        with pytest.raises(SourceNotFound, match=r"contains no image: .*\.png"):
             open_source(f"zip://none*::{archive}")
 
     def test_a_package_that_is_missing_is_named_and_no_password_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,8 +401,8 @@ class TestCache:
             (cache / f"{number:02x}").write_text("")
         source = open_source(tmp_path, SourceOptions(reading=ReadOptions(ssd_cache=cache)))
         assert len(list(source)) == 2
-        assert "nothing more is kept" in source.facts()["reading"]["cache"]["fault"]
-        with pytest.raises(SourceError, match="--ssd-cache: nothing more is kept"):
+        assert "no more files are stored" in source.facts()["reading"]["cache"]["fault"]
+        with pytest.raises(SourceError, match="--ssd-cache: no more files are stored"):
             read(tmp_path, ssd_cache=cache, on_error="stop")
 
 
