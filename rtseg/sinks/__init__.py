@@ -11,7 +11,7 @@ from rtseg.sinks.base import Sink
 __all__ = ["NOTHING", "Sink", "open_sinks"]
 
 NOTHING = Path("null")
-"""As ``output``: the results are counted and dropped."""
+"""As ``output``: the results are counted and discarded."""
 
 
 def open_sinks(
@@ -24,22 +24,22 @@ def open_sinks(
     live: bool = False,
     stop: Event | None = None,
 ) -> list[Sink]:
-    """The sinks that are asked for, in the order of the arguments. Each file is opened with the first frame.
+    """Create the requested sinks, in the order of the arguments. The first frame opens their files.
 
     Args:
-        spec: of the model whose labels they take.
+        spec: of the model that makes the labels.
         output: a video file, or ``NOTHING``.
-        masks: a folder for class-id PNGs.
+        masks: a folder for PNGs of class IDs.
         stats: a JSON-lines file of class shares.
         window: title of a window.
         live: whether frames come from a camera or stream, which a window cannot pause.
-        stop: ends the waits of the window once it is set.
+        stop: ends every wait of the window once set.
 
     Raises:
         SinkError: a file cannot be written, or no display answers.
     """
     sinks: list[Sink] = []
-    # Each is imported only when it is asked for: PyAV and OpenCV cost time.
+    # Imported only when needed: PyAV and OpenCV take time to load.
     if output == NOTHING:
         from rtseg.sinks.null import NullSink
 

@@ -10,34 +10,36 @@ __all__ = ["Sink"]
 
 
 class Sink(ABC):
-    """Takes the frames of one run, in order, on one thread. Opens its file or window with the first frame."""
+    """Receives the frames of one run, in order, on one thread. The first frame opens its file or window."""
 
     name: str
-    """What a message calls it, e.g. ``video out.mp4``."""
+    """Used in messages, e.g. ``video out.mp4``."""
     kind: str
     """``video``, ``window``, ``masks``, ``stats`` or ``null``: the name of its stage in a report."""
     needs_rendered: bool = True
-    """Whether ``write`` looks at ``rendered``; when no sink does, nothing is drawn."""
+    """Whether ``write`` uses ``rendered``. If no sink does, nothing is drawn."""
     written: int = 0
-    """Frames taken so far."""
+    """Frames written so far."""
+    notice: str = ""
+    """One line on what the result lacks, known before the first frame or after ``close``; empty if nothing."""
 
     @abstractmethod
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
-        """Take one result. Nothing that is passed may be kept or changed after the return.
+        """Write one result. Do not keep or change any argument after the return.
 
         Args:
             frame: as it came from the source.
-            labels: class ids, uint8 (H, W), of the frame's size.
-            rendered: the drawn result, uint8 BGR; None only where ``needs_rendered`` is False.
+            labels: class IDs, uint8 (H, W), in the size of the frame.
+            rendered: the frame with its labels drawn, uint8 BGR (H, W, 3); None only if ``needs_rendered`` is False.
 
         Raises:
-            SinkError: it cannot be written; what was written before is safe.
+            SinkError: it cannot be written; earlier frames are safe.
             SinkClosed: the viewer closed the window.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Finish what was begun and give it its final name. A second call does nothing.
+        """Finish the output and give it its final name. A second call does nothing.
 
         Raises:
             SinkError: the last bytes cannot be written.

@@ -1,4 +1,4 @@
-"""Class maps as palette PNGs, one a frame."""
+"""Class maps as palette PNGs, one per frame."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from numpy.typing import NDArray
 
 from rtseg.errors import SinkError
 from rtseg.frame import Frame, Image, Labels
-from rtseg.image_io.indexed_png import TAG_SEARCH_BYTES, SOFTWARE_TAG, palette_png
+from rtseg.image_io.indexed_png import SOFTWARE_TAG, TAG_SEARCH_BYTES, palette_png
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import atomic_path, check_folder_writable, failure_reason
 
 __all__ = ["MasksSink", "mask_palette"]
 
-_VOID_COLOUR = (224, 224, 192)  # as PASCAL VOC has it
+_VOID_COLOR = (224, 224, 192)  # as in PASCAL VOC
 
 
 class MasksSink(Sink):
-    """Writes one PNG a frame: the pixel is the class id, 255 is void, and the palette is the model's.
+    """Writes one PNG per frame: each pixel is the class ID, 255 is void, and the palette is that of the model.
 
-    The mask of ``a.jpg`` is ``a.png``; that of a video's frame is its index, ``000123.png``. Where a run has
-    two images of one stem, the second keeps its suffix (``a.jpg.png``) and any more get their index too.
-    A mask of an earlier run is replaced, any other file is not: ``--masks`` in the folder of the images
-    must not destroy them. A mask has its name only when it is whole; it is not forced to the disk one by one.
+    The mask of ``a.jpg`` is ``a.png``; the mask of a video frame is named by the index, ``000123.png``. If two images
+    of a run have the same stem, the second mask keeps the suffix (``a.jpg.png``) and further ones get their index too.
+    Masks of an earlier run are replaced. Other files are not: ``--masks`` in the folder of the images must not destroy
+    them. A mask gets its name only when it is complete; masks are not synced to the disk one by one.
     """
 
     kind = "masks"
     needs_rendered = False
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
-        """Check that the folder can be written; it is made with the first frame.
+        """Check that the folder can be written; the first frame creates it.
 
         Raises:
-            SinkError: it is a file, or nothing can be written there.
+            SinkError: it is a file, or no file can be created there.
         """
         self.folder = folder
         self.name = f"masks {folder}"
@@ -48,7 +48,7 @@ class MasksSink(Sink):
         path = self.folder / f"{self._stem(frame)}.png"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._refuse_foreign(path)
+            self._refuse_other_file(path)
             with atomic_path(path) as part:
                 part.write_bytes(palette_png(labels, self._palette))
         except SinkError:
@@ -56,12 +56,12 @@ class MasksSink(Sink):
         except OSError as error:
             raise SinkError(
                 f"{self.name} ended, {failure_reason(error)}; {self.written} masks are there. "
-                "Make room or choose another folder"
+                "Free some space or choose another folder"
             ) from error
         self.written += 1
 
     def close(self) -> None:
-        """Nothing is open between two frames; see ``Sink``."""
+        """Do nothing: no file is open between two frames; see ``Sink``."""
 
     def _stem(self, frame: Frame) -> str:
         if frame.name is None:
@@ -73,17 +73,17 @@ class MasksSink(Sink):
                 return stem
         return f"{name.name}.{frame.index:06d}"
 
-    def _refuse_foreign(self, path: Path) -> None:
+    def _refuse_other_file(self, path: Path) -> None:
         if not path.exists():
             return
         with path.open("rb") as file:
             if SOFTWARE_TAG not in file.read(TAG_SEARCH_BYTES):
-                raise SinkError(f"{path} is there already and no mask of rtseg: choose another folder for the masks")
+                raise SinkError(f"{path} exists and is not a mask of rtseg: choose another folder for the masks")
 
 
 def mask_palette(spec: ModelSpec) -> NDArray[np.uint8]:
-    """RGB of every label, uint8 (256, 3): the colours of the classes, and that of void."""
+    """RGB of every label, uint8 (256, 3): the colors of the classes and of void."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(spec.palette)] = spec.palette
-    palette[VOID] = _VOID_COLOUR
+    palette[VOID] = _VOID_COLOR
     return palette

@@ -1,4 +1,4 @@
-"""Nowhere: for measuring, and for runs that only report."""
+"""A sink without output: for benchmarks, and for runs that only report."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ class NullSink(Sink):
         self.written += 1
 
     def close(self) -> None:
-        """Nothing to finish."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""What every frame shows, as JSON lines."""
+"""Statistics of every frame, as JSON lines."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["StatsSink"]
 
 
 class StatsSink(Sink):
-    """Writes one line a frame: ``{"index": 7, "pts_s": 0.28, "classes": {"Road": 0.31, ...}}``.
+    """Writes one line per frame: ``{"index": 7, "pts_s": 0.28, "classes": {"Road": 0.31, ...}}``.
 
-    An image from a folder has its ``name`` too. Shares are of the pixels that have a class, in [0, 1]. Each
-    line is written at once, so ``tail -f NAME.part.SUFFIX`` follows a run.
+    The line of an image from a folder also has its ``name``. The shares, in [0, 1], are relative to the pixels that
+    have a class. Each line is written immediately, so ``tail -f NAME.part.SUFFIX`` follows a run.
     """
 
     kind = "stats"
     needs_rendered = False
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
-        """Check that the file can be written; it is made with the first frame.
+        """Check that the file can be written; the first frame creates it.
 
         Raises:
-            SinkError: it cannot.
+            SinkError: it cannot be written.
         """
         self.path = path
         self.name = f"statistics {path}"
@@ -41,7 +41,7 @@ class StatsSink(Sink):
         check_writable(path, self.name)
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
-        """Write the line of one frame; see ``Sink``."""
+        """Write one line; see ``Sink``."""
         if self._failure is not None:
             raise SinkError(self._failure)
         line = json.dumps(self._line(frame, labels), ensure_ascii=False) + "\n"
@@ -55,7 +55,7 @@ class StatsSink(Sink):
         self.written += 1
 
     def close(self) -> None:
-        """Give the file its name; see ``Sink``."""
+        """Give the file its final name; see ``Sink``."""
         if self._closed:
             return
         self._closed = True
@@ -75,8 +75,8 @@ class StatsSink(Sink):
         return line
 
     def _fail(self, error: OSError) -> SinkError:
-        rest = "no line is kept"
+        kept = "no line is kept"
         if self._file is not None and self._file.keep():
-            rest = f"{self.written} lines are kept in {self._file.part}"
-        self._failure = f"{self.name} ended, {failure_reason(error)}; {rest}. Make room or choose another place"
+            kept = f"{self.written} lines are kept in {self._file.part}"
+        self._failure = f"{self.name} ended, {failure_reason(error)}; {kept}. Free some space or choose another path"
         return SinkError(self._failure)

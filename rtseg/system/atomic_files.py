@@ -53,7 +53,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     if path.exists() and not path.is_file():
         # Renaming over a device would remove it for the whole machine.
-        raise SinkError(f"cannot write {path}: it is not a regular file; give another place")
+        raise SinkError(f"cannot write {path}: it is not a regular file; choose another path")
     with sink_errors(path), atomic_path(path) as part:
         part.write_bytes(data)
 
@@ -84,7 +84,7 @@ def atomic_path(path: Path, *, unique: bool = False, sync: bool = False) -> Iter
 
 
 @contextlib.contextmanager
-def sink_errors(path: Path, next_step: str = "give another place") -> Iterator[None]:
+def sink_errors(path: Path, next_step: str = "choose another path") -> Iterator[None]:
     """Turn an OSError raised in the block into a SinkError that names ``path`` and the ``next_step``."""
     try:
         yield
@@ -143,7 +143,7 @@ def check_writable(path: Path, label: str) -> None:
         if not existed:
             part.unlink()
     except OSError as error:
-        raise SinkError(f"{label} cannot be written, {failure_reason(error)}: choose another place") from error
+        raise SinkError(f"{label} cannot be written, {failure_reason(error)}: choose another path") from error
 
 
 def check_folder_writable(folder: Path, label: str) -> None:

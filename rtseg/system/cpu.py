@@ -1,4 +1,4 @@
-"""What the processor can do: its name, its instruction sets, and whether its int8 products are exact."""
+"""Properties of the processor: its name, its instruction sets, and whether its int8 products are exact."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def cpu_features(root: Path = _ROOT) -> tuple[str, ...]:
 def int8_saturates(root: Path = _ROOT) -> bool:
     """Whether OpenVINO's int8 kernels may saturate on this processor.
 
-    Without VNNI or AMX an x86 processor adds pairs of products of unsigned and signed bytes in 16 bits (``vpmaddubsw``),
-    which saturates: 2 * 255 * 127 is more than 32767. Weights of 7 bits cannot: 2 * 255 * 64 = 32640.
+    Without VNNI or AMX an x86 processor adds pairs of products of unsigned and signed bytes in 16 bits
+    (``vpmaddubsw``), which saturates: 2 * 255 * 127 is more than 32767. Weights of 7 bits cannot: 2 * 255 * 64 is less.
     Source: oneDNN developer guide, "Nuances of int8 computations".
     """
     if platform.machine().lower() not in _X86:

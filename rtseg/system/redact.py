@@ -1,7 +1,7 @@
-"""Passwords out of texts: out of URLs, names, messages and log records.
+"""Removes passwords from texts: URLs, names, messages and log records.
 
-The libraries that read streams put the whole URL into the texts of their errors. Whatever rtseg shows or
-writes down goes through ``redact`` first.
+The libraries that read streams put the whole URL into their error messages. Everything that rtseg shows or writes
+goes through ``redact`` first.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import re
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["RedactingFilter", "redact", "secrets_of"]
+__all__ = ["RedactingFilter", "find_secrets", "redact"]
 
 _HIDDEN = "***"
 _SECRET_KEYS = (
@@ -18,36 +18,36 @@ _SECRET_KEYS = (
     "api_?key|apikey|key|streamid|sig|signature|session|user|usr|username|login"
 )
 _SCHEME = r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://)"
-# The user part ends at the last @ before the path: it may itself hold dots, %40, @, or be empty.
+# The user part ends at the last @ before the path. It may contain dots, %40 and @, or be empty.
 _USER_PART = re.compile(_SCHEME + r"[^\s/?#'\"<>]*@", re.IGNORECASE)
-# "user:pa/ss@host": a password with a raw slash. What stands behind the colon is then no port number.
-_ODD_USER_PART = re.compile(_SCHEME + r"[^\s/?#@'\"<>\[\]]*:(?!\d*(?:[/?#\s'\"<>,;)]|$))[^\s'\"<>]*@", re.IGNORECASE)
+# "user:pa/ss@host": a password with an unescaped slash. Then the text after the colon is not a port number.
+_SLASH_USER_PART = re.compile(_SCHEME + r"[^\s/?#@'\"<>\[\]]*:(?!\d*(?:[/?#\s'\"<>,;)]|$))[^\s'\"<>]*@", re.IGNORECASE)
 _QUERY = re.compile(rf"(?P<key>(?:^|[/?&;\s])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
 
 
 def redact(text: object, *secrets: str) -> str:
-    """``text`` with every password in it replaced by ``***``.
+    """Replace every password in ``text`` by ``***``.
 
-    Taken out are the user part of each URL (``rtsp://user:word@host`` becomes ``rtsp://***@host``), the
-    values of telling query keys (``pwd=``, ``token=``, ``user=`` ...), and ``secrets`` wherever they stand.
+    This removes the user part of each URL (``rtsp://user:word@host`` becomes ``rtsp://***@host``), the values of
+    sensitive query keys (``pwd=``, ``token=``, ``user=`` ...), and all occurrences of ``secrets``.
 
     Args:
-        text: anything that ``str`` takes: a URL, a message, an exception.
-        secrets: words known to be secret, as ``secrets_of`` finds them in a URL.
+        text: a URL, a message, an exception, or anything else that ``str`` accepts.
+        secrets: known secrets, as ``find_secrets`` returns them for a URL.
     """
     plain = str(text)
-    # Longest first: a secret may be a part of another.
+    # Longest first: one secret may be part of another.
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         plain = plain.replace(secret, _HIDDEN)
     plain = _USER_PART.sub(rf"\g<scheme>{_HIDDEN}@", plain)
-    plain = _ODD_USER_PART.sub(rf"\g<scheme>{_HIDDEN}@", plain)
+    plain = _SLASH_USER_PART.sub(rf"\g<scheme>{_HIDDEN}@", plain)
     return _QUERY.sub(rf"\g<key>{_HIDDEN}", plain)
 
 
-def secrets_of(url: str) -> tuple[str, ...]:
-    """What must not be shown of ``url``: its user part and its password, as written and percent-decoded.
+def find_secrets(url: str) -> tuple[str, ...]:
+    """The parts of ``url`` that must not be shown: user part and password, as written and percent-decoded.
 
-    A single letter is left out: taking every "a" out of a message hides nothing and spoils the message.
+    Single letters are left out: removing every "a" from a message would hide nothing and make it unreadable.
     """
     authority = urlsplit(url).netloc
     if "@" not in authority:
@@ -59,13 +59,13 @@ def secrets_of(url: str) -> tuple[str, ...]:
 
 
 class RedactingFilter(logging.Filter):
-    """Put it on a logging handler: passwords leave each record before it is written.
+    """Removes passwords from log records before a handler writes them.
 
-    On a handler and not on a logger, because a logger's filter does not see the records of its children.
+    Add it to a handler, not to a logger: the filter of a logger does not see the records of its child loggers.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Redact the finished message and the traceback of ``record``; every record passes."""
+        """Redact the formatted message and the traceback of ``record``. No record is filtered out."""
         record.msg, record.args = redact(record.getMessage()), None
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)

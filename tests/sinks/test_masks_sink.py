@@ -63,7 +63,7 @@ def test_an_image_that_is_no_mask_is_never_overwritten(
 ) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), frame.image)
     before = (tmp_path / "a.png").read_bytes()
-    with pytest.raises(SinkError, match="no mask of rtseg: choose another folder"):
+    with pytest.raises(SinkError, match="is not a mask of rtseg: choose another folder"):
         MasksSink(tmp_path, spec).write(replace(frame, name="a.png"), labels, None)
     assert (tmp_path / "a.png").read_bytes() == before
 

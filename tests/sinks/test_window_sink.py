@@ -141,7 +141,7 @@ def test_space_does_not_hold_a_live_run(screen: Screen) -> None:
 def test_without_a_display_it_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(SinkError, match=r"there is no display \(DISPLAY is not set\): go on with --no-show"):
+    with pytest.raises(SinkError, match=r"there is no display \(DISPLAY is not set\): continue with --no-show"):
         WindowSink(TITLE, live=True)
     monkeypatch.setenv("DISPLAY", ":54321")
     with pytest.raises(SinkError, match="the display :54321 does not answer"):

@@ -13,7 +13,7 @@ from threading import Thread
 
 import pytest
 
-from rtseg.system.display import choose_qt_platform, display_answers
+from rtseg.system.display import choose_qt_platform, display_available
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="X and Wayland are asked on Linux alone")
 
@@ -62,27 +62,27 @@ def server(answer: bytes | None) -> Iterator[str]:
 
 
 def test_no_display_is_named_and_none_answers() -> None:
-    assert not display_answers()
+    assert not display_available()
 
 
 @pytest.mark.parametrize("display", [":54321", "127.0.0.1:799", "nonsense", ":", "/tmp/x:0"])
 def test_a_display_that_is_not_there_does_not_answer(monkeypatch: pytest.MonkeyPatch, display: str) -> None:
     monkeypatch.setenv("DISPLAY", display)
-    assert not display_answers()
+    assert not display_available()
 
 
 @pytest.mark.parametrize(("answer", "good"), [(b"\1" + bytes(7), True), (b"\0" + bytes(7), False)])
 def test_a_display_answers_only_if_it_lets_us_in(monkeypatch: pytest.MonkeyPatch, answer: bytes, good: bool) -> None:
     with server(answer) as display:
         monkeypatch.setenv("DISPLAY", display)
-        assert display_answers() == good
+        assert display_available() == good
 
 
 def test_a_silent_display_is_given_up_after_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(None) as display:
         monkeypatch.setenv("DISPLAY", display)
         start_s = time.monotonic()
-        assert not display_answers(timeout_s=0.3)
+        assert not display_available(timeout_s=0.3)
         assert time.monotonic() - start_s < 2
 
 
@@ -97,15 +97,15 @@ def test_a_real_server_is_asked_with_the_users_key(monkeypatch: pytest.MonkeyPat
         assert xvfb.stdout is not None
         try:
             monkeypatch.setenv("DISPLAY", f":{xvfb.stdout.readline().strip()}")
-            assert not display_answers(), "without the key"
+            assert not display_available(), "without the key"
             monkeypatch.setenv("XAUTHORITY", str(tmp_path / "authority"))
-            assert not display_answers(), "without a file of keys"
+            assert not display_available(), "without a file of keys"
             (tmp_path / "authority").write_bytes(entry)
-            assert display_answers()
+            assert display_available()
             (tmp_path / "authority").write_bytes(entry[:-3] + b"no!")
-            assert not display_answers(), "with a wrong key"
+            assert not display_available(), "with a wrong key"
             (tmp_path / "authority").write_bytes(entry[:9])
-            assert not display_answers(), "with a damaged file"
+            assert not display_available(), "with a damaged file"
         finally:
             xvfb.terminate()
 
@@ -120,7 +120,7 @@ def test_wayland_counts_only_where_opencv_can_use_it(monkeypatch: pytest.MonkeyP
         compositor.listen()
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
         monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-9")
-        assert display_answers() == usable
+        assert display_available() == usable
 
 
 def test_qt_is_told_a_platform_that_its_wheel_has(monkeypatch: pytest.MonkeyPatch) -> None:

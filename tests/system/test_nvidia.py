@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from rtseg.system.nvidia import GpuState, list_gpus
+from rtseg.system.nvidia import Gpu, GpuState, driver_version, find_gpu, list_gpus
 
 CARDS = [(b"NVIDIA L4", 24 << 30, 1 << 30, (8, 9)), (b"NVIDIA RTX A2000", 12 << 30, 0, (8, 6))]
 
@@ -16,10 +17,6 @@ class FakeNvml:
     def __init__(self, fails: str = "") -> None:
         self.fails = fails
         self.open = 0
-
-    def __call__(self, name: str) -> FakeNvml:
-        assert name == "libnvidia-ml.so.1"
-        return self
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any) -> int:
@@ -53,28 +50,105 @@ class FakeNvml:
         major._obj.value, minor._obj.value = CARDS[device.value or 0][3]
 
 
-def test_every_card_is_told_with_its_memory_and_capability() -> None:
-    library = FakeNvml()
-    assert list_gpus(library) == [
-        GpuState("NVIDIA L4", "sm_89", 24 << 30, 1 << 30),
-        GpuState("NVIDIA RTX A2000", "sm_86", 12 << 30, 0),
-    ]
-    assert library.open == 0
+class FakeLibrary:
+    """A library of the driver. ``answers`` write the requested values; the function ``fails`` returns an error."""
+
+    def __init__(self, fails: str = "", **answers: Callable[..., None]) -> None:
+        self.called: list[str] = []
+        self._fails, self._answers = fails, answers
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*arguments: Any) -> int:
+            self.called.append(name)
+            if name == self._fails:
+                return 1
+            self._answers.get(name, lambda *ignored: None)(*arguments)
+            return 0
+
+        return call
 
 
-@pytest.mark.parametrize(("fails", "left"), [("nvmlInit_v2", 0), ("nvmlDeviceGetCount_v2", 0)])
-def test_a_driver_that_does_not_answer_has_no_cards(fails: str, left: int) -> None:
-    library = FakeNvml(fails)
-    assert list_gpus(library) == []
-    assert library.open == left
+def use_library(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
+    """Let ``ctypes`` load ``library``; without one, no library can be loaded."""
 
-
-def test_a_card_that_fell_off_the_bus_does_not_hide_the_others() -> None:
-    assert [gpu.name for gpu in list_gpus(FakeNvml("nvmlDeviceGetHandleByIndex_v2"))] == ["NVIDIA RTX A2000"]
-
-
-def test_without_a_driver_there_are_no_cards() -> None:
     def load(name: str) -> Any:
-        raise OSError(f"{name}: cannot open shared object file")
+        if library is None:
+            raise OSError(f"{name}: cannot open shared object file")
+        return library
 
-    assert list_gpus(load) == []
+    monkeypatch.setattr(ctypes, "CDLL", load)
+
+
+class TestListGpus:
+    def test_every_card_is_listed_with_its_memory_and_capability(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        library = FakeNvml()
+        use_library(monkeypatch, library)
+        assert list_gpus() == [
+            GpuState("NVIDIA L4", "sm_89", 24 << 30, 1 << 30),
+            GpuState("NVIDIA RTX A2000", "sm_86", 12 << 30, 0),
+        ]
+        assert library.open == 0
+
+    @pytest.mark.parametrize("fails", ["nvmlInit_v2", "nvmlDeviceGetCount_v2"])
+    def test_a_driver_that_does_not_answer_has_no_cards(self, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+        library = FakeNvml(fails)
+        use_library(monkeypatch, library)
+        assert list_gpus() == []
+        assert library.open == 0
+
+    def test_a_card_that_fell_off_the_bus_does_not_hide_the_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_library(monkeypatch, FakeNvml("nvmlDeviceGetHandleByIndex_v2"))
+        assert [gpu.name for gpu in list_gpus()] == ["NVIDIA RTX A2000"]
+
+    def test_without_a_driver_there_are_no_cards(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_library(monkeypatch, None)
+        assert list_gpus() == []
+
+
+class TestDriverVersion:
+    def library(self, fails: str = "") -> FakeLibrary:
+        def version(text: Any, length: Any) -> None:
+            assert length.value == len(text)
+            text.value = b"580.65.06"
+
+        return FakeLibrary(fails, nvmlSystemGetDriverVersion=version)
+
+    def test_the_version_is_read_and_nvml_is_shut_down(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        library = self.library()
+        use_library(monkeypatch, library)
+        assert driver_version() == "580.65.06"
+        assert library.called == ["nvmlInit_v2", "nvmlSystemGetDriverVersion", "nvmlShutdown"]
+
+    @pytest.mark.parametrize("library", [None, "nvmlInit_v2", "nvmlSystemGetDriverVersion"])
+    def test_none_without_the_library_or_if_it_does_not_answer(
+        self, monkeypatch: pytest.MonkeyPatch, library: str | None
+    ) -> None:
+        use_library(monkeypatch, None if library is None else self.library(library))
+        assert driver_version() is None
+
+
+class TestFindGpu:
+    def library(self, fails: str = "") -> FakeLibrary:
+        def name(text: Any, length: Any, device: Any) -> None:
+            text.value = b"NVIDIA GeForce RTX 4090"
+
+        def attribute(number: Any, which: Any, device: Any) -> None:
+            number._obj.value = {75: 8, 76: 9}[which.value]
+
+        return FakeLibrary(fails, cuDeviceGetName=name, cuDeviceGetAttribute=attribute)
+
+    def test_its_name_and_capability_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_library(monkeypatch, self.library())
+        assert find_gpu() == Gpu("NVIDIA GeForce RTX 4090", "sm_89")
+
+    @pytest.mark.parametrize("fails", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute"])
+    def test_none_if_a_cuda_call_fails_and_no_further_call(self, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+        library = self.library(fails)
+        use_library(monkeypatch, library)
+        assert find_gpu() is None
+        assert library.called[-1] == fails
+        assert library.called.count(fails) == 1
+
+    def test_none_without_the_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_library(monkeypatch, None)
+        assert find_gpu() is None

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from rtseg.system.redact import RedactingFilter, redact, secrets_of
+from rtseg.system.redact import RedactingFilter, find_secrets, redact
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_known_secrets_go_wherever_they_stand() -> None:
-    secrets = secrets_of("rtsp://al.ice:s%40cret@host/live")
+    secrets = find_secrets("rtsp://al.ice:s%40cret@host/live")
     assert redact("login of al.ice:s@cret failed, s%40cret is wrong", *secrets) == ("login of *** failed, *** is wrong")
 
 
 def test_a_url_without_user_part_has_no_secrets() -> None:
-    assert secrets_of("rtsp://host/a@b") == ()
+    assert find_secrets("rtsp://host/a@b") == ()
 
 
 def test_log_records_are_written_without_passwords() -> None:

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import ctypes
 import subprocess
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from rtseg.backends.tensorrt.library import captured_errors, import_tensorrt, logger_of, plain
+from rtseg.backends.tensorrt.library import captured_errors, get_logger, import_tensorrt, strip_source_location
 from rtseg.errors import BackendUnavailable, OptionError
-from rtseg.system.nvidia import Gpu, find_driver, find_gpu
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
@@ -25,7 +22,7 @@ def install(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
 
 
 def drive(monkeypatch: pytest.MonkeyPatch, driver: str | None) -> None:
-    monkeypatch.setattr("rtseg.backends.tensorrt.library.find_driver", lambda: driver)
+    monkeypatch.setattr("rtseg.backends.tensorrt.library.driver_version", lambda: driver)
 
 
 class TestImport:
@@ -112,14 +109,14 @@ class TestImport:
     ],
 )
 def test_a_complaint_is_shown_without_the_source_files_of_the_runtime(said: str, meant: str) -> None:
-    assert plain(said) == meant
+    assert strip_source_location(said) == meant
 
 
 def test_complaints_are_those_of_within_and_neither_of_before_nor_warnings() -> None:
     module: Any = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
     trt = import_tensorrt("rtx")
-    logger, severity = logger_of(module), module.ILogger
-    assert logger_of(module) is logger
+    logger, severity = get_logger(module), module.ILogger
+    assert get_logger(module) is logger
     with captured_errors(trt) as first:
         logger.log(severity.ERROR, "one")
         logger.log(severity.WARNING, "two")
@@ -128,83 +125,7 @@ def test_complaints_are_those_of_within_and_neither_of_before_nor_warnings() -> 
     assert (first, second) == (["one"], ["three"])
 
 
-class Library:
-    """A library of the driver: ``answers`` writes what was asked for; a name in ``fails`` returns an error."""
-
-    def __init__(self, fails: str = "", **answers: Callable[..., None]) -> None:
-        self.called: list[str] = []
-        self._fails, self._answers = fails, answers
-
-    def __getattr__(self, name: str) -> Callable[..., int]:
-        def call(*arguments: Any) -> int:
-            self.called.append(name)
-            if name == self._fails:
-                return 1
-            self._answers.get(name, lambda *ignored: None)(*arguments)
-            return 0
-
-        return call
-
-
-def load(monkeypatch: pytest.MonkeyPatch, library: Library | None) -> None:
-    def cdll(name: str) -> Library:
-        if library is None:
-            raise OSError(f"{name}: cannot open shared object file")
-        return library
-
-    monkeypatch.setattr(ctypes, "CDLL", cdll)
-
-
-class TestDriver:
-    def library(self, fails: str = "") -> Library:
-        def version(text: Any, length: Any) -> None:
-            assert length.value == len(text)
-            text.value = b"580.65.06"
-
-        return Library(fails, nvmlSystemGetDriverVersion=version)
-
-    def test_its_version_is_found_and_nvml_is_left_as_it_was(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        library = self.library()
-        load(monkeypatch, library)
-        assert find_driver() == "580.65.06"
-        assert library.called == ["nvmlInit_v2", "nvmlSystemGetDriverVersion", "nvmlShutdown"]
-
-    @pytest.mark.parametrize("library", [None, "nvmlInit_v2", "nvmlSystemGetDriverVersion"])
-    def test_none_without_the_library_or_where_it_does_not_answer(
-        self, monkeypatch: pytest.MonkeyPatch, library: str | None
-    ) -> None:
-        load(monkeypatch, None if library is None else self.library(library))
-        assert find_driver() is None
-
-
-class TestGpu:
-    def library(self, fails: str = "") -> Library:
-        def name(text: Any, length: Any, device: Any) -> None:
-            text.value = b"NVIDIA GeForce RTX 4090"
-
-        def attribute(number: Any, which: Any, device: Any) -> None:
-            number._obj.value = {75: 8, 76: 9}[which.value]
-
-        return Library(fails, cuDeviceGetName=name, cuDeviceGetAttribute=attribute)
-
-    def test_its_name_and_capability_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        load(monkeypatch, self.library())
-        assert find_gpu() == Gpu("NVIDIA GeForce RTX 4090", "sm_89")
-
-    @pytest.mark.parametrize("fails", ["cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute"])
-    def test_none_where_cuda_fails_and_nothing_more_is_asked(self, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
-        library = self.library(fails)
-        load(monkeypatch, library)
-        assert find_gpu() is None
-        assert library.called[-1] == fails
-        assert library.called.count(fails) == 1
-
-    def test_none_without_the_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        load(monkeypatch, None)
-        assert find_gpu() is None
-
-
-def test_the_shim_imports_neither_runtime_by_itself() -> None:
+def test_importing_the_library_module_imports_no_runtime() -> None:
     program = (
         "import sys, rtseg.backends.tensorrt.library, rtseg.backends.tensorrt.engine_file; "
         "print([m for m in sys.modules if m.startswith('tensorrt') or m == 'torch'])"
