@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 from rtseg.version import __version__
 
 if TYPE_CHECKING:
-    from rtseg.app.stream import StreamOptions, StreamRun
+    from rtseg.app.options import StreamOptions
+    from rtseg.app.stream import StreamRun
     from rtseg.backends import open_backend
     from rtseg.backends.base import Backend
+    from rtseg.deploy.export import export_checkpoint
     from rtseg.errors import RtsegError
     from rtseg.frame import Frame
     from rtseg.image_io.options import ReadOptions
     from rtseg.model_file.spec import ModelSpec
     from rtseg.pipeline.runner import Pipeline
     from rtseg.sinks.base import Sink
+    from rtseg.sinks.video import VideoSink
     from rtseg.sources import open_source
     from rtseg.sources.base import Source, SourceOptions
+    from rtseg.training.options import TrainOptions
+    from rtseg.training.train import train
     from rtseg.visualize.overlay import Overlay, OverlayOptions
 
 __all__ = [
@@ -39,9 +44,13 @@ __all__ = [
     "SourceOptions",
     "StreamOptions",
     "StreamRun",
+    "TrainOptions",
+    "VideoSink",
     "__version__",
+    "export_checkpoint",
     "open_backend",
     "open_source",
+    "train",
 ]
 
 _HOME = {
@@ -56,10 +65,14 @@ _HOME = {
     "Sink": "sinks",
     "Source": "sources",
     "SourceOptions": "sources",
-    "StreamOptions": "app.stream",
+    "StreamOptions": "app.options",
     "StreamRun": "app.stream",
+    "TrainOptions": "training.options",
+    "VideoSink": "sinks.video",
+    "export_checkpoint": "deploy.export",
     "open_backend": "backends",
     "open_source": "sources",
+    "train": "training.train",
 }
 
 
