@@ -1,8 +1,8 @@
-"""The eleven classes of CamVid and the colours that rtseg paints them in. Constants only.
+"""The eleven CamVid classes and their colours.
 
 Source of the classes: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", 2009, reduced to eleven
-as by Badrinarayanan, Kendall, Cipolla, "SegNet", 2017. There, vans and buses are Car, grass and hedges are
-Tree, traffic lights are SignSymbol, and a bicycle with or without its rider is Bicyclist.
+like in Badrinarayanan, Kendall, Cipolla, "SegNet", 2017: vans and buses are Car, grass and hedges are Tree, traffic
+lights are SignSymbol, and a bicycle with or without its rider is Bicyclist.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLASSES: tuple[str, ...] = (
     "Pedestrian",
     "Bicyclist",
 )
-"""Names of the classes; the id of a class is its place."""
+"""Class names. The index is the class ID."""
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (70, 130, 180),
@@ -37,4 +37,4 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (220, 20, 60),
     (119, 11, 32),
 )
-"""RGB of each class, 0..255, after Cityscapes: they stay apart when painted half transparent on an image."""
+"""RGB colour of each class, 0..255, similar to Cityscapes: easy to distinguish when drawn half transparent."""

@@ -1,6 +1,6 @@
-"""From the image of a source to the input of a model: resize, then the steps that the model's metadata names.
+"""Convert images to model input: resize, then the preprocessing steps in the model's metadata.
 
-Plain functions on arrays, the same in training, evaluation, calibration and streaming.
+Training, evaluation, calibration and streaming all use these functions, so a model always gets the same input.
 """
 
 from __future__ import annotations
@@ -36,56 +36,56 @@ __all__ = [
 ]
 
 NEUTRAL = 128
-"""Value of a pixel that equals its background."""
+"""Value of a pixel that equals the background after subtraction."""
 
-_KNOWN = "clahe:clip=2,tiles=8 and background:FILE, after resize"
+_KNOWN_STEPS = "clahe:clip=2,tiles=8 and background:FILE, after resize"
 _STEP = re.compile(r"(resize|background|clahe)(:|$)")
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:
-    """Scale to ``size`` = (H, W) without keeping the aspect ratio; every channel alike.
+    """Scale all channels to ``size`` = (H, W) without preserving the aspect ratio.
 
-    Area averaging where the image shrinks to half or less in both directions (bilinear would skip pixels there),
-    else bilinear. An image that has the size already is returned as it is, not copied.
+    Uses area averaging if both sides shrink to half or less (bilinear interpolation would skip pixels), else bilinear
+    interpolation. An image that already has the size is returned itself, not copied.
     """
     height, width = size
     if image.shape[:2] == (height, width):
         return image
-    shrinks = image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
-    out = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(out, dtype=np.uint8).reshape(height, width, -1)  # of one channel OpenCV drops the axis
+    downsample = image.shape[0] >= 2 * height and image.shape[1] >= 2 * width
+    out = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if downsample else cv2.INTER_LINEAR)
+    return np.asarray(out, dtype=np.uint8).reshape(height, width, -1)  # OpenCV drops the axis of a single channel
 
 
 def resize_labels(labels: Labels, size: tuple[int, int]) -> Labels:
-    """Scale class ids to ``size`` = (H, W) by nearest neighbour."""
+    """Scale class IDs to ``size`` = (H, W) with nearest-neighbour sampling."""
     height, width = size
     if labels.shape == (height, width):
         return labels
-    # The "exact" kind samples at pixel centres; plain INTER_NEAREST is shifted by up to half a pixel.
+    # INTER_NEAREST_EXACT samples at pixel centres; INTER_NEAREST is off by up to half a pixel.
     out = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
     return np.asarray(out, dtype=np.uint8)
 
 
 def clahe(image: Image, *, clip: float = 2.0, tiles: int = 8) -> Image:
-    """Contrast-limited adaptive histogram equalisation of the lightness; colours keep their hue.
+    """Apply contrast-limited adaptive histogram equalisation to the lightness. Hue is preserved.
 
-    Grey, (H, W, 1), becomes BGR. A plane beside the colours, or beside grey, stays as it is: what its values mean may
-    hang on their height.
+    A grey image (H, W, 1) becomes BGR. An extra channel is not changed, because its values may be absolute
+    measurements such as depth.
 
     Args:
         image: uint8 (H, W, C), see ``rtseg.frame.Image``.
-        clip: contrast limit, as a multiple of a flat histogram's bin.
-        tiles: grid of tiles x tiles regions.
+        clip: Contrast limit, as a multiple of the bin height of a uniform histogram.
+        tiles: The image is divided into tiles x tiles regions.
 
     Source: Zuiderveld, "Contrast Limited Adaptive Histogram Equalization", Graphics Gems IV, 1994.
     """
     equalise = cv2.createCLAHE(clipLimit=clip, tileGridSize=(tiles, tiles))
     if image.shape[2] == 2:
-        grey, other = cv2.split(image)
-        return np.asarray(cv2.merge((equalise.apply(grey), other)), dtype=np.uint8)
+        grey, extra = cv2.split(image)
+        return np.asarray(cv2.merge((equalise.apply(grey), extra)), dtype=np.uint8)
     if image.shape[2] == 1:
-        to_lightness, of_lightness = _grey_lightness()
-        return np.asarray(cv2.applyColorMap(equalise.apply(cv2.LUT(image, to_lightness)), of_lightness), dtype=np.uint8)
+        to_lightness, to_bgr_grey = _grey_lightness_tables()
+        return np.asarray(cv2.applyColorMap(equalise.apply(cv2.LUT(image, to_lightness)), to_bgr_grey), dtype=np.uint8)
     lightness, a, b = cv2.split(cv2.cvtColor(to_bgr(image), cv2.COLOR_BGR2LAB))
     colours = cv2.cvtColor(cv2.merge((equalise.apply(lightness), a, b)), cv2.COLOR_LAB2BGR)
     if image.shape[2] == 4:
@@ -94,39 +94,39 @@ def clahe(image: Image, *, clip: float = 2.0, tiles: int = 8) -> Image:
 
 
 @cache
-def _grey_lightness() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Of each grey value its lightness, uint8 (256,), and of each lightness of a grey pixel its BGR, uint8 (256, 1, 3).
+def _grey_lightness_tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return two lookup tables: grey value to lightness, uint8 (256,), and lightness to BGR, uint8 (256, 1, 3).
 
-    A look-up is several times faster than turning three equal planes to LAB and back, and gives the same bytes.
+    A lookup is several times faster than converting three equal channels to LAB and back. The result is the same.
     """
     values = np.arange(256, dtype=np.uint8).reshape(256, 1)
     lab = cv2.cvtColor(cv2.merge((values, values, values)), cv2.COLOR_BGR2LAB)
-    lightness, a, b = cv2.split(lab)  # a and b of every grey are the same
+    lightness, a, b = cv2.split(lab)  # a and b are constant for grey
     bgr = cv2.cvtColor(cv2.merge((values, a, b)), cv2.COLOR_LAB2BGR)
     return np.asarray(lightness, dtype=np.uint8).ravel(), np.asarray(bgr, dtype=np.uint8)
 
 
 def subtract_background(image: Image, background: Image) -> Image:
-    """``image - background + NEUTRAL``, clipped to 0..255: what differs from the still scene.
+    """Return ``image - background + NEUTRAL``, clipped to 0..255.
 
     Args:
-        image: uint8 (H, W, C), see ``rtseg.frame.Image``; the difference is taken of every channel.
-        background: of the same height and width; of the same channels, or one of both is grey and the other BGR.
+        image: uint8 (H, W, C), see ``rtseg.frame.Image``. All channels are subtracted.
+        background: Same height, width and channels. One of the two may be grey and the other BGR.
     """
     if image.shape[2] != background.shape[2]:
         image, background = to_bgr(image), to_bgr(background)
     difference = cv2.addWeighted(image, 1.0, background, -1.0, NEUTRAL)
-    return np.asarray(difference, dtype=np.uint8).reshape(image.shape)  # of one channel OpenCV drops the axis
+    return np.asarray(difference, dtype=np.uint8).reshape(image.shape)  # OpenCV drops the axis of a single channel
 
 
 class Prepare:
-    """Makes model input of images of any size: ``spec.size``, then each step of ``spec.preprocess``.
+    """Converts images of any size to model input: resize to ``spec.size``, then apply ``spec.preprocess``.
 
-    Steps are texts: ``clahe`` or ``clahe:clip=2,tiles=8``, and ``background:FILE``; ``resize`` may stand first.
+    Steps are strings: ``clahe``, ``clahe:clip=2,tiles=8`` or ``background:FILE``. The first may be ``resize``.
 
     Raises:
-        ModelError: a step is not known or its arguments are wrong, or ``resize`` is not the first.
-        OptionError: a background image cannot be read, or has no plane beside the colours though the model wants it.
+        ModelError: A step is unknown, has wrong arguments, or is a ``resize`` that is not first.
+        OptionError: A background image cannot be read, or lacks the extra channel that the model needs.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -134,9 +134,9 @@ class Prepare:
         self._steps = [_parse_step(text, spec) for text in _after_resize(spec.preprocess)]
 
     def __call__(self, image: Image) -> Image:
-        """uint8 (H, W, C) of any size -> uint8 (*spec.size, C), C as ``spec.channels``.
+        """Convert an image, uint8 (H, W, C) of any size, to uint8 (*spec.size, C) with C = ``spec.channels``.
 
-        Grey, (H, W, 1), becomes BGR in the end: the same bytes as three equal planes give.
+        A grey image (H, W, 1) becomes BGR. The result is the same as for three equal channels.
         """
         out = resize(image, self.size)
         for step in self._steps:
@@ -145,13 +145,13 @@ class Prepare:
 
 
 def parse_steps(text: str) -> tuple[str, ...] | None:
-    """The steps of a list such as ``resize,background:FILE,clahe:clip=2,tiles=8``; None for an empty one.
+    """Split a list such as ``resize,background:FILE,clahe:clip=2,tiles=8`` into steps. An empty list gives None.
 
-    A comma followed by no known step belongs to the step before it, so names of files may hold commas. ``resize``
-    always comes first, whether it is said or not; alone it stands for no other step.
+    A comma separates two steps only if a known step follows, so file names may contain commas. ``resize`` is always
+    the first step and may be omitted. ``resize`` alone means no further steps.
 
     Raises:
-        ModelError: ``resize`` stands elsewhere, or the list begins with no known step.
+        ModelError: ``resize`` is not first, or the list does not begin with a known step.
     """
     if not text.strip():
         return None
@@ -162,7 +162,7 @@ def parse_steps(text: str) -> tuple[str, ...] | None:
         else:
             steps.append(part.strip())
     if not _STEP.match(steps[0]):
-        raise ModelError(f"unknown preprocessing step {steps[0]!r}; known are {_KNOWN}")
+        raise ModelError(f"unknown preprocessing step {steps[0]!r}; known are {_KNOWN_STEPS}")
     return _after_resize(steps)
 
 
@@ -174,24 +174,24 @@ def _after_resize(steps: Sequence[str]) -> tuple[str, ...]:
 
 
 def override_steps(spec: ModelSpec, steps: Sequence[str] | None) -> ModelSpec:
-    """``spec`` with other steps than those that the model was trained with; itself where ``steps`` is None."""
+    """Return ``spec`` with other preprocessing steps, or ``spec`` itself if ``steps`` is None."""
     return spec if steps is None else replace(spec, preprocess=_after_resize(steps))
 
 
 def preprocess_notice(own: ModelSpec, used: ModelSpec) -> str:
-    """What to tell the user of steps that are not the model's own; empty where they are."""
+    """Return a notice if the steps differ from the model's own, else an empty string."""
     if _after_resize(own.preprocess) == used.preprocess or own is used:
         return ""
-    asked = _in_words(used.preprocess)
-    return f"images are prepared by {asked}; {own.name} was trained with {_in_words(own.preprocess)}"
+    steps, trained_steps = _format_steps(used.preprocess), _format_steps(own.preprocess)
+    return f"images are prepared by {steps}; {own.name} was trained with {trained_steps}"
 
 
 def preprocess_facts(own: ModelSpec, used: ModelSpec) -> dict[str, Any]:
-    """For a report: the steps that were taken, and those that the model file names."""
+    """Return the steps used and the steps in the model file, for a report."""
     return {"preprocess": list(used.preprocess), "preprocess_of_model": list(own.preprocess)}
 
 
-def _in_words(steps: Sequence[str]) -> str:
+def _format_steps(steps: Sequence[str]) -> str:
     return ",".join(("resize", *_after_resize(steps)))
 
 
@@ -202,28 +202,28 @@ def _parse_step(text: str, spec: ModelSpec) -> Callable[[Image], Image]:
         return partial(clahe, clip=arguments["clip"], tiles=int(arguments["tiles"]))
     if name == "background" and argument:
         return partial(subtract_background, background=resize(_read_background(argument, spec.channels), spec.size))
-    raise ModelError(f"unknown preprocessing step {text!r}; known are {_KNOWN}")
+    raise ModelError(f"unknown preprocessing step {text!r}; known are {_KNOWN_STEPS}")
 
 
 def _read_background(path: str, channels: int) -> Image:
     try:
         return decode_image(Path(path).read_bytes(), channels, keep_grey=True)
     except OSError as error:
-        raise OptionError(f"cannot read the background image {path} ({error.strerror}): give another") from error
+        raise OptionError(f"cannot read the background image {path} ({error.strerror}): give another file") from error
     except ImageError as error:
         raise OptionError(f"the background image {path} {error}") from error
 
 
 def _clahe_arguments(text: str, argument: str) -> dict[str, float]:
-    kinds: dict[str, Callable[[str], float]] = {"clip": float, "tiles": int}
-    most = {"clip": 256, "tiles": 64}  # a clip of 256 limits nothing more, and each tile has a histogram of its own
+    parsers: dict[str, Callable[[str], float]] = {"clip": float, "tiles": int}
+    limits = {"clip": 256, "tiles": 64}  # a clip of 256 has no effect; each tile needs a histogram
     arguments: dict[str, float] = {}
     for pair in filter(None, argument.split(",")):
         key, _, value = pair.partition("=")
         try:
-            arguments[key] = kinds[key](value)
+            arguments[key] = parsers[key](value)
         except (KeyError, ValueError) as error:
             raise ModelError(f"wrong preprocessing step {text!r}; write clahe:clip=2,tiles=8") from error
-        if not 0 < arguments[key] <= most[key]:
-            raise ModelError(f"wrong preprocessing step {text!r}: {key} must be more than 0, at most {most[key]}")
+        if not 0 < arguments[key] <= limits[key]:
+            raise ModelError(f"wrong preprocessing step {text!r}: {key} must be more than 0 and at most {limits[key]}")
     return arguments

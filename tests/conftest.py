@@ -19,20 +19,20 @@ from rtseg.weights import DEFAULT_MODEL, bundled_models
 if TYPE_CHECKING:
     from rtseg.models.icnet import ICNet
 
-# Networks this small are slower on two threads than on one, and many times slower on a busy machine, where the
-# threads wait for each other. Read by torch when it is imported, here and in the processes that tests start.
+# Such small networks are slower on two threads than on one, and many times slower on a busy machine, where the
+# threads wait for each other. torch reads this when it is imported, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Images = NDArray[np.uint8]
 
 SHARED = Path(__file__).parents[2] / "shared"
 TINY = (64, 96)
-"""(H, W) of the models that the tests make."""
+"""(H, W) of the test models."""
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of public test data that lies beside a developer's checkout."""
+    """The folder with public test data next to a developer's checkout."""
     if not (SHARED / "data").is_dir():
         pytest.skip(f"needs the shared test data in {SHARED}")
     return SHARED
@@ -40,7 +40,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def bundled() -> Path:
-    """The model that comes with rtseg."""
+    """The default bundled model."""
     models = bundled_models()
     assert DEFAULT_MODEL in models, f"{DEFAULT_MODEL} is not in rtseg/weights"
     return models[DEFAULT_MODEL]
@@ -48,13 +48,13 @@ def bundled() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_spec() -> ModelSpec:
-    """What the metadata of ``icnet_file`` say."""
+    """The metadata of ``icnet_file``."""
     return ModelSpec("tiny", CLASSES, PALETTE, TINY, architecture="icnet", miou=0.25, measured_on="nothing")
 
 
 @pytest.fixture(scope="session")
 def icnet() -> ICNet:
-    """An ICNet with fresh weights, always the same, in evaluation mode. Not to be changed."""
+    """An ICNet with reproducible random weights in evaluation mode. Do not modify it."""
     import torch
 
     from rtseg.models.icnet import ICNet
@@ -63,7 +63,7 @@ def icnet() -> ICNet:
         torch.manual_seed(5)
         network = ICNet(len(CLASSES))
         network.train()
-        with torch.no_grad():  # batch norm learns what its inputs look like, else the deep layers are all but silent
+        with torch.no_grad():  # update batch norm statistics, else the deep layers have almost no effect
             for _ in range(3):
                 network(torch.randn(4, 3, *TINY))
     return network.eval()
@@ -81,7 +81,7 @@ def icnet_file(icnet: ICNet, tiny_spec: ModelSpec, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def sequence_file(tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file of a sequence model at 64x96: a small ICNet with a GRU, whose memory shows in its labels."""
+    """A model file of a recurrent network at 64x96: a small ICNet with a GRU whose state changes its labels."""
     import torch
 
     from rtseg.deploy.export import export_network
@@ -101,7 +101,7 @@ def sequence_file(tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def real_frames() -> Images:
-    """Three images of streets, uint8 (3, 384, 640, 3) BGR: of CamVid's validation set, else drawn ones."""
+    """Three street images, uint8 (3, 384, 640, 3) BGR: from CamVid val if available, else synthetic."""
     from rtseg.preprocess import resize
 
     folder = SHARED / "data" / "camvid"
@@ -119,7 +119,7 @@ def real_frames() -> Images:
 
 @pytest.fixture
 def hears_ctrl_c() -> Iterator[None]:
-    """Ctrl-C is a ``KeyboardInterrupt``, also where the tests are a background job of a shell, which ignores it."""
+    """Make Ctrl-C raise ``KeyboardInterrupt``, even if the tests run as a background job of a shell."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -127,7 +127,7 @@ def hears_ctrl_c() -> Iterator[None]:
 
 @pytest.fixture
 def no_thread_left() -> Iterator[None]:
-    """Fails a test that leaves a thread of rtseg behind."""
+    """Fail a test that leaves a thread of rtseg running."""
     yield
-    left = [thread.name for thread in living_threads() if thread.name.startswith("rtseg")]
-    assert not left
+    remaining = [thread.name for thread in living_threads() if thread.name.startswith("rtseg")]
+    assert not remaining

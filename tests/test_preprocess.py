@@ -49,7 +49,7 @@ class TestResize:
         image[::4, ::4] = 240  # one pixel in sixteen
         assert (resize(image, (10, 15)) == 15).all()
 
-    def test_growing_is_bilinear_about_pixel_centres(self) -> None:
+    def test_upsampling_is_bilinear_between_pixel_centres(self) -> None:
         image = np.repeat(np.array([0, 100], np.uint8).reshape(1, 2, 1), 3, axis=2)
         np.testing.assert_array_equal(resize(image, (1, 4))[0, :, 0], [0, 25, 75, 100])
 
@@ -64,7 +64,7 @@ class TestResizeLabels:
         labels = np.zeros((4, 6), np.uint8)
         assert resize_labels(labels, (4, 6)) is labels
 
-    def test_labels_are_never_mixed_and_stay_where_they_are(self) -> None:
+    def test_upsampled_labels_are_neither_mixed_nor_shifted(self) -> None:
         labels = np.array([[0, 9], [200, 255]], np.uint8)
         np.testing.assert_array_equal(resize_labels(labels, (6, 8)), labels.repeat(3, 0).repeat(4, 1))
 
@@ -72,14 +72,14 @@ class TestResizeLabels:
         labels = np.arange(9, dtype=np.uint8).reshape(1, 9)
         np.testing.assert_array_equal(resize_labels(labels, (1, 3)), [[1, 4, 7]])
 
-    def test_a_size_that_does_not_divide_shifts_nothing(self) -> None:
+    def test_labels_are_not_shifted_if_the_sizes_do_not_divide(self) -> None:
         labels = np.arange(10, dtype=np.uint8).reshape(1, 10)
         centres = ((np.arange(7) + 0.5) * 10 / 7).astype(int)
         np.testing.assert_array_equal(resize_labels(labels, (1, 7)), labels[:, centres])
 
 
 class TestClahe:
-    def test_contrast_grows_where_there_is_little(self) -> None:
+    def test_low_contrast_is_increased(self) -> None:
         rng = np.random.default_rng(0)
         dull = rng.integers(100, 110, (64, 64, 1), dtype=np.uint8).repeat(3, 2)
         assert clahe(dull).std() > 2 * dull.std()
@@ -89,7 +89,7 @@ class TestClahe:
         out = clahe(grey).astype(int)
         assert np.ptp(out, axis=2).max() <= 2
 
-    def test_hue_stays_and_a_higher_limit_changes_more(self, street: np.ndarray) -> None:
+    def test_hue_is_preserved_and_a_higher_limit_changes_more(self, street: np.ndarray) -> None:
         def change(clip: float) -> float:
             return float(np.abs(clahe(street, clip=clip).astype(int) - street).mean())
 
@@ -97,15 +97,15 @@ class TestClahe:
         a_and_b = [cv2.cvtColor(image, cv2.COLOR_BGR2LAB)[..., 1:].astype(int) for image in (street, clahe(street))]
         assert np.median(np.abs(a_and_b[0] - a_and_b[1])) <= 1
 
-    def test_more_tiles_look_at_smaller_regions(self, street: np.ndarray) -> None:
+    def test_the_number_of_tiles_changes_the_result(self, street: np.ndarray) -> None:
         assert (clahe(street, tiles=2) != clahe(street, tiles=8)).any()
 
 
 class TestSubtractBackground:
-    def test_what_is_like_the_background_is_neutral(self, street: np.ndarray) -> None:
+    def test_pixels_equal_to_the_background_are_neutral(self, street: np.ndarray) -> None:
         assert (subtract_background(street, street) == NEUTRAL).all()
 
-    def test_differences_are_kept_with_their_sign_in_every_channel_and_clipped(self) -> None:
+    def test_differences_keep_their_sign_in_every_channel_and_are_clipped(self) -> None:
         image = np.array([[[10, 200, 0], [255, 0, 130]]], np.uint8)
         background = np.array([[[20, 100, 255], [0, 255, 130]]], np.uint8)
         np.testing.assert_array_equal(subtract_background(image, background), [[[118, 228, 0], [255, 0, 128]]])
@@ -115,7 +115,7 @@ class TestPrepare:
     def test_without_steps_it_only_resizes(self, street: np.ndarray) -> None:
         np.testing.assert_array_equal(prepare()(street), resize(street, (24, 32)))
 
-    def test_steps_come_after_the_resizing_and_in_their_order(self, street: np.ndarray, tmp_path: Path) -> None:
+    def test_steps_are_applied_in_order_after_resizing(self, street: np.ndarray, tmp_path: Path) -> None:
         background = tmp_path / "still, scene.png"
         cv2.imwrite(str(background), np.full((48, 64, 3), 60, np.uint8))
         small = resize(street, (24, 32))
@@ -135,7 +135,7 @@ class TestPrepare:
             ("clahe:tiles=4,clip=1.5", {"tiles": 4, "clip": 1.5}),
         ],
     )
-    def test_clahe_takes_its_arguments_in_any_order_and_number(
+    def test_clahe_accepts_any_subset_of_its_arguments_in_any_order(
         self, street: np.ndarray, step: str, arguments: dict[str, float]
     ) -> None:
         np.testing.assert_array_equal(prepare(step)(street), clahe(resize(street, (24, 32)), **arguments))
@@ -157,13 +157,13 @@ class TestPrepare:
             "clahe:clip=2;tiles=8",
         ],
     )
-    def test_a_malformed_clahe_step_is_refused_with_its_text(self, step: str) -> None:
+    def test_a_malformed_clahe_step_is_refused_and_quoted(self, step: str) -> None:
         with pytest.raises(ModelError) as caught:
             prepare(step)
         assert f"wrong preprocessing step {step!r}" in str(caught.value)
 
     @pytest.mark.parametrize("step", ["", "blur", "CLAHE", "background", "background:", "clahe clip=2"])
-    def test_an_unknown_step_is_refused_with_those_known(self, step: str) -> None:
+    def test_an_unknown_step_is_refused_and_the_message_lists_the_known_ones(self, step: str) -> None:
         with pytest.raises(ModelError, match="known are clahe:clip=2,tiles=8 and background:FILE"):
             prepare(step)
 
@@ -193,30 +193,30 @@ class TestParseSteps:
             ("clahe:tiles=4,clip=3,background:a.png,clahe", ("clahe:tiles=4,clip=3", "background:a.png", "clahe")),
         ],
     )
-    def test_a_list_is_cut_where_a_step_begins(self, text: str, steps: tuple[str, ...] | None) -> None:
+    def test_a_list_is_split_where_a_step_begins(self, text: str, steps: tuple[str, ...] | None) -> None:
         assert parse_steps(text) == steps
 
     @pytest.mark.parametrize("text", ["clahe,resize", "resize,background:a.png,resize", "resize,resize"])
-    def test_resize_elsewhere_than_first_is_refused(self, text: str) -> None:
+    def test_resize_is_refused_if_it_is_not_first(self, text: str) -> None:
         with pytest.raises(ModelError, match="resize is always the first preprocessing step, got it after"):
             parse_steps(text)
 
     @pytest.mark.parametrize("text", ["blur", "clip=2,clahe", ",clahe", "resized,clahe"])
-    def test_a_list_that_begins_with_no_step_is_refused(self, text: str) -> None:
+    def test_a_list_must_begin_with_a_step(self, text: str) -> None:
         with pytest.raises(ModelError, match="unknown preprocessing step"):
             parse_steps(text)
 
-    def test_an_unknown_step_later_is_refused_when_it_is_to_be_taken(self) -> None:
+    def test_an_unknown_later_step_is_refused_when_it_is_prepared(self) -> None:
         for text in ("resize,blur", "clahe,blur"):
             with pytest.raises(ModelError, match="blur"):
                 prepare(*(parse_steps(text) or ()))
 
 
-class TestResizeInTheList:
-    def test_it_may_head_the_list_of_a_model_file(self, street: np.ndarray) -> None:
+class TestResizeInModelFile:
+    def test_resize_may_be_the_first_step_of_a_model_file(self, street: np.ndarray) -> None:
         np.testing.assert_array_equal(prepare("resize", "clahe")(street), prepare("clahe")(street))
 
-    def test_it_is_refused_elsewhere_in_it(self) -> None:
+    def test_resize_is_refused_later_in_a_model_file(self) -> None:
         with pytest.raises(ModelError, match="got it after clahe: put it first"):
             prepare("clahe", "resize")
 
@@ -224,21 +224,21 @@ class TestResizeInTheList:
 class TestOverrideSteps:
     OWN = replace(SPEC, preprocess=("clahe",))
 
-    def test_nothing_given_leaves_the_model_s_own(self) -> None:
+    def test_without_an_override_the_model_keeps_its_own_steps(self) -> None:
         assert override_steps(self.OWN, None) is self.OWN
         assert preprocess_notice(self.OWN, self.OWN) == ""
 
-    def test_no_step_is_another_thing_than_nothing_given(self) -> None:
+    def test_an_override_with_no_steps_differs_from_no_override(self) -> None:
         used = override_steps(self.OWN, parse_steps("resize"))
         assert used.preprocess == ()
         assert preprocess_notice(self.OWN, used) == "images are prepared by resize; a was trained with resize,clahe"
 
-    def test_the_model_s_own_steps_said_again_are_no_news(self) -> None:
+    def test_an_override_with_the_same_steps_gives_no_notice(self) -> None:
         for own in (self.OWN, replace(SPEC, preprocess=("resize", "clahe"))):
             assert preprocess_notice(own, override_steps(own, parse_steps("resize,clahe"))) == ""
 
 
-def test_clahe_of_every_grey_is_that_of_three_equal_planes() -> None:
+def test_clahe_of_grey_equals_clahe_of_three_equal_channels() -> None:
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(5, 0).repeat(7, 1)
     for arguments in ({}, {"clip": 40.0, "tiles": 3}):
         np.testing.assert_array_equal(clahe(ramp, **arguments), clahe(ramp.repeat(3, 2), **arguments))
@@ -246,7 +246,7 @@ def test_clahe_of_every_grey_is_that_of_three_equal_planes() -> None:
 
 @pytest.mark.parametrize("step", [(), ("clahe:clip=2,tiles=4",)])
 @pytest.mark.parametrize("size", [(64, 96), (200, 300), (31, 50)])
-def test_grey_becomes_the_same_model_input_as_its_three_equal_planes(
+def test_grey_gives_the_same_model_input_as_three_equal_channels(
     step: tuple[str, ...], size: tuple[int, int], tiny_spec: ModelSpec
 ) -> None:
     grey = np.random.default_rng(3).integers(0, 256, (*size, 1), dtype=np.uint8)

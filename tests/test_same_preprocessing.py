@@ -1,4 +1,4 @@
-"""Training, calibration, streaming, prediction and evaluation give a network the same bytes of the same file."""
+"""Training, calibration, streaming, prediction and evaluation feed a network the same bytes for the same file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from helpers.small_network import SIZE, SPEC, small_data, small_model
 from numpy.typing import NDArray
 
 from rtseg.app.evaluate import Evaluation
-from rtseg.app.predict import PredictOptions, PredictRun
-from rtseg.app.stream import StreamOptions, StreamRun
+from rtseg.app.options import EvaluationOptions, PredictOptions, StreamOptions
+from rtseg.app.predict import PredictRun
+from rtseg.app.stream import StreamRun
 from rtseg.backends.base import Backend, Ticket
 from rtseg.datasets import open_dataset
-from rtseg.deploy.calibrate import CalibrateOptions, calibrate
+from rtseg.deploy.calibrate import calibrate
+from rtseg.deploy.options import CalibrateOptions
 from rtseg.model_file.load import load_model
 from rtseg.preprocess import Prepare, parse_steps
 
@@ -27,17 +29,17 @@ COUNT = 24
 HEIGHT, WIDTH = SIZE
 
 
-class NotingBackend(Backend):
-    """Keeps every image that it is given, and labels all of it with class 0."""
+class RecordingBackend(Backend):
+    """Records every image that it gets, and predicts class 0 everywhere."""
 
-    name, precision, device, version, model_sha256 = "noting", "fp32", "CPU", "1", "0" * 64
+    name, precision, device, version, model_sha256 = "recording", "fp32", "CPU", "1", "0" * 64
 
     def __init__(self) -> None:
         self.spec = SPEC
-        self.given: list[Bytes] = []
+        self.images: list[Bytes] = []
 
     def _submit(self, frames: Bytes) -> Ticket:
-        self.given.extend(frames.copy())
+        self.images.extend(frames.copy())
         return Ticket(len(frames), frames)
 
     def _wait(self, ticket: Ticket) -> Bytes:
@@ -67,10 +69,10 @@ DATA = f"pairs:images,masks,classes={'+'.join(SPEC.classes)}"
 
 
 def reference(path: Path) -> Bytes:
-    """What the steps mean, written out with OpenCV: all of it in colour, whatever the file holds."""
+    """Apply the steps directly with OpenCV, always in colour."""
     image, still = (
-        cv2.resize(cv2.imread(str(each), cv2.IMREAD_COLOR), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-        for each in (path, Path("still, scene.png"))
+        cv2.resize(cv2.imread(str(file), cv2.IMREAD_COLOR), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        for file in (path, Path("still, scene.png"))
     )
     difference = np.clip(image.astype(int) - still + 128, 0, 255).astype(np.uint8)
     lab = cv2.cvtColor(difference, cv2.COLOR_BGR2LAB)
@@ -82,51 +84,51 @@ def references() -> list[Bytes]:
     return [reference(path) for path in sorted(Path("images").iterdir())]
 
 
-def noting(monkeypatch: pytest.MonkeyPatch, module: str) -> NotingBackend:
-    backend = NotingBackend()
+def use_recording_backend(monkeypatch: pytest.MonkeyPatch, module: str) -> RecordingBackend:
+    backend = RecordingBackend()
     monkeypatch.setattr(f"{module}.open_backend", lambda *_, **__: backend)
     return backend
 
 
 @pytest.mark.usefixtures("files")
 class TestTheSameBytes:
-    def test_are_streamed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        backend = noting(monkeypatch, "rtseg.app.stream")
+    def test_in_streaming(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = use_recording_backend(monkeypatch, "rtseg.app.stream")
         StreamRun(StreamOptions(source="images", output=Path("null"), preprocess=STEPS)).run()
-        np.testing.assert_array_equal(backend.given, references())
+        np.testing.assert_array_equal(backend.images, references())
 
-    def test_are_predicted_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        backend = noting(monkeypatch, "rtseg.app.predict")
+    def test_in_prediction(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = use_recording_backend(monkeypatch, "rtseg.app.predict")
         with PredictRun(PredictOptions(("images",), Path("out"), only=("masks",), preprocess=STEPS)) as run:
             run.run()
-        np.testing.assert_array_equal(backend.given, references())
+        np.testing.assert_array_equal(backend.images, references())
 
-    def test_are_evaluated_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        backend = noting(monkeypatch, "rtseg.app.evaluate")
-        with Evaluation("icnet-camvid", DATA, "train", preprocess=STEPS) as evaluation:
+    def test_in_evaluation(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = use_recording_backend(monkeypatch, "rtseg.app.evaluate")
+        with Evaluation(EvaluationOptions("icnet-camvid", DATA, "train", preprocess=STEPS)) as evaluation:
             evaluation.run()
-            wanted = [reference(Path(evaluation.dataset.title(place))) for place in range(len(evaluation.dataset))]
-        assert len(wanted) > COUNT // 2
-        np.testing.assert_array_equal(backend.given, wanted)
+            expected = [reference(Path(evaluation.dataset.title(index))) for index in range(len(evaluation.dataset))]
+        assert len(expected) > COUNT // 2
+        np.testing.assert_array_equal(backend.images, expected)
 
-    def test_are_calibrated_on(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        given: list[Bytes] = []
+    def test_in_calibration(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        recorded: list[Bytes] = []
 
         class RecordedError(Exception):
-            """All that the test is about has been seen."""
+            """Stops the calibration once the images are recorded."""
 
         def record(model: Any, images: Any, *_: Any) -> None:
-            given.extend(images)
+            recorded.extend(images)
             raise RecordedError
 
         monkeypatch.setattr("rtseg.deploy.calibrate.record", record)
         with pytest.raises(RecordedError):
             calibrate(CalibrateOptions(small_model(tmp_path).path, DATA, frames=10, preprocess=STEPS))
-        wanted = {each.tobytes() for each in references()}
-        assert len(wanted) == COUNT
-        assert len({each.tobytes() for each in given} & wanted) == len(given) == 10
+        expected = {image.tobytes() for image in references()}
+        assert len(expected) == COUNT
+        assert len({image.tobytes() for image in recorded} & expected) == len(recorded) == 10
 
-    def test_are_trained_on(self) -> None:
+    def test_in_training(self) -> None:
         from rtseg.training.augment import Augmentation, RandomViews
 
         dataset = open_dataset(DATA, "train")
@@ -134,27 +136,27 @@ class TestTheSameBytes:
         prepare = Prepare(replace(SPEC, preprocess=STEPS or ()))
         views = RandomViews([dataset], SIZE, size=SIZE, augmentation=still, seed=0, prepare=prepare)
         assert len(views) > COUNT // 2
-        for place in range(len(views)):
-            rgb = views[place][0].numpy()
-            np.testing.assert_array_equal(rgb[::-1].transpose(1, 2, 0), reference(Path(views.title(place))))
+        for index in range(len(views)):
+            rgb = views[index][0].numpy()
+            np.testing.assert_array_equal(rgb[::-1].transpose(1, 2, 0), reference(Path(views.title(index))))
 
 
 @pytest.mark.usefixtures("files")
-def test_reports_name_the_steps_that_were_taken_and_those_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    noting(monkeypatch, "rtseg.app.stream")
+def test_reports_contain_the_steps_used_and_the_steps_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_recording_backend(monkeypatch, "rtseg.app.stream")
     run = StreamRun(StreamOptions(source="images", output=Path("null"), preprocess=STEPS))
     run.run()
     assert run.report()["preprocess"] == ["background:still, scene.png", "clahe:clip=3,tiles=4"]
     assert run.report()["preprocess_of_model"] == []
-    assert "small was trained with resize" in run.notice
-    noting(monkeypatch, "rtseg.app.evaluate")
-    with Evaluation("icnet-camvid", DATA, "train") as evaluation:
+    assert any("small was trained with resize" in notice for notice in run.notices)
+    use_recording_backend(monkeypatch, "rtseg.app.evaluate")
+    with Evaluation(EvaluationOptions("icnet-camvid", DATA, "train")) as evaluation:
         facts = evaluation.run([0])
         assert evaluation.notice == ""
     assert facts["preprocess"] == facts["preprocess_of_model"] == []
 
 
-def test_ranges_and_the_quantised_graph_name_the_steps_that_were_recorded_with(
+def test_ranges_and_the_quantized_graph_contain_the_steps_used_for_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The models that come with rtseg, and finding a model by name or path."""
+"""The bundled models, and finding a model by name or path."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ _FOLDER = Path(__file__).parent
 
 
 def bundled_models() -> dict[str, Path]:
-    """Name -> model file of every bundled model."""
+    """Return the name and file of each bundled model."""
     return {path.stem: path for path in sorted(_FOLDER.glob("*.onnx"))}
 
 
 def find_model(model: str | Path) -> Path:
-    """The file of a model, an ``.onnx`` or an ``.engine``, given by its path or by the name of a bundled one.
+    """Find a model file.
+
+    Args:
+        model: Path of an ``.onnx`` or ``.engine`` file, or the name of a bundled model.
 
     Raises:
-        ModelError: it is neither; the text says what there is.
+        ModelError: There is no such model. The message lists the bundled models.
     """
     bundled = bundled_models()
     if not str(model):
@@ -33,13 +36,13 @@ def find_model(model: str | Path) -> Path:
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
-        raise ModelError(f"{str(path)[:200]} cannot be looked up ({error.strerror}): check the path") from error
+        raise ModelError(f"{str(path)[:200]} cannot be accessed ({error.strerror}): check the path") from error
     if is_folder:
         raise ModelError(f"{path} is a folder: give the .onnx file in it")
     if not is_file and path.suffix == ".engine":
-        raise ModelError(f"no engine at {path}: make one with `rtseg build-engine`")
+        raise ModelError(f"no engine at {path}: build one with `rtseg build-engine`")
     if not is_file:
         raise ModelError(
-            f"no model {str(model)!r}: give an .onnx file made by `rtseg export`, or {' or '.join(bundled)}"
+            f"no model {str(model)!r}: give an .onnx file written by `rtseg export`, or {' or '.join(bundled)}"
         )
     return path

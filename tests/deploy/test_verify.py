@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rtseg.backends.base import Ticket
 from rtseg.camvid_classes import CLASSES, PALETTE
-from rtseg.datasets import Dataset, Read
-from rtseg.deploy.verify import BUDGETS, Budget, Verdict, proof_data, verify
+from rtseg.datasets import Dataset, ReadFile
+from rtseg.deploy.verify import BUDGETS, Budget, Verdict, open_verification_data, verify
 from rtseg.errors import DatasetError, ModelError, OptionError, SinkError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec
@@ -44,7 +44,7 @@ class Columns(Dataset):
     def __len__(self) -> int:
         return self.count
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         self.loaded.append(index)
         truth = np.zeros((16, 24), np.uint8)
         truth[:, 12:] = 1
@@ -243,19 +243,19 @@ class TestDrawings:
 
     def test_a_folder_that_cannot_be_made_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(SinkError, match=r"cannot make the folder .*file/x \(.*\): give another --worst"):
+        with pytest.raises(SinkError, match=r"cannot create the folder .*file/x \(.*\): give another --worst"):
             compare(Wrong(3), worst=tmp_path / "file" / "x")
 
 
 class TestProofData:
     def test_a_model_of_streets_gets_drawn_streets_with_their_truth(self) -> None:
-        data = proof_data(ModelSpec("m", CLASSES, PALETTE, SIZE), None)
+        data = open_verification_data(ModelSpec("m", CLASSES, PALETTE, SIZE), None)
         assert data.classes == CLASSES
         assert data.load(0)[1].max() < len(CLASSES)
 
     @pytest.mark.parametrize("channels", [2, 3, 4])
     def test_any_other_model_gets_drawn_streets_of_its_channels_without_truth(self, channels: int) -> None:
-        data = proof_data(replace(SPEC, channels=channels), None)
+        data = open_verification_data(replace(SPEC, channels=channels), None)
         image, truth = data.load(5)
         assert image.shape == (*truth.shape, channels)
         assert (truth == VOID).all()
@@ -264,7 +264,7 @@ class TestProofData:
         assert data.sequence(4) == data.sequence(7) != data.sequence(8)
 
     def test_data_that_the_user_names_must_have_the_classes_of_the_model(self) -> None:
-        named = proof_data(ModelSpec("m", CLASSES, PALETTE, SIZE), "synthetic:street,frames=2", "train")
+        named = open_verification_data(ModelSpec("m", CLASSES, PALETTE, SIZE), "synthetic:street,frames=2", "train")
         assert named.name == "synthetic street train (2 frames)"
         with pytest.raises(DatasetError, match=r"three knows a, b, c; .* has Sky, .*: give --data with the same"):
-            proof_data(SPEC, "synthetic:street,frames=2")
+            open_verification_data(SPEC, "synthetic:street,frames=2")

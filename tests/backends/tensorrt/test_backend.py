@@ -32,11 +32,11 @@ from helpers.fake_cuda import (
 
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
-from rtseg.backends.tensorrt.cuda import Device, open_device
+from rtseg.backends.tensorrt.cuda import Device, Driver, open_device
 from rtseg.backends.tensorrt.engine_file import facts_path, runtime_cache_path
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.model_file.load import ModelFile
-from rtseg.system.nvidia import find_driver, find_gpu
+from rtseg.system.nvidia import driver_version, find_gpu
 
 
 @pytest.fixture
@@ -143,9 +143,9 @@ class TestLabels:
 
 def is_alone(thread: ThreadPoolExecutor) -> bool:
     """Whether another thread has to wait for the device now."""
-    taken = thread.submit(open_device().alone.acquire, blocking=False).result()
+    taken = thread.submit(open_device().lock.acquire, blocking=False).result()
     if taken:
-        thread.submit(open_device().alone.release).result()
+        thread.submit(open_device().lock.release).result()
     return not taken
 
 
@@ -174,7 +174,7 @@ class TestCapture:
         with opened(write_engine(blue, batch=4), hint="latency") as backend, ThreadPoolExecutor(1) as thread:
             backend.infer(frames_of(1, 2))
             backend.infer(frames_of(1, 2))
-            with open_device().alone:  # as while another engine is opened
+            with open_device().lock:  # as while another engine is opened
                 assert blues_in(thread.submit(backend.infer, frames_of(6, 7)).result(60)) == [6, 7]
 
     def test_other_threads_wait_for_their_labels_and_label_while_one_captures(
@@ -224,12 +224,12 @@ class TestCapture:
             with pytest.raises(BackendError, match="failed on a batch"):
                 backend.infer(frames_of(1))
             machine.failures.clear()
-            with open_device().alone:  # two more runs wait for this, and no third
+            with open_device().lock:  # two more runs wait for this, and no third
                 running = thread.submit(backend.infer, frames_of(2))
                 assert not wait([running], timeout=0.2).done
             assert blues_in(running.result(60)) == [2]
             backend.infer(frames_of(3))
-            with open_device().alone:
+            with open_device().lock:
                 assert blues_in(thread.submit(backend.infer, frames_of(4)).result(60)) == [4]
 
     def test_memory_that_nobody_sees_any_more_is_given_back_after_a_capture(
@@ -285,7 +285,7 @@ class TestGraphsOfTensorRt:
     def test_a_graph_of_another_length_is_freed_alone(self, machine: Machine, blue: ModelFile) -> None:
         with opened(write_for_tensorrt(blue, batch=4), hint="latency") as backend, ThreadPoolExecutor(1) as thread:
             assert len(machine.executables) == 1
-            with open_device().alone:
+            with open_device().lock:
                 running = thread.submit(backend.infer, frames_of(1, 2, 3, 4, 5))
                 assert not wait([running], timeout=0.2).done
                 assert len(machine.executables) == 1
@@ -296,7 +296,7 @@ class TestGraphsOfTensorRt:
     @pytest.mark.parametrize(
         ("result", "told"),
         [
-            (OUT_OF_MEMORY, f"{GPU} has not enough free memory"),
+            (OUT_OF_MEMORY, f"{GPU} has too little free memory"),
             (ILLEGAL_ADDRESS, f"CUDA failed on {GPU}: cuGraphLaunch failed: error 700"),
         ],
     )
@@ -413,14 +413,14 @@ class TestRuntimeCache:
     ) -> None:
         engine = write_engine(blue)
         opened(engine).close()
-        monkeypatch.setattr("rtseg.backends.tensorrt.backend.find_driver", lambda: "575.1")
+        monkeypatch.setattr("rtseg.backends.tensorrt.backend.driver_version", lambda: "575.1")
         with opened(engine) as backend:
             assert self.note(backend) == "written"
 
     def test_one_that_the_runtime_does_not_give_stops_nobody(self, machine: Machine, blue: ModelFile) -> None:
         machine.failures["serialize"] = 0
         with opened(write_engine(blue)) as backend:
-            assert self.note(backend).startswith(f"nothing kept (CUDA failed on {GPU}: serialize failed")
+            assert self.note(backend).startswith(f"not saved (CUDA failed on {GPU}: serialize failed")
             assert blues_in(backend.infer(frames_of(5))) == [5]
 
     def test_one_that_the_runtime_refuses_is_ignored_and_written_anew(
@@ -450,11 +450,11 @@ class TestRuntimeCache:
         engine = write_engine(blue)
         machine.failures["cache"] = 0
         with opened(engine) as backend:
-            assert self.note(backend) == "nothing kept"
+            assert self.note(backend) == "not saved"
             assert blues_in(backend.infer(frames_of(5))) == [5]
         monkeypatch.delattr(sys.modules["tensorrt_rtx"], "CudaGraphStrategy")
         with opened(engine) as backend:
-            assert self.note(backend) == "nothing kept"
+            assert self.note(backend) == "not saved"
         assert not runtime_cache_path(engine).exists()
 
 
@@ -526,12 +526,12 @@ class TestLife:
     ) -> None:
         both = Barrier(2)
 
-        def slowly() -> str:
-            with suppress(BrokenBarrierError):  # the other one waits somewhere else
+        def open_slowly() -> Driver:
+            with suppress(BrokenBarrierError):  # the other thread waits for the lock
                 both.wait(0.2)
-            return DRIVER
+            return Driver()
 
-        monkeypatch.setattr("rtseg.backends.tensorrt.cuda.find_driver", slowly)
+        monkeypatch.setattr("rtseg.backends.tensorrt.cuda.Driver", open_slowly)
         with ThreadPoolExecutor(2) as threads:
             first, second = (threads.submit(open_device) for _ in range(2))
             assert first.result() is second.result()
@@ -542,7 +542,7 @@ class TestLife:
         at_exit: list[Any] = []
         monkeypatch.setattr("rtseg.backends.tensorrt.cuda.atexit.register", at_exit.append)
         device = open_device()
-        assert at_exit == [device.let_go]
+        assert at_exit == [device.release_context]
 
     def test_two_at_once_do_not_disturb_each_other(self, machine: Machine, blue: ModelFile) -> None:
         engine = write_engine(blue)
@@ -568,7 +568,7 @@ class TestLife:
         engine = write_engine(blue)
         with opened(engine) as backend:
             facts = backend.facts()
-        assert (find_driver(), find_gpu().target) == (DRIVER, TARGET)  # type: ignore[union-attr]
+        assert (driver_version(), find_gpu().target) == (DRIVER, TARGET)  # type: ignore[union-attr]
         assert (facts["backend"], facts["precision"], facts["device"]) == ("tensorrt", "fp32", GPU)
         assert facts["engine"]["file"] == str(engine)
         assert facts["size"] == list(SIZE)
@@ -581,14 +581,16 @@ class TestFailures:
     ) -> None:
         engine = write_engine(blue)
         machine.room = 200  # of 96 bytes for each slot: the third one has no place
-        with pytest.raises(BackendError, match=rf"^{GPU} has not enough free memory \(0 of 0 MiB are free\): close"):
+        with pytest.raises(BackendError, match=rf"^{GPU} has too little free memory \(0 of 0 MiB are free\): close"):
             opened(engine)
         assert not machine.left()
 
     def test_a_context_that_cannot_be_made_is_a_sentence(self, machine: Machine, blue: ModelFile) -> None:
         engine = write_engine(blue)
         machine.failures["context"] = 0
-        with pytest.raises(BackendError, match=r"TensorRT-RTX 1\.7\.1\.116 cannot run the engine: close what else"):
+        with pytest.raises(
+            BackendError, match=r"TensorRT-RTX 1\.7\.1\.116 cannot run the engine: close other programs"
+        ):
             opened(engine)
         assert not machine.left()
 
@@ -744,7 +746,7 @@ class TestEngines:
             opened(engine)
 
     def test_an_engine_that_is_not_there_is_told(self, machine: Machine) -> None:
-        with pytest.raises(ModelError, match=r"no engine at nope\.engine: make one with `rtseg build-engine`"):
+        with pytest.raises(ModelError, match=r"no engine at nope\.engine: build one with `rtseg build-engine`"):
             opened(Path("nope.engine"))
 
     def test_no_other_backend_runs_an_engine(self, machine: Machine, blue: ModelFile) -> None:
@@ -786,7 +788,7 @@ def test_without_a_driver_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     model = blue_file(tmp_path)
     for path in (write_engine(model), model.path):
         with pytest.raises(
-            BackendUnavailable, match=r"no NVIDIA driver answers: install one, or run the \.onnx file with --backend"
+            BackendUnavailable, match=r"no NVIDIA driver found: install one, or run the \.onnx file with --backend"
         ):
             open_backend("tensorrt", path)
 
