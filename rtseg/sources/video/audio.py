@@ -28,7 +28,8 @@ _ROUNDING_S = 2e-3
 """Matroska rounds timestamps to 1 ms: packets this close to the end of the previous one follow it without a gap."""
 _NOMINAL_PACKET_S = 0.02
 
-_TimedPacket = tuple[float, "Packet[AudioStream]"]
+_TimedPacket = tuple[float, float, "Packet[AudioStream]"]
+"""Time and length in seconds, and the packet."""
 
 
 class AudioReader:
@@ -61,10 +62,11 @@ class AudioReader:
         self._pass = -1
         self._packets: Iterator[_TimedPacket] = iter(())
         self._next: _TimedPacket | None = None
-        self._end_s = -math.inf
+        self._end_s: float | None = None
+        """End of the packets so far if they followed each other without gaps."""
         self._open()
 
-    def read(self, until_s: float) -> Iterator[_TimedPacket]:
+    def read(self, until_s: float) -> Iterator[tuple[float, Packet[AudioStream]]]:
         """Yield the next packets that begin before ``until_s``, each with its time in seconds.
 
         Call it after the first frame of the video has been read. The first packets may begin before that frame.
@@ -73,7 +75,9 @@ class AudioReader:
             following = self._pass_starts_s[self._pass + 1 : self._pass + 2]
             pass_end_s = following[0] if following else math.inf
             while self._next is not None and self._next[0] < min(until_s, pass_end_s):
-                yield self._next
+                time_s, length_s, packet = self._next
+                self._end_s = (time_s if self._end_s is None else self._end_s) + length_s
+                yield time_s, packet
                 self._next = next(self._packets, None)
             if until_s <= pass_end_s:
                 return
@@ -97,8 +101,6 @@ class AudioReader:
     def _read_pass(self) -> Iterator[_TimedPacket]:
         """Yield the packets of the current pass; none if the file can no longer be opened."""
         first_s, start_s = self._pass_starts_s[0], self._pass_starts_s[self._pass]
-        # The last packet of the previous pass may end a little after that pass.
-        begin_s = max(start_s, self._end_s - _ROUNDING_S) if self._pass else -math.inf
         try:
             if self._pass:
                 self._reopen()
@@ -106,11 +108,17 @@ class AudioReader:
                 self._reopen()
         except SourceError:
             return
+        joining = self._end_s is not None
         for time_s, length_s, packet in self._timed_packets():
             time_s += start_s - first_s
-            if time_s >= begin_s:
-                self._end_s = time_s + length_s
-                yield time_s, packet
+            if joining and self._end_s is not None:
+                # A pass seldom ends where a packet ends. Go on with the packet nearest to the end of the previous
+                # one: gaps and overlaps then do not add up where a container ignores them (PCM in MP4).
+                self._end_s = min(max(self._end_s, start_s - length_s), start_s + length_s)
+                if time_s < self._end_s - length_s / 2:
+                    continue
+                joining = False
+            yield time_s, length_s, packet
 
     def _reopen(self) -> None:
         self.close()
@@ -131,8 +139,8 @@ class AudioReader:
             return False
         return True
 
-    def _timed_packets(self) -> Iterator[tuple[float, float, Packet[AudioStream]]]:
-        """Yield the time in the file, the length (both in seconds) and the packet, from the current place on."""
+    def _timed_packets(self) -> Iterator[_TimedPacket]:
+        """Yield the packets from the current place on, with their times in the file."""
         for stream in self._container.streams:
             if stream is not self.stream:
                 stream.discard = Discard.all  # an MP4 file is then read only where its audio is
