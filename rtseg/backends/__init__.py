@@ -1,6 +1,6 @@
-"""What runs a model file: one runtime a file, one contract for all.
+"""Runtimes that run a model file: one module per runtime, one interface for all.
 
-A backend is two methods: ``submit`` a batch, ``wait`` for its labels. ``depth`` batches may be in flight.
+A backend has two main methods: ``submit`` a batch and ``wait`` for its labels. Up to ``depth`` batches are in flight.
 """
 
 from __future__ import annotations
@@ -24,53 +24,55 @@ BACKENDS: dict[str, tuple[str, str, str | None]] = {
     "torch": ("rtseg.backends.torch", "TorchBackend", "train"),
     "tensorrt": ("rtseg.backends.tensorrt.backend", "open_tensorrt", "tensorrt"),
 }
-"""Name -> (module, class or function, extra that brings the runtime)."""
+"""Name -> (module, class or function, extra that installs the runtime)."""
 
 
-_ENGINE = ".engine"
-"""Suffix of what `rtseg build-engine` makes."""
+_ENGINE_SUFFIX = ".engine"
+"""Suffix of the files that `rtseg build-engine` writes."""
 
 
-def open_backend(name: str, model: str | Path, *, size: tuple[int, int] | None = None, **options: Any) -> Backend:
-    """Load a model file. A runtime is imported only when it is asked for by name.
+def open_backend(
+    name: str, model: str | Path | ModelFile, *, size: tuple[int, int] | None = None, **options: Any
+) -> Backend:
+    """Load a model. A runtime is imported only when it is needed.
 
     Args:
-        name: a key of ``BACKENDS``; or ``auto``: TensorRT where there is a GPU and an engine that fits, else torch
-            where there is a GPU, else OpenVINO; each also where the one before cannot be opened. ``chosen`` of the
-            backend says why.
-        model: an ``.onnx`` file, the name of a bundled model, or an ``.engine`` file.
-        size: (H, W) to run it at, in pixels, where that is not the size of the file.
+        name: a key of ``BACKENDS``; or ``auto``: TensorRT if there is a GPU and a matching engine, else torch if there
+            is a GPU, else OpenVINO. If one cannot be opened, the next is tried. ``Backend.chosen`` says why.
+        model: an ``.onnx`` file, the name of a bundled model, an ``.engine`` file, or a model file that is loaded.
+        size: (H, W) of the input, in pixels; the size of the file by default.
         options: fields of ``BackendOptions``.
 
     Raises:
-        OptionError: ``name`` or an option is not known, or the model cannot take ``size``.
-        ModelError: the file is no model file.
-        BackendUnavailable: the runtime is not installed, or cannot do what is asked on this machine.
-        BackendError: the runtime failed, e.g. for want of memory.
+        OptionError: ``name`` or an option is unknown, or the model does not support ``size``.
+        ModelError: the file is not a model file.
+        BackendUnavailable: the runtime is not installed, or does not support the options on this machine.
+        BackendError: the runtime failed, e.g. because it ran out of memory.
     """
-    from rtseg.weights import find_model
-
     if name != "auto" and name not in BACKENDS:
         raise OptionError(f"unknown backend {name!r}; known are auto, {', '.join(sorted(BACKENDS))}")
-    wanted = BackendOptions(**options)
-    path = find_model(model)
-    if path.suffix == _ENGINE:
-        return _open_engine(name, path, wanted, size)
-    loaded = load_model(path)
-    if size is not None and size != loaded.spec.size:
-        from rtseg.model_file.input_size import at_size
+    backend_options = BackendOptions(**options)
+    if not isinstance(model, ModelFile):
+        from rtseg.weights import find_model
 
-        loaded = at_size(loaded, size)
-    return _open(name, loaded, wanted) if name != "auto" else _open_chosen(loaded, wanted)
+        path = find_model(model)
+        if path.suffix == _ENGINE_SUFFIX:
+            return _open_engine(name, path, backend_options, size)
+        model = load_model(path)
+    if size is not None and size != model.spec.size:
+        from rtseg.model_file.input_size import resize_input
+
+        model = resize_input(model, size)
+    return _open(name, model, backend_options) if name != "auto" else _open_auto(model, backend_options)
 
 
 def read_spec(model: Path) -> ModelSpec:
-    """What a model file or an engine says of itself.
+    """Return the metadata of a model file or an engine.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: the file is neither.
     """
-    if model.suffix != _ENGINE:
+    if model.suffix != _ENGINE_SUFFIX:
         return load_model(model).spec
     from rtseg.backends.tensorrt.engine_file import read_engine_facts
 
@@ -89,11 +91,11 @@ def _open(name: str, model: ModelFile, options: BackendOptions) -> Backend:
     return backend
 
 
-def _open_chosen(model: ModelFile, options: BackendOptions) -> Backend:
-    from rtseg.backends.select import choose_for
+def _open_auto(model: ModelFile, options: BackendOptions) -> Backend:
+    from rtseg.backends.select import choose
 
     failed: dict[str, str] = {}
-    choice = choose_for(model, options)
+    choice = choose(model, options)
     while True:
         try:
             backend = _open(choice.name, model, options)
@@ -101,7 +103,7 @@ def _open_chosen(model: ModelFile, options: BackendOptions) -> Backend:
             if choice.name == "openvino":
                 raise
             failed[choice.name] = str(error)
-            choice = choose_for(model, options, failed)
+            choice = choose(model, options, failed)
         else:
             backend.chosen, backend.notice = choice.reason, choice.notice
             return backend

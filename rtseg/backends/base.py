@@ -1,4 +1,4 @@
-"""The contract of a backend, and the options that all backends share."""
+"""The interface of a backend, and the options that all backends share."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """How a model is to be run.
+    """How to run a model.
 
     Raises:
-        OptionError: a value is not known.
+        OptionError: a value is unknown.
     """
 
     precision: str = "auto"
-    """``auto`` takes the fastest that the device does well; else ``fp32``, ``fp16``, ``bf16`` or ``int8``."""
+    """``fp32``, ``fp16``, ``bf16``, ``int8``, or ``auto``: the fastest that is accurate enough on the device."""
     hint: str = "throughput"
-    """``throughput`` keeps several batches in flight (files); ``latency`` gives all to the next one (live)."""
+    """``throughput`` keeps several batches in flight (files); ``latency`` gives all cores to one batch (live)."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     threads: int | None = None
-    """CPU threads to use; all cores unless given."""
+    """Number of CPU threads; all cores by default."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -49,50 +49,52 @@ class BackendOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ticket:
-    """A batch in flight. Only the backend that made it can tell what ``handle`` is."""
+    """A batch in flight."""
 
     handle: Any
+    """Private to the backend that made the ticket."""
     frames: NDArray[np.uint8]
-    """The batch itself, kept alive until its labels are read."""
+    """The batch, kept alive until its labels are read."""
 
 
 class Backend(ABC):
-    """One model file, loaded and ready. Not thread-safe: one per thread."""
+    """One loaded model. Not thread-safe: use one per thread."""
 
     name: str
     """The key in ``BACKENDS``."""
     spec: ModelSpec
     precision: str
-    """What the arithmetic is done in, e.g. ``bf16``; never ``auto``."""
+    """The precision of the arithmetic, e.g. ``bf16``; never ``auto``."""
     device: str
-    """Where it runs, in words, e.g. ``CPU``."""
+    """Name of the device, e.g. ``CPU``."""
     version: str
-    """Of the runtime."""
+    """Version of the runtime."""
     model_sha256: str
-    """Of the model file, as 64 hex digits; ``open_backend`` sets it."""
+    """SHA-256 of the model file, as 64 hex digits; set by ``open_backend``."""
     chosen: str = "asked for"
-    """Why this backend: what ``auto`` found, e.g. ``no NVIDIA driver``, or that it was asked for by its name."""
+    """Why this backend is used: the reason of ``auto``, e.g. ``no NVIDIA driver``, or that the caller named it."""
     notice: str = ""
-    """What to tell the user of that: a sentence where ``auto`` leaves a GPU or a fitting engine idle; else empty."""
+    """A sentence for the user if ``auto`` does not use a GPU or a matching engine; empty otherwise."""
     depth: int = 1
-    """How many batches may be in flight. ``submit`` more and it waits for the oldest."""
+    """How many batches may be in flight. A further ``submit`` waits for the oldest."""
     recurrent: bool = False
-    """Whether the model is a sequence model, whose labels hang on the batches before. Its ``depth`` is 1.
+    """Whether this is a sequence model, whose labels depend on earlier batches too. Its ``depth`` is 1.
 
-    Image n of every batch is then the next frame of video n: a batch of another length ends them all, as ``reset``.
+    Image n of every batch is the next frame of video n. A batch of another length starts all videos again, like
+    ``reset``.
     """
     _length = 0
-    """Of the batch before."""
+    """Length of the last batch."""
 
     def submit(self, frames: NDArray[np.uint8]) -> Ticket:
         """Start labelling a batch.
 
         Args:
-            frames: uint8 (N, H, W, C) of ``spec.size`` and ``spec.channels``, BGR for 3. Leave it alone until ``wait``
-                has returned.
+            frames: uint8 (N, H, W, C) of ``spec.size`` and ``spec.channels``, BGR for 3 channels. Do not change it
+                before ``wait`` has returned.
 
         Raises:
-            ValueError: ``frames`` has another dtype or shape, or holds no image.
+            ValueError: ``frames`` has another dtype or shape, or is empty.
             BackendError: the runtime failed; its own error is the cause.
         """
         shape = (*self.spec.size, self.spec.channels)
@@ -102,13 +104,13 @@ class Backend(ABC):
         if self.recurrent and len(frames) != self._length:
             self.reset()
             self._length = len(frames)
-        # Runtimes that read the image where it lies want it in one piece, and refuse memory that is read-only.
+        # Runtimes that read the array in place need it to be contiguous, and refuse read-only memory.
         return self._submit(np.require(frames, requirements=("C", "W")))
 
     def wait(self, ticket: Ticket) -> NDArray[np.uint8]:
-        """Class ids, uint8 (N, H, W), valid until ``depth`` further batches are submitted.
+        """Return the class IDs, uint8 (N, H, W), valid until ``depth`` further batches are submitted.
 
-        Tickets may be waited for in any order, each once.
+        Wait for tickets in any order, once each.
 
         Raises:
             BackendError: the runtime failed on this batch.
@@ -116,13 +118,13 @@ class Backend(ABC):
         return self._wait(ticket)
 
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """``submit`` and ``wait`` in one."""
+        """``submit`` and ``wait`` in one call."""
         return self.wait(self.submit(frames))
 
-    def reset(self) -> None:  # noqa: B027 - most models have nothing to forget
-        """Forget the frames before, so that the next batch is the first: at a cut, and where another video begins.
+    def reset(self) -> None:  # noqa: B027 - most models have no state
+        """Forget earlier frames. Call it at a scene cut, and before the first frame of another video.
 
-        A model that is not ``recurrent`` remembers nothing. Labels that are promised stay so.
+        Does nothing for a model that is not ``recurrent``. Batches in flight are not affected.
         """
 
     @abstractmethod
@@ -132,7 +134,7 @@ class Backend(ABC):
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]: ...
 
     def facts(self) -> dict[str, Any]:
-        """What labels what, for a report."""
+        """Describe the model, the runtime and the device, for a report."""
         return {
             "model": self.spec.name,
             "model_sha256": self.model_sha256,
@@ -145,7 +147,7 @@ class Backend(ABC):
         }
 
     def close(self) -> None:  # noqa: B027 - most runtimes free everything with the object
-        """Wait for what is in flight and free the runtime's memory. A second call does nothing."""
+        """Wait for batches in flight and free the runtime's memory. A second call does nothing."""
 
     def __enter__(self) -> Self:
         return self

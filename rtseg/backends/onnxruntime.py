@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: on every platform, in fp32 and int8."""
+"""ONNX Runtime: runs on every CPU, in fp32 and int8."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from rtseg.backends.base import Backend, BackendOptions, Ticket
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
-from rtseg.model_file.graph import is_quantised
+from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile
-from rtseg.model_file.quantize import int8_model
+from rtseg.model_file.quantize import to_int8
 
 __all__ = ["OnnxRuntimeBackend"]
 
@@ -26,9 +26,9 @@ _FAILURES: tuple[type[Exception], ...] = (
 
 
 class OnnxRuntimeBackend(Backend):
-    """Labels a batch within ``submit``: ONNX Runtime spreads one batch over all cores, more would only share them.
+    """Labels a batch in ``submit``, on all cores. Several batches in flight would only share the cores.
 
-    A graph in fp16 runs, too: its weights and maps are rounded to fp16, the arithmetic between them is fp32.
+    An fp16 graph runs too: weights and activations are rounded to fp16, the arithmetic is fp32.
     """
 
     name = "onnxruntime"
@@ -40,8 +40,8 @@ class OnnxRuntimeBackend(Backend):
         if options.device == "cuda":
             raise BackendUnavailable("the onnxruntime backend runs on the CPU: use --device cpu, or --backend torch")
         if options.precision == "int8":
-            model = int8_model(model)
-        self.precision = "int8" if is_quantised(model.graph) else "fp32"
+            model = to_int8(model)
+        self.precision = "int8" if is_quantized(model.graph) else "fp32"
         self.spec = model.spec
         self._state_shape = model.state_shape
         self.recurrent = self._state_shape is not None
@@ -60,7 +60,7 @@ class OnnxRuntimeBackend(Backend):
             raise ModelError(f"ONNX Runtime cannot load {model.path}: {str(error).splitlines()[0]}") from error
 
     def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
-        # Values of the runtime, not arrays: the state is never copied on its way from one frame to the next.
+        # With OrtValues instead of arrays, the state is not copied between frames.
         inputs = {"frames": ort.OrtValue.ortvalue_from_numpy(frames)}
         if self._state_shape is not None:
             inputs["state"] = _zeros(len(frames), self._state_shape) if self._state is None else self._state

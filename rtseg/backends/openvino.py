@@ -1,155 +1,162 @@
-"""OpenVINO: the default on a CPU."""
+"""OpenVINO: the default backend on a CPU."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections import deque
+from collections.abc import Callable
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from rtseg.backends.base import Backend, BackendOptions, Ticket
+from rtseg.backends.base import BackendOptions
+from rtseg.backends.slots import SlotBackend
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
-from rtseg.model_file.graph import is_quantised
+from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile
-from rtseg.model_file.quantize import int8_model
+from rtseg.model_file.quantize import to_int8
 from rtseg.model_file.upsample import upsample_by_transposed_conv
 
 __all__ = ["OpenVinoBackend"]
 
 _DEVICE = "CPU"
-_MOST_LANES = 4
-"""Each holds its own weights, and takes its own time to load."""
+_MAX_COPIES = 4
+"""Compiled copies of an int8 model. Each copy holds its own weights and takes its own time to load."""
 _TYPES = {"fp32": "f32", "bf16": "bf16"}
 
 
-class OpenVinoBackend(Backend):
-    """Runs on the CPU; every image of a batch is a request of its own, which suits a CPU best.
+class OpenVinoBackend(SlotBackend):
+    """Runs on the CPU. Every image of a batch is a separate inference request, which suits a CPU best.
 
-    With the throughput hint two or more requests run side by side, one core or a few each: on two cores that gives
-    more images a second than one request over both. Outputs are read in place, without a copy. A sequence model gets
-    all cores for one frame, whatever the hint, and two buffers for the state of each video: a frame reads the one and
-    writes the other, and then they change places.
+    With the throughput hint two or more requests run in parallel, on one or a few cores each. On two cores this gives
+    more images per second than one request on both. Frames and labels are used in place, without a copy. A sequence
+    model gets all cores for one frame, whatever the hint.
 
-    A quantised graph (Q/DQ) is computed in int8; what it leaves in float, in bf16 where the CPU has it and nothing
-    else is asked for. With the throughput hint it is loaded several times, see ``_lanes``.
+    A quantized graph (Q/DQ) is computed in int8. Its float nodes are computed in bf16 if the CPU supports it, unless
+    another precision is requested. With the throughput hint it is compiled several times, see ``_copy_configs``.
     """
 
     name = "openvino"
 
     def __init__(self, model: ModelFile, options: BackendOptions) -> None:
+        super().__init__()
         if options.device == "cuda":
             raise BackendUnavailable("the openvino backend runs on the CPU: use --device cpu, or --backend torch")
         self.spec = model.spec
         self.version = ov.__version__.split("-")[0]
         self.device = _DEVICE
         self.recurrent = model.state_shape is not None
-        self._state_shape = model.state_shape
-        self._states: list[tuple[ov.Tensor, ov.Tensor]] = []
-        """Of each image of a batch: the state before it, and room for the one after it. Empty: nothing was seen."""
         hint = "latency" if self.recurrent else options.hint
         core = _core()
-        arithmetic = _arithmetic(core, options.precision)
+        float_precision = _float_precision(core, options.precision)
         if options.precision == "int8":
-            model = int8_model(model)
-        self.precision = "int8" if is_quantised(model.graph) else arithmetic
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _TYPES[arithmetic]}
+            model = to_int8(model)
+        self.precision = "int8" if is_quantized(model.graph) else float_precision
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _TYPES[float_precision]}
         if options.threads is not None:
             config["INFERENCE_NUM_THREADS"] = options.threads
         if self.precision == "int8" and hint == "throughput":
-            configs = _lanes(config, options.threads or _cores())
+            configs = _copy_configs(config, options.threads or _count_cores())
         else:
             configs = [config | {"PERFORMANCE_HINT": hint.upper()}]
         try:
             network = core.read_model(upsample_by_transposed_conv(model.graph).SerializeToString(), b"")
             shapes = {"frames": [1, *self.spec.size, self.spec.channels]}
-            network.reshape(shapes if self._state_shape is None else shapes | {"state": [1, *self._state_shape]})
-            self._compiled = [core.compile_model(network, _DEVICE, config) for config in configs]
-            optimal = int(self._compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            if model.state_shape is not None:
+                shapes["state"] = [1, *model.state_shape]
+            network.reshape(shapes)
+            compiled = [core.compile_model(network, _DEVICE, config) for config in configs]
+            optimal = int(compiled[0].get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         except RuntimeError as error:
-            raise ModelError(f"OpenVINO cannot load {model.path}: {_first_line(error)}") from error
-        # More than runs at a time: the next is ready when one ends, so that no core waits for Python.
-        self.depth = 1 if hint == "latency" else optimal + 1 if len(configs) == 1 else 2 * len(configs)
-        self._made = 0
-        """Requests so far; they are dealt out to the compiled models in turn."""
-        self._free: deque[ov.InferRequest] = deque()
-        self._lent: deque[Ticket] = deque()
-        """Batches whose labels are still promised. Their frames are kept, too: the runtime reads them in place."""
-
-    def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
-        while len(self._lent) >= self.depth:
-            self._reclaim()
-        requests = [self._request() for _ in frames]
-        if self._state_shape is not None:
-            self._hand_on(requests, self._state_shape)
-        for request, frame in zip(requests, frames, strict=True):
-            # shared_memory: the runtime reads the caller's image where it lies.
-            request.set_tensor("frames", ov.Tensor(frame[None], shared_memory=True))
-            request.start_async()
-        ticket = Ticket(requests, frames)
-        self._lent.append(ticket)
-        return ticket
-
-    def _hand_on(self, requests: list[ov.InferRequest], shape: tuple[int, int, int]) -> None:
-        """Let each request read the state that the last one on its video wrote, and write into the other buffer."""
-        if not self._states:
-            self._states = [(_zeros(shape), _zeros(shape)) for _ in requests]
-        for request, (before, after) in zip(requests, self._states, strict=True):
-            request.set_tensor("state", before)
-            request.set_tensor("next_state", after)
-        self._states = [(after, before) for before, after in self._states]
-
-    def reset(self) -> None:
-        """See ``Backend.reset``."""
-        self._states = []  # new ones, not zeroed ones: a batch in flight writes into these
-
-    def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
-        if not any(ticket is lent for lent in self._lent):
-            raise BackendError(
-                f"the labels of this batch are gone: wait for them before {self.depth} more batches, and before close"
-            )
-        try:
-            for request in ticket.handle:
-                request.wait()
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed on a batch: {_first_line(error)}") from error
-        outputs = [np.asarray(request.get_tensor("labels").data) for request in ticket.handle]
-        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-
-    def _request(self) -> ov.InferRequest:
-        if self._free:
-            return self._free.popleft()
-        self._made += 1
-        return self._compiled[self._made % len(self._compiled)].create_infer_request()
-
-    def _reclaim(self) -> None:
-        """Take back the requests of the oldest batch: its labels are no longer promised."""
-        for request in self._lent.popleft().handle:
-            # A failure belongs to whoever holds the ticket: it is raised where the labels are asked for.
-            with contextlib.suppress(RuntimeError):
-                request.wait()
-            self._free.append(request)
+            raise ModelError(f"OpenVINO cannot load {model.path}: {_last_line(error)}") from error
+        # One more than run at a time: the next request starts when one ends, without waiting for Python.
+        depth = 1 if hint == "latency" else optimal + 1 if len(configs) == 1 else 2 * len(configs)
+        copies = cycle(compiled)
+        slots = (_RequestSlot(lambda: next(copies).create_infer_request(), model.state_shape) for _ in range(depth))
+        self._add_slots(slots, warmup_runs=0)
 
     def close(self) -> None:
         """See ``Backend.close``."""
         for ticket in self._lent:
-            for request in ticket.handle:
-                request.cancel()  # nobody will ask for its labels any more
-        while self._lent:
-            self._reclaim()
-        self._free.clear()
+            ticket.handle.cancel()  # nobody will read its labels
+        super().close()
+
+
+class _RequestSlot:
+    """See ``Slot``: one inference request for each image of a batch.
+
+    A sequence model has two state buffers for each video. A frame reads one and writes the other, and then they swap.
+
+    Args:
+        new_request: makes an ``ov.InferRequest``; called when a batch is longer than all before.
+        state_shape: (D, h, w) of a sequence model.
+    """
+
+    def __init__(self, new_request: Callable[[], Any], state_shape: tuple[int, int, int] | None) -> None:
+        self._new_request = new_request
+        self._state_shape = state_shape
+        self._requests: list[Any] = []
+        self._length = 0
+        self._states: list[tuple[ov.Tensor, ov.Tensor]] = []
+        """For each video: the state that the next frame reads, and the buffer it writes. Empty before the first."""
+
+    def start(self, frames: NDArray[np.uint8]) -> None:
+        """See ``Slot.start``. The runtime reads ``frames`` in place."""
+        self._length = len(frames)
+        while len(self._requests) < self._length:
+            self._requests.append(self._new_request())
+        if self._state_shape is not None:
+            self._swap_states(self._state_shape)
+        for request, frame in zip(self._requests, frames, strict=False):
+            request.set_tensor("frames", ov.Tensor(frame[None], shared_memory=True))
+            request.start_async()
+
+    def _swap_states(self, shape: tuple[int, int, int]) -> None:
+        if not self._states:
+            self._states = [(_zeros(shape), _zeros(shape)) for _ in range(self._length)]
+        for request, (state, next_state) in zip(self._requests, self._states, strict=False):
+            request.set_tensor("state", state)
+            request.set_tensor("next_state", next_state)
+        self._states = [(next_state, state) for state, next_state in self._states]
+
+    def finish(self) -> None:
+        """See ``Slot.finish``."""
+        try:
+            for request in self._requests[: self._length]:
+                request.wait()
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed on a batch: {_last_line(error)}") from error
+
+    def labels(self) -> NDArray[np.uint8]:
+        """See ``Slot.labels``."""
+        outputs = [np.asarray(request.get_tensor("labels").data) for request in self._requests[: self._length]]
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    def cancel(self) -> None:
+        """Stop the batch in flight."""
+        for request in self._requests[: self._length]:
+            request.cancel()
+
+    def reset(self) -> None:
+        """See ``Slot.reset``."""
+        self._states = []  # not set to zero in place: a batch in flight still writes to the old buffers
+
+    def close(self) -> None:
+        """See ``Slot.close``."""
+        self._requests.clear()
+        self._length = 0
 
 
 @cache
 def _core() -> ov.Core:
-    """The one ``Core`` of this process, never freed.
+    """Return the only ``Core`` of this process, which is never freed.
 
-    The CPU plugin of each gives the thread a stack for signals, and takes it back when it goes. Of two that do not go
-    in the reverse order of their coming the last leaves the thread a stack that is gone: Ctrl-C is a crash then.
+    The CPU plugin of every ``Core`` sets an alternate signal stack for the thread and restores the previous one when
+    the ``Core`` is freed. If two are freed in the order they were made, the thread is left with a freed stack, and
+    Ctrl-C crashes.
     """
     return ov.Core()
 
@@ -158,36 +165,37 @@ def _zeros(shape: tuple[int, int, int]) -> ov.Tensor:
     return ov.Tensor(np.zeros((1, *shape), np.float32))
 
 
-def _lanes(config: dict[str, Any], threads: int) -> list[dict[str, Any]]:
-    """Of each of several models that share the cores, one stream each.
+def _copy_configs(config: dict[str, Any], threads: int) -> list[dict[str, Any]]:
+    """Return a configuration for each of several compiled copies of a model that share the cores, one stream each.
 
-    Not several streams of one model: those share prepared weights, which OpenVINO finds again by the address that they
-    were read from (``computeWeightsStringHash`` of its CPU plugin). With quantised weights such an address seems to be
-    used twice: one load in twenty of OpenVINO 2026.4 gave wrong labels and no error, none of a hundred with one stream.
+    Several streams of one compiled model would share prepared weights, which OpenVINO looks up by the address they
+    were read from (``computeWeightsStringHash`` of its CPU plugin). With quantized weights such an address seems to be
+    used twice: one load in twenty of OpenVINO 2026.4 gave wrong labels without an error, and none of a hundred with
+    one stream.
     """
-    count = min(threads, _MOST_LANES)
-    # Each would pin its threads to the first cores.
-    lane = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads // count, "ENABLE_CPU_PINNING": False}
-    return [config | lane] * count
+    count = min(threads, _MAX_COPIES)
+    # With pinning, every copy would pin its threads to the same cores.
+    copy = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads // count, "ENABLE_CPU_PINNING": False}
+    return [config | copy] * count
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
+def _count_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _arithmetic(core: ov.Core, wanted: str) -> str:
-    """What all that is not int8 is computed in."""
+def _float_precision(core: ov.Core, precision: str) -> str:
+    """Return the precision of everything that is not int8."""
     has_bf16 = "BF16" in core.get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES")
-    if wanted in ("auto", "int8"):
+    if precision in ("auto", "int8"):
         return "bf16" if has_bf16 else "fp32"
-    if wanted == "bf16" and not has_bf16:
+    if precision == "bf16" and not has_bf16:
         raise BackendUnavailable("this CPU has no bf16 arithmetic: use --precision fp32")
-    if wanted not in _TYPES:
-        raise BackendUnavailable(f"the openvino backend computes in fp32, bf16 or int8 here, not in {wanted}")
-    return wanted
+    if precision not in _TYPES:
+        raise BackendUnavailable(f"the openvino backend computes in fp32, bf16 or int8, not in {precision}")
+    return precision
 
 
-def _first_line(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

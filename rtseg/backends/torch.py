@@ -1,4 +1,4 @@
-"""torch: the reference that every other backend is compared with, and the way to a GPU without TensorRT."""
+"""torch: the reference for all other backends, and the backend for a GPU without TensorRT."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from rtseg.backends.base import BackendOptions
-from rtseg.backends.gpu_slots import DEPTH, SlotBackend, alone
+from rtseg.backends.slots import GPU_DEPTH, SlotBackend, gpu_lock
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.spec import ModelSpec
 from rtseg.models import create_model, is_known
 from rtseg.models.label_network import LabelNetwork, fuse_batch_norm
 
-__all__ = ["TorchBackend", "why_not_on_a_gpu"]
+__all__ = ["TorchBackend", "why_not_on_gpu"]
 
 _PREFIX = "network."
-"""Of the names that export gives to the weights of a network."""
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Prefix of the names that export gives to the weights of a network."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")}
-_AUTO = {"cpu": "fp32", "cuda": "fp16"}
-_WARM_UPS = 3
-"""Runs before a capture: cuDNN picks its kernels in the first ones, and allocates what it works in."""
+_DEFAULT_PRECISION = {"cpu": "fp32", "cuda": "fp16"}
+_WARMUP_RUNS = 3
+"""Runs before a capture: in the first runs cuDNN chooses its kernels and allocates its workspace."""
 
 
 class TorchBackend(SlotBackend):
-    """Builds the network that the model file names, and takes the weights out of the file.
+    """Builds the network that the model file names, and loads the weights from the file.
 
-    On the CPU it is eager torch in fp32 unless told otherwise: there it is to be right. On a GPU it is fp16 unless told
-    otherwise, recorded as a CUDA graph for each length of a batch, with as many batches in flight as TensorRT has.
+    On the CPU it runs eager torch, in fp32 by default, as the accurate reference. On a GPU it runs in fp16 by default,
+    captures a CUDA graph for each batch length, and has as many batches in flight as the TensorRT backend.
     """
 
     name = "torch"
@@ -56,25 +56,25 @@ class TorchBackend(SlotBackend):
         self.recurrent = model.state_shape is not None
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        labels = _build(model)
+        label_network = _build(model)
         if device.type == "cpu":
-            self._use([_EagerSlot(_Network(labels, device, self.precision))], warm_runs=0)
+            self._add_slots([_EagerSlot(_Network(label_network, device, self.precision))], warmup_runs=0)
             return
-        depth = 1 if self.recurrent else DEPTH[options.hint]
-        with alone:
-            with _errors_told():
-                network, gpu = _Network(labels, device, self.precision), Gpu(device)
-            self._use((RecordedSlot(network, gpu, model.state_shape) for _ in range(depth)), warm_runs=1)
+        depth = 1 if self.recurrent else GPU_DEPTH[options.hint]
+        with gpu_lock:
+            with _torch_errors():
+                network, gpu = _Network(label_network, device, self.precision), Gpu(device)
+            self._add_slots((GraphSlot(network, gpu, model.state_shape) for _ in range(depth)), warmup_runs=1)
 
     def _close(self) -> None:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            # What torch keeps for later is of use to TensorRT and to other programs.
-            with alone:
+            # TensorRT and other programs can use the memory that torch caches.
+            with gpu_lock:
                 torch.cuda.empty_cache()
 
 
-def why_not_on_a_gpu(spec: ModelSpec, precision: str) -> str | None:
-    """Why torch cannot run a model on a GPU of this machine; None if it can."""
+def why_not_on_gpu(spec: ModelSpec, precision: str) -> str | None:
+    """Return why torch cannot run a model on a GPU of this machine; None if it can."""
     if not torch.cuda.is_available():
         return "torch finds no usable CUDA device"
     if not is_known(spec.architecture):
@@ -84,21 +84,21 @@ def why_not_on_a_gpu(spec: ModelSpec, precision: str) -> str | None:
     return None
 
 
-def _device(wanted: str) -> str:
-    if wanted == "cuda" and not torch.cuda.is_available():
+def _device(device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailable("torch finds no usable CUDA device: use --device cpu")
-    if wanted == "auto":
+    if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return wanted
+    return device
 
 
-def _precision(device: str, wanted: str) -> str:
-    if wanted == "auto":
-        return _AUTO[device]
-    if wanted not in _PRECISIONS[device]:
-        known, where = " or ".join(_PRECISIONS[device]), "the CPU" if device == "cpu" else "a GPU"
-        raise BackendUnavailable(f"the torch backend computes in {known} on {where}, not in {wanted}")
-    return wanted
+def _precision(device: str, precision: str) -> str:
+    if precision == "auto":
+        return _DEFAULT_PRECISION[device]
+    if precision not in _PRECISIONS[device]:
+        supported, device_name = " or ".join(_PRECISIONS[device]), "the CPU" if device == "cpu" else "a GPU"
+        raise BackendUnavailable(f"the torch backend computes in {supported} on {device_name}, not in {precision}")
+    return precision
 
 
 def _build(model: ModelFile) -> LabelNetwork:
@@ -110,47 +110,56 @@ def _build(model: ModelFile) -> LabelNetwork:
     stored = {tensor.name.removeprefix(_PREFIX): tensor for tensor in model.graph.graph.initializer}
     weights: dict[str, Tensor] = {}
     try:
-        for name, blank in network.state_dict().items():
+        for name, initial in network.state_dict().items():
             if name in stored:
                 weights[name] = torch.from_numpy(numpy_helper.to_array(stored[name]).astype(np.float32))
-            elif name.endswith(".bias"):  # the exporter leaves out a bias that is zero
-                weights[name] = torch.zeros_like(blank)
+            elif name.endswith(".bias"):  # the exporter omits a bias of zeros
+                weights[name] = torch.zeros_like(initial)
         network.load_state_dict(weights)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         raise ModelError(
             f"the weights in {model.path} do not fit the network {spec.architecture!r} of this rtseg"
         ) from error
-    network.fix_size(*spec.size)  # matrices that it would else make on the CPU at every call: no graph can hold that
+    network.fix_size(*spec.size)  # otherwise every call makes matrices on the CPU, which cannot be captured
     return LabelNetwork(network).to(memory_format=torch.channels_last)
 
 
 class _Network:
-    """Frames and state to labels and next state, on a device and in a precision."""
+    """Computes labels and the next state from frames and a state, on a device and in a precision."""
 
-    def __init__(self, labels: LabelNetwork, device: torch.device, precision: str) -> None:
-        self._type = _TYPES[precision]
+    def __init__(self, label_network: LabelNetwork, device: torch.device, precision: str) -> None:
+        self._dtype = _DTYPES[precision]
         self._device = device
-        # Rounded once, so that nothing rounds them for every frame. Those of a sequence model stay: its gates and its
-        # state are of the precision of its weights, and need fp32.
-        if device.type == "cuda" and not labels.network.recurrent:
-            labels.network.to(self._type)
-        self._labels = labels.to(device)
-        self.recurrent = labels.network.recurrent
+        # Convert the weights once instead of for every frame. A sequence model keeps fp32 weights: its gates and its
+        # state have the precision of its weights, and need fp32.
+        if device.type == "cuda" and not label_network.network.recurrent:
+            label_network.network.to(self._dtype)
+        self._label_network = label_network.to(device)
+        self.recurrent = label_network.network.recurrent
 
     def __call__(self, frames: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """uint8 (N, H, W, C) -> uint8 (N, H, W), and the state of a sequence model; None as the state: zeros."""
-        low = self._type is not torch.float32
-        # No cache: it lives as long as the context, and a recorded graph longer.
-        amp = torch.autocast(self._device.type, self._type if low else None, enabled=low, cache_enabled=False)
-        with torch.no_grad(), amp:
+        """Label frames.
+
+        Args:
+            frames: uint8 (N, H, W, C).
+            state: of a sequence model; zeros by default.
+
+        Returns:
+            Labels, uint8 (N, H, W), and the next state of a sequence model.
+        """
+        is_reduced = self._dtype is not torch.float32
+        # No weight cache: it lives only as long as the context, but a captured graph lives longer.
+        dtype = self._dtype if is_reduced else None
+        autocast = torch.autocast(self._device.type, dtype, enabled=is_reduced, cache_enabled=False)
+        with torch.no_grad(), autocast:
             if self.recurrent:
-                labels, next_state = self._labels(frames, state)
+                labels, next_state = self._label_network(frames, state)
                 return labels, next_state
-            return self._labels(frames), None
+            return self._label_network(frames), None
 
 
 class _EagerSlot:
-    """See ``Slot``: on the CPU, where the labels are there when ``start`` returns."""
+    """See ``Slot``: on the CPU, where ``start`` returns when the labels are done."""
 
     def __init__(self, network: _Network) -> None:
         self._network = network
@@ -158,13 +167,13 @@ class _EagerSlot:
         self._result: Tensor | None = None
 
     def start(self, frames: NDArray[np.uint8]) -> None:
-        with _errors_told():
+        with _torch_errors():
             self._result, self._state = self._network(torch.from_numpy(frames), self._state)
 
     def finish(self) -> None: ...
 
     def labels(self) -> NDArray[np.uint8]:
-        assert self._result is not None, "labels() is for after start()"
+        assert self._result is not None, "call start() before labels()"
         return np.asarray(self._result.numpy(), dtype=np.uint8)
 
     def reset(self) -> None:
@@ -174,42 +183,42 @@ class _EagerSlot:
 
 
 class Gpu:
-    """What ``RecordedSlot`` asks of CUDA."""
+    """The CUDA functions that ``GraphSlot`` needs."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def stream(self) -> Any:
-        """A queue of work, done in order, beside what other streams do."""
+        """Make a stream: a queue of work, done in order and independently of other streams."""
         return torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
 
     def event(self) -> Any:
-        """What ``record(stream)`` puts behind the work of a stream, and ``synchronize()`` waits for."""
+        """Make an event: ``record(stream)`` marks a point in a stream, ``synchronize()`` waits for it."""
         return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def pool(self) -> Any:
-        """Memory of graphs that never run at the same time."""
+        """Make a memory pool for graphs that never run at the same time."""
         return torch.cuda.graph_pool_handle()
 
     def on(self, stream: Any) -> Any:
-        """Within it, torch works on ``stream``."""
+        """Return a context in which torch uses ``stream``."""
         return torch.cuda.stream(stream)
 
     def pinned(self, shape: tuple[int, ...]) -> Tensor:
-        """Memory of this machine that the GPU copies from and to by itself, uint8."""
+        """Allocate page-locked host memory, uint8, which the GPU copies from and to asynchronously."""
         return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
 
-    def record(self, run: Callable[[], None], stream: Any, pool: Any) -> Callable[[], None]:
-        """Run it, capture it as a CUDA graph, and return what replays it on the stream that is then current.
+    def capture(self, run: Callable[[], None], stream: Any, pool: Any) -> Callable[[], None]:
+        """Call ``run`` to warm up, capture it as a CUDA graph, and return a function that replays it.
 
-        Call it ``alone``. See "CUDA Graphs" in the notes of torch: warmed up on the stream of the capture, which must
-        not be the default one. Threads that feed other streams meanwhile do not disturb it (``thread_local``).
+        Hold ``gpu_lock``. See "CUDA Graphs" in torch's notes: the warm-up must use the stream of the capture, which
+        must not be the default stream. Other threads may use other streams meanwhile (``thread_local``).
         """
-        # TF32 rounds fp32 to 10 bits: not what somebody who asks for fp32 expects.
+        # TF32 rounds the mantissa to 10 bits, which is not fp32.
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
-            stream.wait_stream(torch.cuda.current_stream(self.device))  # the weights may still be on their way
+            stream.wait_stream(torch.cuda.current_stream(self.device))  # the upload of the weights may be unfinished
             with torch.cuda.stream(stream):
-                for _ in range(_WARM_UPS):
+                for _ in range(_WARMUP_RUNS):
                     run()
             stream.synchronize()
             graph = torch.cuda.CUDAGraph()
@@ -219,8 +228,8 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Recording:
-    """The network for batches of one length, with the memory that it reads and writes."""
+class _Capture:
+    """A captured graph for batches of one length, and the memory that it reads and writes."""
 
     replay: Callable[[], None]
     frames: Tensor
@@ -230,12 +239,12 @@ class _Recording:
     host_labels: Tensor
 
 
-class RecordedSlot:
-    """See ``Slot``: a stream, and the network as a CUDA graph for each length of a batch.
+class GraphSlot:
+    """See ``Slot``: a stream, and a CUDA graph of the network for each batch length.
 
     Args:
-        network: what is recorded.
-        gpu: where.
+        network: the network to capture.
+        gpu: the GPU to run it on.
         state_shape: (D, h, w) of a sequence model.
     """
 
@@ -243,79 +252,79 @@ class RecordedSlot:
         self._network = network
         self._gpu = gpu
         self._state_shape = state_shape
-        with _errors_told():
+        with _torch_errors():
             self._stream, self._done, self._pool = gpu.stream(), gpu.event(), gpu.pool()
-        self._recordings: dict[int, _Recording] = {}
-        self._last: _Recording | None = None
-        self._fresh = True
+        self._captures: dict[int, _Capture] = {}
+        self._last: _Capture | None = None
+        self._must_reset = True
 
     def start(self, frames: NDArray[np.uint8]) -> None:
         """See ``Slot.start``."""
-        with _errors_told():
-            recording = self._recordings.get(len(frames))
-            if recording is None:
-                with alone:
-                    recording = self._record(frames.shape)
-            self._last = recording
-            np.copyto(recording.host_frames.numpy(), frames)
+        with _torch_errors():
+            capture = self._captures.get(len(frames))
+            if capture is None:
+                with gpu_lock:
+                    capture = self._capture(frames.shape)
+            self._last = capture
+            np.copyto(capture.host_frames.numpy(), frames)
             try:
                 with self._gpu.on(self._stream):
-                    recording.frames.copy_(recording.host_frames, non_blocking=True)
-                    if recording.state is not None and self._fresh:
-                        recording.state.zero_()
-                        self._fresh = False
-                    recording.replay()
-                    recording.host_labels.copy_(recording.labels, non_blocking=True)
-            finally:  # also behind half of it: the memory is not used again before that is done
+                    capture.frames.copy_(capture.host_frames, non_blocking=True)
+                    if capture.state is not None and self._must_reset:
+                        capture.state.zero_()
+                        self._must_reset = False
+                    capture.replay()
+                    capture.host_labels.copy_(capture.labels, non_blocking=True)
+            finally:  # even after an error: ``finish`` must wait for whatever was queued
                 self._done.record(self._stream)
 
-    def _record(self, shape: tuple[int, ...]) -> _Recording:
+    def _capture(self, shape: tuple[int, ...]) -> _Capture:
         device, length = self._gpu.device, shape[0]
-        with self._gpu.on(self._stream):  # memory belongs to the stream that it was allocated on
+        with self._gpu.on(self._stream):  # torch ties memory to the stream on which it was allocated
             frames = torch.zeros(shape, dtype=torch.uint8, device=device)
             labels = torch.zeros(shape[:3], dtype=torch.uint8, device=device)
             state = None if self._state_shape is None else torch.zeros((length, *self._state_shape), device=device)
 
         def run() -> None:
-            found, next_state = self._network(frames, state)
-            labels.copy_(found)
+            predicted, next_state = self._network(frames, state)
+            labels.copy_(predicted)
             if state is not None and next_state is not None:
                 state.copy_(next_state)
 
-        replay = self._gpu.record(run, self._stream, self._pool)
+        replay = self._gpu.capture(run, self._stream, self._pool)
         host_frames, host_labels = self._gpu.pinned(shape), self._gpu.pinned(shape[:3])
-        recording = _Recording(replay, frames, labels, state, host_frames, host_labels)
-        self._recordings[length] = recording
-        return recording
+        capture = _Capture(replay, frames, labels, state, host_frames, host_labels)
+        self._captures[length] = capture
+        return capture
 
     def finish(self) -> None:
         """See ``Slot.finish``."""
-        with _errors_told():
+        with _torch_errors():
             self._done.synchronize()
 
     def labels(self) -> NDArray[np.uint8]:
         """See ``Slot.labels``."""
-        assert self._last is not None, "labels() is for after start()"
+        assert self._last is not None, "call start() before labels()"
         return np.asarray(self._last.host_labels.numpy(), dtype=np.uint8)
 
     def reset(self) -> None:
         """See ``Slot.reset``."""
-        self._fresh = True
+        self._must_reset = True
 
     def close(self) -> None:
         """See ``Slot.close``."""
-        self._recordings.clear()
+        self._captures.clear()
         self._last = None
 
 
 @contextmanager
-def _errors_told() -> Iterator[None]:
-    """torch's errors as a sentence."""
+def _torch_errors() -> Iterator[None]:
+    """Turn torch's errors into a ``BackendError`` of one line."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise BackendError(
-            "the GPU has not enough free memory for torch: close what else runs on it, or give a smaller --size"
+            "the GPU has too little free memory for torch: close other programs that use it, or give a smaller --size"
         ) from error
     except RuntimeError as error:
         raise BackendError(f"torch failed: {str(error).splitlines()[0]}") from error

@@ -32,7 +32,7 @@ PACKAGES = {
     "openvino": ("openvino", "pip install --force-reinstall rtseg"),
     "onnxruntime": ("onnxruntime", "pip install 'rtseg[onnxruntime]'"),
     "torch": ("torch", "pip install 'rtseg[train]'"),
-    "tensorrt": ("pycuda", "pip install 'rtseg[cuda]' (wants a C++ compiler and the headers of CUDA)"),
+    "tensorrt": ("pycuda", "pip install 'rtseg[cuda]' (needs a C++ compiler and the CUDA headers)"),
 }
 """Of each backend: its package, and how the message says to get it."""
 WITH_BF16 = ("openvino", "torch")

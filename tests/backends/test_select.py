@@ -19,7 +19,7 @@ from rtseg.backends.select import Choice, choose
 from rtseg.cli import main
 from rtseg.errors import BackendError, BackendUnavailable
 from rtseg.model_file.load import ModelFile
-from rtseg.system.nvidia import find_driver
+from rtseg.system.nvidia import driver_version
 
 BUILD = "build one with `rtseg build-engine"
 
@@ -33,7 +33,7 @@ def torch_on_the_gpu(patch: pytest.MonkeyPatch, opened: list[str], *, fails: boo
             raise BackendError("no room for torch")
         return OpenVinoBackend(model, options)
 
-    patch.setattr("rtseg.backends.torch.why_not_on_a_gpu", lambda spec, precision: None)
+    patch.setattr("rtseg.backends.torch.why_not_on_gpu", lambda spec, precision: None)
     patch.setattr("rtseg.backends.torch.TorchBackend", open_torch)
 
 
@@ -53,7 +53,7 @@ def machine(blue: ModelFile) -> Iterator[Machine]:
 class TestWithoutAGpu:
     @pytest.fixture(autouse=True)
     def no_gpu(self) -> None:
-        if find_driver() is not None:
+        if driver_version() is not None:
             pytest.skip("this machine has an NVIDIA driver")
 
     def test_it_is_openvino_and_nobody_is_bothered_with_it(self, blue: ModelFile) -> None:
@@ -63,7 +63,7 @@ class TestWithoutAGpu:
             assert backend.facts()["chosen"] == "no NVIDIA driver"
 
     def test_a_gpu_that_is_asked_for_is_refused(self, blue: ModelFile) -> None:
-        with pytest.raises(BackendUnavailable, match="no NVIDIA driver answers: install one, or use --device cpu"):
+        with pytest.raises(BackendUnavailable, match="no NVIDIA driver found: install one, or use --device cpu"):
             open_backend("auto", blue.path, device="cuda")
 
     def test_nothing_is_imported_to_find_that_out(self, blue: ModelFile) -> None:
@@ -96,7 +96,7 @@ class TestWithAGpu:
             assert BUILD in backend.chosen
             assert "was built by TensorRT-RTX 1.0, this is TensorRT-RTX 1.7.1.116" in backend.chosen
             assert backend.chosen.endswith("torch finds no usable CUDA device")
-            assert backend.notice == f"the GPU stays idle, for {backend.chosen}"
+            assert backend.notice == f"the GPU is not used: {backend.chosen}"
 
     def test_a_gpu_that_is_asked_for_is_not_replaced(self, machine: Machine, blue: ModelFile) -> None:
         with pytest.raises(BackendUnavailable, match=f"the GPU cannot be used: no engine for wide at 4x6 .*{BUILD}"):
@@ -105,7 +105,7 @@ class TestWithAGpu:
     def test_torch_is_taken_where_it_can_use_the_gpu(
         self, machine: Machine, blue: ModelFile, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("rtseg.backends.torch.why_not_on_a_gpu", lambda spec, precision: None)
+        monkeypatch.setattr("rtseg.backends.torch.why_not_on_gpu", lambda spec, precision: None)
         choice = choose(blue.path, BackendOptions(precision="bf16"))
         assert choice == Choice("torch", "a GPU, but TensorRT does not compute in bf16")
 
@@ -118,8 +118,8 @@ class TestWithAGpu:
         torch_on_the_gpu(monkeypatch, opened)
         with open_backend("auto", blue.path) as backend:
             assert opened == ["torch"]
-            assert backend.chosen.startswith("a GPU, but tensorrt could not be opened: Fake GeForce has not enough")
-            assert backend.notice == f"torch takes the GPU, for {backend.chosen.removeprefix('a GPU, but ')}"
+            assert backend.chosen.startswith("a GPU, but tensorrt could not be opened: Fake GeForce has too little")
+            assert backend.notice == f"torch runs on the GPU: {backend.chosen.removeprefix('a GPU, but ')}"
             assert blues_in(backend.infer(frames_of(5))) == [5]
         assert not machine.left()
 
@@ -133,9 +133,9 @@ class TestWithAGpu:
         with open_backend("auto", blue.path) as backend:
             assert (opened, backend.name) == (["torch"], "openvino")
             tensorrt, torch = backend.chosen.split("; torch could not be opened: ")
-            assert tensorrt.startswith("tensorrt could not be opened: Fake GeForce has not enough free memory")
+            assert tensorrt.startswith("tensorrt could not be opened: Fake GeForce has too little free memory")
             assert torch == "no room for torch"
-            assert backend.notice == f"the GPU stays idle, for {backend.chosen}"
+            assert backend.notice == f"the GPU is not used: {backend.chosen}"
             assert blues_in(backend.infer(frames_of(5))) == [5]
 
     @pytest.mark.parametrize("torch_is_there", [False, True])
@@ -160,9 +160,7 @@ class TestWithAGpu:
         machine.room = 50
         with open_backend("auto", blue.path) as backend:
             assert backend.name == "openvino"
-            assert backend.notice.startswith(
-                "the GPU stays idle, for tensorrt could not be opened: Fake GeForce has not"
-            )
+            assert backend.notice.startswith("the GPU is not used: tensorrt could not be opened: Fake GeForce has too")
             assert backend.notice.endswith("; torch finds no usable CUDA device")
             assert blues_in(backend.infer(frames_of(5))) == [5]
         assert not machine.left()
@@ -196,4 +194,4 @@ class TestWithAGpu:
         }
         assert main(given[command]) == 0
         told = " ".join(capsys.readouterr().out.split())
-        assert f"the GPU stays idle, for no engine for tiny at 64x96 in engines/: {BUILD} {icnet_file}`" in told
+        assert f"the GPU is not used: no engine for tiny at 64x96 in engines/: {BUILD} {icnet_file}`" in told

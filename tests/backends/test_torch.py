@@ -1,4 +1,4 @@
-"""The torch backend's way through a GPU, with everything but the GPU: what is recorded is run again on the CPU."""
+"""The GPU code of the torch backend, without a GPU: a replay of a captured graph runs the network again on the CPU."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rtseg.backends import open_backend
-from rtseg.backends.gpu_slots import SlotBackend, alone
-from rtseg.backends.torch import Gpu, RecordedSlot, _build, _Network
+from rtseg.backends.slots import SlotBackend, gpu_lock
+from rtseg.backends.torch import Gpu, GraphSlot, _build, _Network
 from rtseg.errors import BackendError
 from rtseg.model_file.load import load_model
 
@@ -35,11 +35,11 @@ class Event:
 
 
 class CpuGpu(Gpu):
-    """Runs a recording anew, on the memory that it was recorded with, when it is replayed."""
+    """Runs the captured function again, on the same memory, when a graph is replayed."""
 
     def __init__(self) -> None:
         super().__init__(CPU)
-        self.recordings = 0
+        self.captures = 0
         self.fails = False
 
     def stream(self) -> Any:
@@ -57,9 +57,9 @@ class CpuGpu(Gpu):
     def pinned(self, shape: tuple[int, ...]) -> Tensor:
         return torch.empty(shape, dtype=torch.uint8)
 
-    def record(self, run: Callable[[], None], stream: Any, pool: Any) -> Callable[[], None]:
-        self.recordings += 1
-        for _ in range(3):  # warming up leaves its traces in the memory
+    def capture(self, run: Callable[[], None], stream: Any, pool: Any) -> Callable[[], None]:
+        self.captures += 1
+        for _ in range(3):  # the warm-up changes the memory
             run()
 
         def replay() -> None:
@@ -70,8 +70,8 @@ class CpuGpu(Gpu):
         return replay
 
 
-class Recorded(SlotBackend):
-    """As ``TorchBackend`` on a GPU."""
+class GraphBackend(SlotBackend):
+    """Like ``TorchBackend`` on a GPU."""
 
     name = "torch"
 
@@ -81,7 +81,7 @@ class Recorded(SlotBackend):
         self.spec = model.spec
         self.recurrent = model.state_shape is not None
         network = _Network(_build(model), CPU, precision)
-        self._use((RecordedSlot(network, gpu, model.state_shape) for _ in range(depth)), warm_runs=1)
+        self._add_slots((GraphSlot(network, gpu, model.state_shape) for _ in range(depth)), warmup_runs=1)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,10 @@ def labels_of(path: Path, frames: list[Images]) -> list[Images]:
 def test_batches_of_any_length_in_flight_have_the_labels_of_eager_torch(icnet_file: Path, batch: Images) -> None:
     frames = [batch[:1], batch[1:3], batch[3:], batch[:3], batch[2:3]]
     gpu = CpuGpu()
-    with Recorded(icnet_file, gpu, depth=2) as backend:
-        assert (backend.depth, gpu.recordings) == (2, 2), "one frame is recorded in every slot before the first comes"
+    with GraphBackend(icnet_file, gpu, depth=2) as backend:
+        assert (backend.depth, gpu.captures) == (2, 2), (
+            "every slot captures one frame at first"
+        )
         tickets = [backend.submit(frames[0])]
         got = []
         for each in frames[1:]:
@@ -108,26 +110,26 @@ def test_batches_of_any_length_in_flight_have_the_labels_of_eager_torch(icnet_fi
         got.append(backend.wait(tickets[-1]).copy())
     for one, other in zip(got, labels_of(icnet_file, frames), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert gpu.recordings == 4, "of one frame in each slot, and of two and three where they came"
+    assert gpu.captures == 4, "one frame in each slot, and two and three frames when they arrive"
 
 
-def test_a_length_is_recorded_while_no_other_thread_records_or_takes_memory(icnet_file: Path, batch: Images) -> None:
-    taken: list[bool] = []
+def test_a_capture_holds_the_lock_that_keeps_other_threads_from_the_gpu(icnet_file: Path, batch: Images) -> None:
+    acquired: list[bool] = []
 
     class Watched(CpuGpu):
-        def record(self, run: Callable[[], None], stream: Any, pool: Any) -> Callable[[], None]:
+        def capture(self, run: Callable[[], None], stream: Any, pool: Any) -> Callable[[], None]:
             with ThreadPoolExecutor(1) as thread:
-                taken.append(thread.submit(alone.acquire, blocking=False).result())
-            return super().record(run, stream, pool)
+                acquired.append(thread.submit(gpu_lock.acquire, blocking=False).result())
+            return super().capture(run, stream, pool)
 
-    with Recorded(icnet_file, Watched(), depth=1) as backend:
+    with GraphBackend(icnet_file, Watched(), depth=1) as backend:
         backend.infer(batch[:2])
         backend.infer(batch[:2])
-    assert taken == [False, False], "of one frame when it is opened, and of two where they came"
+    assert acquired == [False, False], "for one frame when it is opened, and for two frames when they arrive"
 
 
 def test_the_array_is_the_callers_again_as_soon_as_submit_returns(icnet_file: Path, batch: Images) -> None:
-    with Recorded(icnet_file, CpuGpu(), depth=1) as backend:
+    with GraphBackend(icnet_file, CpuGpu(), depth=1) as backend:
         frames = batch[:1].copy()
         ticket = backend.submit(frames)
         frames[...] = 0
@@ -136,7 +138,7 @@ def test_the_array_is_the_callers_again_as_soon_as_submit_returns(icnet_file: Pa
 
 def test_the_state_of_a_sequence_model_stays_in_its_memory(sequence_file: Path, batch: Images) -> None:
     video = [frame[None] for frame in batch]
-    with Recorded(sequence_file, CpuGpu(), depth=1) as backend:
+    with GraphBackend(sequence_file, CpuGpu(), depth=1) as backend:
         wanted = labels_of(sequence_file, video)
         for _ in range(2):
             backend.reset()
@@ -148,14 +150,14 @@ def test_the_state_of_a_sequence_model_stays_in_its_memory(sequence_file: Path, 
 
 
 def test_labels_in_half_precision_are_near_those_in_full(icnet_file: Path, batch: Images) -> None:
-    with Recorded(icnet_file, CpuGpu(), depth=1, precision="fp16") as backend:
+    with GraphBackend(icnet_file, CpuGpu(), depth=1, precision="fp16") as backend:
         share = (backend.infer(batch) == labels_of(icnet_file, [batch])[0]).mean()
     assert 0.98 <= share < 1, "not one pixel differs: was it fp16 at all?"
 
 
-def test_a_failure_is_told_in_a_line(icnet_file: Path, batch: Images) -> None:
+def test_a_failure_is_one_line(icnet_file: Path, batch: Images) -> None:
     gpu = CpuGpu()
-    with Recorded(icnet_file, gpu, depth=1) as backend:
+    with GraphBackend(icnet_file, gpu, depth=1) as backend:
         gpu.fails = True
         with pytest.raises(BackendError, match=r"^torch failed: CUDA error: an illegal .* encountered$"):
             backend.submit(batch[:1])
@@ -163,14 +165,14 @@ def test_a_failure_is_told_in_a_line(icnet_file: Path, batch: Images) -> None:
         np.testing.assert_array_equal(backend.infer(batch[:1]), labels_of(icnet_file, [batch[:1]])[0])
 
 
-def test_a_call_makes_nothing_on_the_cpu_that_a_recording_could_not_hold(
+def test_a_call_makes_no_matrix_on_the_cpu_that_could_not_be_captured(
     icnet_file: Path, batch: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = _build(load_model(icnet_file))
     frames = torch.from_numpy(batch[:1].copy())
 
     def refuse(array: object) -> Tensor:
-        raise AssertionError("a matrix is made anew and would be sent to the GPU in every call")
+        raise AssertionError("a matrix is made and would be sent to the GPU in every call")
 
     monkeypatch.setattr(torch, "from_numpy", refuse)
     with torch.no_grad():

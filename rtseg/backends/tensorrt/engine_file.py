@@ -1,7 +1,7 @@
-"""What stands beside a TensorRT engine: whose it is, what built it, where it runs, and the proof of its labels.
+"""TensorRT engine files, and the facts about them: the model, the runtime, the GPUs, and how the labels were verified.
 
-An engine is a plan without a name on it, which only the very TensorRT that built it reads, on the GPUs that it was
-built for. So ``x.engine`` comes with ``x.engine.json``, and is trusted only where the two agree.
+An engine file does not name its model. Only the TensorRT version that built it can load it, on the GPUs that it was
+built for. So ``x.engine`` has a file ``x.engine.json`` beside it, and is used only if the two agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ __all__ = [
     "ENGINES",
     "REMEDY",
     "EngineFacts",
-    "FoundEngine",
+    "EngineMatch",
+    "EngineRequirements",
     "covers",
     "engine_path",
     "facts_path",
@@ -40,57 +41,57 @@ __all__ = [
 ]
 
 ENGINES = Path("engines")
-"""Where engines are written and looked for unless told otherwise: below the current folder."""
+"""Default folder of engines, below the working folder."""
 REMEDY = ": build it again with `rtseg build-engine`"
-"""How the sentences about an engine that cannot be used end."""
+"""The end of every error message about an engine that cannot be used."""
 _FORMAT = 1
-_NEXT_STEP = "give another place with --output"
+_NEXT_STEP = "choose another path with --output"
 _TARGET = r"sm_\d{2,3}\+?"
 _PREFERRED = ("fp16", "int8", "fp32")
-"""Order in which a precision is taken where none is asked for: int8 may cost half a point of mIoU, fp16 does not."""
+"""Precisions by preference: int8 may lose half a point of mIoU, fp16 does not."""
 _TITLES = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
-_PROOF = {"passed", "agreement", "miou", "budget", "data", "judged_by"}
-"""What a certificate must have."""
+_CERTIFICATE_KEYS = {"passed", "agreement", "miou", "budget", "data", "judged_by"}
+"""The keys of a certificate that rtseg reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """All that is known of an engine; the JSON beside it."""
+    """The facts about an engine, stored as JSON beside it."""
 
     model: str
     """Name of the model, as in its metadata."""
     model_sha256: str
-    """Of the ONNX file, as 64 hex digits."""
+    """SHA-256 of the ONNX file, as 64 hex digits."""
     engine_sha256: str
-    """Of the engine itself: tells one that was cut off or changed."""
+    """SHA-256 of the engine file, to detect one that was truncated or changed."""
     runtime: str
     """``tensorrt`` or ``rtx``."""
     runtime_version: str
-    """E.g. ``1.7.1.116``: the only one that reads the engine."""
+    """E.g. ``1.7.1.116``: the only version that can load the engine."""
     precision: str
     """``fp16``, ``fp32`` or ``int8``."""
     batch: int
-    """Most frames of a batch: 1 is fixed in the engine, with more it takes 1 to ``batch`` (optimised for the most)."""
+    """Largest batch. With 1 the batch is fixed; otherwise it is 1 to ``batch``, and ``batch`` is the fastest."""
     targets: tuple[str, ...]
-    """Compute capabilities that it runs on, e.g. ``sm_86``; ``sm_86+`` means that one and all after it."""
+    """Compute capabilities that it runs on, e.g. ``sm_86``; ``sm_86+`` means that one and all later ones."""
     gpu: str | None
-    """The GPU that it was built on and for; None where it was built for ``targets`` on any machine."""
+    """The GPU that it was built on and for; None if it runs on every GPU of ``targets``."""
     driver: str | None
-    """Version of the NVIDIA driver of the machine that built it."""
+    """Version of the NVIDIA driver on the machine that built it."""
     spec: ModelSpec
     """The metadata of the model, at the size of the engine."""
     state_shape: tuple[int, int, int] | None
     """(D, h, w) of the state of a sequence model; None for every other model."""
     build_seconds: float
-    """Of the runtime's build alone."""
+    """Duration of the runtime's build, in seconds."""
     built: str
-    """Date, as ``2026-07-31``."""
+    """Date of the build, e.g. ``2026-07-31``."""
     rtseg: str
     """Version of rtseg that built it."""
     ranges_sha256: str | None
-    """Of the recorded ranges that an int8 engine of a float model was quantised with."""
+    """SHA-256 of the recorded activation ranges, for an int8 engine of a float model."""
     certificate: dict[str, Any]
-    """The proof of its labels, as ``rtseg.deploy.verify.Verdict.to_dict`` gives it."""
+    """How its labels were verified, as ``rtseg.deploy.verify.Verdict.to_dict``; empty before that."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -98,17 +99,17 @@ class EngineFacts:
         return self.spec.size
 
     def to_json(self) -> str:
-        """The text beside the engine."""
+        """Return the content of the JSON file."""
         facts = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         facts["spec"] = json.loads(self.spec.to_json())
         return json.dumps({"format": _FORMAT, **facts}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> EngineFacts:
-        """Read what ``to_json`` wrote.
+        """Parse the result of ``to_json``.
 
         Raises:
-            ModelError: it is not such a text, or another rtseg wrote it.
+            ModelError: ``text`` is malformed, or another version of rtseg wrote it.
         """
         try:
             facts = json.loads(text)
@@ -116,70 +117,92 @@ class EngineFacts:
             if version != _FORMAT:
                 raise ModelError(f"it is of format {version!r}, this rtseg reads {_FORMAT}")
             if facts["runtime"] not in _TITLES or facts["precision"] not in _PREFERRED:
-                raise ModelError(f"it tells of {facts['runtime']} and {facts['precision']}, unknown to this rtseg")
+                raise ModelError(f"it names {facts['runtime']} and {facts['precision']}, unknown to this rtseg")
             if not _is_certificate(facts["certificate"]):
-                raise ModelError("its certificate is not whole")
+                raise ModelError("its certificate is incomplete")
             facts["spec"] = ModelSpec.from_json(json.dumps(facts["spec"]))
             facts["targets"] = tuple(str(target) for target in facts["targets"])
             if not all(re.fullmatch(_TARGET, target) for target in facts["targets"]):
-                raise ModelError(f"it names a target that is none: {', '.join(facts['targets'])}")
+                raise ModelError(f"it names an invalid target: {', '.join(facts['targets'])}")
             facts["state_shape"] = tuple(facts["state_shape"]) if facts["state_shape"] is not None else None
-            found = cls(**facts)
+            parsed = cls(**facts)
         except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
             raise ModelError(f"it cannot be read ({type(error).__name__}: {error})") from error
-        if type(found.batch) is not int or found.batch < 1:
-            raise ModelError(f"its batch is {found.batch!r}")
-        return found
+        if type(parsed.batch) is not int or parsed.batch < 1:
+            raise ModelError(f"its batch is {parsed.batch!r}")
+        return parsed
 
 
-def _is_certificate(found: Any) -> bool:
-    """Whether it has what is read of it; that of a staged engine is empty."""
-    if found == {}:
+def _is_certificate(value: Any) -> bool:
+    """Return whether ``value`` is a certificate, or empty as for an engine that is not verified yet."""
+    if value == {}:
         return True
     return (
-        isinstance(found, dict)
-        and found.keys() >= _PROOF
-        and isinstance(found["budget"], dict)
-        and isinstance(found["budget"].get("max_drop"), float | int)
-        and (found["miou"] is None or isinstance(found["miou"], dict))
+        isinstance(value, dict)
+        and value.keys() >= _CERTIFICATE_KEYS
+        and isinstance(value["budget"], dict)
+        and isinstance(value["budget"].get("max_drop"), float | int)
+        and (value["miou"] is None or isinstance(value["miou"], dict))
     )
 
 
 @dataclass(frozen=True, slots=True)
-class FoundEngine:
-    """What ``find_engine`` found."""
+class EngineRequirements:
+    """What an engine is needed for."""
+
+    model_sha256: str
+    """SHA-256 of the ONNX file that it must be built from."""
+    size: tuple[int, int]
+    """(H, W) of the input, in pixels."""
+    runtime: str
+    """``tensorrt`` or ``rtx``."""
+    runtime_version: str
+    """Version of the installed runtime."""
+    targets: tuple[str, ...]
+    """Compute capabilities that it must run on, e.g. ``sm_89``."""
+    precision: str | None = None
+    """None for any."""
+    batch: int | None = None
+    """None for any."""
+    gpu: str | None = None
+    """Name of the GPU that it must run on; None for any. An engine that was built for one GPU runs only on that one."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMatch:
+    """The result of ``find_engine``."""
 
     path: Path | None
-    """The engine that fits; None if none does."""
+    """File of the matching engine; None if no engine matches."""
     facts: EngineFacts | None
-    """Of that engine."""
+    """Facts about the matching engine."""
     plan: bytes | None
-    """The engine itself, as ``read_engine`` gives it."""
+    """Content of the matching engine, see ``read_engine``."""
     reasons: tuple[str, ...]
-    """Why each other engine of the model does not fit, e.g. ``engines/x.engine was built for sm_86, not for sm_89``."""
+    """Why other engines of the model do not match, e.g. ``engines/x.engine was built for sm_86, not for sm_89``."""
 
 
 def facts_path(engine: Path) -> Path:
-    """The JSON beside an engine."""
+    """Return the path of the JSON file beside an engine."""
     return engine.with_suffix(".engine.json")
 
 
 def runtime_cache_path(engine: Path) -> Path:
-    """What TensorRT-RTX compiled of an engine for the GPU that is here. It lies beside it, and need not be there."""
+    """Return the path of the kernels that TensorRT-RTX compiled for an engine. The file may not exist."""
     return engine.with_suffix(".engine.runtime-cache")
 
 
 def engine_path(folder: Path, model: str, precision: str, runtime: str, targets: Sequence[str]) -> Path:
-    """Where an engine is written unless told otherwise, e.g. ``engines/icnet-camvid-fp16-rtx-sm_86-sm_89.engine``."""
+    """Return the default path of an engine, e.g. ``engines/icnet-camvid-fp16-rtx-sm_86-sm_89.engine``."""
     name = re.sub(r"[^\w.+-]+", "_", f"{model}-{precision}-{runtime}-{'-'.join(targets)}")
     return folder / f"{name}.engine"
 
 
 def read_engine_facts(engine: Path) -> EngineFacts:
-    """The facts beside ``engine``.
+    """Read the facts beside ``engine``.
 
     Raises:
-        ModelError: there is no such engine or no JSON beside it, or it is damaged or of another format.
+        ModelError: the engine or its JSON file is missing, or the JSON is damaged or of another format.
     """
     if not engine.is_file():
         raise ModelError(f"no engine at {engine}: make it with `rtseg build-engine`")
@@ -195,10 +218,10 @@ def read_engine_facts(engine: Path) -> EngineFacts:
 
 
 def read_engine(engine: Path, facts: EngineFacts) -> bytes:
-    """The engine that its facts are about: the very bytes that were checked, whatever happens to the file meanwhile.
+    """Read an engine and check its SHA-256. Load the returned bytes, as the file may change meanwhile.
 
     Raises:
-        ModelError: it was cut off or changed, or cannot be read.
+        ModelError: it was truncated or changed, or cannot be read.
     """
     try:
         plan = engine.read_bytes()
@@ -209,86 +232,45 @@ def read_engine(engine: Path, facts: EngineFacts) -> bytes:
     return plan
 
 
-def mismatch_reason(
-    facts: EngineFacts,
-    *,
-    model_sha256: str,
-    size: tuple[int, int],
-    runtime: str,
-    runtime_version: str,
-    targets: Sequence[str],
-    precision: str | None = None,
-    batch: int | None = None,
-    gpu: str | None = None,
-) -> str | None:
-    """Why an engine does not fit what is wanted, in words; None if it fits.
-
-    Args:
-        facts: of the engine.
-        model_sha256: of the ONNX file whose labels it is to give.
-        size: (H, W) of the input, in pixels.
-        runtime: ``tensorrt`` or ``rtx``.
-        runtime_version: of the runtime that is here.
-        targets: the compute capabilities that it must run on.
-        precision: any unless given.
-        batch: any unless given.
-        gpu: name of the GPU that it must run on; an engine that was built for one GPU runs on that one.
-    """
-    title, wanted_title = f"{_TITLES[facts.runtime]} {facts.runtime_version}", f"{_TITLES[runtime]} {runtime_version}"
-    uncovered = [target for target in targets if not covers(facts.targets, target)]
+def mismatch_reason(facts: EngineFacts, needed: EngineRequirements) -> str | None:
+    """Return why an engine does not meet requirements, as the rest of a sentence; None if it does."""
+    built_by = f"{_TITLES[facts.runtime]} {facts.runtime_version}"
+    installed = f"{_TITLES[needed.runtime]} {needed.runtime_version}"
+    uncovered = [target for target in needed.targets if not covers(facts.targets, target)]
     reasons = (
-        (facts.model_sha256 != model_sha256, "was built from another model file"),
-        (title != wanted_title, f"was built by {title}, this is {wanted_title}"),
-        (precision not in (None, facts.precision), f"computes in {facts.precision}, not in {precision}"),
-        (facts.size != size, f"was built for {_times(facts.size)}, not for {_times(size)}"),
-        (batch not in (None, facts.batch), f"takes batches of up to {facts.batch}, not of {batch}"),
+        (facts.model_sha256 != needed.model_sha256, "was built from another model file"),
+        (built_by != installed, f"was built by {built_by}, this is {installed}"),
+        (needed.precision not in (None, facts.precision), f"computes in {facts.precision}, not in {needed.precision}"),
+        (facts.size != needed.size, "was built for {}x{}, not for {}x{}".format(*facts.size, *needed.size)),
+        (needed.batch not in (None, facts.batch), f"takes batches of up to {facts.batch}, not of {needed.batch}"),
         (bool(uncovered), f"was built for {', '.join(facts.targets)}, not for {', '.join(uncovered)}"),
-        (None not in (gpu, facts.gpu) and gpu != facts.gpu, f"was built for {facts.gpu}, this is {gpu}"),
+        (
+            None not in (needed.gpu, facts.gpu) and needed.gpu != facts.gpu,
+            f"was built for {facts.gpu}, this is {needed.gpu}",
+        ),
     )
-    return next((reason for wrong, reason in reasons if wrong), None)
+    return next((reason for applies, reason in reasons if applies), None)
 
 
-def covers(targets: Sequence[str], wanted: str) -> bool:
-    """Whether an engine for ``targets`` runs on ``wanted``, e.g. ``sm_89``; ``sm_86+`` covers it."""
-    if wanted in targets:
+def covers(targets: Sequence[str], target: str) -> bool:
+    """Return whether an engine for ``targets`` runs on ``target``, e.g. ``sm_89``. ``sm_86+`` covers ``sm_89``."""
+    if target in targets:
         return True
-    open_ended = [_capability(target) for target in targets if target.endswith("+")]
-    return any(_capability(wanted) >= least for least in open_ended)
+    minimums = [_capability(each) for each in targets if each.endswith("+")]
+    return any(_capability(target) >= minimum for minimum in minimums)
 
 
 def _capability(target: str) -> int:
     return int(target.removeprefix("sm_").removesuffix("+"))
 
 
-def _times(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
+def find_engine(folder: Path, needed: EngineRequirements) -> EngineMatch:
+    """Find the best engine in ``folder``, which need not exist.
 
-
-def find_engine(
-    folder: Path,
-    *,
-    model_sha256: str,
-    size: tuple[int, int],
-    runtime: str,
-    runtime_version: str,
-    target: str,
-    precision: str | None = None,
-    gpu: str | None = None,
-) -> FoundEngine:
-    """The engine of a model among those in ``folder`` that runs here.
-
-    fp16 goes before int8 and fp32, small batches before large ones, and what was built on this GPU before what was
-    built for all of its kind.
-
-    Args:
-        folder: need not be there.
-        model_sha256, size, runtime, runtime_version, precision, gpu: see ``mismatch_reason``.
-        target: compute capability of the GPU that is here, e.g. ``sm_89``.
-
-    Returns:
-        The engine, and why the others do not fit. Engines of other models are passed over in silence.
+    fp16 is preferred to int8 and fp32, small batches to large ones, and an engine that was built on this GPU to one for
+    all GPUs of its targets. Engines of other models are ignored.
     """
-    fitting: list[tuple[tuple[int, int, bool], Path, EngineFacts]] = []
+    matches: list[tuple[tuple[int, int, bool], Path, EngineFacts]] = []
     reasons: list[str] = []
     for path in sorted(folder.glob("*.engine")):
         if is_part(path):
@@ -298,52 +280,43 @@ def find_engine(
         except ModelError as error:
             reasons.append(str(error))
             continue
-        if facts.model_sha256 != model_sha256:
+        if facts.model_sha256 != needed.model_sha256:
             continue
-        reason = mismatch_reason(
-            facts,
-            model_sha256=model_sha256,
-            size=size,
-            runtime=runtime,
-            runtime_version=runtime_version,
-            targets=(target,),
-            precision=precision,
-            gpu=gpu,
-        )
+        reason = mismatch_reason(facts, needed)
         if reason is None:
-            fitting.append(((_PREFERRED.index(facts.precision), facts.batch, facts.gpu is None), path, facts))
+            matches.append(((_PREFERRED.index(facts.precision), facts.batch, facts.gpu is None), path, facts))
         else:
             reasons.append(f"{path} {reason}")
-    for _, path, facts in sorted(fitting, key=lambda entry: entry[0]):
+    for _, path, facts in sorted(matches, key=lambda entry: entry[0]):
         try:
             plan = read_engine(path, facts)
         except ModelError as error:
             reasons.append(str(error))
         else:
-            return FoundEngine(path, facts, plan, tuple(reasons))
-    return FoundEngine(None, None, None, tuple(reasons))
+            return EngineMatch(path, facts, plan, tuple(reasons))
+    return EngineMatch(None, None, None, tuple(reasons))
 
 
 @contextlib.contextmanager
 def staged(engine: Path) -> Iterator[Path]:
-    """A name beside ``engine`` under which it can be made; what is left there afterwards is removed.
+    """Yield a unique temporary path beside ``engine`` to build it at. Remaining temporary files are deleted.
 
-    It is another one every time: two builds of one engine at once do not meet before ``install_engine``.
+    Two builds of the same engine at once do not interfere before ``install_engine``.
     """
     part = part_path(engine, unique=True)
     try:
         yield part
     finally:
         for path in (part, facts_path(part), runtime_cache_path(part)):
-            with contextlib.suppress(OSError):  # what the folder does not allow to write, it may not allow to remove
+            with contextlib.suppress(OSError):  # e.g. the folder is read-only
                 path.unlink(missing_ok=True)
 
 
 def write_staged(part: Path, plan: bytes | memoryview, facts: EngineFacts) -> None:
-    """Write an engine and its facts under the name that ``staged`` gave, down to the disk.
+    """Write an engine and its facts to the path of ``staged``, and flush them to disk.
 
     Raises:
-        SinkError: they cannot be written: the disk is full, say.
+        SinkError: they cannot be written, e.g. because the disk is full.
     """
     with sink_errors(part, _NEXT_STEP):
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -352,14 +325,13 @@ def write_staged(part: Path, plan: bytes | memoryview, facts: EngineFacts) -> No
 
 
 def install_engine(part: Path, facts: EngineFacts, engine: Path) -> None:
-    """Give a staged engine its name, and ``facts`` and what its proof on a GPU compiled theirs.
+    """Rename a staged engine to ``engine``, together with its facts and its compiled kernels.
 
-    An engine without facts is never run, so there are none while the engine changes: whenever the machine stops,
-    what is found afterwards is the old pair, the new pair, or an engine that has to be built again. Of two that are
-    installed at once one waits for the other.
+    An engine without facts is never run, so the facts are deleted before the engine is replaced. After a crash there is
+    the old pair, the new pair, or an engine that must be built again. Two installs at once run one after the other.
 
     Raises:
-        SinkError: they cannot be written.
+        SinkError: the files cannot be written.
     """
     with sink_errors(engine, _NEXT_STEP), _locked(engine.parent) as folder:
         _write(facts_path(part), facts.to_json().encode())
@@ -368,7 +340,7 @@ def install_engine(part: Path, facts: EngineFacts, engine: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             runtime_cache_path(part).replace(runtime_cache_path(engine))
         facts_path(part).replace(facts_path(engine))
-        os.fsync(folder)  # names are on the disk only when their folder is
+        os.fsync(folder)  # flushes the new names to disk
 
 
 def _write(path: Path, data: bytes | memoryview) -> None:
@@ -380,12 +352,12 @@ def _write(path: Path, data: bytes | memoryview) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[int]:
-    """The folder, opened, with no other ``install_engine`` in it."""
-    number = os.open(folder, os.O_RDONLY)
+    """Yield the descriptor of a folder, locked against other calls of ``install_engine``."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # NFS locks no folder: there two builds of one engine at once may leave one that has to be built again.
+        # NFS cannot lock folders: there two installs at once may leave an engine that must be built again.
         with contextlib.suppress(OSError):
-            fcntl.flock(number, fcntl.LOCK_EX)
-        yield number
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
     finally:
-        os.close(number)
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""A TensorRT engine on a GPU: loaded once, run in slots that each have a context, a stream and memory of their own."""
+"""Runs a TensorRT engine: it is loaded once, and each slot has its own execution context, stream and memory."""
 
 from __future__ import annotations
 
@@ -11,117 +11,119 @@ from numpy.typing import NDArray
 
 from rtseg.backends.tensorrt.cuda import Device, DriverError, Graph
 from rtseg.backends.tensorrt.engine_file import EngineFacts
-from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors, logger_of
+from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors, get_logger
 from rtseg.backends.tensorrt.runtime_cache import RuntimeCacheFile
 from rtseg.errors import BackendError
 
 __all__ = ["FIRST_RUNS", "EngineSlot", "LoadedEngine"]
 
 FIRST_RUNS = 2
-"""Runs of new shapes that are not like all later ones: the first compiles and allocates, the second is
-captured as a CUDA graph ("Working with RTX CUDA Graphs" of TensorRT-RTX, "CUDA Graphs" of TensorRT)."""
+"""Special runs of a new shape: the first compiles and allocates, the second is captured as a CUDA graph ("Working with
+RTX CUDA Graphs" in the TensorRT-RTX documentation, "CUDA Graphs" in that of TensorRT)."""
 _FLOAT_BYTES = 4
-_NOTHING = np.empty((0, 0, 0), np.uint8)
+_EMPTY = np.empty((0, 0, 0), np.uint8)
 
 
 class LoadedEngine:
-    """An engine, loaded.
+    """A loaded engine.
 
     Args:
-        trt: what runs it.
-        device: where; ``alone`` is held.
-        path: of its file, for what is told.
-        data: the engine itself.
-        kept: what was compiled of it before.
+        trt: the runtime.
+        device: the GPU; the caller holds its ``lock``.
+        path: file of the engine, for error messages.
+        data: content of the file.
+        cache_file: kernels that were compiled for the engine before.
     """
 
-    def __init__(self, trt: TensorRTLibrary, device: Device, path: Path, data: bytes, kept: RuntimeCacheFile) -> None:
+    def __init__(
+        self, trt: TensorRTLibrary, device: Device, path: Path, data: bytes, cache_file: RuntimeCacheFile
+    ) -> None:
         self.trt = trt
         self._device = device
-        self._kept = kept
+        self._cache_file = cache_file
         self._cache: Any = None
         self._config: Any = None
         with device.active():
-            with captured_errors(trt) as said:
-                self._runtime = trt.module.Runtime(logger_of(trt.module))
+            with captured_errors(trt) as errors:
+                self._runtime = trt.module.Runtime(get_logger(trt.module))
                 self._engine = self._runtime.deserialize_cuda_engine(data)
                 if self._engine is None:
                     raise BackendError(
-                        f"{trt.title} does not load {path}{because(said)}: build it again with `rtseg build-engine`"
+                        f"{trt.title} cannot load {path}{_summary(errors)}: build it again with `rtseg build-engine`"
                     )
-            if hasattr(trt.module, "CudaGraphStrategy"):  # TensorRT-RTX, since its 1.2
+            if hasattr(trt.module, "CudaGraphStrategy"):  # TensorRT-RTX 1.2 and later
                 self._configure()
 
     @property
     def captures_itself(self) -> bool:
-        """Whether the runtime makes CUDA graphs of what it is given, without being asked."""
+        """Whether the runtime captures CUDA graphs by itself."""
         return self._config is not None
 
     def _configure(self) -> None:
-        """Have CUDA graphs, and kernels that were compiled before."""
+        """Turn on CUDA graphs, and load kernels that were compiled before."""
         module = self.trt.module
         self._config = self._engine.create_runtime_config()
         self._config.cuda_graph_strategy = module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        # Compiled in the first run of a length, and captured in the second: else nobody knows in which.
+        # Compile in the first run of a length and capture in the second; otherwise it happens in any later run.
         eager = module.DynamicShapesKernelSpecializationStrategy.EAGER
         self._config.dynamic_shapes_kernel_specialization_strategy = eager
         self._cache = self._config.create_runtime_cache()
-        compiled = self._kept.read()
+        compiled = self._cache_file.read()
         if compiled is not None and not self._cache.deserialize(compiled):
-            self._kept.refuse()
+            self._cache_file.discard()
         if not self._config.set_runtime_cache(self._cache):
             self._cache = None
-            self._kept.refuse()
+            self._cache_file.discard()
 
-    def keep_compiled(self) -> None:
-        """Keep what was compiled by now for the next time. It only saves time then: where that fails it is noted."""
+    def save_compiled(self) -> None:
+        """Save the compiled kernels for the next time. A failure costs only time, so it is noted and not raised."""
         if self._cache is None:
             return
         try:
-            with self._device.alone, self._device.active():
+            with self._device.lock, self._device.active():
                 compiled = self._cache.serialize()
         except BackendError as error:
-            self._kept.note = f"nothing kept ({error})"
+            self._cache_file.note = f"not saved ({error})"
             return
         if compiled is not None:
-            self._kept.write(bytes(compiled))
+            self._cache_file.write(bytes(compiled))
 
     def context(self) -> Any:
-        """What runs the engine for one slot."""
-        with captured_errors(self.trt) as said:
-            # No name here for the configuration: the traceback of an error would keep it alive beyond the engine.
+        """Make an execution context for one slot."""
+        with captured_errors(self.trt) as errors:
+            # No local variable for the configuration: a traceback would keep it alive longer than the engine.
             if self._config is None:
                 context = self._engine.create_execution_context()
             else:
                 context = self._engine.create_execution_context(self._config)
             if context is None:
                 raise BackendError(
-                    f"{self.trt.title} cannot run the engine{because(said)}: "
-                    "close what else runs on the GPU, or give a smaller --size"
+                    f"{self.trt.title} cannot run the engine{_summary(errors)}: "
+                    "close other programs that use the GPU, or give a smaller --size"
                 )
         return context
 
     def close(self) -> None:
-        """Free it, after all contexts."""
-        self.keep_compiled()
-        with self._device.alone, self._device.active():
+        """Free it. All its contexts are freed already."""
+        self.save_compiled()
+        with self._device.lock, self._device.active():
             self._cache = None
             self._config = None
             self._engine = None
             self._runtime = None
 
 
-class _Launch:
-    """Puts the network on the stream of a slot; what is the same for the third time, as a CUDA graph.
+class _Launcher:
+    """Queues the network on the stream of a slot, from the third run of the same length on as a CUDA graph.
 
-    A graph is one of shapes, and both runtimes keep what they need for the last ones alone. So one graph is kept, and
-    begun anew with other shapes: batches whose parts differ in length are never replayed.
+    A graph is valid for one set of shapes, and both runtimes keep their memory for the last shapes only. So there is
+    one graph, captured again for other shapes. Batches whose parts differ in length are never replayed.
 
     Args:
-        engine: whose ``context`` it is.
-        device: where.
-        context: has all its addresses, which stay; told of the shapes by whoever calls.
-        stream: the slot's.
+        engine: the engine of ``context``.
+        device: the GPU.
+        context: execution context with all addresses set, which never change; the caller sets the shapes.
+        stream: stream of the slot.
     """
 
     def __init__(self, engine: LoadedEngine, device: Device, context: Any, stream: Any) -> None:
@@ -131,17 +133,17 @@ class _Launch:
         self._stream = stream
         self._length = 0
         self._runs = 0
-        """Of batches of ``_length`` in a row, without a failure."""
+        """Consecutive successful runs of ``_length`` frames."""
         self._graph: Graph | None = None
         self.note = "TensorRT-RTX's own" if engine.captures_itself else "none yet"
         """Whether a CUDA graph is replayed, for a report: ``captured``, or why not."""
 
     def __call__(self, length: int) -> None:
-        """Put it on the stream, for so many frames.
+        """Queue the network for ``length`` frames. After an error the next run counts as the first.
 
         Raises:
-            BackendError: the runtime refuses; the next run counts as the first.
-            DriverError: the graph cannot be launched, likewise.
+            BackendError: the runtime failed.
+            DriverError: the graph cannot be launched.
         """
         if length != self._length:
             self._drop_graph()
@@ -150,7 +152,7 @@ class _Launch:
         if self._graph is not None:
             self._replay(self._graph)
         elif runs < FIRST_RUNS:
-            with self._device.maybe_captured():
+            with self._device.may_capture():
                 self._run_first(runs)
         else:
             self._enqueue()
@@ -168,7 +170,7 @@ class _Launch:
             self._enqueue()
             return
         try:
-            # Its handle alone: the traceback of an error would keep the stream alive beyond its context.
+            # Pass the handle only: a traceback would keep the stream alive longer than its context.
             self._graph = self._device.capture(self._enqueue, self._stream.handle)
         except (BackendError, DriverError) as error:
             self.note = f"none ({error})"
@@ -178,9 +180,9 @@ class _Launch:
             self._replay(self._graph)
 
     def _enqueue(self) -> None:
-        with captured_errors(self._engine.trt) as said:
+        with captured_errors(self._engine.trt) as errors:
             if not self._context.execute_async_v3(self._stream.handle):
-                raise BackendError(f"{self._engine.trt.title} failed on a batch{because(said)}")
+                raise BackendError(f"{self._engine.trt.title} failed on a batch{_summary(errors)}")
 
     def _drop_graph(self) -> None:
         if self._graph is None:
@@ -188,64 +190,64 @@ class _Launch:
         graph, self._graph = self._graph, None
         self.note = "none yet"
         try:
-            self._stream.synchronize()  # TensorRT knows nothing of the runs of a graph: its next one meets none of them
+            self._stream.synchronize()  # TensorRT does not see graph launches: they must end before its next run
         finally:
-            with self._device.alone:
+            with self._device.lock:
                 graph.close()
 
     def close(self) -> None:
-        """Free the graph; nothing is under way. The context goes with whoever holds it."""
+        """Free the graph. No run is in progress. The owner of the context frees it."""
         if self._graph is not None:
             self._graph.close()
         self._graph = self._context = self._stream = None
 
 
 class EngineSlot:
-    """See ``Slot``. The state of a sequence model lies here as well, for it has one slot.
+    """See ``Slot``. It also holds the state of a sequence model, which has only one slot.
 
     Args:
-        engine: what is run.
-        device: where.
-        facts: of the engine.
+        engine: the engine to run.
+        device: the GPU.
+        facts: facts about the engine.
     """
 
     def __init__(self, engine: LoadedEngine, device: Device, facts: EngineFacts) -> None:
         self._device = device
         self._title = engine.trt.title
-        self._image = (*facts.size, facts.spec.channels)
-        self._batch = facts.batch
+        self._image_shape = (*facts.size, facts.spec.channels)
+        self._max_batch = facts.batch
         self._state_bytes = _FLOAT_BYTES * facts.batch * int(np.prod(facts.state_shape or 0))
         self._state_shape = facts.state_shape
         self._memory: list[Any] = []
         self._states: list[Any] = []
-        """Of each part of a batch that is longer than the engine takes; of a single part it stays where it is used."""
-        self._fresh = True
-        self._shaped = 0
-        """Frames that the context was told to expect."""
+        """One per part of a batch that is longer than ``_max_batch``. A single part needs no copy of its state."""
+        self._must_reset = True
+        self._context_length = 0
+        """The batch length that the context is set to."""
         self._length = 0
-        self._host_frames = self._host_labels = _NOTHING
+        self._host_frames = self._host_labels = _EMPTY
         self._context: Any = None
-        self._launch: _Launch | None = None
+        self._launch: _Launcher | None = None
         self._stream: Any = None
         self._done: Any = None
         pixels = facts.batch * facts.size[0] * facts.size[1]
-        with ExitStack() as unfinished:
-            unfinished.callback(self.close)
+        with ExitStack() as on_error:
+            on_error.callback(self.close)
             with device.active():
                 self._stream = device.stream()
                 self._done = device.event()
-                self._hold(1)
+                self._allocate_pinned(1)
                 self._frames = self._allocate(pixels * facts.spec.channels)
                 self._labels = self._allocate(pixels)
                 self._context = engine.context()
-                self._launch = _Launch(engine, device, self._context, self._stream)
+                self._launch = _Launcher(engine, device, self._context, self._stream)
                 self._bind("frames", self._frames)
                 self._bind("labels", self._labels)
                 if self._state_shape is not None:
                     self._state, self._next_state = (self._allocate(self._state_bytes) for _ in range(2))
                     self._bind("state", self._state)
                     self._bind("next_state", self._next_state)
-            unfinished.pop_all()
+            on_error.pop_all()
 
     @property
     def graph_note(self) -> str:
@@ -256,69 +258,69 @@ class EngineSlot:
         self._memory.append(self._device.memory(size))
         return self._memory[-1]
 
-    def _hold(self, length: int) -> None:
-        """Have pinned memory for so many frames, both ways."""
-        frames, labels = (self._device.pinned((length, *shape)) for shape in (self._image, self._image[:2]))
-        self._host_frames, self._host_labels = frames, labels
+    def _allocate_pinned(self, length: int) -> None:
+        """Allocate pinned memory for the frames and the labels of a batch."""
+        shapes = (self._image_shape, self._image_shape[:2])
+        self._host_frames, self._host_labels = (self._device.pinned((length, *shape)) for shape in shapes)
 
     def start(self, frames: NDArray[np.uint8]) -> None:
         """See ``Slot.start``."""
         with self._device.active():
             if len(frames) > len(self._host_frames):
-                self._hold(len(frames))
+                self._allocate_pinned(len(frames))
             np.copyto(self._host_frames[: len(frames)], frames)
             self._length = len(frames)
-            parts = -(-len(frames) // self._batch)
+            parts = -(-len(frames) // self._max_batch)
             try:
                 if self._state_shape is not None:
                     self._prepare_states(parts if parts > 1 else 0)
-                for part, first in enumerate(range(0, len(frames), self._batch)):
-                    self._run(part, first, min(first + self._batch, len(frames)))
-            finally:  # also behind half a batch: the memory is not used again before that is done
+                for part, first in enumerate(range(0, len(frames), self._max_batch)):
+                    self._run_part(part, first, min(first + self._max_batch, len(frames)))
+            finally:  # even after an error: ``finish`` must wait for whatever was queued
                 self._done.record(self._stream)
 
-    def _run(self, part: int, first: int, end: int) -> None:
-        """Label the frames ``first`` to ``end`` of the batch, which are its ``part``."""
+    def _run_part(self, part: int, first: int, end: int) -> None:
+        """Label the frames ``first`` to ``end - 1`` of the batch."""
         assert self._launch is not None, "the slot is closed"
         self._device.upload(self._frames, self._host_frames[first:end], self._stream)
-        self._expect(end - first)
+        self._set_length(end - first)
         if self._states:
             self._device.copy(self._state, self._states[part], self._state_bytes, self._stream)
         self._launch(end - first)
         if self._state_shape is not None:
-            kept = self._states[part] if self._states else self._state
-            self._device.copy(kept, self._next_state, self._state_bytes, self._stream)
+            state = self._states[part] if self._states else self._state
+            self._device.copy(state, self._next_state, self._state_bytes, self._stream)
         self._device.download(self._host_labels[first:end], self._labels, self._stream)
 
-    def _expect(self, length: int) -> None:
-        if length == self._shaped:
+    def _set_length(self, length: int) -> None:
+        if length == self._context_length:
             return
-        shapes: dict[str, tuple[int, ...]] = {"frames": (length, *self._image)}
+        shapes: dict[str, tuple[int, ...]] = {"frames": (length, *self._image_shape)}
         if self._state_shape is not None:
             shapes["state"] = (length, *self._state_shape)
-        self._shaped = 0
+        self._context_length = 0
         for name, shape in shapes.items():
             if not self._context.set_input_shape(name, shape):
                 raise BackendError(f"{self._title} refuses {name} of the shape {shape}")
-        self._shaped = length
+        self._context_length = length
 
-    def _prepare_states(self, kept: int) -> None:
-        """Have memory for the states that are kept apart; all are 0 where videos begin, and with another number."""
-        while len(self._states) < kept:
+    def _prepare_states(self, count: int) -> None:
+        """Allocate ``count`` separate states, and set all states to 0 after a reset."""
+        while len(self._states) < count:
             self._states.append(self._allocate(self._state_bytes))
-        if not self._fresh:
+        if not self._must_reset:
             return
         for state in (self._state, *self._states):
             self._device.clear(state, self._state_bytes, self._stream)
-        self._fresh = False
+        self._must_reset = False
 
     def _bind(self, name: str, memory: Any) -> None:
         if not self._context.set_tensor_address(name, int(memory)):
             raise BackendError(f"the engine has no {name}: build it again with `rtseg build-engine`")
 
     def reset(self) -> None:
-        """Begin anew with the next batch; the one in flight is not touched."""
-        self._fresh = True
+        """See ``Slot.reset``."""
+        self._must_reset = True
 
     def finish(self) -> None:
         """See ``Slot.finish``."""
@@ -330,18 +332,18 @@ class EngineSlot:
         return self._host_labels[: self._length]
 
     def close(self) -> None:
-        """See ``Slot.close``. What the context uses goes after it."""
-        with self._device.alone, self._device.active():
+        """See ``Slot.close``. The context is freed before the memory that it uses."""
+        with self._device.lock, self._device.active():
             if self._launch is not None:
                 self._launch.close()
                 self._launch = None
-            # pycuda frees streams and events that nobody refers to, and can only do so where its context is current.
+            # pycuda frees a stream or event with its last reference, which must happen while the context is current.
             self._context = self._done = self._stream = None
-            self._host_frames = self._host_labels = _NOTHING
+            self._host_frames = self._host_labels = _EMPTY
             while self._memory:
                 self._memory.pop().free()
 
 
-def because(said: list[str]) -> str:
-    """What the runtime complained of, as part of a sentence."""
-    return f" ({'; '.join(said[:2])})" if said else ""
+def _summary(errors: list[str]) -> str:
+    """Return the first errors of the runtime in parentheses; empty without errors."""
+    return f" ({'; '.join(errors[:2])})" if errors else ""

@@ -1,7 +1,7 @@
-"""TensorRT and TensorRT-RTX behind one name: which of them is here, and what they complain of.
+"""Imports TensorRT or TensorRT-RTX, and captures their error messages.
 
-Both have the same Python API as far as rtseg uses it. TensorRT comes with its vendor's index, needs a driver to build
-and builds for the GPU in the machine; TensorRT-RTX comes with the package index and builds anywhere for any RTX GPU.
+Both have the same Python API as far as rtseg uses it. TensorRT needs a driver to build engines, and builds for the GPU
+of the machine. TensorRT-RTX builds engines for any RTX GPU, on any machine.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from types import ModuleType
 from typing import Any
 
 from rtseg.errors import BackendUnavailable, OptionError
-from rtseg.system.nvidia import find_driver
+from rtseg.system.nvidia import driver_version
 
-__all__ = ["RUNTIMES", "TensorRTLibrary", "captured_errors", "import_tensorrt", "logger_of", "plain"]
+__all__ = ["RUNTIMES", "TensorRTLibrary", "captured_errors", "get_logger", "import_tensorrt", "strip_source_location"]
 
 RUNTIMES = ("auto", "tensorrt", "rtx")
 _MODULES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 _TITLES = {"tensorrt": "TensorRT", "rtx": "TensorRT-RTX"}
-_OLDEST = (10, 12)
-"""TensorRT proper before this has no strongly typed Q/DQ as rtseg writes it."""
-_making = Lock()
-_KEPT = 16
-"""Complaints kept: the first ones name the cause, those after it its echoes."""
+_MIN_VERSION = (10, 12)
+"""Earlier versions of TensorRT do not support strongly typed Q/DQ as rtseg writes it."""
+_logger_lock = Lock()
+_MAX_ERRORS = 16
+"""Errors kept per listener: the first name the cause, later ones only follow from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +40,30 @@ class TensorRTLibrary:
     name: str
     """``tensorrt`` or ``rtx``."""
     version: str
-    """E.g. ``1.7.1.116``. An engine runs on the very version that built it, and on no other."""
+    """E.g. ``1.7.1.116``. An engine runs only on the version that built it."""
 
     @property
     def title(self) -> str:
-        """As a user calls it, e.g. ``TensorRT-RTX 1.7.1.116``."""
+        """Name and version for messages, e.g. ``TensorRT-RTX 1.7.1.116``."""
         return f"{_TITLES[self.name]} {self.version}"
 
 
-def import_tensorrt(wanted: str = "auto") -> TensorRTLibrary:
+def import_tensorrt(runtime: str = "auto") -> TensorRTLibrary:
     """Import TensorRT or TensorRT-RTX.
 
     Args:
-        wanted: ``tensorrt``, ``rtx``, or ``auto``: TensorRT where it is installed and a driver is there, else RTX.
+        runtime: ``tensorrt``, ``rtx``, or ``auto``: TensorRT if it and a driver are installed, else TensorRT-RTX.
 
     Raises:
-        OptionError: ``wanted`` is not known.
-        BackendUnavailable: it is not installed, too old, or cannot be loaded; the text names the extra.
+        OptionError: ``runtime`` is unknown.
+        BackendUnavailable: it is not installed, too old, or cannot be loaded; the text names the extra to install.
     """
-    if wanted not in RUNTIMES:
-        raise OptionError(f"--runtime must be one of {', '.join(RUNTIMES)}, got {wanted!r}")
-    if wanted != "auto":
-        return _import(wanted)
+    if runtime not in RUNTIMES:
+        raise OptionError(f"--runtime must be one of {', '.join(RUNTIMES)}, got {runtime!r}")
+    if runtime != "auto":
+        return _import(runtime)
     reasons = []
-    for name in ("tensorrt", "rtx") if find_driver() is not None else ("rtx",):
+    for name in ("tensorrt", "rtx") if driver_version() is not None else ("rtx",):
         try:
             return _import(name)
         except BackendUnavailable as error:
@@ -77,12 +77,12 @@ def _import(name: str) -> TensorRTLibrary:
         module = import_module(_MODULES[name])
     except ImportError as error:
         raise BackendUnavailable(f"{_TITLES[name]} needs the package {_MODULES[name]!r}: {remedy}") from error
-    except OSError as error:  # the package is there, a library that it loads is not
+    except OSError as error:  # the package is installed, but a library that it loads is not
         raise BackendUnavailable(f"{_TITLES[name]} cannot be loaded ({error}): {remedy}") from error
     version = str(module.__version__)
-    if name == "tensorrt" and _numbers(version)[:2] < _OLDEST:
-        oldest = ".".join(map(str, _OLDEST))
-        raise BackendUnavailable(f"TensorRT {version} is too old, rtseg needs {oldest} or newer: {remedy}")
+    if name == "tensorrt" and _numbers(version)[:2] < _MIN_VERSION:
+        minimum = ".".join(map(str, _MIN_VERSION))
+        raise BackendUnavailable(f"TensorRT {version} is too old, rtseg needs {minimum} or newer: {remedy}")
     return TensorRTLibrary(module, name, version)
 
 
@@ -90,51 +90,52 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
-def logger_of(module: ModuleType) -> Any:
-    """The ``ILogger`` of a module, always the same one: it keeps what goes wrong, and prints nothing.
+def get_logger(module: ModuleType) -> Any:
+    """Return the only ``ILogger`` of a module. It collects errors for ``captured_errors`` and prints nothing.
 
-    TensorRT takes the first logger that it is given and ignores all others while anything made with it lives, so
-    that a logger for every build would stay empty. Read it through ``captured_errors``.
+    TensorRT uses the first logger that it is given and ignores all others while any of its objects exists. So a second
+    logger, e.g. one for each build, would stay empty.
     """
-    with _making:
-        return _made_logger(module)
+    with _logger_lock:
+        return _make_logger(module)
 
 
 @cache
-def _made_logger(module: ModuleType) -> Any:
-
+def _make_logger(module: ModuleType) -> Any:
     class Collector(module.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
             self.listeners: dict[int, list[str]] = {}
 
-        def log(self, severity: Any, message: str) -> None:  # from any thread, also of TensorRT's own
-            # Without a GPU it also says that it found none, at every turn: true, and the cause of nothing.
+        def log(self, severity: Any, message: str) -> None:  # called on any thread, also TensorRT's own
+            # Without a GPU it repeats that it finds none, which is not the cause of any failure.
             if severity > module.ILogger.ERROR or "catchCudaError" in message:
                 return
-            for said in list(self.listeners.values()):
-                if len(said) < _KEPT:
-                    said.append(plain(message))
+            for errors in list(self.listeners.values()):
+                if len(errors) < _MAX_ERRORS:
+                    errors.append(strip_source_location(message))
 
     return Collector()
 
 
 @contextlib.contextmanager
 def captured_errors(trt: TensorRTLibrary) -> Iterator[list[str]]:
-    """What the runtime complains of within ``with``, each in a line without its source files.
+    """Collect the errors that the runtime logs in the ``with`` block, one line each.
 
-    TensorRT does not tell which call a complaint is about: what it says of another thread's is among them.
+    TensorRT does not say which call an error belongs to, so errors of other threads are included.
     """
-    listeners, said = logger_of(trt.module).listeners, list[str]()
-    listeners[id(said)] = said
+    listeners, errors = get_logger(trt.module).listeners, list[str]()
+    listeners[id(errors)] = errors
     try:
-        yield said
+        yield errors
     finally:
-        del listeners[id(said)]
+        del listeners[id(errors)]
 
 
-def plain(message: str) -> str:
-    """``IBuilder::x: Error Code 1: Myelin ([a.cpp:3: f] Reason. In g at /h.cpp:4)`` -> ``Reason``."""
+def strip_source_location(message: str) -> str:
+    """Shorten an error message of TensorRT to its reason, on one line.
+
+    ``IBuilder::x: Error Code 1: Myelin ([a.cpp:3: f] Reason. In g at /h.cpp:4)`` -> ``Reason``."""
     text = " ".join(message.split())
     inner = re.search(r"Error Code \d+: [\w ]+ \((.*)\)$", text)
     text = inner[1] if inner else text

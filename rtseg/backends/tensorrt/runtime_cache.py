@@ -1,8 +1,9 @@
-"""What TensorRT-RTX compiled of an engine, kept from one run to the next.
+"""The kernels that TensorRT-RTX compiled for an engine, saved for the next run.
 
-TensorRT-RTX compiles the kernels of an engine for the GPU that it finds, at every opening anew unless it is given what
-it compiled before. That lies beside the engine, so that it is moved and removed with it, and behind a digest of itself
-and of all that it is good for: what is damaged, or of another engine, TensorRT-RTX or GPU, counts as not there.
+TensorRT-RTX compiles the kernels of an engine for the GPU of the machine, each time it is opened unless it is given the
+kernels that it compiled before. They are saved in a file beside the engine, so that they are moved and deleted with it.
+The file begins with a digest of its content and its owner. A file that is damaged, or that belongs to another engine,
+TensorRT-RTX, GPU or driver, is ignored.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class RuntimeCacheFile:
-    """The file beside an engine. It only saves time: one that cannot be read or written stops nobody, and is told.
+    """The file beside an engine. It only saves time: a failure to read or write it is noted and not raised.
 
     Args:
-        engine: the engine's file.
-        owner: all that the content is good for, in words: engine, runtime, GPU.
+        engine: file of the engine.
+        owner: identifies the engine, the runtime, the GPU and the driver.
     """
 
     def __init__(self, engine: Path, owner: str) -> None:
         self._path = runtime_cache_path(engine)
         self._owner = owner.encode()
-        self._kept = 0
-        self.note = "nothing kept"
-        """What became of it, for a report: ``read``, ``written``, or why not."""
+        self._saved_bytes = 0
+        self.note = "not saved"
+        """The state of the file, for a report: ``read``, ``written``, or why not."""
 
     def read(self) -> bytes | None:
-        """What was written for this owner; None where there is nothing of use."""
+        """Return what was written for this owner; None if there is nothing."""
         try:
             stored = self._path.read_bytes()
         except FileNotFoundError:
@@ -45,16 +46,16 @@ class RuntimeCacheFile:
         digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
         if digest != self._digest(content):
             return None
-        self._kept, self.note = len(content), "read"
+        self._saved_bytes, self.note = len(content), "read"
         return content
 
-    def refuse(self) -> None:
-        """Count what was read as not there: the runtime does not take it."""
-        self._kept, self.note = 0, "nothing kept"
+    def discard(self) -> None:
+        """Treat the file as missing, because the runtime rejects its content."""
+        self._saved_bytes, self.note = 0, "not saved"
 
     def write(self, content: bytes) -> None:
-        """Keep ``content`` where it is more than what is kept already. Nobody ever reads half of it."""
-        if len(content) <= self._kept:
+        """Save ``content`` if it is longer than what is saved already."""
+        if len(content) <= self._saved_bytes:
             return
         try:
             with atomic_path(self._path, unique=True) as part:  # several processes may open one engine
@@ -62,7 +63,7 @@ class RuntimeCacheFile:
         except OSError as error:
             self.note = f"{self._path} cannot be written ({error.strerror})"
             return
-        self._kept, self.note = len(content), "written"
+        self._saved_bytes, self.note = len(content), "written"
 
     def _digest(self, content: bytes) -> bytes:
         return hashlib.sha256(self._owner + b"\n" + content).digest()

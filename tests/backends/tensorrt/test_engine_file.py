@@ -15,6 +15,7 @@ import pytest
 
 from rtseg.backends.tensorrt.engine_file import (
     EngineFacts,
+    EngineRequirements,
     covers,
     engine_path,
     facts_path,
@@ -87,8 +88,8 @@ class TestFacts:
             (lambda text: text.replace('"rtx"', '"onnx"'), "onnx"),
             (lambda text: text.replace('"sm_86"', '"86"'), "86"),
             (lambda text: text.replace('"batch": 1', '"batch": "1"'), "its batch is '1'"),
-            (lambda text: text.replace('"judged_by"', '"judged"'), "its certificate is not whole"),
-            (lambda text: text.replace('"budget": {', '"budget": null, "x": {'), "its certificate is not whole"),
+            (lambda text: text.replace('"judged_by"', '"judged"'), "its certificate is incomplete"),
+            (lambda text: text.replace('"budget": {', '"budget": null, "x": {'), "its certificate is incomplete"),
         ],
     )
     def test_a_damaged_json_is_named_with_what_to_do(
@@ -137,7 +138,7 @@ class TestCheck:
             read_engine(path, FACTS)
 
 
-WANTED: dict[str, Any] = {
+NEEDED: dict[str, Any] = {
     "model_sha256": "a" * 64,
     "size": (64, 96),
     "runtime": "rtx",
@@ -146,12 +147,12 @@ WANTED: dict[str, Any] = {
 }
 
 
-class TestMisfit:
+class TestMismatchReason:
     @pytest.mark.parametrize(
         "changes", [{}, {"precision": "fp16", "batch": 1, "gpu": "NVIDIA A2"}, {"targets": ("sm_89", "sm_86")}]
     )
     def test_none_where_it_fits(self, changes: dict[str, Any]) -> None:
-        assert mismatch_reason(FACTS, **WANTED | changes) is None
+        assert mismatch_reason(FACTS, EngineRequirements(**NEEDED | changes)) is None
 
     @pytest.mark.parametrize(
         ("changes", "reason"),
@@ -172,12 +173,13 @@ class TestMisfit:
         ],
     )
     def test_the_reason_says_what_it_is_and_what_is_wanted(self, changes: dict[str, Any], reason: str) -> None:
-        assert mismatch_reason(FACTS, **WANTED | changes) == reason
+        assert mismatch_reason(FACTS, EngineRequirements(**NEEDED | changes)) == reason
 
     def test_an_engine_for_one_gpu_does_not_fit_another_of_its_capability(self) -> None:
         facts = replace(FACTS, gpu="NVIDIA L4", targets=("sm_89",))
-        assert mismatch_reason(facts, **WANTED, gpu="NVIDIA L4") is None
-        assert mismatch_reason(facts, **WANTED, gpu="NVIDIA L40S") == "was built for NVIDIA L4, this is NVIDIA L40S"
+        assert mismatch_reason(facts, EngineRequirements(**NEEDED, gpu="NVIDIA L4")) is None
+        other = EngineRequirements(**NEEDED, gpu="NVIDIA L40S")
+        assert mismatch_reason(facts, other) == "was built for NVIDIA L4, this is NVIDIA L40S"
 
     @pytest.mark.parametrize(
         ("targets", "wanted", "fits"),
@@ -213,8 +215,7 @@ class TestPath:
 
 class TestFind:
     def find(self, folder: Path, **changes: Any) -> Any:
-        wanted = {key: value for key, value in WANTED.items() if key != "targets"} | {"target": "sm_89"}
-        return find_engine(folder, **wanted | changes)
+        return find_engine(folder, EngineRequirements(**NEEDED | changes))
 
     def test_nothing_is_found_where_there_is_no_folder(self, tmp_path: Path) -> None:
         found = self.find(tmp_path / "none")
@@ -377,7 +378,7 @@ class TestInstall:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr("os.fsync", full)
-        with pytest.raises(SinkError, match=r"cannot write .*No space left on device; give another place"):
+        with pytest.raises(SinkError, match=r"cannot write .*No space left on device; choose another path"):
             install(path, FACTS, PLAN + b"2")
         assert sorted(file.name for file in tmp_path.iterdir()) == ["x.engine", "x.engine.json"]
         assert path.read_bytes() == PLAN

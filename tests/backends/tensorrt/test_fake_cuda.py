@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
-from rtseg.backends.gpu_slots import SlotBackend
-from rtseg.backends.tensorrt.backend import TensorRtBackend
+from rtseg.backends.slots import SlotBackend
+from rtseg.backends.tensorrt.backend import TensorRTBackend
 from rtseg.backends.tensorrt.cuda import Device, Driver, open_device
-from rtseg.backends.tensorrt.execution import EngineSlot, LoadedEngine, _Launch
+from rtseg.backends.tensorrt.execution import EngineSlot, LoadedEngine, _Launcher
 from rtseg.model_file.spec import VOID
 
 
@@ -111,7 +111,7 @@ def test_a_call_without_a_context_is_seen(machine: Machine, engine: Path) -> Non
     backend = open_backend("tensorrt", engine)
     assert isinstance(backend, SlotBackend)
     slot: Any = backend._free[0]
-    for call in (lambda: slot._run(0, 0, 1), slot._done.synchronize, lambda: slot._done.record(slot._stream)):
+    for call in (lambda: slot._run_part(0, 0, 1), slot._done.synchronize, lambda: slot._done.record(slot._stream)):
         with pytest.raises(Misuse, match="without a current context"):
             call()
 
@@ -157,7 +157,7 @@ def in_flight(backend: Backend) -> None:
 def test_memory_that_is_taken_in_the_middle_of_a_capture_is_seen(
     machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rtseg.backends.tensorrt.cuda.alone", nullcontext())  # nobody waits for anybody
+    monkeypatch.setattr("rtseg.backends.tensorrt.cuda.gpu_lock", nullcontext())  # nobody waits for anybody
     with ThreadPoolExecutor(1) as thread:
         machine.during_capture = lambda: thread.submit(open_backend, "tensorrt", engine).result()
         with pytest.raises(Misuse, match="deserialize_cuda_engine while another thread captures a CUDA graph"):
@@ -180,7 +180,7 @@ def test_a_second_run_that_is_not_alone_is_seen(
 
 
 def test_a_wait_that_a_capture_forbids_is_seen(machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Driver, "beside_captures", lambda driver: nullcontext())
+    monkeypatch.setattr(Driver, "tolerate_captures", lambda driver: nullcontext())
     backend = open_backend("tensorrt", engine)
     ticket = backend.submit(frames_of(10))
     with ThreadPoolExecutor(1) as thread:
@@ -192,7 +192,7 @@ def test_a_wait_that_a_capture_forbids_is_seen(machine: Machine, engine: Path, m
 def test_a_stream_that_waits_for_the_default_one_is_seen(
     machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rtseg.backends.tensorrt.cuda._NON_BLOCKING", 0)
+    monkeypatch.setattr("rtseg.backends.tensorrt.cuda._STREAM_NON_BLOCKING", 0)
     with pytest.raises(Misuse, match="a stream that waits for the default one"):
         open_backend("tensorrt", engine)
 
@@ -202,7 +202,7 @@ def test_a_graph_that_is_replayed_for_other_shapes_is_seen(
 ) -> None:
     with installed(machine, "tensorrt"):
         backend = open_backend("tensorrt", write_for_tensorrt(blue_file(tmp_path), batch=4), hint="latency")
-        monkeypatch.setattr(_Launch, "_drop_graph", lambda launch: None)
+        monkeypatch.setattr(_Launcher, "_drop_graph", lambda launch: None)
         assert blues_in(backend.infer(frames_of(1, 2))) != [1, 2]
 
 
@@ -220,7 +220,7 @@ def test_kernels_that_are_not_compiled_in_the_first_run_are_captured_when_nobody
 
 def test_a_runtime_cache_that_dies_before_its_contexts_is_seen(machine: Machine, engine: Path) -> None:
     backend = open_backend("tensorrt", engine)
-    assert isinstance(backend, TensorRtBackend)
+    assert isinstance(backend, TensorRTBackend)
     assert backend._loaded is not None
     with open_device().active():
         backend._loaded._config = backend._loaded._cache = None

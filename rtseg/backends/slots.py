@@ -1,4 +1,4 @@
-"""Batches in flight on a GPU: each has a slot, and a slot is used again only when its labels are no longer promised."""
+"""Batches in flight: each batch takes a slot, and a slot is reused once its labels may be overwritten."""
 
 from __future__ import annotations
 
@@ -14,56 +14,56 @@ from numpy.typing import NDArray
 from rtseg.backends.base import Backend, Ticket
 from rtseg.errors import BackendError
 
-__all__ = ["DEPTH", "Slot", "SlotBackend", "alone"]
+__all__ = ["GPU_DEPTH", "Slot", "SlotBackend", "gpu_lock"]
 
-alone = RLock()
-"""Held while a CUDA graph may be captured and while a GPU's memory is taken or given back, by TensorRT and by torch: a
-graph that is captured while another thread takes memory, or waits for the whole GPU, fails or holds the wrong things.
+gpu_lock = RLock()
+"""Hold it to capture a CUDA graph, and to allocate or free GPU memory; TensorRT and torch share it. A capture fails or
+records the wrong work if another thread allocates memory or waits for the whole GPU meanwhile.
 """
 
-DEPTH = {"throughput": 3, "latency": 1}
-"""Slots by hint: one batch that is uploaded, one that runs, one that is downloaded; or one that has the GPU alone."""
+GPU_DEPTH = {"throughput": 3, "latency": 1}
+"""Hint -> number of slots on a GPU. With three, one batch is uploaded, one computed and one downloaded at a time."""
 
 
 class Slot(Protocol):
-    """A stream, memory on both sides of the bus, and whatever runs the network on them."""
+    """The memory and the runtime objects that one batch in flight needs."""
 
     def start(self, frames: NDArray[np.uint8]) -> None:
-        """Copy the batch and send upload, network and download on their way, without waiting for any of them."""
+        """Start labelling a batch, without waiting for the result where the runtime is asynchronous."""
 
     def finish(self) -> None:
-        """Wait for what was started last. Returns at once where that has been done, or nothing was started."""
+        """Wait for the batch that was started last. Return at once if it is finished or none was started."""
 
     def labels(self) -> NDArray[np.uint8]:
-        """The result of what was finished last, uint8 (N, H, W): a view, written to by what is started next."""
+        """Return the labels of the last finished batch, uint8 (N, H, W), valid until the next ``start``."""
 
     def reset(self) -> None:
-        """Begin anew with what is started next; what is under way is not touched."""
+        """Forget the state of a sequence model from the next batch on. The batch in flight is not affected."""
 
     def close(self) -> None:
-        """Free everything. Nothing is under way any more."""
+        """Free everything. No batch is in flight."""
 
 
 class SlotBackend(Backend):
-    """A backend with ``depth`` slots, used in turn. It copies the frames in ``submit``: the array is free after it."""
+    """A backend with ``depth`` slots, used in turn."""
 
     def __init__(self) -> None:
         self._free: deque[Slot] = deque()
         self._lent: deque[Ticket] = deque()
-        """Batches whose labels are still promised, the oldest first; the handle of each is its slot."""
+        """Batches whose labels are still valid, oldest first. The ``handle`` of each is its slot."""
 
-    def _use(self, slots: Iterable[Slot], *, warm_runs: int) -> None:
-        """Take slots into use as they are made; where that fails, everything is freed.
+    def _add_slots(self, slots: Iterable[Slot], *, warmup_runs: int) -> None:
+        """Add slots. If making or warming up one of them fails, free everything.
 
         Args:
-            slots: each is made when it is asked for.
-            warm_runs: label a black frame in each so many times. What a runtime allocates, compiles and captures in its
-                first runs comes then, and not while somebody waits for a frame.
+            slots: an iterator that makes each slot when it is requested.
+            warmup_runs: how often to label a black frame in each slot, so that the runtime allocates, compiles and
+                captures now and not while somebody waits for a frame.
         """
         try:
             for slot in slots:
                 self._free.append(slot)
-                for _ in range(warm_runs):
+                for _ in range(warmup_runs):
                     slot.start(np.zeros((1, *self.spec.size, self.spec.channels), np.uint8))
                     slot.finish()
                     slot.reset()
@@ -78,9 +78,9 @@ class SlotBackend(Backend):
         slot = self._free[0]
         try:
             slot.start(frames)
-        except BaseException:  # also a Ctrl-C: the slot may be used again
+        except BaseException:  # also Ctrl-C: the slot may be used again
             with contextlib.suppress(BackendError):
-                slot.finish()  # of what was started before it failed; then the slot is as free as it was
+                slot.finish()  # part of the batch may be in flight
             raise
         self._free.popleft()
         ticket = Ticket(slot, frames)
@@ -102,11 +102,11 @@ class SlotBackend(Backend):
             slot.reset()
 
     def _reclaim(self) -> None:
-        """Take back the slot of the oldest batch: its labels are no longer promised."""
+        """Take back the slot of the oldest batch, whose labels may now be overwritten."""
         if not self._lent:
             raise BackendError(f"the {self.name} backend is closed: open it again")
         slot: Slot = self._lent.popleft().handle
-        # A failure belongs to whoever holds the ticket. What follows it meets it again: CUDA's errors stay.
+        # ``wait`` raises this error if the caller asks for the labels. CUDA errors also recur in every later call.
         with contextlib.suppress(BackendError):
             slot.finish()
         self._free.append(slot)
@@ -115,13 +115,13 @@ class SlotBackend(Backend):
         """See ``Backend.close``."""
         while self._lent:
             self._reclaim()
-        with contextlib.ExitStack() as whatever_fails:
-            whatever_fails.callback(self._close)
+        with contextlib.ExitStack() as stack:  # every callback runs, even if one of them fails
+            stack.callback(self._close)
             while self._free:
                 slot = self._free.popleft()
-                whatever_fails.callback(slot.close)
+                stack.callback(slot.close)
                 with contextlib.suppress(BackendError):
-                    slot.finish()  # of a first run that failed half way
+                    slot.finish()  # a warm-up run may have failed halfway
 
     def _close(self) -> None:
-        """Free what the slots shared; called again by a second ``close``."""
+        """Free what the slots share. A second ``close`` calls it again."""
