@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING
 
 from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from rtseg.sinks._audio_copy import AudioPackets
 
 __all__ = ["NOTHING", "Sink", "open_sinks"]
 
@@ -18,6 +22,7 @@ def open_sinks(
     spec: ModelSpec,
     *,
     output: Path | None = None,
+    audio: AudioPackets | None = None,
     masks: Path | None = None,
     stats: Path | None = None,
     window: str | None = None,
@@ -29,6 +34,7 @@ def open_sinks(
     Args:
         spec: of the model that makes the labels.
         output: a video file, or ``NOTHING``.
+        audio: to be copied into the video file, e.g. from ``Source.open_audio``.
         masks: a folder for PNGs of class IDs.
         stats: a JSON-lines file of class shares.
         window: title of a window.
@@ -47,7 +53,7 @@ def open_sinks(
     elif output is not None:
         from rtseg.sinks.video import VideoSink
 
-        sinks.append(VideoSink(output))
+        sinks.append(VideoSink(output, audio=audio))
     if masks is not None:
         from rtseg.sinks.masks import MasksSink
 

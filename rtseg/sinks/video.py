@@ -1,4 +1,4 @@
-"""A recording: H.264 in MP4, MOV or Matroska, that plays even when the machine dies in the middle."""
+"""Writes H.264 video in MP4, MOV or Matroska that can be played even after a crash."""
 
 from __future__ import annotations
 
@@ -11,41 +11,54 @@ import av.error
 
 from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Frame, Image, Labels
-from rtseg.sinks._h264_encoder import FORMATS, Recording
+from rtseg.sinks._audio_copy import AudioPackets, can_hold
+from rtseg.sinks._h264_encoder import FORMATS, Recording, muxer_of
 from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import check_writable, failure_reason
 
 __all__ = ["PRESETS", "VideoSink", "describe_encoder"]
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-"""Speeds of x264, the fastest first."""
+"""Speed presets of x264, the fastest first."""
 
 
 class VideoSink(Sink):
-    """Writes the rendered images as H.264, each at the time that the source gave it.
+    """Encodes the rendered images as H.264, each at its time in the source.
 
-    Times are kept to 1/90000 s (in Matroska to 1 ms) and count from the first frame; a frame that is not
-    later than the one before it comes one tick after it. H.264 in 4:2:0 has even sides only: an odd image
-    gets its last column or row twice. An image of another size than the first is scaled to that.
+    Times are exact to 1/90000 s (in Matroska to 1 ms) and count from the first frame. A frame that is not later
+    than the previous one is written one tick after it. H.264 in 4:2:0 needs even sides: the last column or row of
+    an odd image is repeated. An image of another size than the first is scaled to the size of the first.
+
+    Audio is copied packet by packet, without encoding it again, from the first frame to the end of the last one.
+    It never fails the video: if the format cannot hold its codec, or refuses a packet, ``notice`` says so.
 
     While it is written the file is called ``NAME.part.SUFFIX``. After a crash or on a full disk that file
-    stays, and plays up to half a second before the end.
+    remains, and can be played up to half a second before the end.
     """
 
     kind = "video"
 
-    def __init__(self, path: Path, *, fps_hint: float | None = None, crf: int = 23, preset: str = "ultrafast") -> None:
-        """Check all that can be checked before the first frame; no file is made yet.
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fps_hint: float | None = None,
+        crf: int = 23,
+        preset: str = "ultrafast",
+        audio: AudioPackets | None = None,
+    ) -> None:
+        """Check everything that can be checked before the first frame; no file is created yet.
 
         Args:
-            path: where to; ``.mp4``, ``.mov`` or ``.mkv``. An existing file is replaced at ``close``.
-            fps_hint: the source's own rate, in frames a second. The times of the frames do not depend on it.
-            crf: x264's quality, 0 (lossless) to 51; 23 is x264's own default, 6 more is half the size.
+            path: the file to write: ``.mp4``, ``.mov`` or ``.mkv``. An existing file is replaced at ``close``.
+            fps_hint: nominal frame rate of the source, in frames per second. Frame times do not depend on it.
+            crf: x264's quality, 0 (lossless) to 51; 23 is x264's default, 6 more halves the size.
             preset: one of ``PRESETS``.
+            audio: to be copied into the file. ``close`` closes it.
 
         Raises:
             OptionError: another suffix, an unknown preset, or ``crf`` out of range.
-            SinkError: nothing can be written there.
+            SinkError: the file cannot be written.
         """
         if path.suffix.lower() not in FORMATS:
             raise OptionError(f"cannot write a video as {path.name!r}: end its name in {', '.join(FORMATS)}")
@@ -63,6 +76,11 @@ class VideoSink(Sink):
         self._closed = False
         _check_encoder(self.name)
         check_writable(path, self.name)
+        self._audio = audio
+        if audio is not None and not can_hold(audio, *muxer_of(path.suffix, audio=True)):
+            self.notice = f"{self.name} has no audio: {_audio_advice(audio, path.suffix)}"
+            audio.close()
+            self._audio = None
 
     @property
     def rescaled(self) -> int:
@@ -78,7 +96,9 @@ class VideoSink(Sink):
         try:
             if self._recording is None:
                 size = (rendered.shape[0], rendered.shape[1])
-                self._recording = Recording(self.path, size, rate=self._rate, crf=self._crf, preset=self._preset)
+                self._recording = Recording(
+                    self.path, size, rate=self._rate, crf=self._crf, preset=self._preset, audio=self._audio
+                )
             self._recording.add(rendered, frame.pts_s)
         except (av.error.FFmpegError, OSError) as error:
             raise self._fail(error) from error
@@ -89,15 +109,24 @@ class VideoSink(Sink):
         if self._closed:
             return
         self._closed = True
-        if self._recording is None or self._failure is not None:
-            return
         try:
-            self._recording.finish()
+            if self._recording is not None and self._failure is None:
+                self._recording.finish()
+                self._note_lost_audio(self._recording)
         except (av.error.FFmpegError, OSError) as error:
             raise self._fail(error) from error
+        finally:
+            if self._audio is not None:
+                self._audio.close()
+
+    def _note_lost_audio(self, recording: Recording) -> None:
+        if recording.audio_failure:
+            self.notice = f"{self.name}: the audio ends early, a packet was refused ({recording.audio_failure})"
+        elif self._audio is not None and self._audio.damaged:
+            self.notice = f"{self.name}: {self._audio.damaged} damaged packets of the audio were skipped"
 
     def _fail(self, error: Exception) -> SinkError:
-        """End the recording; the sentence that tells why and what is left."""
+        """End the recording; the error says why, and what is left."""
         kept = self._recording.abandon() if self._recording is not None else 0
         if self._recording is not None and kept:
             rest = f"{kept} frames are kept in {self._recording.file.part}"
@@ -108,7 +137,7 @@ class VideoSink(Sink):
 
 
 def _rate(fps_hint: float | None) -> Fraction:
-    """``fps_hint`` as the fraction it stands for (29.97 is 30000/1001); 25 where it is of no use."""
+    """``fps_hint`` as the exact fraction (29.97 is 30000/1001); 25 if it is missing or implausible."""
     if fps_hint is None or not 1 <= fps_hint <= 1000:
         return Fraction(25)
     whole = round(fps_hint)
@@ -118,17 +147,24 @@ def _rate(fps_hint: float | None) -> Fraction:
     return Fraction(fps_hint).limit_denominator(1001)
 
 
+def _audio_advice(audio: AudioPackets, suffix: str) -> str:
+    """Why files with ``suffix`` cannot hold the audio, and which files can."""
+    able = [other for other in reversed(FORMATS) if can_hold(audio, *muxer_of(other, audio=True))]
+    hint = f"write {able[0]} to keep it" if able else f"{', '.join(FORMATS)} cannot either"
+    return f"{suffix} cannot hold {audio.stream.codec_context.name}; {hint}"
+
+
 def _next_step(error: Exception) -> str:
     if isinstance(error, OSError):
-        return "Make room or choose another place"
-    return "Try another --size, or a file of another suffix"
+        return "Free some space or choose another folder"
+    return "Try another --size, or another file suffix"
 
 
 def describe_encoder() -> str:
-    """What encodes video here, e.g. ``H.264 by libx264, FFmpeg 8.1.2``.
+    """Name the video encoder and its version, e.g. ``H.264 by libx264, FFmpeg 8.1.2``.
 
     Raises:
-        SinkError: nothing does.
+        SinkError: there is none.
     """
     _check_encoder("video")
     return f"H.264 by libx264, FFmpeg {av.ffmpeg_version_info}"
