@@ -229,7 +229,8 @@ class TestSources:
     @pytest.mark.parametrize("channels", KINDS)
     def test_a_source_without_the_extra_channel_is_refused_before_the_first_frame(self, channels: int) -> None:
         source, backend = FakeSource(), FakeBackend(wide_spec(channels=channels))
-        with pytest.raises(OptionError, match=f"fake gives 3 channels, and the model wants {channels}: give images"):
+        message = f"fake has 3 channels, but the model needs {channels}: give a folder of images"
+        with pytest.raises(OptionError, match=message):
             Pipeline(source, backend, [FakeSink()], Overlay(backend.spec))
         assert (backend.submitted, source.closed) == (0, 0)
 
@@ -307,7 +308,7 @@ class TestCommands:
         monkeypatch.chdir(tmp_path)
         assert main(["stream", "--source", "demo:1", "--model", str(model), "--output", "out.mp4"]) == 2
         message = capfd.readouterr().err
-        assert message.startswith("rtseg: demo gives 3 channels, and the model wants ")
+        assert message.startswith("rtseg: demo has 3 channels, but the model needs ")
         assert message.count("\n") == 1
         assert [path.name for path in tmp_path.iterdir()] == ["last.onnx"]
 

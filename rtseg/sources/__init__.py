@@ -1,7 +1,7 @@
-"""Where frames come from: videos, URLs, cameras, sequences of images, and a street that rtseg draws itself.
+"""Where frames come from: videos, URLs, cameras, image sequences and synthetic scenes.
 
-A source is iterated once, by one thread: that thread opens it, reads it and closes it. Closing a video
-from another thread crashes the process, so ``stop`` only asks, and the reading thread acts on it.
+A source is iterated once, by one thread, which opens, reads and closes it. Closing a video from another thread would
+crash the process, so ``stop`` only sets a flag, and the reading thread acts on it.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 def open_source(where: str | Path, options: SourceOptions | None = None) -> Source:
-    """The source that ``where`` names. Nothing is opened before it is iterated.
+    """Create the source that ``where`` names. Iterating over it opens it.
 
-    A text is read as ``demo``, ``camera`` or a URL first, then as a path: a file named ``demo`` is
-    ``./demo``, or a ``Path``.
+    A string is first interpreted as ``demo``, ``fringes``, ``camera`` or a URL, then as a path. For a file named
+    ``demo`` write ``./demo``, or pass a ``Path``.
 
     Args:
         where: a video file; an http, https, rtsp, rtmp, srt, tcp, udp or rtp URL; ``camera:0`` or
             ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``; ``fringes`` or
-            ``fringes:SECONDS``. Of images: one; a folder; a glob; a numbered sequence as ``frame_%05d.png``; a list,
-            ``paths.txt`` or ``@FILE``, with a path or URL on each line; and the first four behind a URL that fsspec
-            reads, as ``s3://bucket/folder``, ``zip://*.png::file.zip`` or ``https://host/*.png``.
-        options: which part to read; all of it unless given.
+            ``fringes:SECONDS``. Images: a file; a folder; a glob; a numbered sequence like ``frame_%05d.png``; a list,
+            ``paths.txt`` or ``@FILE``, with one path or URL per line; or any of the first four as a URL that fsspec
+            reads, like ``s3://bucket/folder``, ``zip://*.png::file.zip`` or ``https://host/*.png``.
+        options: which part to read; by default all of it.
 
     Raises:
-        OptionError: ``where`` is empty, or a scheme is not known.
-        SourceNotFound: no such file, folder or image.
-        SourceError: the place does not answer, or cannot be looked into.
-        MissingExtra: the library that reads it cannot be loaded.
+        OptionError: ``where`` is empty, or its scheme is unknown.
+        SourceNotFound: there is no such file, folder or image.
+        SourceError: the file or folder cannot be looked up, or does not answer.
+        MissingExtra: a required library is not installed.
     """
     options = options or SourceOptions()
     if not str(where).strip():
@@ -75,7 +75,7 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
 
 
 def _names_images(url: str) -> bool:
-    """Whether an http URL stands for several images. ``?`` begins its query, so that is no wild card."""
+    """Whether an http URL names several images. ``?`` starts the query, so it is no wildcard."""
     path = urlsplit(url).path
     return is_numbered(path) or "*" in path
 
@@ -84,17 +84,17 @@ def _refuse_unknown_scheme(where: str, scheme: str) -> None:
     try:
         from fsspec import available_protocols
     except ImportError:
-        known, more = _URL_SCHEMES, "; s3, gs, zip and others: pip install 'rtseg[remote]'"
+        known, hint = _URL_SCHEMES, "; s3, gs, zip and others: pip install 'rtseg[remote]'"
     else:
-        known, more = (*_URL_SCHEMES, *available_protocols()), ""
+        known, hint = (*_URL_SCHEMES, *available_protocols()), ""
     if scheme not in known:
         raise OptionError(
-            f"{redact(where)}: unknown scheme {scheme!r}; known are {', '.join(dict.fromkeys(known))}{more}"
+            f"{redact(where)}: unknown scheme {scheme!r}; known are {', '.join(dict.fromkeys(known))}{hint}"
         )
 
 
 def _kind_of_path(where: str | Path) -> tuple[str, str]:
-    """Module and class for what lies at the path, or the glob, ``where``."""
+    """Module and class for the path or glob ``where``."""
     if is_list(where):
         return _IMAGES
     path = Path(where)
@@ -112,7 +112,7 @@ def _kind_of_path(where: str | Path) -> tuple[str, str]:
 
 
 def _load(module: str, name: str) -> _Factory:
-    """The class ``name``; what reads files must not cost the demo its start-up time."""
+    """Import the class ``name`` only now: the demo must not wait for libraries that read files."""
     try:
         factory: _Factory = getattr(import_module(module), name)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The contract of a source, and which frames of it are wanted."""
+"""The interface of a source, and the options that select its frames."""
 
 from __future__ import annotations
 
@@ -6,49 +6,54 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rtseg.errors import OptionError, SourceError
-from rtseg.frame import Frame
 from rtseg.image_io.options import ReadOptions
+from rtseg.option import Group, Option
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # Frame would load numpy, which ``rtseg stream --help`` does not need
+    from rtseg.frame import Frame
     from rtseg.sources.video.audio import AudioReader
 
 __all__ = ["Source", "SourceOptions"]
 
+_PANEL = "Input"
 _MAX_NUMBER = 1e9
-"""Of seconds and of strides: 31 years; anything beyond is a slip, and would overflow the clocks of containers."""
+"""For seconds and strides. More than 31 years is a typo, and would overflow the timestamps of containers."""
 _SAME_S = 1e-6
-"""Two times closer than this, in seconds, are one: time stamps are fractions that floats only approach."""
+"""Times that differ by less, in seconds, are equal: timestamps are fractions, and floats only approximate them."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """Which frames of a source are wanted, and how long to wait for it.
+    """Which frames of a source to read, and how long to wait for it.
 
     Raises:
         OptionError: a number is out of range.
     """
 
-    start_s: float = 0.0
-    """Frames shown before this time, in seconds, are skipped."""
-    duration_s: float | None = None
-    """Length of the part to read, in seconds; None reads to the end."""
-    stride: int = 1
-    """Every stride-th frame is delivered."""
-    max_frames: int | None = None
-    """Deliver at most so many frames; None sets no bound."""
-    loop: bool = False
-    """Begin again at the end. Times go on rising."""
+    start_s: Annotated[float, Option(_PANEL, ("--start",))] = 0.0
+    """Skip the frames before this time, in seconds."""
+    duration_s: Annotated[float | None, Option(_PANEL, ("--duration",))] = None
+    """Length of the part to read, in seconds. With ``--loop`` that part is repeated."""
+    stride: Annotated[int, Option(_PANEL)] = 1
+    """Use every n-th frame."""
+    max_frames: Annotated[int | None, Option(_PANEL)] = None
+    """Stop after this many frames."""
+    fps: Annotated[float | None, Option(_PANEL, default="25 for images")] = None
+    """Frame rate of images, which have no timestamps, or the rate to ask a camera for. All other sources have a rate of
+    their own and refuse it."""
+    loop: Annotated[bool, Option(_PANEL)] = False
+    """Start again at the end. Timestamps keep rising."""
     open_timeout_s: float = 4.0
     """Longest wait, in seconds, for a source to open."""
     read_timeout_s: float = 4.0
     """Longest wait, in seconds, for the next frame."""
-    allow_playlists: bool = False
-    """Let playlists (.m3u8, .mpd) name further files and hosts to be read."""
-    reading: ReadOptions = field(default_factory=ReadOptions)
-    """How image files are read; of no meaning to other sources."""
+    allow_playlists: Annotated[bool, Option(_PANEL, ("--playlists",))] = False
+    """Allow playlists (.m3u8, .mpd). They may name other files and hosts to read."""
+    reading: Annotated[ReadOptions, Group()] = field(default_factory=ReadOptions)
+    """How image files are read; other sources ignore it."""
 
     def __post_init__(self) -> None:
         for option, value, least in (
@@ -63,6 +68,8 @@ class SourceOptions:
             raise OptionError(
                 f"--duration must be more than 0 seconds, at most {_MAX_NUMBER:g}, got {self.duration_s:g}"
             )
+        if self.fps is not None and not 0.001 <= self.fps <= 1000:
+            raise OptionError(f"--fps must be in 0.001 .. 1000 frames per second, got {self.fps:g}")
         if self.max_frames is not None and self.max_frames < 1:
             raise OptionError(f"--max-frames must be at least 1, got {self.max_frames}")
 
@@ -70,28 +77,34 @@ class SourceOptions:
 class Source(ABC):
     """An iterable of frames, in the order of their times.
 
-    A subclass reads one pass in ``_read``; start by time, stride, bounds and looping are done here.
+    A subclass reads one pass in ``_read``. This class applies start time, duration, stride, limits and looping.
     """
 
     name: str
-    """Short, without folders or passwords: fit for a title, a message and the name of an output file."""
+    """Short and without folders or passwords, for titles, messages and the names of output files."""
     live: bool = False
-    """A camera or stream: frames cannot wait. Final once the first frame has been read."""
+    """Whether it is a camera or stream, whose frames cannot wait. Final once the first frame has been read."""
     channels: int = 3
-    """Of its images; see ``rtseg.frame.Image``."""
+    """Channels of its images; see ``rtseg.frame.Image``."""
     fps: float | None = None
-    """Nominal frame rate, known (if at all) once the first frame has been read."""
+    """Nominal frame rate; None if unknown. Final once the first frame has been read."""
     frame_count: int | None = None
-    """How many frames one pass is expected to give. Containers lie: fit for a progress bar only."""
+    """Expected frames of one pass. Containers may be wrong, so use it only for progress."""
     damaged: int = 0
-    """Frames that could not be decoded and were skipped so far."""
+    """Frames skipped so far because they could not be decoded."""
     damaged_names: list[str]
-    """Of images from files: the names of those."""
+    """Names of the damaged images, for images from files."""
     pass_starts_s: list[float]
     """``pts_s`` at which each pass over the source began so far: one, or with ``--loop`` more."""
     options: SourceOptions
+    takes_fps: bool = False
+    """Whether ``options.fps`` has a meaning: the source has no timestamps of its own, or can be asked for a rate."""
+    is_endless: bool = False
+    """Whether it goes on until somebody stops it, and yet is not live."""
 
     def __init__(self, name: str, options: SourceOptions) -> None:
+        if options.fps is not None and not self.takes_fps:
+            raise OptionError(f"--fps: {name} has a frame rate of its own; leave --fps out")
         self.name = name
         self.options = options
         self.damaged = 0
@@ -100,24 +113,23 @@ class Source(ABC):
         self._stop = Event()
 
     def stop(self) -> None:
-        """Ask the reading thread to end after the frame in hand. Any thread may call it, more than once."""
+        """Ask the reading thread to end after the current frame. Any thread may call it, any number of times."""
         self._stop.set()
 
     def set_output_format(self, channels: int, size: tuple[int, int] | None = None) -> None:
-        """Have images of so many ``channels`` from now on; to be said before the first frame is read.
+        """Choose the channels of the images. Call it before reading the first frame.
 
         Args:
             channels: see ``rtseg.frame.Image``.
-            size: (H, W) in pixels that the model sees them in: what a source may shrink them to, where that is asked
-                for in ``options``.
+            size: input size (H, W) of the model, in pixels: the source may shrink images to it if ``options`` allow.
 
         Raises:
-            OptionError: the source has none: videos, cameras and what is drawn are in colour, and nothing else.
+            OptionError: the source has no such images: videos, cameras and synthetic streets only have colours.
         """
         if channels != self.channels:
             raise OptionError(
-                f"{self.name} gives {self.channels} channels, and the model wants {channels}: "
-                "give images, in a folder, that hold them"
+                f"{self.name} has {self.channels} channels, but the model needs {channels}: "
+                "give a folder of images that have them"
             )
 
     @property
@@ -126,7 +138,7 @@ class Source(ABC):
         return self._stop.is_set()
 
     def facts(self) -> dict[str, Any]:
-        """What a report is to say of the reading besides, for JSON; call it after the last frame."""
+        """Further facts about the reading for a report, as JSON values. Call it after the last frame."""
         return {}
 
     def open_audio(self) -> AudioReader | None:
@@ -138,23 +150,23 @@ class Source(ABC):
 
     @abstractmethod
     def _read(self) -> Iterator[Frame]:
-        """One pass over the source from its first frame: open, yield, close (in ``finally``).
+        """Read one pass over the source: open it, yield its frames, close it in ``finally``.
 
-        ``pts_s`` counts from 0 at the start of the source. A source that can seek may leave out what is shown
-        before ``options.start_s``; ``index`` may begin anywhere. It must look at ``stopped`` at least once a
-        second (while a peer is silent: as often as its time-outs pass) and raise SourceError when they do.
+        ``pts_s`` starts at 0 at the beginning of the source. A source that can seek may omit the frames before
+        ``options.start_s``; ``index`` may start anywhere. Check ``stopped`` at least once a second (while no data
+        arrives: at every timeout), and raise SourceError when a timeout has expired.
         """
 
     def __iter__(self) -> Iterator[Frame]:
-        """Open the source and yield the frames that ``options`` asks for; close it at the end.
+        """Open the source, yield the frames that ``options`` select, and close it.
 
-        The first frame has index 0. Its ``pts_s`` is its time in the source, so ``start_s`` or a little more.
+        The first frame has index 0. Its ``pts_s`` is its time in the source, ``start_s`` or a little more.
 
         Raises:
-            SourceError: it cannot be opened, is damaged beyond use, ended or stalled while live, times out,
+            SourceError: the source cannot be opened, has no usable frame, ended or stalled while live, timed out,
                 or ends before ``options.start_s``.
         """
-        wanted = self.options
+        options = self.options
         delivered = index_offset = 0
         time_offset_s = 0.0
         while not self.stopped:
@@ -166,37 +178,37 @@ class Source(ABC):
                 for frame in frames:
                     if self.stopped:
                         return
-                    past_s = frame.pts_s - wanted.start_s
+                    past_s = frame.pts_s - options.start_s
                     if past_s < -_SAME_S:
                         continue
-                    if wanted.duration_s is not None and past_s >= wanted.duration_s - _SAME_S:
+                    if options.duration_s is not None and past_s >= options.duration_s - _SAME_S:
                         break
                     if last is not None:
                         step_s = frame.pts_s - last.pts_s
                     if first is None:
                         self.pass_starts_s.append(frame.pts_s + time_offset_s)
                     first, last = first or frame, frame
-                    if position % wanted.stride == 0:
+                    if position % options.stride == 0:
                         index = frame.index - first.index + index_offset
                         yield replace(frame, index=index, pts_s=frame.pts_s + time_offset_s)
                         delivered += 1
-                        if delivered == wanted.max_frames:
+                        if delivered == options.max_frames:
                             return
                     position += 1
             finally:
                 self._close(frames)
             if first is None or last is None:
-                if wanted.start_s > 0 and not self.stopped:
-                    raise SourceError(f"{self.name} ends before --start {wanted.start_s:g}: give an earlier start")
+                if options.start_s > 0 and not self.stopped:
+                    raise SourceError(f"{self.name} ends before --start {options.start_s:g}: give an earlier start")
                 return
-            if not wanted.loop:
+            if not options.loop:
                 return
             index_offset += last.index - first.index + 1
             time_offset_s += last.pts_s - first.pts_s + (step_s if step_s > 0 else 1 / (self.fps or 25.0))
 
     @staticmethod
     def _close(frames: Iterator[Frame]) -> None:
-        """Run the ``finally`` of ``_read`` now, on this thread, not when the collector comes by."""
+        """Run the ``finally`` of ``_read`` now, on this thread, not whenever the garbage collector does."""
         close = getattr(frames, "close", None)
         if close is not None:
             close()

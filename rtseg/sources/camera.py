@@ -18,9 +18,9 @@ from rtseg.frame import Frame, Image
 from rtseg.sources.base import Source, SourceOptions
 from rtseg.system.opencv import cv2
 
-__all__ = ["CameraSource", "Capture"]
+__all__ = ["CameraSource", "Capture", "find_cameras"]
 
-_ASKABLE = {
+_PROPERTIES = {
     "width": cv2.CAP_PROP_FRAME_WIDTH,
     "height": cv2.CAP_PROP_FRAME_HEIGHT,
     "fps": cv2.CAP_PROP_FPS,
@@ -30,19 +30,19 @@ _MAX_FPS = 1000
 
 
 class Capture(Protocol):
-    """What a camera source needs of ``cv2.VideoCapture``."""
+    """The part of ``cv2.VideoCapture`` that a camera source uses."""
 
     def isOpened(self) -> bool:  # noqa: N802 (OpenCV's name)
-        """Whether the device was opened. Stays True when it is unplugged."""
+        """Whether the device was opened. Remains True after it is unplugged."""
 
     def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
-        """The next image, and whether there is one."""
+        """Whether there is a next image, and the image."""
 
     def get(self, prop: int, /) -> float:
-        """The value of a property; 0 or less where it is not known."""
+        """The value of a property; 0 or less if it is unknown."""
 
     def set(self, prop: int, value: float, /) -> bool:
-        """Ask for a value of a property; the camera takes the nearest that it has, or none."""
+        """Request a value of a property. The camera uses the nearest supported value, or ignores the request."""
 
     def release(self) -> None:
         """Close the device."""
@@ -51,14 +51,15 @@ class Capture(Protocol):
 class CameraSource(Source):
     """A camera: ``camera:0``, ``camera:/dev/video0``, ``camera:0?width=1280&height=720&fps=30&fourcc=MJPG``.
 
-    What is asked for in the query is a wish: the camera takes the nearest mode that it has. Many USB cameras
-    give large images at full rate only as ``fourcc=MJPG``.
+    The values in the query are requests: the camera uses its nearest mode. Many USB cameras deliver large images at
+    full rate only with ``fourcc=MJPG``.
 
-    A camera that is unplugged or falls silent ends with SourceError after ``read_timeout_s``. On Linux one
-    read, and with it ``stop``, takes 2 s at most while the camera is silent.
+    A camera that is unplugged or stops sending frames ends with SourceError after ``read_timeout_s``. On Linux one
+    read, and so ``stop``, takes at most 2 s while no frame comes.
     """
 
     live = True
+    takes_fps = True
 
     def __init__(
         self,
@@ -66,19 +67,21 @@ class CameraSource(Source):
         options: SourceOptions,
         open_capture: Callable[[int | str], Capture] | None = None,
     ) -> None:
-        """Name the camera; nothing is opened yet.
+        """Parse the name of the camera. Iterating opens it.
 
         Args:
             where: as above; ``camera`` alone is ``camera:0``.
             options: how long to wait.
-            open_capture: opens the device with that number or path; for tests and other makes of camera.
+            open_capture: opens the device with a number or path; for tests and for cameras with another API.
 
         Raises:
-            OptionError: the device or a wish in the query cannot be understood.
+            OptionError: ``where`` contains an unknown request.
         """
         device, _, query = str(where).removeprefix("camera").removeprefix(":").partition("?")
         self._device: int | str = int(device or 0) if (device or "0").isdecimal() else device
-        self._wishes = _wishes(str(where), query)
+        self._requests = _parse_requests(str(where), query)
+        if options.fps is not None:
+            self._requests.append((cv2.CAP_PROP_FPS, options.fps))
         self._open_capture = open_capture or _open_capture
         name = f"camera{self._device}" if isinstance(self._device, int) else f"camera-{Path(device).name}"
         super().__init__(re.sub(r"[^A-Za-z0-9._-]+", "_", name), options)
@@ -87,8 +90,10 @@ class CameraSource(Source):
         capture = self._open_capture(self._device)
         try:
             if not capture.isOpened():
-                raise SourceError(f"camera {self._device} cannot be opened: is another program using it? {_found()}")
-            for prop, value in self._wishes:
+                raise SourceError(
+                    f"camera {self._device} cannot be opened: is another program using it? {_list_cameras()}"
+                )
+            for prop, value in self._requests:
                 capture.set(prop, value)
             rate = capture.get(cv2.CAP_PROP_FPS)
             self.fps = rate if 0 < rate <= _MAX_FPS else None
@@ -99,7 +104,7 @@ class CameraSource(Source):
     def _frames(self, capture: Capture) -> Iterator[Frame]:
         first_s: float | None = None
         index = 0
-        good_s = time.monotonic()
+        last_frame_s = time.monotonic()
         while not self.stopped:
             image = self._next(capture)
             now_s = time.monotonic()
@@ -107,42 +112,42 @@ class CameraSource(Source):
                 first_s = now_s if first_s is None else first_s
                 yield Frame(image, index, now_s - first_s, now_s)
                 index += 1
-                # After the yield: the time that the reader took is not the camera's.
-                good_s = time.monotonic()
-            elif now_s - good_s >= self.options.read_timeout_s:
+                # After the yield, because the time that the consumer took does not count.
+                last_frame_s = time.monotonic()
+            elif now_s - last_frame_s >= self.options.read_timeout_s:
                 raise SourceError(
                     f"camera {self._device} stopped delivering: no frame for "
                     f"{self.options.read_timeout_s:g} s. Check its plug and start again"
                 )
             else:
-                # An unplugged camera answers at once: do not spin.
+                # An unplugged camera returns immediately: do not spin.
                 self._stop.wait(_RETRY_S)
 
     def _next(self, capture: Capture) -> Image | None:
-        """The next image, BGR, uint8 (H, W, 3); None where there is none."""
+        """The next image, BGR, uint8 (H, W, 3); None if there is none."""
         try:
-            good, image = capture.read()
+            succeeded, image = capture.read()
         except cv2.error as error:
             raise SourceError(f"camera {self._device} failed ({error.err}): check its plug") from error
-        if not good or image is None or image.size == 0:
+        if not succeeded or image is None or image.size == 0:
             return None
         if image.ndim == 2 or image.shape[2] == 1:
             return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
         return image
 
 
-def _wishes(where: str, query: str) -> list[tuple[int, float]]:
-    """The properties that ``query`` asks for, the pixel format first: it decides which sizes there are."""
-    wishes: list[tuple[int, float]] = []
+def _parse_requests(where: str, query: str) -> list[tuple[int, float]]:
+    """The properties that ``query`` requests. The pixel format comes first: the available sizes depend on it."""
+    requests: list[tuple[int, float]] = []
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key == "fourcc" and len(value) == 4:
-            wishes.insert(0, (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*value.upper())))
-        elif key in _ASKABLE and value.isdecimal() and int(value) > 0:
-            wishes.append((_ASKABLE[key], int(value)))
+            requests.insert(0, (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*value.upper())))
+        elif key in _PROPERTIES and value.isdecimal() and int(value) > 0:
+            requests.append((_PROPERTIES[key], int(value)))
         else:
             known = "width=1280, height=720, fps=30 or fourcc=MJPG"
-            raise OptionError(f"{where}: {key}={value} is not understood; write {known}")
-    return wishes
+            raise OptionError(f"{where}: {key}={value} is unknown; write {known}")
+    return requests
 
 
 def _open_capture(device: int | str) -> Capture:
@@ -153,14 +158,19 @@ def _open_capture(device: int | str) -> Capture:
     """
     if sys.platform.startswith("linux"):
         path = Path(f"/dev/video{device}" if isinstance(device, int) else device)
-        # OpenCV would try every backend that it has, for seconds, and then only say no.
+        # OpenCV would try each of its backends, for seconds, and only report a failure.
         if not path.exists():
-            raise SourceNotFound(f"there is no camera {path}: {_found()}")
+            raise SourceNotFound(f"there is no camera {path}: {_list_cameras()}")
         return cv2.VideoCapture(str(path), cv2.CAP_V4L2)  # type: ignore[return-value]
     return cv2.VideoCapture(device)
 
 
-def _found() -> str:
-    """Which cameras there are, as the end of a sentence."""
-    devices = sorted(str(path) for path in Path("/dev").glob("video*"))
+def find_cameras() -> list[str]:
+    """The cameras of this machine as ``/dev/video0``; only Linux lists them."""
+    return sorted(str(path) for path in Path("/dev").glob("video*"))
+
+
+def _list_cameras() -> str:
+    """The cameras of this machine, as the end of a message."""
+    devices = find_cameras()
     return f"found {', '.join(devices)}" if devices else "no camera was found; plug one in"

@@ -1,4 +1,4 @@
-"""Sequences of images: folders, globs, lists, numbered files, single ones, and the same behind a URL."""
+"""Image sequences: folders, globs, lists, numbered files, single files, and remote ones."""
 
 from __future__ import annotations
 
@@ -29,66 +29,69 @@ from rtseg.system.redact import redact
 __all__ = ["ImagesSource"]
 
 _FPS = 25.0
-_BYTES_A_PIXEL = 16
-"""More than any kind of image stores without compression: 4 channels of 32 bits."""
-_COPIES = 2
-"""Of an image while it is decoded: that of the library, and the array that is made of it."""
-_NAMED = 3
+"""Of images, unless ``SourceOptions.fps`` says otherwise."""
+_MAX_BYTES_PER_PIXEL = 16
+"""Of an uncompressed image: 4 channels of 32 bits."""
+_DECODE_COPIES = 2
+"""Copies of an image while it is decoded: that of the library, and the resulting array."""
+_MAX_NAMES = 3
+"""In messages and reports."""
 
 
 class ImagesSource(Source):
     """Images, 25 a second; read ahead and decoded by several threads, within ``options.reading``.
 
-    Each comes in its own size, as ``decode_image`` makes it: grey as (H, W, 1), else BGR, or with the plane beside
-    the colours that ``give`` asked for. What cannot be used is skipped, counted in ``damaged`` and noted in
-    ``damaged_names``, and ``facts`` tells why, or it is an error, as ``on_error`` says. An image without the plane
-    that is asked for always is one.
+    Each image keeps its own size, as from ``decode_image``: grey (H, W, 1), BGR, or with the extra channel that
+    ``set_output_format`` requested. Depending on ``on_error``, an unusable image is an error, or it is skipped, counted
+    in ``damaged`` and listed in ``damaged_names``, and ``facts`` contains the reason. An image without the requested
+    extra channel is always an error.
     """
 
+    takes_fps = True
+
     def __init__(self, where: str | Path, options: SourceOptions) -> None:
-        """Find the images; none is opened yet.
+        """Find the images. Iterating opens them.
 
         Args:
             where: see ``open_source``.
             options: which part to read, and how.
 
         Raises:
-            SourceNotFound: no image lies there.
-            SourceError: the place cannot be looked into, or does not answer.
-            MissingExtra: a package that reads it, or the decoder, is not installed.
+            SourceNotFound: there is no image.
+            SourceError: the folder, list or server cannot be read, or does not answer.
+            MissingExtra: a package for the URL or the decoder is not installed.
         """
         self._where = where
         self._reading = options.reading
         self._decode = open_decoder(self._reading.decoder)
-        look = self._reading.timeout_s
-        self._found = call_with_timeout(look, str(where), lambda: find_files(where))
+        self._locations = call_with_timeout(self._reading.timeout_s, str(where), lambda: find_files(where))
         super().__init__(_name(where), options)
-        self.fps = _FPS
-        self.frame_count = len(self._found)
+        self._rate = self.fps = options.fps or _FPS
+        self.frame_count = len(self._locations)
         folder = self._reading.ssd_cache
         self._cache = SsdCache(folder, int(1e9 * self._reading.cache_gb)) if folder is not None else None
         self._model_size: tuple[int, int] | None = None
-        self._size: tuple[int, ...] | None = None
+        self._first_size: tuple[int, ...] | None = None
         self._faults: dict[str, str] = {}
-        self._others: list[str] = []
+        self._other_sizes: list[str] = []
         self._storage = Storage("unknown", "nothing was read")
-        self._left_behind = 0
+        self._abandoned_threads = 0
 
     def set_output_format(self, channels: int, size: tuple[int, int] | None = None) -> None:
-        """See ``Source.give``: whether the files hold the plane is seen when they are read.
+        """See ``Source``. Whether the files have the extra channel is checked when they are read.
 
         Raises:
-            OptionError: the decoder reads no plane beside the colours.
+            OptionError: the decoder cannot read extra channels.
         """
         if channels != 3 and self._reading.decoder != "cv2":
             raise OptionError(
-                f"--decoder {self._reading.decoder} gives 3 channels, the model wants {channels}: take cv2"
+                f"--decoder {self._reading.decoder} gives 3 channels, but the model needs {channels}: use cv2"
             )
         self.channels = channels
         self._model_size = size
 
     def facts(self) -> dict[str, Any]:
-        """See ``Source.facts``: how the images were read, which could not be used, and why."""
+        """See ``Source``: how the images were read, and which were unusable and why."""
         reading = self._reading
         cache = None
         if self._cache is not None:
@@ -101,54 +104,57 @@ class ImagesSource(Source):
                 "storage": self._storage.kind,
                 "storage_known_by": self._storage.why,
                 "faults": [{"name": name, "fault": fault} for name, fault in self._faults.items()],
-                "of_other_sizes": len(self._others),
-                "of_other_sizes_named": self._others[:_NAMED],
-                "threads_left_in_stalled_reads": self._left_behind,
+                "of_other_sizes": len(self._other_sizes),
+                "of_other_sizes_named": self._other_sizes[:_MAX_NAMES],
+                "threads_left_in_stalled_reads": self._abandoned_threads,
                 "cache": cache,
             }
         }
 
     def _read(self) -> Iterator[Frame]:
-        first = 0 if self.options.start_s <= 0 else int(np.ceil(self.options.start_s * _FPS - 1e-6))
-        found = self._found[first:]
-        if not found:
+        first = 0 if self.options.start_s <= 0 else int(np.ceil(self.options.start_s * self._rate - 1e-6))
+        locations = self._locations[first:]
+        if not locations:
             return
         self._storage = call_with_timeout(
-            self._reading.timeout_s, str(self._where), lambda: storage_for(found[0], self._reading.storage)
+            self._reading.timeout_s, str(self._where), lambda: storage_for(locations[0], self._reading.storage)
         )
         profile = ReadProfile(self._storage, decode_threads())
-        ahead = Prefetch(
-            self._jobs(found, profile),
+        prefetch = Prefetch(
+            self._jobs(locations, profile),
             profile=profile,
             budget=1_000_000 * self._reading.prefetch_mb,
             timeout_s=self._reading.timeout_s,
             should_stop=lambda: self.stopped,
         )
-        seen = 0
+        usable = 0
         try:
-            for index, outcome in enumerate(ahead):
-                image = self._judged(outcome)
+            for index, outcome in enumerate(prefetch):
+                image = self._check_outcome(outcome)
                 if image is None:
                     continue
-                seen += 1
-                name = outcome.job.name
-                yield Frame(image, index, (first + index) / _FPS, time.monotonic(), name)
+                usable += 1
+                yield Frame(image, index, (first + index) / self._rate, time.monotonic(), outcome.job.name)
         except StorageTimeout as error:
             raise SourceError(f"{redact(self._where)} does not answer: {error}; check the mount") from error
         finally:
-            ahead.close()
+            prefetch.close()
             self._storage = profile.storage
-            self._left_behind += ahead.abandoned_threads
-        if not seen and not self.stopped:
-            names = "; ".join(f"{name} {fault}" for name, fault in list(self._faults.items())[-_NAMED:])
-            raise SourceError(f"{redact(self._where)}: not one image can be used: {names}")
+            self._abandoned_threads += prefetch.abandoned_threads
+        if not usable and not self.stopped:
+            names = "; ".join(f"{name} {fault}" for name, fault in list(self._faults.items())[-_MAX_NAMES:])
+            raise SourceError(f"{redact(self._where)}: no image can be used: {names}")
 
-    def _jobs(self, found: list[ImageLocation], profile: ReadProfile) -> Iterator[_ImageJob]:
+    def _jobs(self, locations: list[ImageLocation], profile: ReadProfile) -> Iterator[_ImageJob]:
         footprint = Footprint()
         reading = self._reading
-        limit = _BYTES_A_PIXEL * reading.max_pixels
-        for one in found:
-            file = self._file(one, profile, footprint, limit)
+        limit = _MAX_BYTES_PER_PIXEL * reading.max_pixels
+        for location in locations:
+            file: ImageFile
+            if isinstance(location, Path):
+                file = LocalFile(location, profile, footprint, limit)
+            else:
+                file = RemoteFile(*location, limit)
             yield _ImageJob(
                 CachedFile(file, self._cache) if self._cache is not None else file,
                 self._decode,
@@ -156,40 +162,34 @@ class ImagesSource(Source):
                 self._model_size if reading.reduce else None,
             )
 
-    def _file(self, found: ImageLocation, profile: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
-        """What one of the images is read from."""
-        if isinstance(found, Path):
-            return LocalFile(found, profile, footprint, limit)
-        return RemoteFile(*found, limit)
-
-    def _judged(self, outcome: Outcome[Image]) -> Image | None:
-        """The image; None where there is none, which is taken note of.
+    def _check_outcome(self, outcome: Outcome[Image]) -> Image | None:
+        """Return the image; None if it is unusable, which is recorded.
 
         Raises:
-            SourceError: it ends the run.
+            SourceError: this ends the run.
         """
-        stops = self._reading.on_error == "stop"
-        if self._cache is not None and self._cache.fault is not None and stops:
+        stop_on_error = self._reading.on_error == "stop"
+        if self._cache is not None and self._cache.fault is not None and stop_on_error:
             raise SourceError(f"--ssd-cache: {self._cache.fault}")
         name = outcome.job.name
         if outcome.error is not None:
-            fault = _fault(outcome.error)
-            if stops or isinstance(outcome.error, ChannelsError):
+            fault = _describe_fault(outcome.error)
+            if stop_on_error or isinstance(outcome.error, ChannelsError):
                 raise SourceError(f"{redact(self._where)}: {name} {fault}") from outcome.error
             self.damaged += 1
             self.damaged_names.append(name)
             self._faults[name] = fault
             return None
-        assert outcome.value is not None, "what has no error has a value"
+        assert outcome.value is not None, "an outcome without an error has a value"
         size = outcome.value.shape[:2]
-        self._size = self._size or size
-        if size != self._size:
-            if stops:
-                (height, width), (first_height, first_width) = size, self._size
+        self._first_size = self._first_size or size
+        if size != self._first_size:
+            if stop_on_error:
+                (height, width), (first_height, first_width) = size, self._first_size
                 raise SourceError(
                     f"{redact(self._where)}: {name} is {height}x{width}, the first image {first_height}x{first_width}"
                 )
-            self._others.append(name)
+            self._other_sizes.append(name)
         return outcome.value
 
 
@@ -200,13 +200,13 @@ class _ImageJob(Job[Image]):
         self,
         file: ImageFile,
         decode: Decoder,
-        wanted: DecodeOptions,
+        options: DecodeOptions,
         model_size: tuple[int, int] | None,
     ) -> None:
         self.name = file.name
         self._file = file
         self._decode = decode
-        self._wanted = wanted
+        self._options = options
         self._model_size = model_size
         self._data = b""
 
@@ -220,20 +220,19 @@ class _ImageJob(Job[Image]):
             self._data = self._file.read(slot)
         finally:
             self._file.close()
-        head = check_header(read_header(self._data), self._wanted.max_pixels)
-        if self._model_size is not None and head.kind == "jpeg" and self._wanted.channels == 3:
-            turned = head.orientation >= 5
-            height, width = (head.width, head.height) if turned else (head.height, head.width)
-            reduce = _reduction((height, width), self._model_size)
-            self._wanted = DecodeOptions(3, reduce, self._wanted.max_pixels)
-        channels = self._wanted.channels if self._wanted.channels != 3 or head.channels != 1 else 1
-        self.decode_bytes = _COPIES * head.pixels * channels // self._wanted.reduce**2
+        header = check_header(read_header(self._data), self._options.max_pixels)
+        if self._model_size is not None and header.kind == "jpeg" and self._options.channels == 3:
+            transposed = header.orientation >= 5
+            size = (header.width, header.height) if transposed else (header.height, header.width)
+            self._options = DecodeOptions(3, _reduction(size, self._model_size), self._options.max_pixels)
+        channels = self._options.channels if self._options.channels != 3 or header.channels != 1 else 1
+        self.decode_bytes = _DECODE_COPIES * header.pixels * channels // self._options.reduce**2
         return len(self._data)
 
     def decode(self) -> tuple[Image, int]:
         """See ``Job``."""
         data, self._data = self._data, b""
-        image = self._decode(data, self._wanted)
+        image = self._decode(data, self._options)
         return image, image.nbytes
 
     def discard(self) -> None:
@@ -242,21 +241,22 @@ class _ImageJob(Job[Image]):
 
 
 def _reduction(stored: tuple[int, int], model: tuple[int, int]) -> int:
-    """By how much an image of ``stored`` (H, W) may be smaller without being smaller than ``model``: 1, 2, 4 or 8."""
-    return next((by for by in (8, 4, 2) if stored[0] >= by * model[0] and stored[1] >= by * model[1]), 1)
+    """Largest factor, 1, 2, 4 or 8, by which the size ``stored`` (H, W) can shrink and still cover ``model``."""
+    fitting = (factor for factor in (8, 4, 2) if all(s >= factor * m for s, m in zip(stored, model, strict=True)))
+    return next(fitting, 1)
 
 
-def _fault(error: BaseException) -> str:
-    """Why an image cannot be used, as a part of a sentence that begins with its name."""
+def _describe_fault(error: BaseException) -> str:
+    """Why an image cannot be used, as the rest of a sentence that begins with its name."""
     if isinstance(error, ImageError | ReadTimeout):
         return str(error)
     if isinstance(error, OSError):
         return f"cannot be read: {redact(error.strerror or error)}"
-    raise error  # a slip of ours: to count it as a bad image would hide it
+    raise error  # a bug in rtseg: counting it as a damaged image would hide it
 
 
 def _name(where: str | Path) -> str:
-    """A folder's name, an image's or list's stem, or for a glob the last folder that it names."""
+    """The name of a folder, the stem of an image or list, or the last folder of a glob without wildcards."""
     text = str(where)
     if "://" in text and not isinstance(where, Path):
         parts = [part for part in re.split(r"[/:]+", redact(text).partition("?")[0]) if part]

@@ -169,7 +169,7 @@ def test_a_jpeg_with_a_thumbnail_and_a_cut_off_end_is_damaged(tmp_path: Path) ->
 def test_a_folder_of_damaged_images_only_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     (tmp_path / "b.png").write_text("no")
-    with pytest.raises(SourceError, match=r"not one image can be used: a\.png is damaged.*; b\.png is"):
+    with pytest.raises(SourceError, match=r"no image can be used: a\.png is damaged.*; b\.png is"):
         list(open_source(tmp_path))
 
 
@@ -450,9 +450,9 @@ def test_a_wrong_option_is_named(options: dict[str, object], told: str) -> None:
         ReadOptions(**options)  # type: ignore[arg-type]
 
 
-def test_another_decoder_reads_no_plane_beside_the_colours(tmp_path: Path) -> None:
+def test_other_decoders_cannot_read_an_extra_channel(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     save(tmp_path / "a.png")
     source = open_source(tmp_path, SourceOptions(reading=ReadOptions(decoder="pil")))
-    with pytest.raises(OptionError, match="--decoder pil gives 3 channels, the model wants 4: take cv2"):
+    with pytest.raises(OptionError, match="--decoder pil gives 3 channels, but the model needs 4: use cv2"):
         source.set_output_format(4)

@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 
 from rtseg.errors import SourceError, SourceNotFound
 from rtseg.sources.base import SourceOptions
-from rtseg.system.redact import redact, secrets_of
+from rtseg.system.redact import find_secrets, redact
 
 __all__ = ["LIVE_SCHEMES", "PLAYLIST_HINT", "find_video_stream", "open_file", "open_url", "reason"]
 
@@ -107,7 +107,7 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
         SourceError: no answer in time, refused, or no video; the password of ``url`` is not in the text.
     """
     scheme = urlsplit(url).scheme.lower()
-    shown = redact(url, *secrets_of(url))
+    shown = redact(url, *find_secrets(url))
     _resolve(url, shown, options.open_timeout_s)
     settings = {"protocol_whitelist": _STREAM_PROTOCOLS, **_SCHEME_OPTIONS.get(scheme, {})}
     if not options.allow_playlists:

@@ -22,7 +22,7 @@ from rtseg.sources.video.container import LIVE_SCHEMES, find_video_stream, open_
 from rtseg.sources.video.decode import StreamDecoder, UrlPackets, file_packets
 from rtseg.sources.video.seek import seconds, seek
 from rtseg.sources.video.timestamps import FrameClock
-from rtseg.system.redact import redact, secrets_of
+from rtseg.system.redact import find_secrets, redact
 
 __all__ = ["VideoSource"]
 
@@ -53,7 +53,7 @@ class VideoSource(Source):
         self._path = Path(where)
         super().__init__(_url_name(self._url) if self._url else self._path.stem, options)
         # What messages call it: as the user wrote it, less the password.
-        self._shown = redact(self._url, *secrets_of(self._url)) if self._url else str(where)
+        self._shown = redact(self._url, *find_secrets(self._url)) if self._url else str(where)
         self.live = self._url is not None and urlsplit(self._url).scheme.lower() in LIVE_SCHEMES
 
     def open_audio(self) -> AudioReader | None:

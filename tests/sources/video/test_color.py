@@ -27,7 +27,7 @@ COLOURS = [
 
 
 def yuv(rgb: tuple[int, int, int], matrix: int, colour_range: int, bits: int) -> list[int]:
-    """Y'CbCr of an R'G'B' colour, as the ITU's recommendations quantise it."""
+    """Y'CbCr of an R'G'B' colour, as the ITU's recommendations quantize it."""
     red_weight, blue_weight = WEIGHTS[matrix]
     red, green, blue = (value / 255 for value in rgb)
     luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
