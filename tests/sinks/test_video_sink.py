@@ -303,5 +303,5 @@ def test_a_folder_that_vanishes_before_the_close_is_told(tmp_path: Path) -> None
 
 
 def test_the_image_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="needs the drawn image"):
+    with pytest.raises(ValueError, match="needs the rendered image"):
         VideoSink(tmp_path / "out.mp4").write(Frame(make_image(), 0, 0.0, 0.0), LABELS, None)

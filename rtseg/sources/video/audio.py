@@ -92,7 +92,7 @@ class AudioReader:
     def _open(self) -> None:
         self._container = open_file(self._path, self._options)
         audio, video = self._container.streams.best("audio"), find_video_stream(self._container)
-        if video is None or not isinstance(audio, AudioStream):
+        if video is None or not isinstance(audio, AudioStream) or audio.codec_context is None:
             self.close()
             raise SourceError(f"{self._path} holds no audio beside a video")
         self.stream, self._video = audio, video
