@@ -55,12 +55,12 @@ def test_uneven_times_are_kept_and_count_from_the_first_frame(tmp_path: Path, su
     assert np.abs(np.array(found) - (np.array(times) - 100.0)).max() <= 2 * exact_s
 
 
-def test_times_that_do_not_rise_are_one_tick_apart(tmp_path: Path) -> None:
+def test_times_that_do_not_rise_are_written_one_tick_apart(tmp_path: Path) -> None:
     record(tmp_path / "out.mp4", [0.0, 1.0, 1.0, 1.0, 0.5, 2.0])
     assert [frame.pts for frame in read(tmp_path / "out.mp4")] == [0, 90000, 90001, 90002, 90003, 180000]
 
 
-def test_an_image_that_stands_for_itself_comes_at_least_every_second(tmp_path: Path) -> None:
+def test_keyframes_are_at_most_about_a_second_apart(tmp_path: Path) -> None:
     record(tmp_path / "out.mp4", [index * 0.3 for index in range(30)])
     keys = [frame.time for frame in read(tmp_path / "out.mp4") if frame.key_frame]
     assert max(np.diff(keys)) <= 1.3
@@ -104,7 +104,7 @@ def test_odd_sizes_are_padded_with_their_own_border(
     assert np.abs(found[:, size[1] - 6 :] - (200, 40, 40)).max() <= 6
 
 
-def test_a_frame_of_another_size_is_scaled_to_the_first_and_counted(tmp_path: Path) -> None:
+def test_a_frame_of_another_size_is_scaled_to_that_of_the_first_and_counted(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "out.mp4")
     for index, size in enumerate([(48, 64), (96, 128), (48, 64)]):
         sink.write(Frame(make_image(90, size), index, index / 25, 0.0), LABELS, make_image(90, size))
@@ -115,11 +115,11 @@ def test_a_frame_of_another_size_is_scaled_to_the_first_and_counted(tmp_path: Pa
 
 def test_the_closed_file_is_an_ordinary_mp4_that_knows_its_length(tmp_path: Path) -> None:
     record(tmp_path / "out.mp4", [index / 25 for index in range(75)])
-    boxes, place, data = [], 0, (tmp_path / "out.mp4").read_bytes()
-    while place < len(data):
-        boxes.append(data[place + 4 : place + 8])
-        size = int.from_bytes(data[place : place + 4], "big")
-        place += int.from_bytes(data[place + 8 : place + 16], "big") if size == 1 else size
+    boxes, offset, data = [], 0, (tmp_path / "out.mp4").read_bytes()
+    while offset < len(data):
+        boxes.append(data[offset + 4 : offset + 8])
+        size = int.from_bytes(data[offset : offset + 4], "big")
+        offset += int.from_bytes(data[offset + 8 : offset + 16], "big") if size == 1 else size
     assert b"moof" not in boxes
     assert boxes.count(b"moov") == 1
     with av.open(tmp_path / "out.mp4") as container:
@@ -145,7 +145,7 @@ def test_a_run_without_frames_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_other_suffixes_are_refused_with_those_there_are(tmp_path: Path) -> None:
+def test_other_suffixes_are_refused_with_a_list_of_the_supported_ones(tmp_path: Path) -> None:
     for name in ("out.avi", "out.webm", "out"):
         with pytest.raises(OptionError, match=r"end its name in \.mp4, \.mov, \.mkv"):
             VideoSink(tmp_path / name)
@@ -175,7 +175,7 @@ def test_places_that_cannot_be_written_are_refused_before_the_first_frame(tmp_pa
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.mp4"]
 
 
-def test_a_size_that_the_encoder_refuses_is_one_sentence_and_leaves_no_file(tmp_path: Path) -> None:
+def test_a_size_that_the_encoder_refuses_gives_one_line_and_leaves_no_file(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "out.mp4")
     pixels = make_image(0, (2, 20_000))
     with pytest.raises(SinkError, match=r"video .*out\.mp4 ended, .*; no frame is kept") as caught:
@@ -274,7 +274,7 @@ sink.close()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_really_full_file_system_is_told_as_such(tmp_path: Path) -> None:
+def test_a_full_file_system_is_named_in_the_error(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
@@ -290,7 +290,7 @@ def test_a_really_full_file_system_is_told_as_such(tmp_path: Path) -> None:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_folder_that_vanishes_before_the_close_is_told(tmp_path: Path) -> None:
+def test_a_folder_removed_before_close_is_an_error(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     sink = VideoSink(folder / "out.mp4")
@@ -302,6 +302,6 @@ def test_a_folder_that_vanishes_before_the_close_is_told(tmp_path: Path) -> None
     sink.close()
 
 
-def test_the_image_is_asked_for(tmp_path: Path) -> None:
+def test_a_write_without_the_rendered_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs the rendered image"):
         VideoSink(tmp_path / "out.mp4").write(Frame(make_image(), 0, 0.0, 0.0), LABELS, None)
