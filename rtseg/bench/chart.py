@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from rtseg.bench.report import mark
+from rtseg.bench.report import row_label
 from rtseg.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _draw_reading(axis: Axes, rows: list[dict[str, Any]]) -> None:
     axis.set_xlabel("workers; auto: the profile that follows from the storage")
     axis.set_ylabel("images / s")
     missed = "" if all(row[state]["as_said"] for row in rows) else f", NOT {state}"
-    axis.set_title(f"reading, {mark(rows[0])}, {state}{missed}", fontsize=10)
+    axis.set_title(f"reading, {row_label(rows[0])}, {state}{missed}", fontsize=10)
     _make_room(axis)
     axis.legend(fontsize=8, ncols=2, loc="upper left")
 

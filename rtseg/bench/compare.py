@@ -1,11 +1,11 @@
-"""A result beside an older one: what became faster or slower, and whether any of it by more than it may."""
+"""Compare a result with an older one: what became faster or slower, and by more than allowed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rtseg.bench.report import mark
+from rtseg.bench.report import row_label
 from rtseg.bench.storage.simulated_disk import DiskModel
 from rtseg.errors import OptionError
 
@@ -17,7 +17,7 @@ __all__ = ["Change", "check_comparable", "compare", "regressions", "show_changes
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One figure in both results."""
+    """One measurement in both results."""
 
     name: str
     unit: str
@@ -27,83 +27,83 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """New by old."""
+        """New / old."""
         return self.new / self.old
 
     @property
     def loss(self) -> float:
-        """By how many percent it became worse; below 0 where it became better."""
+        """By how many percent it became worse; negative if it became better."""
         return 100 * (1 - self.ratio if self.more_is_better else self.ratio - 1)
 
 
 def check_comparable(old: dict[str, Any], kind: str, workload: dict[str, Any]) -> None:
-    """Before anything is measured: see that the same work was done.
+    """Check, before anything is measured, that an older result has the same kind and workload.
 
     Raises:
-        OptionError: ``old`` is of another kind or of other work.
+        OptionError: it has not.
     """
     if old["kind"] != kind:
-        raise OptionError(f"--compare: that result is of {old['kind']}, this will be of {kind}: give another")
+        raise OptionError(f"--compare: the older result measures {old['kind']}, this one {kind}: give another")
     for key in sorted({*old["workload"], *workload}):
         before, now = old["workload"].get(key), workload.get(key)
         if before != now:
-            raise OptionError(f"--compare: {key} was {before}, now it is {now}: measure the same work")
+            raise OptionError(f"--compare: {key} was {before} and is {now} now: measure the same work")
     if old["disk_model"] not in (None, DiskModel().facts()):
-        raise OptionError("--compare: that result simulated another model of a disk: measure it anew")
+        raise OptionError("--compare: the older result simulated another disk model: measure it again")
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
-    """The figures that both have, in the order of the new.
+    """Return the measurements that both results have, in the order of the new one.
 
     Raises:
         OptionError: there are none.
     """
-    before = {change.name: change for change in _figures(old)}
-    found = [
+    before = {change.name: change for change in _measurements(old)}
+    changes = [
         Change(now.name, now.unit, before[now.name].new, now.new, now.more_is_better)
-        for now in _figures(new)
+        for now in _measurements(new)
         if now.name in before and before[now.name].new > 0
     ]
-    if not found:
-        raise OptionError("--compare: the two results have no figure in common: measure the same storages and backends")
-    return found
+    if not changes:
+        raise OptionError("--compare: the two results have nothing in common: measure the same storages and backends")
+    return changes
 
 
-def _figures(result: dict[str, Any]) -> list[Change]:
-    """All that is to be compared, with the same value as old and new."""
-    found = []
+def _measurements(result: dict[str, Any]) -> list[Change]:
+    """Return everything that can be compared, with the value as both old and new."""
+    changes = []
 
     def add(name: str, unit: str, value: float, *, more: bool = True) -> None:
-        found.append(Change(name, unit, value, value, more))
+        changes.append(Change(name, unit, value, value, more))
 
     for row in result["reading"]:
         for state in ("cold", "warm"):
             if row[state]:
-                name = f"{mark(row)}, {row['decoder']}, workers {row['workers']}, {state}"
+                name = f"{row_label(row)}, {row['decoder']}, workers {row['workers']}, {state}"
                 add(name, "images/s", row[state]["images_per_s"]["median"])
     for row in result["cache"]:
-        for which in ("first", "second"):
-            name = f"{mark(row)}, --ssd-cache, {which} pass"
-            add(name, "images/s", row[which]["images_per_s"]["median"])
+        for number in ("first", "second"):
+            name = f"{row_label(row)}, --ssd-cache, {number} pass"
+            add(name, "images/s", row[number]["images_per_s"]["median"])
     for row in result["pipeline"]:
-        name = f"{mark(row)}, {row['asked_for']}, {row['state']}"
+        name = f"{row_label(row)}, {row['asked_for']}, {row['state']}"
         add(f"{name}: rate", "fps", row["fps"]["median"])
-        if row["state"] == "live":  # elsewhere frames only wait in queues
+        if row["state"] == "live":  # otherwise the latency is just waiting time in full queues
             add(f"{name}: latency p95", "ms", row["latency_ms"]["p95"]["median"], more=False)
-    return found
+    return changes
 
 
 def regressions(changes: list[Change], percent: float) -> list[Change]:
-    """Those that became worse by more than ``percent``."""
+    """Return the measurements that became worse by more than ``percent``."""
     return [change for change in changes if change.loss > percent]
 
 
 def show_changes(old: dict[str, Any], new: dict[str, Any], changes: list[Change], console: Console) -> None:
-    """Print the ratios, and what else is not as it was."""
+    """Print the ratios, and differences between the machines."""
     from rich.table import Table
 
     table = Table(title="new against old", title_justify="left")
-    table.add_column("figure")
+    table.add_column("measurement")
     for name in ("old", "new", "ratio"):
         table.add_column(name, justify="right")
     for change in changes:
@@ -114,6 +114,6 @@ def show_changes(old: dict[str, Any], new: dict[str, Any], changes: list[Change]
     for key in ("processor", "cores", "system"):
         before, now = old["machine"][key], new["machine"][key]
         if before != now:
-            console.print(f"another machine: {key} was {before}, now it is {now}", soft_wrap=True)
+            console.print(f"different machine: {key} was {before} and is {now} now", soft_wrap=True)
     if not (old["complete"] and new["complete"]):
-        console.print("one of the two was stopped before its end", soft_wrap=True)
+        console.print("one of the two runs was stopped early", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A clip through several backends, as fast as they go and as a camera would give it."""
+"""Run a clip through several backends, at full speed and as a live source."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
-from rtseg.bench import interleave as _turns
-from rtseg.bench.stage_costs import Run, cpu_costs, limit_facts, prepared, row_facts, run_pipeline, warm_up
+from rtseg.bench.interleave import ProgressCallback, ignore_progress, run_interleaved
+from rtseg.bench.stage_costs import Run, cpu_costs, limit_facts, make_prepare, row_facts, run_pipeline, warm_up
 from rtseg.errors import OptionError
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts
 from rtseg.sources import open_source
@@ -22,18 +22,18 @@ from rtseg.weights import DEFAULT_MODEL
 __all__ = ["MODES", "ClipOptions", "measure_clip"]
 
 MODES = {"file": ("never", "throughput"), "live": ("always", "latency")}
-"""``file``: every frame, as fast as it goes. ``live``: at the clip's own speed, the oldest dropped. -> ``drop`` of the
-pipeline and ``hint`` of the backend."""
+"""Mode -> ``drop`` of the pipeline and ``hint`` of the backend. ``file``: every frame at full speed. ``live``: at the
+clip's frame rate, the oldest frame is dropped if the pipeline falls behind."""
 _ALONE = "alone"
-"""In the place of a mode: what each stage costs by itself."""
+"""Instead of a mode: the cost of each stage by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipOptions:
-    """What is run.
+    """Options of ``rtseg bench --pipeline``.
 
     Raises:
-        OptionError: a value is out of range, or a backend is named twice.
+        OptionError: a value is out of range, or a backend is given twice.
     """
 
     source: str = "demo"
@@ -42,24 +42,24 @@ class ClipOptions:
     precision: str = "auto"
     device: str = "auto"
     model_size: tuple[int, int] | None = None
-    """(H, W) of the model's input, in pixels; the model's own unless given."""
+    """(H, W) of the model input, in pixels. Default: that of the model file."""
     preprocess: tuple[str, ...] | None = None
-    """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
+    """Preprocessing steps instead of those of the model file; see ``rtseg.preprocess``."""
     frames: int = 200
-    """Of a round; a shorter clip begins again."""
+    """Frames per round; a shorter clip is repeated."""
     rounds: int = 3
 
     def __post_init__(self) -> None:
         if self.frames < 2:
-            raise OptionError(f"--frames must be at least 2, for a rate; got {self.frames}")
+            raise OptionError(f"--frames must be at least 2 to measure a rate, got {self.frames}")
         if self.rounds < 1:
             raise OptionError(f"--rounds must be at least 1, got {self.rounds}")
         if len(set(self.backends)) < len(self.backends) or not all(self.backends):
-            raise OptionError(f"--backends wants names with commas between them, each once: {','.join(self.backends)}")
+            raise OptionError(f"--backends must be different names, separated by commas: {','.join(self.backends)}")
 
 
-def measure_clip(options: ClipOptions, tell: _turns.Tell = lambda done, total, what: None) -> dict[str, Any]:
-    """Run the clip through every backend, at both paces, in turn; returns ``sections`` of a result.
+def measure_clip(options: ClipOptions, on_progress: ProgressCallback = ignore_progress) -> dict[str, Any]:
+    """Run the clip through every backend in both modes, in turn; return the sections of a result.
 
     Raises:
         RtsegError: the clip, the model or a backend cannot be used.
@@ -69,14 +69,14 @@ def measure_clip(options: ClipOptions, tell: _turns.Tell = lambda done, total, w
         return open_source(options.source, SourceOptions(max_frames=options.frames, loop=True))
 
     if clip().live:
-        raise OptionError(f"--source {redact(options.source)} is live: give a clip, which is the same in every round")
+        raise OptionError(f"--source {redact(options.source)} is live: give a clip, so that every round is the same")
     with ExitStack() as opened:
         backends: dict[tuple[str, str], Backend] = {}
         prepares: dict[tuple[str, str], Prepare] = {}
         for name in options.backends:
             for mode, (_, hint) in MODES.items():
                 backend = opened.enter_context(_open(options, name, hint))
-                prepares[name, mode] = prepared(backend, options.preprocess)
+                prepares[name, mode] = make_prepare(backend, options.preprocess)
                 warm_up(backend)
                 backends[name, mode] = backend
         runs: dict[tuple[str, str], Callable[[], Any]] = {
@@ -84,14 +84,14 @@ def measure_clip(options: ClipOptions, tell: _turns.Tell = lambda done, total, w
             for (name, mode), backend in backends.items()
         }
         for name in options.backends:
-            key = name, "file"  # at the mode of a live source the processor is not what limits the rate
+            key = name, "file"  # a live run is limited by the clip's frame rate, not by the processor
             if backends[key].device.startswith("CPU"):
                 runs[name, _ALONE] = partial(cpu_costs, clip, backends[key], prepares[key])
-        results, complete = _turns.in_turn(runs, options.rounds, tell)
+        results, complete = run_interleaved(runs, options.rounds, on_progress)
         rows = [
-            _row(options, (name, mode), found, backends[name, mode])
-            | limit_facts(found, results.get((name, _ALONE), []) if mode == "file" else [])
-            for (name, mode), found in results.items()
+            _row(options, (name, mode), rounds, backends[name, mode])
+            | limit_facts(rounds, results.get((name, _ALONE), []) if mode == "file" else [])
+            for (name, mode), rounds in results.items()
             if mode != _ALONE
         ]
     return {"pipeline": rows, "complete": complete}

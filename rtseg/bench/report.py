@@ -1,4 +1,4 @@
-"""A result as JSON and as tables."""
+"""Put a result together, and print it as tables."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["METHOD", "as_result", "bottleneck_lines", "mark", "prepared_lines", "show"]
+__all__ = ["METHOD", "bottleneck_lines", "make_result", "preprocess_lines", "row_label", "show"]
 
 METHOD = (
     "fps are (n - 1) / (last - first) over the times at which frames leave the last stage",
-    "images/s are the same with the beginning of the reading as the first time: a reader that works ahead has many "
-    "at hand when its first image comes out; MB/s are of the files, in 10**6 bytes",
-    "what is compared runs in turn, round after round, in one process; figures are medians with quartiles",
-    "cold: the files are fsynced and taken out of the page cache (posix_fadvise DONTNEED) before each run, and mincore "
-    "says whether they are; directories and inodes stay in memory",
-    "warm: the files are read into the page cache before each run",
-    "workers: threads that each read and decode a file, 0 is the caller's thread alone; auto is the reader of rtseg",
-    "pipeline: read, prepare, infer and render with overlay, every image drawn and thrown away",
-    "busy: mean work of a stage on a frame, by the time between two frames; infer's by the batches in flight, too",
-    "limit: cores / CPU seconds that a frame costs in each stage alone, measured in every round",
-    "latency: from the source's hand to the last sink's; file: every frame as fast as it goes, live: at the clip's own "
-    "pace with the oldest dropped",
+    "images/s are n / (last - start of reading), because a reader that works ahead has several images ready when the "
+    "first one is delivered; MB/s are file bytes, in 10**6 bytes",
+    "everything that is compared runs in turn, round by round, in one process; figures are medians with quartiles",
+    "cold: before each run the files are fsynced and dropped from the page cache (posix_fadvise DONTNEED), which "
+    "mincore checks; directories and inodes stay in memory",
+    "warm: before each run the files are read into the page cache",
+    "workers: threads that each read and decode files, 0 is only the calling thread; auto is the reader of rtseg",
+    "pipeline: read, prepare, infer and render with overlay; every image is rendered and discarded",
+    "busy: mean work of a stage per frame / time between two frames; for infer also / batches in flight",
+    "limit: cores / (CPU seconds per frame of each stage alone), measured in every round",
+    "latency: from the source to the last sink; file: every frame at full speed, live: at the clip's frame rate, the "
+    "oldest frame dropped if necessary",
 )
 
-_BUSY = 0.25
-"""Load on each core from which on the machine is no quiet one."""
+_BUSY_LOAD = 0.25
+"""Load per core above which the machine was busy with other work."""
 
 
-def as_result(kind: str, sections: dict[str, Any], workload: dict[str, Any], load: float) -> dict[str, Any]:
-    """What was measured, with all that is to be known of it; see ``rtseg.bench.schema``.
+def make_result(kind: str, sections: dict[str, Any], workload: dict[str, Any], load: float) -> dict[str, Any]:
+    """Combine the measurements with everything needed to interpret them; see ``rtseg.bench.schema``.
 
     Args:
         kind: ``storage`` or ``pipeline``.
-        sections: of ``measure_storage`` or ``measure_clip``.
-        workload: what another result must have in common to be compared.
-        load: average number of processes that wanted a processor before.
+        sections: from ``measure_storage`` or ``measure_clip``.
+        workload: what another result must have in common with this one to be comparable.
+        load: load average of the machine before the first run.
     """
     empty: dict[str, Any] = {
         "storages": [],
@@ -74,31 +74,31 @@ def as_result(kind: str, sections: dict[str, Any], workload: dict[str, Any], loa
     }
 
 
-def mark(row: dict[str, Any]) -> str:
-    """The name of a row's storage or source; never without the word where it is simulated."""
+def row_label(row: dict[str, Any]) -> str:
+    """Return the name of a row's storage or source, with "(simulated)" where it applies."""
     name = str(row["storage"] or row["source"])
     return f"{name} (simulated)" if row["simulated"] else name
 
 
 def show(result: dict[str, Any], console: Console) -> None:
-    """Print every table that there are rows for."""
+    """Print all tables that have rows."""
     if result["reading"]:
         _print(console, _reading_table(result["reading"]))
     for row in result["storages"]:
-        console.print(f"{mark(row)}: {row['folder']}, {row['kind']} ({row['known_by']})", soft_wrap=True)
+        console.print(f"{row_label(row)}: {row['folder']}, {row['kind']} ({row['known_by']})", soft_wrap=True)
     if result["automatic"]:
         _print(console, _automatic_table(result["automatic"]))
     if result["pipeline"]:
         _print(console, _pipeline_table(result["pipeline"]))
         for row in result["pipeline"]:
             _print(console, _stages_table(row))
-        for line in (*prepared_lines(result["pipeline"]), *bottleneck_lines(result["pipeline"])):
+        for line in (*preprocess_lines(result["pipeline"]), *bottleneck_lines(result["pipeline"])):
             console.print(line, soft_wrap=True)
     if result["memory"]:
         memory = result["memory"]
         console.print(
-            f"memory of a process that only reads: {memory['peak_mb']:.0f} MB at its highest, "
-            f"{memory['before_mb']:.0f} before; --prefetch-mb {memory['budget_mb']}",
+            f"memory of a process that only reads: peak {memory['peak_mb']:.0f} MB, "
+            f"{memory['before_mb']:.0f} MB before; --prefetch-mb {memory['budget_mb']}",
             soft_wrap=True,
         )
     if result["ratios"]:
@@ -110,21 +110,21 @@ def show(result: dict[str, Any], console: Console) -> None:
             soft_wrap=True,
         )
     load, cores = result["machine"]["load_before"], result["machine"]["cores"]
-    if load > _BUSY * cores:
+    if load > _BUSY_LOAD * cores:
         console.print(f"other work had a load of {load:.1f} on {cores} cores before the first run: measure again")
     if not result["complete"]:
-        console.print("stopped: this is what was measured until then")
+        console.print("stopped: these are the measurements so far")
 
 
 def _print(console: Console, table: Table) -> None:
     console.print(table)
 
 
-def _table(title: str, words: Sequence[str], numbers: Sequence[str], notes: Sequence[str] = ()) -> Table:
+def _table(title: str, texts: Sequence[str], numbers: Sequence[str], notes: Sequence[str] = ()) -> Table:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
-    for name in words:
+    for name in texts:
         table.add_column(name)
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
@@ -133,7 +133,7 @@ def _table(title: str, words: Sequence[str], numbers: Sequence[str], notes: Sequ
     return table
 
 
-def _range(figures: dict[str, Any] | None, digits: int = 1) -> str:
+def _format_spread(figures: dict[str, Any] | None, digits: int = 1) -> str:
     if figures is None:
         return ""
     middle, low, high = (f"{figures[key]:.{digits}f}" for key in ("median", "q1", "q3"))
@@ -143,48 +143,48 @@ def _range(figures: dict[str, Any] | None, digits: int = 1) -> str:
 def _reading_table(rows: list[dict[str, Any]]) -> Table:
     numbers = ("workers", "cold MB/s", "cold /s", "warm MB/s", "warm /s")
     table = _table(
-        "reading and decoding; /s: images a second, median (quartiles)", ("storage", "decoder"), numbers, ("note",)
+        "reading and decoding; /s: images per second, median (quartiles)", ("storage", "decoder"), numbers, ("note",)
     )
     for row in rows:
-        cells = [mark(row), row["decoder"], "" if row["workers"] is None else str(row["workers"])]
+        cells = [row_label(row), row["decoder"], "" if row["workers"] is None else str(row["workers"])]
         for state in ("cold", "warm"):
-            found = row[state]
-            cells.append(f"{found['mb_per_s']['median']:.1f}" if found else "")
-            cells.append(_range(found["images_per_s"]) if found else "")
-        table.add_row(*cells, row["skipped"] or _notes({state: row[state] for state in ("cold", "warm")}))
+            passes = row[state]
+            cells.append(f"{passes['mb_per_s']['median']:.1f}" if passes else "")
+            cells.append(_format_spread(passes["images_per_s"]) if passes else "")
+        table.add_row(*cells, row["skipped"] or _cache_notes({state: row[state] for state in ("cold", "warm")}))
     return table
 
 
-def _notes(states: dict[str, dict[str, Any] | None]) -> str:
-    """Where a cold run was not cold, or a warm one not warm."""
+def _cache_notes(states: dict[str, dict[str, Any] | None]) -> str:
+    """Say if a cold run was not cold, or a warm one not warm."""
     return "; ".join(
-        f"not {state}: {100 * found['in_memory']:.0f} % in memory"
-        for state, found in states.items()
-        if found and not found["as_said"]
+        f"not {state}: {100 * passes['in_memory']:.0f} % in memory"
+        for state, passes in states.items()
+        if passes and not passes["as_said"]
     )
 
 
 def _automatic_table(rows: list[dict[str, Any]]) -> Table:
-    numbers = ("auto /s", "best /s", "its workers", "share")
-    table = _table("the automatic profile beside the best number of workers", ("storage", "decoder", "state"), numbers)
+    numbers = ("auto /s", "best /s", "best workers", "share")
+    table = _table("the automatic profile against the best number of workers", ("storage", "decoder", "state"), numbers)
     for row in rows:
         figures = (f"{row['automatic']:.1f}", f"{row['best']:.1f}", str(row["best_workers"]), f"{row['share']:.2f}")
-        table.add_row(mark(row), row["decoder"], row["state"], *figures)
+        table.add_row(row_label(row), row["decoder"], row["state"], *figures)
     return table
 
 
 def _pipeline_table(rows: list[dict[str, Any]]) -> Table:
-    words = ("source", "state", "backend")
+    texts = ("source", "state", "backend")
     numbers = ("fps", "limit", "share", "p50 ms", "p95 ms", "p99 ms", "dropped")
-    table = _table("the whole pipeline, median (quartiles); ms: latency", words, numbers, ("note",))
+    table = _table("the whole pipeline, median (quartiles); ms: latency", texts, numbers, ("note",))
     for row in rows:
         limit, share = row["limit_fps"], row["share_of_limit"]
-        note = _notes({row["state"]: row}) if row["storage"] else ""
+        note = _cache_notes({row["state"]: row}) if row["storage"] else ""
         table.add_row(
-            mark(row),
+            row_label(row),
             row["state"],
             f"{row['backend']} {row['precision']}",
-            _range(row["fps"]),
+            _format_spread(row["fps"]),
             f"{limit:.1f}" if limit else "",
             f"{share:.2f}" if share else "",
             *(f"{row['latency_ms'][key]['median']:.0f}" for key in ("p50", "p95", "p99")),
@@ -195,7 +195,7 @@ def _pipeline_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _stages_table(row: dict[str, Any]) -> Table:
-    title = f"{mark(row)}, {row['state']}, {row['backend']}: work on a frame, ms"
+    title = f"{row_label(row)}, {row['state']}, {row['backend']}: work per frame, ms"
     table = _table(title, ("stage",), ("p50", "p95", "p99", "busy %", "CPU ms alone", "queue", "longest"))
     for stage, figures in row["stages"].items():
         queue = row["queues"].get(stage)
@@ -212,18 +212,18 @@ def _stages_table(row: dict[str, Any]) -> Table:
 
 
 def bottleneck_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """Of each row of the pipeline, which stage the others wait for."""
+    """Say for each row of the pipeline which stage the others wait for."""
     return [
-        f"{mark(row)}, {row['state']}, {row['backend']}: the bottleneck is {row['bottleneck']}, busy for "
+        f"{row_label(row)}, {row['state']}, {row['backend']}: the bottleneck is {row['bottleneck']}, busy for "
         f"{100 * row['busy'][row['bottleneck']]:.0f} % of the time"
         for row in rows
     ]
 
 
-def prepared_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """By which steps images were prepared, where they are not those of the model file; each list once."""
-    others = [row["preprocess"] for row in rows if row["preprocess"] != row["preprocess_of_model"]]
-    return list(dict.fromkeys(f"images are prepared by {','.join(('resize', *steps))}" for steps in others))
+def preprocess_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Say which preprocessing steps were used, if not those of the model file; each list once."""
+    overrides = [row["preprocess"] for row in rows if row["preprocess"] != row["preprocess_of_model"]]
+    return list(dict.fromkeys(f"images are prepared by {','.join(('resize', *steps))}" for steps in overrides))
 
 
 def _ratio_table(rows: list[dict[str, Any]]) -> Table:

@@ -14,24 +14,24 @@ from rtseg.bench import interleave as _turns
 from rtseg.bench.chart import check_matplotlib, draw
 from rtseg.bench.compare import check_comparable, compare, regressions, show_changes
 from rtseg.bench.pipeline import ClipOptions, measure_clip
-from rtseg.bench.report import as_result, show
+from rtseg.bench.report import make_result, show
 from rtseg.bench.schema import check_result, read_result
 from rtseg.bench.storage.run import StorageOptions, measure_storage
 from rtseg.errors import OptionError, SinkError
 from rtseg.image_io.find import find_images
-from rtseg.system.atomic_files import check_folder_writable, write_bytes, write_text
+from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes, write_text
 from rtseg.system.redact import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Outcome", "bench"]
+__all__ = ["ResultOptions", "bench"]
 
 _STOPPED, _SLOWER = 130, 1
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ResultOptions:
     """Where the result goes, and what it is judged by.
 
     Raises:
@@ -44,13 +44,15 @@ class Outcome:
     """The JSON of an older result."""
     max_regression: float = 10.0
     """In percent."""
+    report: Path | None = None
+    """A JSON file for the result alone."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_regression <= 1e6:
             raise OptionError(f"--max-regression must be in 0 .. 1e6 percent, got {self.max_regression:g}")
 
 
-def bench(options: StorageOptions | ClipOptions, outcome: Outcome, console: Console) -> int:
+def bench(options: StorageOptions | ClipOptions, outcome: ResultOptions, console: Console) -> int:
     """Measure, print, write, compare; returns the exit code.
 
     That is 0, or 1 where a figure became worse than in the older result by more than it may, or 130 after Ctrl-C.
@@ -66,15 +68,19 @@ def bench(options: StorageOptions | ClipOptions, outcome: Outcome, console: Cons
     if outcome.output is not None:
         check_matplotlib()
         check_folder_writable(outcome.output, f"--output {outcome.output}")
+    if outcome.report is not None:
+        check_writable(outcome.report, f"--report {outcome.report}")
     load = os.getloadavg()[0]
     with _shown(console) as tell:
         if isinstance(options, StorageOptions):
             sections = measure_storage(options, tell)
         else:
             sections = measure_clip(options, tell)
-    result = as_result(kind, sections, workload, load)
+    result = make_result(kind, sections, workload, load)
     check_result(result)
     show(result, console)
+    if outcome.report is not None:
+        write_text(outcome.report, json.dumps(result, indent=2) + "\n")
     if outcome.output is not None:
         _write(result, outcome.output, console)
     if not result["complete"]:
@@ -123,7 +129,7 @@ def _write(result: dict[str, Any], folder: Path, console: Console) -> None:
 
 
 @contextmanager
-def _shown(console: Console) -> Iterator[_turns.Tell]:
+def _shown(console: Console) -> Iterator[_turns.ProgressCallback]:
     """A bar on a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

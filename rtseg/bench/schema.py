@@ -1,4 +1,4 @@
-"""The one form of a result in JSON, and whether a file has it."""
+"""The structure of a result in JSON, and a check for it."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ __all__ = ["SCHEMA", "check_result", "read_result"]
 SCHEMA = "rtseg-bench-1"
 
 _NUMBER = (int, float)
-_MAYBE_NUMBER = (int, float, type(None))
-_MAYBE_TEXT = (str, type(None))
+_OPTIONAL_NUMBER = (int, float, type(None))
+_OPTIONAL_TEXT = (str, type(None))
 
 
-class _Maybe:
-    """None, or what is described."""
+class _Optional:
+    """None or a value of the given form."""
 
-    def __init__(self, what: Any) -> None:
-        self.what = what
-
-
-class _Each:
-    """An object of any keys, with values of one form."""
-
-    def __init__(self, what: Any) -> None:
-        self.what = what
+    def __init__(self, form: Any) -> None:
+        self.form = form
 
 
-class _Newer:
-    """What is described, or no such key: results that are older than it have none."""
+class _MapOf:
+    """An object with any keys and values of one form."""
 
-    def __init__(self, what: Any) -> None:
-        self.what = what
+    def __init__(self, form: Any) -> None:
+        self.form = form
+
+
+class _AddedLater:
+    """A key that may be missing, because older results do not have it."""
+
+    def __init__(self, form: Any) -> None:
+        self.form = form
 
 
 _SPREAD = {"median": _NUMBER, "q1": _NUMBER, "q3": _NUMBER, "rounds": [_NUMBER]}
 _PASSES = {"images_per_s": _SPREAD, "mb_per_s": _SPREAD, "in_memory": _NUMBER, "as_said": bool}
-_FORM: dict[str, Any] = {
+_RESULT: dict[str, Any] = {
     "schema": str,
     "kind": str,
     "complete": bool,
@@ -54,7 +54,7 @@ _FORM: dict[str, Any] = {
         "python": str,
         "load_before": _NUMBER,
     },
-    "versions": _Each(str),
+    "versions": _MapOf(str),
     "commit": str,
     "command": str,
     "method": [str],
@@ -62,18 +62,18 @@ _FORM: dict[str, Any] = {
     "storages": [
         {"storage": str, "simulated": bool, "kind": str, "asked_for": str, "known_by": str, "folder": str},
     ],
-    "disk_model": _Maybe(dict),
-    "images": _Maybe({"images": int, "bytes": int, "formats": [str], "first": dict, "drawn": bool, "distinct": int}),
-    "memory": _Maybe({"before_mb": _NUMBER, "peak_mb": _NUMBER, "budget_mb": int}),
+    "disk_model": _Optional(dict),
+    "images": _Optional({"images": int, "bytes": int, "formats": [str], "first": dict, "drawn": bool, "distinct": int}),
+    "memory": _Optional({"before_mb": _NUMBER, "peak_mb": _NUMBER, "budget_mb": int}),
     "reading": [
         {
             "storage": str,
             "simulated": bool,
             "decoder": str,
             "workers": (int, str, type(None)),
-            "skipped": _MAYBE_TEXT,
-            "cold": _Maybe(_PASSES),
-            "warm": _Maybe(_PASSES),
+            "skipped": _OPTIONAL_TEXT,
+            "cold": _Optional(_PASSES),
+            "warm": _Optional(_PASSES),
         }
     ],
     "automatic": [
@@ -92,11 +92,11 @@ _FORM: dict[str, Any] = {
     "pipeline": [
         {
             "source": str,
-            "storage": _MAYBE_TEXT,
+            "storage": _OPTIONAL_TEXT,
             "simulated": bool,
             "state": str,
-            "decoder": _MAYBE_TEXT,
-            "in_memory": _MAYBE_NUMBER,
+            "decoder": _OPTIONAL_TEXT,
+            "in_memory": _OPTIONAL_NUMBER,
             "as_said": bool,
             "asked_for": str,
             "model": str,
@@ -106,82 +106,84 @@ _FORM: dict[str, Any] = {
             "precision": str,
             "device": str,
             "runtime_version": str,
-            "preprocess": _Newer([str]),
-            "preprocess_of_model": _Newer([str]),
+            "preprocess": _AddedLater([str]),
+            "preprocess_of_model": _AddedLater([str]),
             "fps": _SPREAD,
             "latency_ms": {"p50": _SPREAD, "p95": _SPREAD, "p99": _SPREAD},
-            "stages": _Each({"p50_ms": _NUMBER, "p95_ms": _NUMBER, "p99_ms": _NUMBER, "mean_ms": _NUMBER}),
-            "queues": _Each({"mean": _NUMBER, "max": _NUMBER}),
+            "stages": _MapOf({"p50_ms": _NUMBER, "p95_ms": _NUMBER, "p99_ms": _NUMBER, "mean_ms": _NUMBER}),
+            "queues": _MapOf({"mean": _NUMBER, "max": _NUMBER}),
             "frames": int,
             "dropped": int,
-            "busy": _Each(_NUMBER),
+            "busy": _MapOf(_NUMBER),
             "bottleneck": str,
-            "cpu_ms": _Maybe(_Each(_NUMBER)),
-            "limit_fps": _MAYBE_NUMBER,
-            "share_of_limit": _MAYBE_NUMBER,
+            "cpu_ms": _Optional(_MapOf(_NUMBER)),
+            "limit_fps": _OPTIONAL_NUMBER,
+            "share_of_limit": _OPTIONAL_NUMBER,
         }
     ],
-    "ratios": [{"name": str, "ratio": _MAYBE_NUMBER, "of": str, "simulated": bool}],
-    "published": _Maybe({"hdd_fps": _NUMBER, "ssd_fps": _NUMBER, "of": str}),
+    "ratios": [{"name": str, "ratio": _OPTIONAL_NUMBER, "of": str, "simulated": bool}],
+    "published": _Optional({"hdd_fps": _NUMBER, "ssd_fps": _NUMBER, "of": str}),
 }
-"""A key -> a type or several, an object, or a list with the form of its items. Further keys are allowed in rows."""
+"""Key -> a type, several types, an object, or a list with the form of its items. Objects may have more keys."""
 
 
-def check_result(facts: Any) -> None:
-    """See that ``facts`` is a result.
+def check_result(result: Any) -> None:
+    """Check that a value has the structure of a result.
 
     Raises:
-        ValueError: it is not; the text says where, e.g. ``reading[3].cold.in_memory``.
+        ValueError: it has not; the message names the place, e.g. ``reading[3].cold.in_memory``.
     """
-    _check(facts, _FORM, "result")
-    if facts["schema"] != SCHEMA:
-        raise ValueError(f"result.schema is {facts['schema']!r}, not {SCHEMA!r}")
-    if facts["kind"] not in ("storage", "pipeline"):
-        raise ValueError(f"result.kind is {facts['kind']!r}, neither 'storage' nor 'pipeline'")
+    _check(result, _RESULT, "result")
+    if result["schema"] != SCHEMA:
+        raise ValueError(f"result.schema is {result['schema']!r}, not {SCHEMA!r}")
+    if result["kind"] not in ("storage", "pipeline"):
+        raise ValueError(f"result.kind is {result['kind']!r}, neither 'storage' nor 'pipeline'")
 
 
 def _check(value: Any, form: Any, where: str) -> None:
-    if isinstance(form, _Maybe):
+    if isinstance(form, _Optional):
         if value is not None:
-            _check(value, form.what, where)
-    elif isinstance(form, _Each):
+            _check(value, form.form, where)
+    elif isinstance(form, _MapOf):
         _check_type(value, dict, where)
         for key, item in value.items():
-            _check(item, form.what, f"{where}.{key}")
+            _check(item, form.form, f"{where}.{key}")
     elif isinstance(form, Mapping):
         _check_type(value, dict, where)
-        for key, what in form.items():
+        for key, item_form in form.items():
+            is_new = isinstance(item_form, _AddedLater)
             if key in value:
-                _check(value[key], what.what if isinstance(what, _Newer) else what, f"{where}.{key}")
-            elif not isinstance(what, _Newer):
+                _check(value[key], item_form.form if is_new else item_form, f"{where}.{key}")
+            elif not is_new:
                 raise ValueError(f"{where} has no {key!r}")
     elif isinstance(form, list):
         _check_type(value, list, where)
-        for place, item in enumerate(value):
-            _check(item, form[0], f"{where}[{place}]")
+        for index, item in enumerate(value):
+            _check(item, form[0], f"{where}[{index}]")
     else:
         _check_type(value, form, where)
 
 
 def _check_type(value: Any, types: type | tuple[type, ...], where: str) -> None:
     allowed = types if isinstance(types, tuple) else (types,)
-    # To Python True is a whole number; to JSON it is not.
+    # In Python, bool is a subclass of int.
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         names = " or ".join("null" if one is type(None) else one.__name__ for one in allowed)
         raise ValueError(f"{where} is {type(value).__name__}, not {names}")
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """The result in a file of ``rtseg bench --output``.
+    """Read a result that ``rtseg bench --output`` wrote.
 
     Raises:
-        OptionError: it cannot be read, or is none.
+        OptionError: the file cannot be read, or is not a result.
     """
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        check_result(facts)
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        check_result(result)
     except OSError as error:
         raise OptionError(f"--compare {path} cannot be read ({error.strerror}): check the path") from error
     except ValueError as error:
-        raise OptionError(f"--compare {path} is no result of this `rtseg bench` ({error}): give another") from error
-    return facts
+        reason = f"is not a result of this version of `rtseg bench` ({error})"
+        raise OptionError(f"--compare {path} {reason}: give another") from error
+    return result

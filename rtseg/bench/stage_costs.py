@@ -1,4 +1,4 @@
-"""One run of the whole pipeline (read, prepare, infer, render), and what each of its stages costs alone."""
+"""Run the whole pipeline (read, prepare, infer, render) once, and measure what each stage costs alone."""
 
 from __future__ import annotations
 
@@ -29,109 +29,109 @@ __all__ = [
     "busy_shares",
     "cpu_costs",
     "limit_facts",
-    "prepared",
+    "make_prepare",
     "row_facts",
     "run_pipeline",
     "warm_up",
 ]
 
-_KEPT = 8
-"""Frames at least that the later stages are measured on."""
-_FIGURES = ("p50_ms", "p95_ms", "p99_ms", "mean_ms")
+_MIN_FRAMES = 8
+"""The stages after reading are measured on at least this many frames."""
+_STATISTICS = ("p50_ms", "p95_ms", "p99_ms", "mean_ms")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one run gave."""
+    """The measurements of one run."""
 
     report: RunReport
     queues: dict[str, list[int]]
-    """Frames that waited behind each stage, at every look, four a second."""
+    """Frames that waited behind each stage, sampled four times a second."""
     depth: int
-    """Of the backend."""
+    """How many batches the backend had in flight."""
 
 
-class _Drawn(NullSink):
-    """Keeps nothing, but has every image drawn."""
+class _RenderSink(NullSink):
+    """Discards all frames, but requires them to be rendered."""
 
     needs_rendered = True
 
 
 def warm_up(backend: Backend) -> None:
-    """Have the runtime do whatever it does but once."""
+    """Run the backend a few times, so that the runtime does its one-time work."""
     batch = np.zeros((1, *backend.spec.size, backend.spec.channels), np.uint8)
     for _ in range(2 * backend.depth + 2):
         backend.infer(batch)
     backend.reset()
 
 
-def prepared(backend: Backend, steps: Sequence[str] | None) -> Prepare:
-    """What makes the input of ``backend``: by ``steps`` in place of those that the model file names, unless None.
+def make_prepare(backend: Backend, steps: Sequence[str] | None) -> Prepare:
+    """Return the preprocessing of ``backend``, with ``steps`` instead of those of the model file unless None.
 
     Raises:
-        ModelError: a step is not known.
+        ModelError: a step is unknown.
         OptionError: a background image cannot be read.
     """
     return Prepare(override_steps(backend.spec, steps))
 
 
 def run_pipeline(source: Source, backend: Backend, prepare: Prepare | None = None, *, drop: str = "never") -> Run:
-    """Send every frame of ``source`` through, drawn and thrown away.
+    """Run every frame of ``source`` through the pipeline, render it, and discard it.
 
     Args:
         source: read to its end.
         backend: with nothing in flight.
-        prepare: of ``prepared``; as the model file says unless given.
+        prepare: from ``make_prepare``. Default: as in the model file.
         drop: see ``Pipeline``.
 
     Raises:
-        RtsegError: of the source or the backend; also where the source gave fewer than two frames.
+        RtsegError: the source or the backend failed, or the source gave fewer than two frames.
     """
     backend.reset()
-    looks: dict[str, list[int]] = {}
+    queues: dict[str, list[int]] = {}
 
-    def look(status: Status) -> None:
+    def on_progress(status: Status) -> None:
         for stage, waiting in status.queues.items():
-            looks.setdefault(stage, []).append(waiting)
+            queues.setdefault(stage, []).append(waiting)
 
-    with Pipeline(source, backend, [_Drawn()], Overlay(backend.spec), drop=drop, prepare=prepare) as pipeline:
-        ended = pipeline.run(look)
+    with Pipeline(source, backend, [_RenderSink()], Overlay(backend.spec), drop=drop, prepare=prepare) as pipeline:
+        ended = pipeline.run(on_progress)
     report = pipeline.report(ended)
     if report.frames_written < 2:
-        raise SourceError(f"{source.name} gave {report.frames_written} frames; a rate needs at least 2: give another")
-    return Run(report, looks, backend.depth)
+        raise SourceError(f"{source.name} gave {report.frames_written} frames: a rate needs at least 2, give another")
+    return Run(report, queues, backend.depth)
 
 
 def busy_shares(run: Run) -> dict[str, float]:
-    """Of the time between two frames, how much each stage needs; the work on ``depth`` batches at once counts once.
+    """Return the share of the time between two frames that each stage works; parallel batches count once.
 
-    1, or nearly, says that the others wait for this stage. Of a reader that works ahead only the time counts for which
-    the pipeline waits for it.
+    A share near 1 means that the other stages wait for this one. For a reader that works ahead, only the time
+    counts for which the pipeline waits for it.
     """
     shares = {}
     for stage, figures in run.report.stages.items():
         share = figures["mean_ms"] * run.report.fps / 1e3
-        # The first batches are not among those whose rate is taken: a short run may come to more than all of the time.
+        # The rate leaves out the first batches, so the share can exceed 1 in a short run.
         shares[stage] = min(1.0, share / run.depth if stage == "infer" else share)
     return shares
 
 
 def bottleneck(shares: Mapping[str, float]) -> str:
-    """The stage that is busy for most of the time."""
+    """Return the stage with the largest share."""
     return max(shares, key=lambda stage: shares[stage])
 
 
 def row_facts(runs: Sequence[Run]) -> dict[str, Any]:
-    """The rounds of one row of the result: medians with quartiles, medians within stages.
+    """Summarize the rounds of one row of the result: medians with quartiles, and medians per stage.
 
-    ``frames`` and ``dropped`` are those of all rounds together.
+    ``frames`` and ``dropped`` are sums over all rounds.
     """
     shares = {stage: float(np.median([busy_shares(run)[stage] for run in runs])) for stage in runs[0].report.stages}
     return {
         "fps": spread([run.report.fps for run in runs]),
         "latency_ms": {key: spread([run.report.latency_ms[key] for run in runs]) for key in ("p50", "p95", "p99")},
         "stages": {
-            stage: {key: float(np.median([run.report.stages[stage][key] for run in runs])) for key in _FIGURES}
+            stage: {key: float(np.median([run.report.stages[stage][key] for run in runs])) for key in _STATISTICS}
             for stage in runs[0].report.stages
         },
         "queues": _queues(runs),
@@ -143,58 +143,58 @@ def row_facts(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _queues(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
-    looks: dict[str, list[int]] = {}
+    queues: dict[str, list[int]] = {}
     for run in runs:
         for stage, waiting in run.queues.items():
-            looks.setdefault(stage, []).extend(waiting)
-    return {stage: {"mean": float(np.mean(waiting)), "max": max(waiting)} for stage, waiting in looks.items()}
+            queues.setdefault(stage, []).extend(waiting)
+    return {stage: {"mean": float(np.mean(waiting)), "max": max(waiting)} for stage, waiting in queues.items()}
 
 
 def cpu_costs(open_source: Callable[[], Source], backend: Backend, prepare: Prepare | None = None) -> dict[str, float]:
-    """CPU seconds that one frame costs in each stage alone, all threads of the process counted.
+    """Measure the CPU seconds per frame of each stage alone, over all threads of the process.
 
-    Keys are ``read``, ``prepare``, ``infer`` and ``render``. What a GPU does is not among them.
+    Keys are ``read``, ``prepare``, ``infer`` and ``render``. The work of a GPU is not included.
 
     Args:
-        open_source: gives the source, unread; it is read once.
+        open_source: returns a new source, which is read once.
         backend: with nothing in flight.
-        prepare: as ``run_pipeline`` takes it.
+        prepare: see ``run_pipeline``.
     """
     costs: dict[str, float] = {}
     source = open_source()
     source.set_output_format(backend.spec.channels, backend.spec.size)
     frames: list[Frame] = []
     count = 0
-    with _counted(costs, "read"), closing(iter(source)) as all_frames:  # type: ignore[type-var]
+    with _measure_cpu(costs, "read"), closing(iter(source)) as all_frames:  # type: ignore[type-var]
         for frame in all_frames:
             count += 1
-            if len(frames) < _KEPT:
+            if len(frames) < _MIN_FRAMES:
                 frames.append(frame)
     costs["read"] /= count
-    # Short stages are repeated: the clock of a process is coarse.
-    repeated = list(itertools.islice(itertools.cycle(frames), max(_KEPT, min(count, 4 * _KEPT))))
+    # Repeat the frames, because the process clock is too coarse for short stages.
+    repeated = list(itertools.islice(itertools.cycle(frames), max(_MIN_FRAMES, min(count, 4 * _MIN_FRAMES))))
     prepare = prepare or Prepare(backend.spec)
-    with _counted(costs, "prepare", len(repeated)):
+    with _measure_cpu(costs, "prepare", len(repeated)):
         batches = [prepare(frame.image)[None] for frame in repeated]
     backend.reset()
-    with _counted(costs, "infer", len(repeated)):
-        labels = list(_labelled(backend, batches))
+    with _measure_cpu(costs, "infer", len(repeated)):
+        labels = list(_infer_all(backend, batches))
     overlay = Overlay(backend.spec)
-    with _counted(costs, "render", len(repeated)):
+    with _measure_cpu(costs, "render", len(repeated)):
         for frame, small in zip(repeated, labels, strict=True):
             overlay.draw(frame.image, resize_labels(small, frame.image.shape[:2]))
     return costs
 
 
 def limit_facts(runs: Sequence[Run], costs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """CPU milliseconds of a frame in each stage alone, the rate that they allow, and how much of it was reached.
+    """Return the CPU milliseconds per frame of each stage alone, the rate limit they imply, and its reached share.
 
-    The limit is cores / their sum: all cores do nothing but the stages' own work.
+    The limit is cores / (sum of the stages): all cores do nothing but the work of the stages.
 
     Args:
         runs: the rounds of one row.
-        costs: of ``cpu_costs``, from the same rounds, so that a slower minute of the machine meets both; none where
-            the processor is not what limits the row.
+        costs: from ``cpu_costs`` in the same rounds, so that a slow phase of the machine affects both. Empty if the
+            processor does not limit the row.
     """
     if not costs:
         return {"cpu_ms": None, "limit_fps": None, "share_of_limit": None}
@@ -208,14 +208,14 @@ def limit_facts(runs: Sequence[Run], costs: Sequence[Mapping[str, float]]) -> di
 
 
 @contextmanager
-def _counted(costs: dict[str, float], stage: str, frames: int = 1) -> Iterator[None]:
-    begun_s = time.process_time()
+def _measure_cpu(costs: dict[str, float], stage: str, frames: int = 1) -> Iterator[None]:
+    started_s = time.process_time()
     yield
-    costs[stage] = (time.process_time() - begun_s) / frames
+    costs[stage] = (time.process_time() - started_s) / frames
 
 
-def _labelled(backend: Backend, batches: Sequence[Any]) -> Iterator[Labels]:
-    """Labels of each batch, in order, with ``depth`` in flight."""
+def _infer_all(backend: Backend, batches: Sequence[Any]) -> Iterator[Labels]:
+    """Yield the labels of every batch in order, with ``depth`` batches in flight."""
     in_flight: deque[Any] = deque()
     for batch in batches:
         in_flight.append(backend.submit(batch))

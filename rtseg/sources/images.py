@@ -150,17 +150,19 @@ class ImagesSource(Source):
         reading = self._reading
         limit = _MAX_BYTES_PER_PIXEL * reading.max_pixels
         for location in locations:
-            file: ImageFile
-            if isinstance(location, Path):
-                file = LocalFile(location, profile, footprint, limit)
-            else:
-                file = RemoteFile(*location, limit)
+            file = self._make_file(location, profile, footprint, limit)
             yield _ImageJob(
                 CachedFile(file, self._cache) if self._cache is not None else file,
                 self._decode,
                 DecodeOptions(self.channels, max_pixels=reading.max_pixels),
                 self._model_size if reading.reduce else None,
             )
+
+    def _make_file(self, location: ImageLocation, profile: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
+        """The file of one image; ``rtseg bench`` overrides it to simulate a disk."""
+        if isinstance(location, Path):
+            return LocalFile(location, profile, footprint, limit)
+        return RemoteFile(*location, limit)
 
     def _check_outcome(self, outcome: Outcome[Image]) -> Image | None:
         """Return the image; None if it is unusable, which is recorded.

@@ -9,7 +9,7 @@ import pytest
 from helpers.doubles import FakeBackend, FakeSource
 
 from rtseg.bench.pipeline import ClipOptions, measure_clip
-from rtseg.bench.report import as_result
+from rtseg.bench.report import make_result
 from rtseg.bench.schema import check_result
 from rtseg.bench.stage_costs import Run, bottleneck, busy_shares, cpu_costs, limit_facts, run_pipeline
 from rtseg.errors import OptionError, SourceError
@@ -54,7 +54,7 @@ class TestClip:
             ("two", "latency"),
         ]
         assert all(backend.closed == 1 for _, _, backend in opened)
-        check_result(as_result("pipeline", sections, {}, 0.1))
+        check_result(make_result("pipeline", sections, {}, 0.1))
         assert [(row["asked_for"], row["state"]) for row in sections["pipeline"]] == [
             ("one", "file"),
             ("one", "live"),
@@ -71,7 +71,7 @@ class TestClip:
 
     def test_other_steps_are_taken_and_told(self, opened: list[Any], clip: str) -> None:
         sections = measure_clip(ClipOptions(source=clip, preprocess=("clahe:clip=2,tiles=8",), frames=3, rounds=1))
-        check_result(as_result("pipeline", sections, {}, 0.1))
+        check_result(make_result("pipeline", sections, {}, 0.1))
         for row in sections["pipeline"]:
             assert (row["preprocess"], row["preprocess_of_model"]) == (["clahe:clip=2,tiles=8"], [])
 
@@ -89,7 +89,7 @@ class TestClip:
         assert not sections["complete"]
         assert [row["state"] for row in sections["pipeline"]] == ["file"]
         assert all(backend.closed == 1 for _, _, backend in opened)
-        check_result(as_result("pipeline", sections, {}, 0.1))
+        check_result(make_result("pipeline", sections, {}, 0.1))
 
     def test_a_camera_is_refused(self) -> None:
         with pytest.raises(OptionError, match="is live: give a clip"):

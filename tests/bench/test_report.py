@@ -85,7 +85,7 @@ class TestSchema:
     @pytest.mark.parametrize("text", ["", "[]", "{}", "no json", '{"schema": 1}'])
     def test_a_file_that_is_no_result_is_a_wrong_option(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "old.json").write_text(text)
-        with pytest.raises(OptionError, match=r"--compare .*old\.json is no result"):
+        with pytest.raises(OptionError, match=r"--compare .*old\.json is not a result"):
             read_result(tmp_path / "old.json")
 
     def test_so_is_a_file_that_is_not_there(self, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rtseg.bench.environment import spread
-from rtseg.bench.report import as_result
+from rtseg.bench.report import make_result
 from rtseg.bench.storage.ratios import ratios, shares_of_best
 
 WORKLOAD = {"source": "clip.mp4", "frames": 10, "model": "tiny", "model_size": None}
@@ -88,10 +88,10 @@ def storage_result() -> dict[str, Any]:
         "ratios": ratios(reading, cache, pipeline),
         "complete": True,
     }
-    return as_result("storage", sections, {"drawn": [4, 64, 64, "png"], "prefetch_mb": 256}, load=0.1)
+    return make_result("storage", sections, {"drawn": [4, 64, 64, "png"], "prefetch_mb": 256}, load=0.1)
 
 
 def clip_result(fps: float = 30.0, p95: float = 20.0) -> dict[str, Any]:
     """One backend at both paces."""
     rows = [pipeline_row(None, "file", fps), pipeline_row(None, "live", 25.0, p95)]
-    return as_result("pipeline", {"pipeline": rows, "complete": True}, dict(WORKLOAD), load=0.1)
+    return make_result("pipeline", {"pipeline": rows, "complete": True}, dict(WORKLOAD), load=0.1)

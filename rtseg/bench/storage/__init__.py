@@ -1,1 +1,1 @@
-"""What reading images costs, on your own storage."""
+"""Measure how fast images are read from each storage."""

@@ -1,4 +1,4 @@
-"""How much memory reading takes: in a fresh process, which does nothing else."""
+"""Measure how much memory reading images takes, in a new process that does nothing else."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from pathlib import Path
 
 from rtseg.image_io.options import ReadOptions
 
-__all__ = ["Memory", "memory_of_reading"]
+__all__ = ["Memory", "measure_read_memory"]
 
-_LOOK_S = 0.5
-_LOOKS = 120
-"""Most of them: a minute. What a reader still takes then is in the peak all the same."""
+_INTERVAL_S = 0.5
+_MAX_CHECKS = 120
+"""One minute. Memory that the reader allocates later still counts for the peak."""
 _STEADY = 1.005
-"""Resident memory that grows by less between two looks grows no more."""
+"""Resident memory that grows by less than this factor between two checks is steady."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of a process that reads a set once, in MB (10**6 bytes)."""
+    """Memory of a process that reads a set of images once, in MB (10**6 bytes)."""
 
     before_mb: float
-    """Resident before the first file is opened, with all libraries loaded."""
+    """Resident memory before the first file is opened, with all libraries loaded."""
     peak_mb: float
-    """Resident at its highest."""
+    """Peak of the resident memory."""
     budget_mb: int
-    """What ``--prefetch-mb`` allows."""
+    """The limit that ``--prefetch-mb`` sets."""
 
     def facts(self) -> dict[str, float]:
-        """For a report."""
+        """Return the entry ``memory`` of the result."""
         return asdict(self)
 
 
-def memory_of_reading(folder: Path, reading: ReadOptions) -> Memory:
-    """Read the images of ``folder`` once; after the first, wait until the reader has worked ahead as far as it may.
+def measure_read_memory(folder: Path, reading: ReadOptions) -> Memory:
+    """Read the images of ``folder`` once. After the first, wait until the reader has read ahead as far as it may.
 
     Raises:
-        SourceError: they cannot be read.
+        SourceError: the images cannot be read.
     """
-    # Spawned, not forked: else the pages of this process would count.
+    # Spawned, not forked, so that the pages of this process do not count.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(_read, folder, reading).result()
@@ -62,16 +62,16 @@ def _read(folder: Path, reading: ReadOptions) -> Memory:
 
 def _wait_until_steady() -> None:
     resident_mb = 0.0
-    for _ in range(_LOOKS):
+    for _ in range(_MAX_CHECKS):
         now_mb = _status_mb("VmRSS")
         if now_mb <= _STEADY * resident_mb:
             return
         resident_mb = now_mb
-        time.sleep(_LOOK_S)  # nothing tells of memory that has stopped growing: it has to be looked at
+        time.sleep(_INTERVAL_S)  # there is no event to wait for
 
 
 def _status_mb(field: str) -> float:
-    """A figure of this process. Source: proc_pid_status(5)."""
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found is not None, f"Linux always tells {field}"
-    return int(found[1]) * 1024 / 1e6
+    """Read a memory field of this process. Source: proc_pid_status(5)."""
+    match = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert match is not None, f"Linux always reports {field}"
+    return int(match[1]) * 1024 / 1e6

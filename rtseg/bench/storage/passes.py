@@ -1,4 +1,4 @@
-"""One pass over a set: read and decoded by so many workers, or by the reader of rtseg with its automatic profile."""
+"""Read and decode a set of images once: by a number of workers, or by the reader of rtseg."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from rtseg.image_io.storage_kind import Storage
 from rtseg.sources.base import Source, SourceOptions
 from rtseg.sources.images import ImagesSource
 
-__all__ = ["AUTO", "MEASURED_FROM", "Pass", "Setup", "why_not"]
+__all__ = ["AUTO", "CACHE_TOLERANCE", "Pass", "Setup", "unsupported_reason"]
 
 AUTO = "auto"
-"""In the place of a number of workers: the reader of rtseg, as ``rtseg stream`` has it."""
-MEASURED_FROM = 0.01
-"""Cold: at most so much of the set lay in memory before the pass. Warm: all but at most so much did."""
-_READS = {"turbojpeg": {".jpg", ".jpeg", ".jpe"}, "torchvision": {".jpg", ".jpeg", ".jpe", ".png", ".webp"}}
-"""Suffixes of what a decoder reads itself; the others read all."""
-_LIMIT = 2**40
-"""Bytes of a file: the sets are the user's own."""
+"""Instead of a number of workers: the reader of rtseg, as ``rtseg stream`` uses it."""
+CACHE_TOLERANCE = 0.01
+"""At most this share of the set may be in memory before a cold pass, or missing from memory before a warm one."""
+_FORMATS = {"turbojpeg": {".jpg", ".jpeg", ".jpe"}, "torchvision": {".jpg", ".jpeg", ".jpe", ".png", ".webp"}}
+"""Suffixes of the formats that a decoder supports; the other decoders support all."""
+_MAX_FILE_BYTES = 2**40
+"""No real limit: the images are the user's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one pass over the set gave."""
+    """The measurements of one pass over the set."""
 
     images_per_s: float
     mb_per_s: float
-    """Of the files, in 10**6 bytes a second, over the same time."""
+    """File bytes, in 10**6 bytes per second, over the same time."""
     in_memory: float
-    """Share of the set's pages in the page cache before the pass, 0 to 1."""
+    """Share of the set that was in the page cache before the pass, 0 to 1."""
 
 
-def why_not(decoder: str, images: ImageSet) -> str | None:
-    """Why a set cannot be read by ``decoder``, in a few words; None where it can."""
-    reads = _READS.get(decoder)
-    others = [suffix for suffix in images.facts["formats"] if reads is not None and suffix not in reads]
+def unsupported_reason(decoder: str, images: ImageSet) -> str | None:
+    """Return in a few words why ``decoder`` cannot read a set; None if it can."""
+    formats = _FORMATS.get(decoder)
+    others = [suffix for suffix in images.facts["formats"] if formats is not None and suffix not in formats]
     if others:
         return f"{decoder} decodes no {' '.join(suffix.lstrip('.').upper() for suffix in others)}"
     try:
@@ -64,13 +64,13 @@ def why_not(decoder: str, images: ImageSet) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A set on a storage.
+    """A set of images on a storage, and how to read it.
 
     Args:
         images: the set.
-        profile: as ``--storage`` of the reader.
-        disk: the hard disk that it is read from as if it lay there, or None.
-        prefetch_mb: bound of what is read ahead.
+        profile: value of ``ReadOptions.storage``.
+        disk: the simulated hard disk to read from, or None.
+        prefetch_mb: memory limit for files that are read ahead.
     """
 
     images: ImageSet
@@ -83,46 +83,46 @@ class Setup:
 
         Args:
             decoder: one of ``rtseg.image_io.options.DECODERS``.
-            workers: threads that each read and decode; 0: none but the caller's. Or ``AUTO``.
-            cold: whether the files are taken out of the page cache before, or else read into it.
+            workers: number of threads that each read and decode; 0: only the calling thread. Or ``AUTO``.
+            cold: whether the files are dropped from the page cache before the pass; otherwise they are loaded into it.
 
         Raises:
             SourceError: an image cannot be used.
         """
-        in_memory = self.chill() if cold else self.warm()
+        in_memory = self.drop_from_memory() if cold else self.load_into_memory()
         if workers == AUTO:
-            return self._timed(self._by_source(self.source(decoder)), in_memory)
-        return self._timed(self._by_workers(decoder, int(workers)), in_memory)
+            return self._measure(self._read_source(self.source(decoder)), in_memory)
+        return self._measure(self._read_with_workers(decoder, int(workers)), in_memory)
 
     def read_through(self, cache: Path) -> Pass:
-        """Read and decode all images once, cold, by the reader with ``--ssd-cache``; the cache is cold, too.
+        """Read and decode all images once with the reader of rtseg and ``--ssd-cache``. Files and cache are cold.
 
         Raises:
             SourceError: an image cannot be used.
         """
-        in_memory = self.chill()
+        in_memory = self.drop_from_memory()
         drop(path for path in cache.rglob("*") if path.is_file())
         source = self.source("cv2", cache)
-        passed = self._timed(self._by_source(source), in_memory)
+        result = self._measure(self._read_source(source), in_memory)
         fault = source.facts()["reading"]["cache"]["fault"]
         if fault is not None:
-            raise SourceError(f"--ssd-cache: {fault}; give another --cache-folder")
-        return passed
+            raise SourceError(f"--ssd-cache: {fault}: give another folder")
+        return result
 
-    def chill(self) -> float:
-        """Take the set out of memory; returns the share that stayed."""
+    def drop_from_memory(self) -> float:
+        """Drop the set from the page cache; return the share that stayed."""
         if self.disk is not None:
             self.disk.forget()
         return drop(self.images.paths)
 
-    def warm(self) -> float:
-        """Bring the set into memory; returns the share that is there."""
+    def load_into_memory(self) -> float:
+        """Load the set into the page cache; return the share that is in it."""
         if self.disk is not None:
             self.disk.keep(self.images.paths)
         return load(self.images.paths)
 
     def source(self, decoder: str, cache: Path | None = None) -> Source:
-        """The set as a source, one pass; what cannot be used is an error after it."""
+        """Return a source that reads the set once. Check it with ``check_no_damage`` afterwards."""
         reading = ReadOptions(
             decoder=decoder,
             prefetch_mb=self.prefetch_mb,
@@ -133,71 +133,71 @@ class Setup:
         options = SourceOptions(reading=reading)
         if self.disk is None:
             return ImagesSource(self.images.folder, options)
-        return _OnDisk(self.images.folder, options, self.disk)
+        return _SimulatedImagesSource(self.images.folder, options, self.disk)
 
-    def _by_source(self, source: Source) -> Iterator[None]:
+    def _read_source(self, source: Source) -> Iterator[None]:
         with closing(iter(source)) as frames:  # type: ignore[type-var]
             for _ in frames:
                 yield None
-        refuse_damaged(source)
+        check_no_damage(source)
 
-    def _by_workers(self, decoder: str, workers: int) -> Iterator[None]:
-        jobs = self._jobs(open_decoder(decoder), _Workers(max(1, workers)))
+    def _read_with_workers(self, decoder: str, workers: int) -> Iterator[None]:
+        jobs = self._jobs(open_decoder(decoder), _WorkersProfile(max(1, workers)))
         if workers == 0:
             for job in jobs:
                 try:
-                    job.read(Slot(_nothing, _nothing))
+                    job.read(Slot(lambda: None, lambda: None))
                     job.decode()
                 except (ImageError, OSError) as error:
-                    raise self._refused(job, error) from error
+                    raise self._error(job, error) from error
                 yield None
             return
         budget = 1_000_000 * self.prefetch_mb
         timeout_s = ReadOptions().timeout_s
-        with Prefetch(jobs, profile=_Workers(workers), budget=budget, timeout_s=timeout_s) as ahead:
+        with Prefetch(jobs, profile=_WorkersProfile(workers), budget=budget, timeout_s=timeout_s) as ahead:
             try:
                 for outcome in ahead:
                     if isinstance(outcome.error, ImageError | OSError):
-                        raise self._refused(outcome.job, outcome.error) from outcome.error
+                        raise self._error(outcome.job, outcome.error) from outcome.error
                     if outcome.error is not None:
-                        raise outcome.error  # a slip of ours
+                        raise outcome.error  # a bug in rtseg
                     yield None
             except StorageTimeout as error:
-                raise SourceError(f"{self.images.folder} does not answer: {error}; check the mount") from error
+                raise SourceError(f"{self.images.folder} does not answer: {error}: check the mount") from error
 
-    def _refused(self, job: Job[Image], error: Exception) -> SourceError:
-        fault = f"cannot be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
-        return SourceError(f"{self.images.folder}: {job.name} {fault}: take it out")
+    def _error(self, job: Job[Image], error: Exception) -> SourceError:
+        reason = f"cannot be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
+        return SourceError(f"{self.images.folder}: {job.name} {reason}: remove it")
 
-    def _jobs(self, decode: Decoder, profile: ReadProfile) -> Iterator[_Load]:
+    def _jobs(self, decode: Decoder, profile: ReadProfile) -> Iterator[_ImageJob]:
         footprint = Footprint()
         for path in self.images.paths:
-            file: ImageFile = LocalFile(path, profile, footprint, _LIMIT)
-            yield _Load(SimulatedFile(file, path, self.disk) if self.disk is not None else file, decode)
+            file: ImageFile = LocalFile(path, profile, footprint, _MAX_FILE_BYTES)
+            yield _ImageJob(SimulatedFile(file, path, self.disk) if self.disk is not None else file, decode)
 
-    def _timed(self, passing: Iterator[None], in_memory: float) -> Pass:
-        # From the moment at which reading begins, not from the first image: when that comes out, a reader that works
-        # ahead has many more at hand, of a small set all.
+    def _measure(self, images: Iterator[None], in_memory: float) -> Pass:
+        # Timed from the start of reading, not from the first image: by then, a reader that works ahead has already
+        # decoded several more, or the whole set if it is small.
         times_s = [time.perf_counter()]
-        times_s += [time.perf_counter() for _ in passing]
+        times_s += [time.perf_counter() for _ in images]
         images_per_s = rate(times_s)
         mean_bytes = self.images.size_bytes / len(self.images.paths)
         return Pass(images_per_s, images_per_s * mean_bytes / 1e6, in_memory)
 
 
-def refuse_damaged(source: Source) -> None:
-    """After a pass: an image that was skipped makes the others look fast.
+def check_no_damage(source: Source) -> None:
+    """Check after a pass that no image was skipped, because that would make the others look faster.
 
     Raises:
-        SourceError: there was one.
+        SourceError: an image was skipped.
     """
     if source.damaged:
-        named = ", ".join(source.damaged_names[:3])
-        raise SourceError(f"{source.name}: {source.damaged} images cannot be used ({named}): take them out")
+        names = ", ".join(source.damaged_names[:3])
+        raise SourceError(f"{source.name}: {source.damaged} images cannot be used ({names}): remove them")
 
 
-class _Load(Job[Image]):
-    """One file, from storage to pixels."""
+class _ImageJob(Job[Image]):
+    """Read and decode one file."""
 
     def __init__(self, file: ImageFile, decode: Decoder) -> None:
         self.name = file.name
@@ -220,34 +220,30 @@ class _Load(Job[Image]):
         return image, image.nbytes
 
 
-class _Workers(ReadProfile):
-    """Each of so many threads reads a file and decodes it: what data loaders do, whatever the storage."""
+class _WorkersProfile(ReadProfile):
+    """Each worker reads a file and decodes it, like the workers of a data loader, on every kind of storage."""
 
     def __init__(self, workers: int) -> None:
         super().__init__(Storage("memory", "as many readers as workers"), workers)
 
     @property
     def decoders(self) -> int:
-        """See ``ReadProfile``: all of them."""
+        """All workers."""
         return self.readers
 
     @property
     def threads(self) -> int:
-        """See ``ReadProfile``: no one beside them."""
+        """Only the workers."""
         return self.readers
 
 
-class _OnDisk(ImagesSource):
-    """The images of a folder, as late as if it lay on ``disk``."""
+class _SimulatedImagesSource(ImagesSource):
+    """The images of a folder, read from a simulated disk."""
 
     def __init__(self, where: Path, options: SourceOptions, disk: SimulatedDisk) -> None:
         super().__init__(where, options)
         self._disk = disk
 
-    def _file(self, found: ImageLocation, profile: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
-        assert isinstance(found, Path), "the images of a folder are files"
-        return SimulatedFile(super()._file(found, profile, footprint, limit), found, self._disk)
-
-
-def _nothing() -> None:
-    pass
+    def _make_file(self, location: ImageLocation, profile: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
+        assert isinstance(location, Path), "a folder contains local files"
+        return SimulatedFile(super()._make_file(location, profile, footprint, limit), location, self._disk)

@@ -1,4 +1,4 @@
-"""What the rows of reading come to: how near the automatic profile is to the best, and five ratios."""
+"""Summarize the rows of a result: the automatic profile against the best number of workers, and five ratios."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Row = dict[str, Any]
 
 
 def shares_of_best(reading: list[Row]) -> list[Row]:
-    """Of each storage, decoder and state: the automatic profile beside the best of all numbers of workers.
+    """Compare the automatic profile with the best number of workers, for every storage, decoder and state.
 
-    Keys are ``storage``, ``simulated``, ``decoder``, ``state``, ``automatic`` and ``best`` (images a second),
-    ``best_workers`` and ``share``, the first by the second.
+    Each entry has ``storage``, ``simulated``, ``decoder``, ``state``, ``automatic`` and ``best`` (images per second),
+    ``best_workers``, and ``share`` = automatic / best.
     """
-    found = []
+    shares = []
     for row in reading:
         for state in ("cold", "warm"):
             best = _best(reading, row["storage"], row["decoder"], state)
             if row["workers"] != AUTO or row[state] is None or best is None:
                 continue
-            found.append(
+            shares.append(
                 {
                     **{key: row[key] for key in ("storage", "simulated", "decoder")},
                     "state": state,
@@ -41,75 +41,77 @@ def shares_of_best(reading: list[Row]) -> list[Row]:
                     "share": _rate(row, state) / _rate(best, state),
                 }
             )
-    return found
+    return shares
 
 
 def ratios(reading: list[Row], cache: list[Row], pipeline: list[Row]) -> list[Row]:
-    """The five of ``benchmarks/storage.md``, each as ``name``, ``ratio``, ``of`` and ``simulated``; those that could
-    not be measured have no ratio, and ``of`` says why.
+    """Compute the five ratios of ``benchmarks/storage.md``, each with ``name``, ``ratio``, ``of`` and ``simulated``.
+
+    If one could not be measured, ``ratio`` is None and ``of`` says why.
     """
     return [
-        _of_decoders(reading, "cv2", "pil"),
-        _of_decoders(reading, "turbojpeg", "cv2"),
-        *_of_workers(reading),
-        _of_storages(reading, pipeline),
-        *_of_cache(cache),
+        _decoder_ratio(reading, "cv2", "pil"),
+        _decoder_ratio(reading, "turbojpeg", "cv2"),
+        *_worker_ratios(reading),
+        _storage_ratio(reading, pipeline),
+        *_cache_ratios(cache),
     ]
 
 
-def _of_decoders(reading: list[Row], one: str, other: str) -> Row:
-    name = f"{one} against {other}"
+def _decoder_ratio(reading: list[Row], first: str, second: str) -> Row:
+    name = f"{first} against {second}"
     if not reading:
-        return _without(name, "nothing was read")
+        return _no_ratio(name, "nothing was read")
     storage = reading[0]["storage"]
-    best = {decoder: _best(reading, storage, decoder, "warm") for decoder in (one, other)}
+    best = {decoder: _best(reading, storage, decoder, "warm") for decoder in (first, second)}
     missing = [decoder for decoder, row in best.items() if row is None]
     if missing:
-        why = [row["skipped"] for row in reading if row["decoder"] in missing and row["skipped"]]
-        return _without(name, why[0] if why else f"{missing[0]} was not measured")
-    first, second = best[one], best[other]
-    assert first is not None
-    assert second is not None
-    what = f"warm, {storage}, each with its best workers ({first['workers']} and {second['workers']})"
-    return _ratio(name, _rate(first, "warm") / _rate(second, "warm"), what, simulated=first["simulated"])
+        reasons = [row["skipped"] for row in reading if row["decoder"] in missing and row["skipped"]]
+        return _no_ratio(name, reasons[0] if reasons else f"{missing[0]} was not measured")
+    row, base = best[first], best[second]
+    assert row is not None
+    assert base is not None
+    of = f"warm, {storage}, each with its best workers ({row['workers']} and {base['workers']})"
+    return _ratio(name, _rate(row, "warm") / _rate(base, "warm"), of, simulated=row["simulated"])
 
 
-def _of_workers(reading: list[Row]) -> list[Row]:
-    found = []
+def _worker_ratios(reading: list[Row]) -> list[Row]:
+    name = "best workers against 0"
+    rows = []
     for row in reading:
         best = _best(reading, row["storage"], "cv2", "cold")
         if row["decoder"] == "cv2" and row["workers"] == 0 and row["cold"] is not None and best is not None:
-            what = f"cold, {row['storage']}, cv2, with {best['workers']}"
+            of = f"cold, {row['storage']}, cv2, with {best['workers']}"
             ratio = _rate(best, "cold") / _rate(row, "cold")
-            found.append(_ratio("best workers against 0", ratio, what, simulated=row["simulated"]))
-    return found or [_without("best workers against 0", "cv2 with 0 workers was not measured")]
+            rows.append(_ratio(name, ratio, of, simulated=row["simulated"]))
+    return rows or [_no_ratio(name, "cv2 with 0 workers was not measured")]
 
 
-def _of_storages(reading: list[Row], pipeline: list[Row]) -> Row:
+def _storage_ratio(reading: list[Row], pipeline: list[Row]) -> Row:
     name = "SSD against hard disk"
     automatic = [row for row in reading if row["decoder"] == "cv2" and row["workers"] == AUTO and row["cold"]]
     ssd = [row for row in automatic if row["storage"].startswith("ssd")]
     hdd = [row for row in automatic if row["storage"].startswith("hdd")]
     if not ssd or not hdd:
-        return _without(name, "it wants --storage ssd and --storage hdd, and the decoder cv2")
-    what = "cold, cv2, automatic profile"
+        return _no_ratio(name, "needs --storage ssd, --storage hdd and the decoder cv2")
+    of = "cold, cv2, automatic profile"
     streamed = {
         row["storage"]: row["fps"]["median"] for row in pipeline if row["state"] == "cold" and row["fps"]["median"]
     }
     if {ssd[0]["storage"], hdd[0]["storage"]} <= set(streamed):
         slow, fast = streamed[hdd[0]["storage"]], streamed[ssd[0]["storage"]]
-        what += f"; of the whole pipeline {fast / slow:.2f} ({fast:.1f} against {slow:.1f} fps)"
+        of += f"; of the whole pipeline {fast / slow:.2f} ({fast:.1f} against {slow:.1f} fps)"
     ratio = _rate(ssd[0], "cold") / _rate(hdd[0], "cold")
-    return _ratio(name, ratio, what, simulated=ssd[0]["simulated"] or hdd[0]["simulated"])
+    return _ratio(name, ratio, of, simulated=ssd[0]["simulated"] or hdd[0]["simulated"])
 
 
-def _of_cache(cache: list[Row]) -> list[Row]:
+def _cache_ratios(cache: list[Row]) -> list[Row]:
     name = "--ssd-cache: second pass against first"
 
-    def rate(row: Row, which: str) -> float:
-        return float(row[which]["images_per_s"]["median"])
+    def rate(row: Row, number: str) -> float:
+        return float(row[number]["images_per_s"]["median"])
 
-    found = [
+    rows = [
         _ratio(
             name,
             rate(row, "second") / rate(row, "first"),
@@ -118,11 +120,11 @@ def _of_cache(cache: list[Row]) -> list[Row]:
         )
         for row in cache
     ]
-    return found or [_without(name, "it wants --storage hdd")]
+    return rows or [_no_ratio(name, "needs --storage hdd")]
 
 
 def _best(reading: list[Row], storage: str, decoder: str, state: str) -> Row | None:
-    """Of the rows with a number of workers."""
+    """The fastest row with a number of workers, without the automatic profile."""
     rows = [
         row
         for row in reading
@@ -140,5 +142,5 @@ def _ratio(name: str, ratio: float, of: str, *, simulated: bool) -> Row:
     return {"name": name, "ratio": ratio, "of": of, "simulated": simulated}
 
 
-def _without(name: str, why: str) -> Row:
-    return {"name": name, "ratio": None, "of": why, "simulated": False}
+def _no_ratio(name: str, reason: str) -> Row:
+    return {"name": name, "ratio": None, "of": reason, "simulated": False}

@@ -1,4 +1,4 @@
-"""A hard disk where there is none: the files of another storage, as late as a stated model of a disk gives them."""
+"""Simulate a hard disk: files of a faster storage arrive when a documented model of a disk would deliver them."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ _MB = 1e6
 
 @dataclass(frozen=True, slots=True)
 class DiskModel:
-    """A desktop disk: 115 random reads a second, 160 MB/s in one piece.
+    """A desktop disk: 115 random reads per second, 160 MB/s sequentially.
 
-    A read that does not go on where the one before ended costs a seek and half a turn of the platter, then the
-    transfer. A file lies in one piece, and apart from every other. Source: Ruemmler, Wilkes, "An Introduction to Disk
+    A read that does not continue the previous one costs a seek and half a rotation, then the transfer. Every file is
+    contiguous, and no two files are adjacent. Source: Ruemmler, Wilkes, "An Introduction to Disk
     Drive Modeling", IEEE Computer 27 (3), 1994, with the mean for the seek curve and for the rotational latency.
     """
 
     seek_ms: float = 4.5
-    """Mean of the seeks within one set of files, which do not cross the whole disk."""
+    """Mean seek time within one set of files, which does not span the whole disk."""
     turn_ms: float = 60_000 / 7200
-    """One turn of the platter; half of one passes until the first sector comes by."""
+    """One rotation of the platter; on average half of it passes until the first sector arrives."""
     mb_per_s: float = 160.0
     """Transfer, in 10**6 bytes a second."""
     readahead_kb: int = 128
-    """What the kernel asks for at once of a file that nobody announced: readers of several files take turns with it."""
+    """How much the kernel requests at a time from a file that was not announced; several readers take turns."""
     queue: int = 1
-    """Requests that the disk knows of at once: it serves them in the order in which they come."""
+    """Requests that the disk can reorder: with 1 it serves them in order of arrival."""
 
     @property
     def access_s(self) -> float:
-        """Seek and half a turn, in seconds."""
+        """Seek and half a rotation, in seconds."""
         return (self.seek_ms + self.turn_ms / 2) / 1e3
 
     def transfer_s(self, size: int) -> float:
-        """Time that ``size`` bytes in one piece take, in seconds."""
+        """Transfer time of ``size`` contiguous bytes, in seconds."""
         return size / (_MB * self.mb_per_s)
 
     def facts(self) -> dict[str, Any]:
-        """For a report."""
+        """Return the entry ``disk_model`` of the result."""
         return {
             **asdict(self),
             "stated": "in order of arrival; a request that does not go on where the last one ended costs seek_ms + "
@@ -57,15 +57,15 @@ class DiskModel:
 
 
 class SimulatedDisk:
-    """A disk of ``model``, serving one request after the other. Thread-safe.
+    """A disk that serves one request after the other. Thread-safe.
 
-    It knows of no data: ``read`` returns when a disk would have given it. A time that has passed otherwise meanwhile
-    (reading the real file, say) is part of that, so a simulated read is never faster than the real one.
+    It holds no data: ``read`` returns when a disk would have delivered them. Time that already passed, for example to
+    read the real file, counts, so a simulated read is never faster than the real one.
 
     Args:
-        model: see there.
-        clock: seconds.
-        sleep: lets seconds pass.
+        model: the disk to simulate.
+        clock: returns the time in seconds.
+        sleep: waits for a number of seconds.
     """
 
     def __init__(
@@ -80,56 +80,56 @@ class SimulatedDisk:
         self._clock = clock
         self._sleep = sleep
         self._lock = Lock()
-        self._free_s = float("-inf")
-        self._head: tuple[Path, int] | None = None
-        self._comes_s: dict[Path, float] = {}
+        self._idle_s = float("-inf")
+        self._position: tuple[Path, int] | None = None
+        self._arrival_s: dict[Path, float] = {}
 
     def announce(self, path: Path, size: int) -> None:
-        """Ask for the ``size`` bytes of a file without waiting, as ``posix_fadvise(WILLNEED)`` does."""
+        """Request the ``size`` bytes of a file without waiting, as ``posix_fadvise(WILLNEED)`` does."""
         with self._lock:
-            if path not in self._comes_s:
-                self._comes_s[path] = self._serve(path, 0, size, self._clock())
+            if path not in self._arrival_s:
+                self._arrival_s[path] = self._serve(path, 0, size, self._clock())
 
-    def read(self, path: Path, size: int, asked_s: float, alive: Callable[[], None] = lambda: None) -> None:
-        """Return when the ``size`` bytes of a file that were asked for at ``asked_s`` of the clock have come.
+    def read(self, path: Path, size: int, request_s: float, on_data: Callable[[], None] = lambda: None) -> None:
+        """Return when the ``size`` bytes of a file, requested at the time ``request_s``, would have arrived.
 
-        ``alive`` is called at every part that came.
+        ``on_data`` is called after every part.
         """
         with self._lock:
-            comes_s = self._comes_s.get(path)
-        if comes_s is not None:
-            self._wait(comes_s)
+            arrival_s = self._arrival_s.get(path)
+        if arrival_s is not None:
+            self._wait(arrival_s)
             return
         step = 1024 * self.model.readahead_kb
         for offset in range(0, size, step):
             with self._lock:
-                # From when the last part came, not from now: a thread that wakes up late does not stop the disk.
-                asked_s = self._serve(path, offset, min(step, size - offset), asked_s)
-            self._wait(asked_s)
-            alive()
+                # Requested when the last part arrived, not now: a thread that wakes up late does not stop the disk.
+                request_s = self._serve(path, offset, min(step, size - offset), request_s)
+            self._wait(request_s)
+            on_data()
         with self._lock:
-            self._comes_s[path] = asked_s
+            self._arrival_s[path] = request_s
 
     def keep(self, paths: Iterable[Path]) -> None:
-        """These files lie in memory already."""
+        """Treat these files as if they were in the page cache."""
         with self._lock:
-            self._comes_s.update(dict.fromkeys(paths, float("-inf")))
+            self._arrival_s.update(dict.fromkeys(paths, float("-inf")))
 
     def forget(self) -> None:
-        """Nothing lies in memory any more."""
+        """Treat the page cache as empty."""
         with self._lock:
-            self._comes_s.clear()
-            self._head = None
+            self._arrival_s.clear()
+            self._position = None
 
-    def _serve(self, path: Path, offset: int, size: int, asked_s: float) -> float:
-        """When the bytes of a request come. The lock is held."""
-        begun_s = max(asked_s, self._free_s)
-        if self._head != (path, offset):
+    def _serve(self, path: Path, offset: int, size: int, request_s: float) -> float:
+        """Return when the bytes of a request arrive. Call it with the lock held."""
+        start_s = max(request_s, self._idle_s)
+        if self._position != (path, offset):
             self.seeks += 1
-            begun_s += self.model.access_s
-        self._head = (path, offset + size)
-        self._free_s = begun_s + self.model.transfer_s(size)
-        return self._free_s
+            start_s += self.model.access_s
+        self._position = (path, offset + size)
+        self._idle_s = start_s + self.model.transfer_s(size)
+        return self._idle_s
 
     def _wait(self, until_s: float) -> None:
         rest_s = until_s - self._clock()
@@ -137,12 +137,12 @@ class SimulatedDisk:
             self._sleep(rest_s)
 
     def now_s(self) -> float:
-        """Of its clock."""
+        """Return the time of the clock, in seconds."""
         return self._clock()
 
 
 class SimulatedFile(ImageFile):
-    """A file that comes as late as if it lay on ``disk``."""
+    """A file that arrives when ``disk`` would deliver it."""
 
     def __init__(self, file: ImageFile, path: Path, disk: SimulatedDisk) -> None:
         self.name = file.name
@@ -162,9 +162,9 @@ class SimulatedFile(ImageFile):
 
     def read(self, slot: Slot) -> bytes:
         """See ``ImageFile``."""
-        asked_s = self._disk.now_s()
+        request_s = self._disk.now_s()
         data = self._file.read(slot)
-        self._disk.read(self._path, self._size, asked_s, slot.keep_alive)
+        self._disk.read(self._path, self._size, request_s, slot.keep_alive)
         return data
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the images lie that are read: ``--storage ssd=/mnt/nvme``, and whether that is what it is said to be."""
+"""The storages to measure, as ``--storage ssd=/mnt/nvme`` names them, and whether they are of the stated kind."""
 
 from __future__ import annotations
 
@@ -13,90 +13,90 @@ from rtseg.errors import OptionError, SourceError
 from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import Storage, find_storage
 
-__all__ = ["Place", "check_kind", "measured", "parse_places"]
+__all__ = ["TargetFolder", "check_kind", "measure_kind", "parse_targets"]
 
 _KINDS = ("ssd", "hdd", "auto")
-_MEASURED = 8
-"""Files of which the first byte is timed where the kernel does not know the storage."""
+_SAMPLES = 8
+"""How many files are timed if the kernel does not know the kind of the storage."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One ``--storage``."""
+class TargetFolder:
+    """One ``--storage`` option."""
 
     label: str
-    """As table, JSON and chart call it, e.g. ``ssd /mnt/nvme``."""
+    """The name in tables, JSON and chart, e.g. ``ssd /mnt/nvme``."""
     kind: str
-    """``ssd``, ``hdd`` or ``auto``, whatever it is."""
+    """``ssd``, ``hdd``, or ``auto`` for any kind."""
     folder: Path | None
-    """Where the set is written; None: into the folder for temporary files, or read where ``--data`` has it."""
+    """Where the images are written. None: to the folder for temporary files, or read where ``--data`` has them."""
     simulated: bool = False
 
 
-def parse_places(texts: Sequence[str], *, simulate: bool = False) -> list[Place]:
-    """The storages that are named, each ``KIND`` or ``KIND=FOLDER``.
+def parse_targets(texts: Sequence[str], *, simulate: bool = False) -> list[TargetFolder]:
+    """Parse ``--storage`` options, each ``KIND`` or ``KIND=FOLDER``.
 
     Args:
-        texts: as they were given.
+        texts: the values.
         simulate: whether hard disks are simulated.
 
     Raises:
-        OptionError: a kind is not known, a folder is not there, one is named twice, or there is no disk to simulate.
+        OptionError: a kind is unknown, a folder is missing, one is given twice, or there is no disk to simulate.
     """
-    places: list[Place] = []
+    targets: list[TargetFolder] = []
     for text in texts:
         kind, equals, folder = text.partition("=")
         if kind not in _KINDS or (equals and not folder):
-            raise OptionError(f"--storage wants {', '.join(_KINDS)}, or e.g. ssd=/mnt/nvme; got {text!r}")
+            raise OptionError(f"--storage must be one of {', '.join(_KINDS)}, or e.g. ssd=/mnt/nvme; got {text!r}")
         if folder and not Path(folder).is_dir():
-            raise OptionError(f"--storage {text}: there is no folder {folder}; make it or give another")
+            raise OptionError(f"--storage {text}: there is no folder {folder}: create it or give another")
         label = f"{kind} {folder}" if folder else kind
-        if label in [place.label for place in places]:
-            raise OptionError(f"--storage {text} is given twice: leave one out")
-        places.append(Place(label, kind, Path(folder) if folder else None, simulate and kind == "hdd"))
-    if simulate and not any(place.simulated for place in places):
-        raise OptionError("--simulate is for a hard disk: give --storage hdd, too")
-    return places
+        if label in [target.label for target in targets]:
+            raise OptionError(f"--storage {text} is given twice: remove one")
+        targets.append(TargetFolder(label, kind, Path(folder) if folder else None, simulate and kind == "hdd"))
+    if simulate and not any(target.simulated for target in targets):
+        raise OptionError("--simulate is for a hard disk: add --storage hdd")
+    return targets
 
 
-def check_kind(place: Place, folder: Path, storage: Storage) -> None:
-    """Refuse a folder that is of another kind than its ``--storage`` says. One of unknown kind may be of any.
+def check_kind(target: TargetFolder, folder: Path, storage: Storage) -> None:
+    """Refuse a folder whose storage is of another kind than stated. A storage of unknown kind is accepted.
 
     Raises:
-        OptionError: it is.
+        OptionError: the kind is wrong.
     """
-    option = f"--storage {place.kind}{f'={place.folder}' if place.folder else ''}"
-    if place.simulated:
+    option = f"--storage {target.kind}{f'={target.folder}' if target.folder else ''}"
+    if target.simulated:
         if storage.kind == "hdd":
-            raise OptionError(f"{option}: {folder} is on a hard disk ({storage.why}): leave --simulate out")
+            raise OptionError(f"{option}: {folder} is on a hard disk ({storage.why}): remove --simulate")
         return
-    if place.kind == "auto" or storage.kind in (place.kind, "unknown"):
+    if target.kind == "auto" or storage.kind in (target.kind, "unknown"):
         return
-    way_out = "give a folder on one, or --simulate" if place.kind == "hdd" else "give a folder on one"
-    raise OptionError(f"{option}: {folder} is {storage.kind} ({storage.why}), no {place.kind}: {way_out}")
+    advice = "give a folder on one, or --simulate" if target.kind == "hdd" else "give a folder on one"
+    raise OptionError(f"{option}: {folder} is {storage.kind} ({storage.why}), not {target.kind}: {advice}")
 
 
-def measured(folder: Path, paths: Sequence[Path]) -> Storage:
-    """The storage of ``folder``; where the kernel does not know, from the time until the first byte of its files.
+def measure_kind(folder: Path, paths: Sequence[Path]) -> Storage:
+    """Find the storage of ``folder``. If the kernel does not know it, time the first byte of some files.
 
     Args:
-        folder: where.
-        paths: images in it; they are dropped from memory.
+        folder: the folder.
+        paths: images in it; they are dropped from the page cache.
 
     Raises:
-        SourceError: one cannot be read.
+        SourceError: an image cannot be read.
     """
     storage = find_storage(folder)
     if storage.kind != "unknown":
         return storage
     profile = ReadProfile(storage, 1)
-    some = list(paths[:_MEASURED])
-    if drop(some) > 0:
+    samples = list(paths[:_SAMPLES])
+    if drop(samples) > 0:
         return storage
-    while profile.is_measuring:  # the pace wants so many; of a small set some are read more than once
-        for path in some:
+    while profile.is_measuring:  # files of a small set are read more than once
+        for path in samples:
             profile.record_first_byte(_first_byte_s(path), from_memory=False)
-        drop(some)
+        drop(samples)
     return profile.storage
 
 
@@ -104,10 +104,10 @@ def _first_byte_s(path: Path) -> float:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            begun_s = time.monotonic()
+            started_s = time.monotonic()
             os.pread(fd, 1, 0)
-            return time.monotonic() - begun_s
+            return time.monotonic() - started_s
         finally:
             os.close(fd)
     except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror}): take it out") from error
+        raise SourceError(f"{path} cannot be read ({error.strerror}): remove it") from error

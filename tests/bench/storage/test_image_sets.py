@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtseg.bench.storage.image_sets import DrawnOptions, copied, drawn, taken
+from rtseg.bench.storage.image_sets import DrawnOptions, copy_images, draw_images, use_images
 from rtseg.errors import OptionError, SinkError, SourceNotFound
 
 
@@ -26,7 +26,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def test_drawn_images_are_grey_pngs_of_the_size_and_are_gone_afterwards(tmp_path: Path) -> None:
-    with drawn(DrawnOptions(10, (64, 96), "png"), tmp_path) as images:
+    with draw_images(DrawnOptions(10, (64, 96), "png"), tmp_path) as images:
         assert images.folder.parent == tmp_path
         read = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in images.paths]
         assert [image.shape for image in read] == [(64, 96)] * 10
@@ -38,7 +38,7 @@ def test_drawn_images_are_grey_pngs_of_the_size_and_are_gone_afterwards(tmp_path
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_they_are_gone_whatever_ends_the_work(tmp_path: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error), drawn(DrawnOptions(2, (64, 64), "png"), tmp_path):
+    with pytest.raises(error), draw_images(DrawnOptions(2, (64, 64), "png"), tmp_path):
         raise error
     assert list(tmp_path.iterdir()) == []
 
@@ -48,7 +48,7 @@ def test_copies_are_removed_and_the_user_s_files_stay_as_they_were(data: Path, t
     place.mkdir()
     (place / "mine").write_text("mine")
     before = contents(data)
-    with copied(data, place) as images:
+    with copy_images(data, place) as images:
         assert [path.read_bytes() for path in images.paths] == [before[f"{n}.jpg"][0] for n in range(3)]
         assert images.folder != data
     assert contents(data) == before
@@ -57,7 +57,7 @@ def test_copies_are_removed_and_the_user_s_files_stay_as_they_were(data: Path, t
 
 def test_images_are_taken_where_they_lie(data: Path) -> None:
     before = contents(data)
-    images = taken(data)
+    images = use_images(data)
     assert [path.name for path in images.paths] == ["0.jpg", "1.jpg", "2.jpg"]
     assert images.facts["formats"] == [".jpg"]
     assert contents(data) == before
@@ -67,16 +67,16 @@ def test_one_image_is_not_enough_for_a_rate(data: Path) -> None:
     for number in (1, 2):
         (data / f"{number}.jpg").unlink()
     with pytest.raises(OptionError, match="at least 2"):
-        taken(data)
+        use_images(data)
 
 
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFound, match="no image"):
-        taken(tmp_path)
+        use_images(tmp_path)
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match="cannot be written"), drawn(DrawnOptions(), tmp_path / "missing"):
+    with pytest.raises(SinkError, match="cannot be written"), draw_images(DrawnOptions(), tmp_path / "missing"):
         pass
 
 
@@ -85,7 +85,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     [
         ({"images": 1}, "--images must be at least 2"),
         ({"format": "gif"}, "--format must be png or jpg"),
-        ({"size": (8, 3072)}, "--size must be within"),
+        ({"size": (8, 3072)}, "--image-size must be within"),
     ],
 )
 def test_a_slip_is_told(options: dict[str, object], said: str) -> None:

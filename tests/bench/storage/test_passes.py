@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from rtseg.bench.storage.image_sets import taken
-from rtseg.bench.storage.memory import memory_of_reading
+from rtseg.bench.storage.image_sets import use_images
+from rtseg.bench.storage.memory import measure_read_memory
 from rtseg.bench.storage.page_cache import share_in_memory
-from rtseg.bench.storage.passes import AUTO, Setup, why_not
+from rtseg.bench.storage.passes import AUTO, Setup, unsupported_reason
 from rtseg.bench.storage.simulated_disk import DiskModel, SimulatedDisk
 from rtseg.errors import SourceError
 from rtseg.frame import Image
@@ -68,7 +68,7 @@ def disk() -> Iterator[SimulatedDisk]:
 
 
 def setup(folder: Path, disk: SimulatedDisk | None = None) -> Setup:
-    return Setup(taken(folder), "hdd" if disk else "ssd", disk, prefetch_mb=16)
+    return Setup(use_images(folder), "hdd" if disk else "ssd", disk, prefetch_mb=16)
 
 
 @pytest.mark.parametrize("workers", WAYS)
@@ -95,7 +95,7 @@ def test_a_cold_pass_begins_with_nothing_in_memory_and_a_warm_one_with_all(folde
         pytest.skip("the folder for temporary files is not on a disk")
     one = setup(folder)
     assert one.read("cv2", 0, cold=True).in_memory == 0.0
-    assert one.chill() == 0.0
+    assert one.drop_from_memory() == 0.0
     assert one.read("cv2", 0, cold=False).in_memory == 1.0
     assert share_in_memory(one.images.paths) == 1.0
 
@@ -128,25 +128,25 @@ def test_the_second_pass_through_a_cache_asks_the_disk_for_nothing(
 @pytest.mark.parametrize("workers", WAYS)
 def test_a_damaged_image_ends_the_measuring_and_is_named(folder: Path, workers: int | str) -> None:
     (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:40])
-    with pytest.raises(SourceError, match=r"3\.png.*take (it|them) out"):
+    with pytest.raises(SourceError, match=r"3\.png.*remove (it|them)"):
         setup(folder).read("cv2", workers, cold=False)
 
 
 class TestWhyNot:
     def test_turbojpeg_decodes_no_png(self, folder: Path) -> None:
-        assert why_not("turbojpeg", taken(folder)) == "turbojpeg decodes no PNG"
-        assert why_not("cv2", taken(folder)) is None
+        assert unsupported_reason("turbojpeg", use_images(folder)) == "turbojpeg decodes no PNG"
+        assert unsupported_reason("cv2", use_images(folder)) is None
 
     def test_a_decoder_that_is_not_installed_names_its_extra(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "PIL", None)
-        assert "pip install 'rtseg[bench]'" in (why_not("pil", taken(folder)) or "")
+        assert "pip install 'rtseg[bench]'" in (unsupported_reason("pil", use_images(folder)) or "")
 
 
 def test_memory_is_that_of_a_fresh_process(folder: Path) -> None:
     ballast = np.ones(400_000_000, np.uint8)
-    memory = memory_of_reading(folder, ReadOptions(prefetch_mb=16))
+    memory = measure_read_memory(folder, ReadOptions(prefetch_mb=16))
     assert 10 < memory.before_mb <= memory.peak_mb < ballast.nbytes / 1e6
     assert memory.budget_mb == 16
 
@@ -156,7 +156,7 @@ def test_reading_large_images_takes_little_more_than_the_budget(tmp_path: Path) 
     cv2.imwrite(str(first), np.random.default_rng(0).integers(120, 136, (3072, 3072), np.uint8))
     for number in range(1, 24):
         (tmp_path / f"{number}.png").hardlink_to(first)
-    memory = memory_of_reading(tmp_path, ReadOptions(prefetch_mb=4))
+    memory = measure_read_memory(tmp_path, ReadOptions(prefetch_mb=4))
     assert memory.peak_mb < memory.budget_mb + 200
     # A decoded image has 9 MB; were every thread to decode in its turn, each would keep the room for two.
     assert memory.peak_mb - memory.before_mb < memory.budget_mb + 80

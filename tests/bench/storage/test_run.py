@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from helpers.doubles import FakeBackend
 
-from rtseg.bench.report import as_result
+from rtseg.bench.report import make_result
 from rtseg.bench.schema import check_result
 from rtseg.bench.storage.image_sets import DrawnOptions
 from rtseg.bench.storage.memory import Memory
 from rtseg.bench.storage.run import StorageOptions, measure_storage
 from rtseg.bench.storage.simulated_disk import DiskModel
-from rtseg.bench.storage.targets import parse_places
+from rtseg.bench.storage.targets import parse_targets
 from rtseg.errors import MissingExtra, OptionError
 from rtseg.image_io.storage_kind import Storage
 
@@ -34,21 +34,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(f"rtseg.bench.{module}.find_storage", lambda path: Storage("ssd", "the test says so"))
     fast = DiskModel(seek_ms=0.01, turn_ms=0.01, mb_per_s=1e4)
     monkeypatch.setattr("rtseg.bench.storage.run.DiskModel", lambda: fast)
-    monkeypatch.setattr("rtseg.bench.storage.run.memory_of_reading", lambda folder, reading: Memory(50.0, 60.0, 256))
+    monkeypatch.setattr("rtseg.bench.storage.run.measure_read_memory", lambda folder, reading: Memory(50.0, 60.0, 256))
     monkeypatch.setattr("rtseg.bench.storage.run.open_backend", lambda *arguments, **options: FakeBackend(depth=2))
     return folder
 
 
 def options(*storages: str, simulate: bool = False, **more: Any) -> StorageOptions:
     few = {"drawn": DrawnOptions(4, (64, 64), "png"), "decoders": ("cv2",), "workers": (0, 2), "rounds": 2}
-    return StorageOptions(places=tuple(parse_places(storages, simulate=simulate)), **(few | more))
+    return StorageOptions(targets=tuple(parse_targets(storages, simulate=simulate)), **(few | more))
 
 
 class TestWhole:
     @pytest.fixture
     def result(self) -> dict[str, Any]:
         wanted = options("ssd", "hdd", simulate=True, decoders=("cv2", "turbojpeg"))
-        return as_result("storage", measure_storage(wanted), {}, 0.1)
+        return make_result("storage", measure_storage(wanted), {}, 0.1)
 
     def test_everything_is_measured_marked_and_removed(self, result: dict[str, Any], place: Path) -> None:
         check_result(result)
@@ -84,7 +84,7 @@ def test_runs_come_in_turn_and_the_cold_one_before_the_warm_one() -> None:
 
 def test_other_steps_are_taken_and_told() -> None:
     sections = measure_storage(options("ssd", preprocess=("clahe",), workers=(0,), rounds=1))
-    check_result(as_result("storage", sections, {}, 0.1))
+    check_result(make_result("storage", sections, {}, 0.1))
     assert [(row["preprocess"], row["preprocess_of_model"]) for row in sections["pipeline"]] == 2 * [(["clahe"], [])]
     assert all(row["limit_fps"] for row in sections["pipeline"] if row["state"] == "warm")
 
@@ -101,7 +101,7 @@ def test_ctrl_c_keeps_what_was_measured_and_removes_what_was_written(place: Path
         if what.startswith("round 1: read ssd cv2 2 warm"):
             raise KeyboardInterrupt
 
-    result = as_result("storage", measure_storage(options("ssd"), _after_writing(tell)), {}, 0.1)
+    result = make_result("storage", measure_storage(options("ssd"), _after_writing(tell)), {}, 0.1)
     check_result(result)
     assert not result["complete"]
     (none, two) = result["reading"]
@@ -132,7 +132,7 @@ def test_the_user_s_images_are_read_where_they_lie_and_stay(tmp_path: Path, plac
 
 
 def test_a_storage_of_another_kind_is_refused_before_anything_is_written(place: Path) -> None:
-    with pytest.raises(OptionError, match=r"is ssd \(the test says so\), no hdd: .*--simulate"):
+    with pytest.raises(OptionError, match=r"is ssd \(the test says so\), not hdd: .*--simulate"):
         measure_storage(options("hdd"), lambda done, total, what: pytest.fail("it went on"))
     assert list(place.iterdir()) == []
 
@@ -144,8 +144,8 @@ def test_a_storage_of_another_kind_is_refused_before_anything_is_written(place: 
         ({"workers": ()}, "--workers"),
         ({"workers": (-1,)}, "--workers"),
         ({"decoders": ("jpeg2000",)}, "--decoder"),
-        ({"data": Path("/no/such")}, "--data /no/such is no folder"),
-        ({"cache": Path("/no/such")}, "--cache-folder /no/such is no folder"),
+        ({"data": Path("/no/such")}, "--data /no/such is not a folder"),
+        ({"cache": Path("/no/such")}, "--ssd-cache /no/such is not a folder"),
     ],
 )
 def test_a_slip_is_told(more: dict[str, Any], said: str) -> None:
