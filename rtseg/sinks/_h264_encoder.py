@@ -168,7 +168,8 @@ class Recording:
     def _copy_audio(self, until_pts: int) -> None:
         if self._audio is None or self._start_s is None:
             return
-        for packet in self._audio.packets(self._start_s, self._start_s + until_pts / _TICKS):
+        # Less half a tick, so that a packet at that very time is not taken because of rounding.
+        for packet in self._audio.packets(self._start_s, self._start_s + (until_pts - 0.5) / _TICKS):
             self._mux(packet)
             if self._audio is None:
                 return
