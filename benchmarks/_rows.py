@@ -178,7 +178,8 @@ def _opener(case: Case, side: Side) -> Callable[[str], Backend]:
 
 
 def _engine(case: Case, side: Side) -> Path:
-    from rtseg.deploy.build_engine import EngineOptions, build_engine
+    from rtseg.deploy.build_engine import build_engine
+    from rtseg.deploy.options import EngineOptions
 
     return build_engine(EngineOptions(case.model, side.precision, case.batch, case.size)).path
 

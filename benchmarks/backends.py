@@ -128,10 +128,10 @@ def write(path: Path, facts: dict[str, Any]) -> None:
 
 def present() -> list[Side]:
     """The sides whose packages, and GPU, are here."""
-    from rtseg.system.nvidia import find_driver
+    from rtseg.system.nvidia import driver_version
 
     packages = {"torch": ("torch",), EAGER: ("torch",), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
-    has_gpu = find_driver() is not None
+    has_gpu = driver_version() is not None
     runtimes = [name for name in ("tensorrt", "tensorrt-rtx") if is_installed(name)]
     found = []
     for side in SIDES:
@@ -192,12 +192,13 @@ def figures(row: Row, reference: Row | None) -> dict[str, Any]:
 def judge(model: str, side: Side, camvid: Path) -> dict[str, Any]:
     """mIoU of a side on CamVid val, at the model's own size."""
     from rtseg.app.evaluate import Evaluation
+    from rtseg.app.options import EvaluationOptions
     from rtseg.errors import RtsegError
 
     found: dict[str, Any] = {"model": model, "row": side.title, "miou": None, "failure": None}
     options = {"backend": side.backend, "precision": side.precision, "device": side.device}
     try:
-        with Evaluation(model, f"camvid:{camvid}", "val", **options) as evaluation:
+        with Evaluation(EvaluationOptions(model, f"camvid:{camvid}", "val", **options)) as evaluation:
             found["miou"] = evaluation.run()["miou"]
     except RtsegError as error:
         found["failure"] = str(error).replace(f"{ROOT}/", "")

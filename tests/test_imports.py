@@ -163,7 +163,7 @@ class TestMissingPackages:
     def test_where_opencv_cannot_be_loaded_both_ways_out_are_told(self) -> None:
         done = run(
             "import sys; sys.modules['cv2'] = None\n"
-            "from rtseg.cli import main; sys.exit(main(['stream', '--output', 'null', '--max-frames', '1']))"
+            "from rtseg.cli import main; sys.exit(main(['stream', 'demo', '--output', 'null', '--max-frames', '1']))"
         )
         assert done.returncode == 2
         assert done.stderr.startswith("rtseg: OpenCV cannot be loaded")

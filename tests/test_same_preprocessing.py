@@ -117,7 +117,7 @@ class TestTheSameBytes:
         class RecordedError(Exception):
             """Stops the calibration once the images are recorded."""
 
-        def record(model: Any, images: Any, *_: Any) -> None:
+        def record_ranges(model: Any, images: Any, *_: Any) -> None:
             recorded.extend(images)
             raise RecordedError
 

@@ -1,1 +1,1 @@
-"""What each command does, for programs too: options in, results out."""
+"""The work behind each command, as a Python API."""

@@ -1,6 +1,6 @@
-"""What this machine has for rtseg, and what to install for more: what ``rtseg doctor`` tells.
+"""Check this machine's hardware and software: ``rtseg doctor`` as a Python API.
 
-Nothing is opened for long: no camera, no CUDA context. A probe that fails is a finding of its own.
+The probes open no camera and no CUDA context. A probe that fails is reported as a finding.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = ["PROBES", "Finding", "as_json", "examine"]
 
 _ROOT = Path("/")
 _GIB = 1 << 30
-_ROOM = 4 * _GIB
-"""Free memory, in bytes, below which large models may fail."""
+_MIN_FREE_MEMORY = 4 * _GIB
+"""Large models may fail with less free memory, in bytes."""
 
 _FEATURES = {
     "avx2": ("avx2",),
@@ -37,61 +37,62 @@ _FEATURES = {
     "i8mm": ("i8mm",),
     "sve": ("sve",),
 }
-"""Feature -> the kernel's words for it, of which one is enough."""
+"""Feature and the CPU flags in ``/proc/cpuinfo`` that indicate it; one is enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A line of the report."""
+    """One line of the report."""
 
     topic: str
-    """What it is about, e.g. ``runtime``."""
+    """Topic, e.g. ``runtime``."""
     name: str
-    """E.g. ``openvino``."""
+    """Name within the topic, e.g. ``openvino``."""
     text: str
-    """What was found, in one line."""
+    """The result, in one line."""
     good: bool = True
-    """False where something is missing or failed."""
+    """False if something is missing or failed."""
     remedy: str = ""
-    """What to do for more; empty where there is nothing to be done."""
+    """What to do about it; empty if nothing."""
 
 
 Probe = Callable[[Path], Iterator[Finding]]
-"""Looks at one topic, given the folder in which ``proc``, ``sys`` and ``dev`` are."""
+"""Examines one topic. The argument is the folder that contains ``proc``, ``sys`` and ``dev``."""
 
 
 def examine(root: Path = _ROOT, probes: dict[str, Probe] | None = None) -> list[Finding]:
-    """Look at everything, in seconds.
+    """Run all probes. This takes seconds.
 
     Args:
-        root: where ``proc``, ``sys`` and ``dev`` are, for tests.
-        probes: topic -> what looks at it; ``PROBES`` unless given.
+        root: Folder that contains ``proc``, ``sys`` and ``dev``; for tests.
+        probes: Probe of each topic; ``PROBES`` by default.
     """
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for topic, probe in (probes or PROBES).items():
         try:
-            found.extend(probe(root))
-        except Exception as error:  # noqa: BLE001 - whatever breaks one probe must not hide what the others see
-            why = str(error) if isinstance(error, RtsegError) else f"{type(error).__name__}: {error}"
-            found.append(Finding(topic, "", f"cannot be examined ({why.splitlines()[0]})", good=False))
-    return found
+            findings.extend(probe(root))
+        except Exception as error:  # noqa: BLE001 - a failing probe must not hide the others
+            reason = str(error) if isinstance(error, RtsegError) else f"{type(error).__name__}: {error}"
+            findings.append(Finding(topic, "", f"cannot be examined ({reason.splitlines()[0]})", good=False))
+    return findings
 
 
 def as_json(findings: list[Finding]) -> dict[str, Any]:
-    """All findings, for ``--json``."""
+    """Return all findings as a dictionary, for ``--json``."""
     return {"rtseg": __version__, "python": platform.python_version(), "findings": [asdict(f) for f in findings]}
 
 
 def _processor(root: Path) -> Iterator[Finding]:
     lines = (root / "proc/cpuinfo").read_text().splitlines()
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
-    allowed = len(os.sched_getaffinity(0))
-    yield Finding("processor", "model", f"{fields.get('model name') or platform.machine()}, {allowed} cores for rtseg")
+    cores = len(os.sched_getaffinity(0))
+    yield Finding("processor", "model", f"{fields.get('model name') or platform.machine()}, {cores} cores for rtseg")
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    has = [name for name, words in _FEATURES.items() if not flags.isdisjoint(words)]
-    fast = "bf16" in has or "amx" in has
-    effect = "OpenVINO computes in bf16" if fast else "OpenVINO computes in fp32: int8 helps most"
-    yield Finding("processor", "features", f"{', '.join(has) or 'none that helps'}; {effect}", good=bool(has))
+    features = [name for name, names in _FEATURES.items() if not flags.isdisjoint(names)]
+    effect = (
+        "OpenVINO computes in bf16" if {"bf16", "amx"} & {*features} else "OpenVINO computes in fp32: int8 helps most"
+    )
+    yield Finding("processor", "features", f"{', '.join(features) or 'none useful'}; {effect}", good=bool(features))
 
 
 def _memory(root: Path) -> Iterator[Finding]:
@@ -102,35 +103,35 @@ def _memory(root: Path) -> Iterator[Finding]:
     if allowed != "max" and int(allowed) < total:
         total = int(allowed)
         free = min(free, total)
-    remedy = "" if free >= _ROOM else "close other programs: models at 1024x2048 may need more memory"
+    remedy = "" if free >= _MIN_FREE_MEMORY else "close other programs: models at 1024x2048 may need more memory"
     text = f"{total / _GIB:.1f} GiB, {free / _GIB:.1f} free"
-    yield Finding("memory", "RAM", text, good=free >= _ROOM, remedy=remedy)
+    yield Finding("memory", "RAM", text, good=free >= _MIN_FREE_MEMORY, remedy=remedy)
 
 
 def _gpu(_: Path) -> Iterator[Finding]:
-    from rtseg.system.nvidia import find_driver, list_gpus
+    from rtseg.system.nvidia import driver_version, list_gpus
 
-    driver = find_driver()
+    driver = driver_version()
     if driver is None:
-        yield Finding("GPU", "NVIDIA driver", "none answers: rtseg runs on the processor", good=False)
+        yield Finding("GPU", "NVIDIA driver", "not found: rtseg runs on the CPU", good=False)
         return
     yield Finding("GPU", "NVIDIA driver", driver)
-    for place, gpu in enumerate(list_gpus()):
-        used = f"{gpu.memory / _GIB:.1f} GiB, {gpu.memory_used / _GIB:.1f} taken"
-        yield Finding("GPU", f"cuda:{place}", f"{gpu.name}, {gpu.target}, {used}")
+    for index, gpu in enumerate(list_gpus()):
+        memory = f"{gpu.memory / _GIB:.1f} GiB, {gpu.memory_used / _GIB:.1f} used"
+        yield Finding("GPU", f"cuda:{index}", f"{gpu.name}, {gpu.target}, {memory}")
 
 
 def _runtimes(_: Path) -> Iterator[Finding]:
-    from rtseg.system.nvidia import find_driver
+    from rtseg.system.nvidia import driver_version
 
-    has_driver = find_driver() is not None
+    has_driver = driver_version() is not None
     yield _package("openvino", "pip install --force-reinstall rtseg")
     yield _package("onnxruntime", "pip install 'rtseg[onnxruntime]' calibrates for int8")
     yield _package("torch", "pip install 'rtseg[train]' trains and exports", note=_cuda_of_torch())
-    use = "runs models on the GPU" if has_driver else "builds engines, for machines with a GPU"
-    rtx = _package("tensorrt-rtx", f"pip install 'rtseg[rtx]' {use}")
+    purpose = "runs models on the GPU" if has_driver else "builds engines, for machines with a GPU"
+    rtx = _package("tensorrt-rtx", f"pip install 'rtseg[rtx]' {purpose}")
     yield rtx
-    # One of the two is enough.
+    # One of the two TensorRT packages is enough.
     yield _package(
         "tensorrt", "pip install 'rtseg[tensorrt]' for data centre GPUs" if has_driver and not rtx.good else ""
     )
@@ -138,16 +139,16 @@ def _runtimes(_: Path) -> Iterator[Finding]:
 
 
 def _package(name: str, remedy: str, note: str = "") -> Finding:
-    """Whether a package is installed, from what its installation wrote down: importing them all would take seconds."""
+    """Check whether a package is installed, from its metadata: importing all packages would take seconds."""
     try:
-        found = version(name)
+        installed = version(name)
     except PackageNotFoundError:
         return Finding("runtime", name, "not installed", good=False, remedy=remedy)
-    return Finding("runtime", name, f"{found}{note}")
+    return Finding("runtime", name, f"{installed}{note}")
 
 
 def _cuda_of_torch() -> str:
-    """For which CUDA the installed torch was built, from its own file: importing it takes seconds."""
+    """Return the CUDA version that torch was built for, from its ``version.py``: importing torch takes seconds."""
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return ""
@@ -163,7 +164,7 @@ def _backend(_: Path) -> Iterator[Finding]:
 
     choice = choose(find_model(DEFAULT_MODEL), BackendOptions())
     text = f"{choice.name}, for {DEFAULT_MODEL}: {choice.reason}"
-    yield Finding("backend", "auto takes", text, good=not choice.notice, remedy=choice.notice)
+    yield Finding("backend", "auto selects", text, good=not choice.notice, remedy=choice.notice)
 
 
 def _cameras(root: Path) -> Iterator[Finding]:
@@ -173,27 +174,27 @@ def _cameras(root: Path) -> Iterator[Finding]:
     if not devices:
         yield Finding("camera", "", "none", good=False)
     for device in devices:
-        facts = root / "sys/class/video4linux" / device.name
-        name = (facts / "name").read_text().strip() if (facts / "name").is_file() else "unnamed"
-        # A camera has further devices that give no image: the kernel counts them.
-        place = (facts / "index").read_text().strip() if (facts / "index").is_file() else "0"
-        kind = "" if place == "0" else ", gives no image: metadata of the one before"
+        info = root / "sys/class/video4linux" / device.name
+        name = (info / "name").read_text().strip() if (info / "name").is_file() else "unnamed"
+        # A camera may have further devices without images, for metadata. The kernel numbers them.
+        index = (info / "index").read_text().strip() if (info / "index").is_file() else "0"
+        note = "" if index == "0" else ", has no images: metadata of the previous device"
         allowed = os.access(device, os.R_OK | os.W_OK)
-        remedy = "" if allowed else f"sudo usermod -aG video $USER lets you use {device.name}"
-        yield Finding("camera", device.name, f"{name}{kind}{'' if allowed else ', not for you'}", allowed, remedy)
+        remedy = "" if allowed else f"sudo usermod -aG video $USER gives access to {device.name}"
+        yield Finding("camera", device.name, f"{name}{note}{'' if allowed else ', permission denied'}", allowed, remedy)
 
 
 def _display(_: Path) -> Iterator[Finding]:
-    from rtseg.system.display import asks_a_server, display_answers
+    from rtseg.system.display import display_available, needs_display_server
 
-    named = [f"{name}={os.environ[name]}" for name in ("DISPLAY", "WAYLAND_DISPLAY") if os.environ.get(name)]
-    if not asks_a_server():
-        yield Finding("display", "windows", "shown by the system")
-    elif display_answers():
-        yield Finding("display", "windows", f"can be shown ({', '.join(named)})")
+    servers = [f"{name}={os.environ[name]}" for name in ("DISPLAY", "WAYLAND_DISPLAY") if os.environ.get(name)]
+    if not needs_display_server():
+        yield Finding("display", "windows", "no display server needed")
+    elif display_available():
+        yield Finding("display", "windows", f"can be shown ({', '.join(servers)})")
     else:
-        why = f"{', '.join(named)} does not answer" if named else "neither DISPLAY nor WAYLAND_DISPLAY is set"
-        yield Finding("display", "windows", f"cannot be shown, {why}: stream into a file instead", good=False)
+        reason = f"{', '.join(servers)} does not answer" if servers else "neither DISPLAY nor WAYLAND_DISPLAY is set"
+        yield Finding("display", "windows", f"cannot be shown, {reason}: write to a file instead", good=False)
 
 
 def _storage(root: Path) -> Iterator[Finding]:
@@ -229,4 +230,4 @@ PROBES: dict[str, Probe] = {
     "video": _encoder,
     "images": _opencv,
 }
-"""Topic -> what looks at it."""
+"""Probe of each topic."""

@@ -1,4 +1,4 @@
-"""A model file against a labelled data set, through any backend."""
+"""Evaluate a model on a labelled data set: ``rtseg eval`` as a Python API."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from rtseg.app.options import EvaluationOptions
 from rtseg.backends import open_backend, read_spec
 from rtseg.datasets import open_dataset
-from rtseg.datasets.evaluate import judge, total
-from rtseg.datasets.loader import Reader
+from rtseg.datasets.evaluate import predict_all, score_matrix
+from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
-from rtseg.image_io.options import ReadOptions
-from rtseg.metrics.boundary import TOLERANCE, Boundary
-from rtseg.metrics.confusion import Confusion
+from rtseg.metrics.boundary import TOLERANCE, BoundaryFScore
+from rtseg.metrics.confusion import ConfusionMatrix
 from rtseg.metrics.temporal import Flicker
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
 from rtseg.weights import find_model
@@ -23,59 +23,54 @@ __all__ = ["Evaluation"]
 
 
 class Evaluation:
-    """One model, one data set, one backend, opened and checked.
-
-    ``preprocess`` are steps in place of those that the model file names, see ``rtseg.preprocess``. ``reading``
-    says how the files of the data are read.
+    """Opens a model, a data set and a backend. Use it as a context manager.
 
     Raises:
-        RtsegError: the model, the data or the backend cannot be used.
-        DatasetError: the classes of the data are not those of the model.
+        RtsegError: The model, the data or the backend cannot be used.
+        DatasetError: The data set and the model have different classes.
     """
 
-    def __init__(
-        self,
-        model: str,
-        data: str,
-        split: str,
-        *,
-        preprocess: tuple[str, ...] | None = None,
-        reading: ReadOptions | None = None,
-        **backend_options: Any,
-    ) -> None:
-        self._reader = Reader(reading)
-        path = find_model(model)
-        self.dataset = open_dataset(data, split, channels=read_spec(path).channels)
-        self._backend = open_backend(backend_options.pop("backend", "auto"), path, **backend_options)
+    def __init__(self, options: EvaluationOptions) -> None:
+        self._reader = DatasetReader(options.reading)
+        path = find_model(options.model)
+        self.dataset = open_dataset(options.data, options.split, channels=read_spec(path).channels)
+        self._backend = open_backend(
+            options.backend, path, size=options.size, precision=options.precision, device=options.device
+        )
         spec = self._backend.spec
-        self._spec = override_steps(spec, preprocess)
+        self._spec = override_steps(spec, options.preprocess)
         if spec.classes != self.dataset.classes:
             self._backend.close()
             raise DatasetError(
-                f"{spec.name} knows {', '.join(spec.classes)}; {self.dataset.name} has "
+                f"{spec.name} has the classes {', '.join(spec.classes)}; {self.dataset.name} has "
                 f"{', '.join(self.dataset.classes)}: evaluate on data with the same classes"
             )
 
     @property
     def notice(self) -> str:
-        """What to tell the user of the backend that was chosen, and of steps that are not the model's own."""
+        """Message about the selected backend and about other preprocessing steps than the model's; may be empty."""
         return "; ".join(filter(None, (self._backend.notice, preprocess_notice(self._backend.spec, self._spec))))
 
     @property
     def reading_notice(self) -> str:
-        """What to tell the user of the reading, once it is done; else empty."""
+        """Message about reading the data, available after ``run``; may be empty."""
         return self._reader.notice
 
-    def run(self, places: Iterable[int] | None = None) -> dict[str, Any]:
-        """Figures for JSON; all but counts are in [0, 1].
+    def run(self, indices: Iterable[int] | None = None) -> dict[str, Any]:
+        """Predict the images and return the metrics as a dictionary for JSON.
 
-        ``miou``, ``pixel_accuracy`` and ``iou`` by class; ``boundary_f``, its ``boundary_f_by_class`` and
-        ``boundary_tolerance``; ``flicker``, None where no two images are frames of one video; ``confusion``, pixel
-        counts by rows of truth; and what was judged by what.
+        Args:
+            indices: Images to evaluate; None means all.
+
+        Returns:
+            ``miou``, ``pixel_accuracy`` and ``iou`` by class; ``boundary_f``, ``boundary_f_by_class`` and
+            ``boundary_tolerance``; ``flicker``, None if no two images are consecutive frames of a video; ``confusion``,
+            pixel counts with one row per ground-truth class; and facts about model, backend and data. All metrics are
+            in [0, 1].
 
         Raises:
-            DatasetError: a file of the data cannot be used, or no pixel is labelled.
-            BackendError: the runtime failed.
+            DatasetError: A file of the data cannot be used, or no pixel is labelled.
+            BackendError: The runtime failed.
         """
         spec = self._spec
         prepare = Prepare(spec)
@@ -84,14 +79,14 @@ class Evaluation:
             labels: Labels = self._backend.infer(prepare(image)[None])[0].copy()
             return labels
 
-        confusion, boundary, flicker = Confusion(len(spec.classes)), Boundary(len(spec.classes)), Flicker()
+        confusion, boundary, flicker = ConfusionMatrix(len(spec.classes)), BoundaryFScore(len(spec.classes)), Flicker()
         images = 0
-        for judged in judge(label, self.dataset, places, self._backend.reset, self._reader):
-            confusion.add(judged.labels, judged.truth)
-            boundary.add(judged.labels, judged.truth)
-            flicker.add(judged.labels, judged.truth, follows=judged.follows)
+        for prediction in predict_all(label, self.dataset, indices, self._backend.reset, self._reader):
+            confusion.add(prediction.labels, prediction.truth)
+            boundary.add(prediction.labels, prediction.truth)
+            flicker.add(prediction.labels, prediction.truth, is_next_frame=prediction.is_next_frame)
             images += 1
-        scores, outlines = total(confusion, self.dataset), boundary.scores()
+        scores, outlines = score_matrix(confusion, self.dataset), boundary.scores()
         return {
             **self._backend.facts(),
             **preprocess_facts(self._backend.spec, spec),

@@ -1,4 +1,4 @@
-"""``rtseg label``: boxes are drawn on the images of a folder, one after the other, and become masks."""
+"""Draw boxes on the images of a folder and convert them to masks: ``rtseg label`` as a Python API."""
 
 from __future__ import annotations
 
@@ -14,96 +14,108 @@ from typing import Final, Self
 
 import numpy as np
 
-from rtseg.datasets.boxes import BACKGROUND, FILE, OBJECT, PALETTE, Box, Drawn, box_mask, read_boxes, write_boxes
+from rtseg.datasets.boxes import (
+    BACKGROUND,
+    BOXES_FILE,
+    OBJECT,
+    PALETTE,
+    Box,
+    ImageBoxes,
+    box_mask,
+    read_boxes,
+    write_boxes,
+)
 from rtseg.datasets.paired_files import list_images, read_image
 from rtseg.errors import DatasetError, SinkError
 from rtseg.frame import Frame, Image
-from rtseg.system.display import asks_a_server, choose_qt_platform, connect_display
+from rtseg.system.display import choose_qt_platform, connect_display, needs_display_server
 from rtseg.system.opencv import cv2
 
-__all__ = ["BoxWindow", "Labelling", "Select", "label_folder", "write_masks"]
+__all__ = ["BoxWindow", "DrawBoxes", "LabellingProgress", "label_folder", "write_masks"]
 
-Select = Callable[[Image, str], list[Box] | None]
-"""Lets a person draw on an image, BGR uint8 (H, W, 3), under a title; None when they want to stop."""
+DrawBoxes = Callable[[Image, str], list[Box] | None]
+"""Lets the user draw boxes on an image, BGR uint8 (H, W, 3), below a title. Returns None if the user stops."""
 
-_LARGEST: Final = (1280, 720)  # (W, H) of an image in the window
+_MAX_SIZE: Final = (1280, 720)  # largest (W, H) of an image in the window
 _TITLE: Final = "rtseg label"
-_HELP: Final = "drag a box, Enter keeps it; Esc when all are drawn"
+_HELP: Final = "drag a box and press Enter; Esc when done"
 _ASK: Final = "Enter: next   r: draw again   q: stop"
 _POLL_MS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Labelling:
-    """How far a folder is labelled."""
+class LabellingProgress:
+    """How many images of a folder are labelled."""
 
     images: int
     labelled: int
     boxes: int
     damaged: tuple[str, ...]
-    """Names of images that cannot be read; they are passed over."""
+    """Names of images that cannot be read and were skipped."""
 
 
-def label_folder(folder: Path, open_select: Callable[[], contextlib.AbstractContextManager[Select]]) -> Labelling:
-    """Have boxes drawn on every image of ``folder`` that ``boxes.csv`` does not name yet.
+def label_folder(
+    folder: Path, open_window: Callable[[], contextlib.AbstractContextManager[DrawBoxes]]
+) -> LabellingProgress:
+    """Let the user draw boxes on every image of ``folder`` that is not in ``boxes.csv`` yet.
 
-    The file is written after each image, so that nothing is lost and the next call goes on there.
+    ``boxes.csv`` is written after each image, so no work is lost and the next call continues there.
 
     Args:
-        folder: its images are taken in natural order.
-        open_select: opens what draws; not called when nothing is left to be drawn.
+        folder: Folder with the images, which are shown in natural order.
+        open_window: Opens the drawing window. Not called if all images are labelled.
 
     Raises:
-        DatasetError: there are no images, or ``boxes.csv`` is malformed.
+        DatasetError: There are no images, or ``boxes.csv`` is malformed.
         SinkError: ``boxes.csv`` cannot be written, or no window can be shown.
     """
     paths = list_images(folder)
     if not paths:
-        raise DatasetError(f"{folder} holds no images: nothing to label")
-    listing = folder / FILE
+        raise DatasetError(f"{folder} contains no images: nothing to label")
+    listing = folder / BOXES_FILE
     drawn = read_boxes(listing) if listing.exists() else {}
-    left = [path for path in paths if path.name not in drawn]
+    remaining = [path for path in paths if path.name not in drawn]
     damaged: list[str] = []
-    if left:
-        write_boxes(listing, drawn)  # better to know now that it cannot be written
-        with open_select() as select:
-            for path in left:
+    if remaining:
+        write_boxes(listing, drawn)  # fail early if it cannot be written
+        with open_window() as draw_boxes:
+            for path in remaining:
                 try:
                     image = read_image(path)
                 except DatasetError:
                     damaged.append(path.name)
                     continue
-                boxes = select(image, f"{path.name}, {len(drawn) + 1} of {len(paths)}")
+                boxes = draw_boxes(image, f"{path.name}, {len(drawn) + 1} of {len(paths)}")
                 if boxes is None:
                     break
-                drawn[path.name] = Drawn(tuple(boxes), (image.shape[0], image.shape[1]))
+                drawn[path.name] = ImageBoxes(tuple(boxes), (image.shape[0], image.shape[1]))
                 write_boxes(listing, drawn)
     names = {path.name for path in paths}
     count = sum(len(entry.boxes) for entry in drawn.values())
-    return Labelling(len(paths), len(names & drawn.keys()), count, tuple(damaged))
+    return LabellingProgress(len(paths), len(names & drawn.keys()), count, tuple(damaged))
 
 
 def write_masks(folder: Path, listing: Path, output: Path) -> int:
-    """Write the mask of every image that ``listing`` names as a palette PNG: 0 background, 1 object.
+    """Write the mask of every image in ``listing`` as a palette PNG: 0 is background, 1 is object.
 
     Args:
-        folder: of the images.
-        listing: a file as ``rtseg label`` writes it.
-        output: folder of the masks; ``a.jpg`` gets ``a.png``. A mask of an earlier call is replaced, nothing else.
+        folder: Folder with the images.
+        listing: The ``boxes.csv`` of ``rtseg label``.
+        output: Folder for the masks; the mask of ``a.jpg`` is ``a.png``. Only masks of earlier calls are replaced.
 
     Returns:
         The number of masks.
 
     Raises:
-        DatasetError: the list is malformed, or an image is missing or does not fit its boxes.
-        SinkError: a mask cannot be written, or stands in the place of another file.
+        DatasetError: The list is malformed, or an image is missing or has another size than its boxes.
+        SinkError: A mask cannot be written, or would replace another file.
     """
     from rtseg.model_file.spec import ModelSpec
     from rtseg.sinks.masks import MasksSink
 
     drawn = read_boxes(listing)
     if not drawn:
-        raise DatasetError(f"{listing} names no image: there is no mask to write")
+        raise DatasetError(f"{listing} lists no images: draw boxes first")
     sink = MasksSink(output, ModelSpec("boxes", (BACKGROUND, OBJECT), PALETTE, (1, 1)))
     for index, (name, entry) in enumerate(drawn.items()):
         image = read_image(folder / name)
@@ -114,22 +126,22 @@ def write_masks(folder: Path, listing: Path, output: Path) -> int:
 
 
 class BoxWindow:
-    """A window in which boxes are drawn with ``cv2.selectROIs``: a ``Select`` that is opened and closed.
+    """A window to draw boxes with ``cv2.selectROIs``. A context manager that is also a ``DrawBoxes`` function.
 
-    On each image: drag a box and press Enter, as often as there are objects, then Esc. Then Enter goes on, ``r``
-    begins the image again, and ``q``, Esc or closing the window stops without keeping it. While boxes are drawn,
-    OpenCV opens a window that was closed again, and Ctrl-C ends the process.
+    On each image: drag a box and press Enter, repeat for each object, then press Esc. Then Enter continues with the
+    next image, ``r`` restarts the image, and ``q``, Esc or closing the window stops without saving the image. While
+    boxes are drawn, OpenCV reopens a closed window, and Ctrl-C ends the process.
 
     Raises:
-        SinkError: no display answers, or OpenCV was built without windows.
+        SinkError: There is no display, or OpenCV was built without windows.
     """
 
     def __init__(self) -> None:
-        self._display: socket.socket | None = connect_display() if asks_a_server() else None
-        if self._display is None and asks_a_server():
+        self._display: socket.socket | None = connect_display() if needs_display_server() else None
+        if self._display is None and needs_display_server():
             raise SinkError(
-                "boxes are drawn in a window, and no display answers: label where there is one, then "
-                f"`rtseg label FOLDER --from {FILE} --output MASKS` needs none"
+                "cannot open a window to draw boxes, there is no display: draw them on another machine, then "
+                f"`rtseg label FOLDER --from {BOXES_FILE} --output MASKS` needs no display"
             )
 
     def __enter__(self) -> Self:
@@ -138,35 +150,35 @@ class BoxWindow:
             cv2.namedWindow(_TITLE, cv2.WINDOW_AUTOSIZE | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:
             raise SinkError(
-                "this OpenCV shows no windows: pip uninstall opencv-python-headless, "
+                "this OpenCV cannot show windows: pip uninstall opencv-python-headless, "
                 "pip install --force-reinstall opencv-python"
             ) from error
         finally:
-            self._let_display_go()
+            self._close_display()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_display_go()
-        with contextlib.suppress(cv2.error):  # the viewer closed it
+        self._close_display()
+        with contextlib.suppress(cv2.error):  # the user closed it
             cv2.destroyWindow(_TITLE)
             cv2.waitKey(1)
 
     def __call__(self, image: Image, title: str) -> list[Box] | None:
-        """See ``Select``."""
+        """Let the user draw boxes, see ``DrawBoxes``."""
         height, width = image.shape[:2]
-        scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
+        scale = min(1.0, _MAX_SIZE[0] / width, _MAX_SIZE[1] / height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         shown = image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         while True:
             cv2.setWindowTitle(_TITLE, f"{title}: {_HELP}")
-            with _ctrl_c_ends_at_once():
+            with _ctrl_c_kills_process():
                 drawn = cv2.selectROIs(_TITLE, shown, showCrosshair=False, printNotice=False)
             if not self._visible():
                 return None
             rois = [roi for roi in np.reshape(drawn, (-1, 4)).tolist() if roi[2] > 0 and roi[3] > 0]
-            boxes = [_to_image(roi, size, (width, height)) for roi in rois]
+            boxes = [_to_image_box(roi, size, (width, height)) for roi in rois]
             preview = np.array(shown)
             for roi in rois:
                 cv2.rectangle(preview, roi, PALETTE[1][::-1], 2)
@@ -190,27 +202,27 @@ class BoxWindow:
         except cv2.error:
             return False
 
-    def _let_display_go(self) -> None:
+    def _close_display(self) -> None:
         if self._display is not None:
             self._display.close()
             self._display = None
 
 
 @contextlib.contextmanager
-def _ctrl_c_ends_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process without Python, which is not asked while OpenCV waits for a box. Nothing is lost."""
+def _ctrl_c_kills_process() -> Iterator[None]:
+    """Let Ctrl-C kill the process: Python handles no signals while OpenCV waits for a box. All boxes are saved."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-def _to_image(roi: list[int], shown: tuple[int, int], size: tuple[int, int]) -> Box:
-    """The box of the image, (W, H) = ``size``, that covers ``roi`` = (x, y, w, h) of what was shown, ``shown``."""
+def _to_image_box(roi: list[int], shown: tuple[int, int], size: tuple[int, int]) -> Box:
+    """Convert ``roi`` = (x, y, w, h) in the window, (W, H) = ``shown``, to a box of the image, (W, H) = ``size``."""
     edges = []
     for start, length, small, large in zip(roi[:2], roi[2:], shown, size, strict=True):
         first = max(0, min(large - 1, round(start * large / small)))

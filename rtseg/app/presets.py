@@ -1,4 +1,4 @@
-"""Whole set-ups under one name: what ``rtseg stream --preset`` fills in."""
+"""Presets: named sets of options for ``rtseg stream --preset``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from rtseg.app.background import BackgroundOptions, make_background
-from rtseg.app.stream import StreamOptions
+from rtseg.app.background import make_background
+from rtseg.app.options import BackgroundOptions, StreamOptions
 from rtseg.backends import read_spec
 from rtseg.errors import OptionError
 from rtseg.sources import open_source
@@ -18,58 +18,59 @@ __all__ = ["PRESETS", "apply_preset"]
 PRESETS = ("fringes",)
 
 _SOURCE = "fringes:2"
-"""Two periods of the moving fringes: their mean shows none."""
+"""Two seconds are two periods of the moving fringes, so their mean contains no fringes."""
 _SIZE = (1024, 1024)
-_FRAMES = 100
-"""Of a background, at most."""
+_MAX_BACKGROUND_FRAMES = 100
 _CLAHE = "clahe:clip=2,tiles=8"
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
-def apply_preset(name: str, options: StreamOptions, tell: Tell = lambda line: None) -> StreamOptions:
-    """``options`` with what the preset says of those that were not given.
+def apply_preset(name: str, options: StreamOptions, notify: Notify = lambda line: None) -> StreamOptions:
+    """Return ``options`` with the preset's values for options that were not given.
 
-    ``fringes``: interferograms of an instrument. The source is ``fringes:2``, drawn, 3072x3072. Its background is
-    averaged into ``<source name>-background.png`` in the working folder, or taken from there, and subtracted, and CLAHE
-    follows. The size is 1024x1024. A model that was given keeps its own size, and its own steps where it names any.
+    ``fringes`` is for interferograms. The default source is ``fringes:2``, synthetic interferograms of 3072x3072. The
+    mean of its frames is subtracted as background, then CLAHE is applied. The background is stored as
+    ``<source name>-background.png`` in the working folder and reused if it exists. The default size is 1024x1024. A
+    model given by the user keeps its own size, and its own preprocessing steps if it has any.
 
     Args:
-        name: one of ``PRESETS``.
-        options: what the user gave; defaults stand for what was not.
-        tell: called with what a user ought to know.
+        name: One of ``PRESETS``.
+        options: The user's options.
+        notify: Called with messages for the user.
 
     Raises:
-        OptionError: there is no such preset.
-        RtsegError: the model or the source cannot be used, or the background not be written.
+        OptionError: There is no such preset.
+        RtsegError: The model or the source cannot be used, or the background cannot be written.
     """
     if name not in PRESETS:
         raise OptionError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
-    source = _SOURCE if options.source == StreamOptions().source else options.source
-    drawn = source.partition(":")[0] == "fringes"
-    own = read_spec(find_model(options.model))
+    source = options.source or _SOURCE
+    synthetic = source.partition(":")[0] == "fringes"
+    spec = read_spec(find_model(options.model))
     bundled = options.model == DEFAULT_MODEL
     size = _SIZE if bundled and options.size is None else options.size
     steps = options.preprocess
-    if steps is None and not own.preprocess:
-        steps = (f"background:{_background_of(source, options, tell)}", _CLAHE)
+    if steps is None and not spec.preprocess:
+        steps = (f"background:{_find_or_make_background(source, options, notify)}", _CLAHE)
     if bundled:
-        listed = ",".join(("resize", *(steps or own.preprocess)))
-        tell(
-            f"{own.name} knows streets: its classes mean nothing here. One that knows {'these' if drawn else 'drawn'} "
-            f"interferograms: `rtseg train --data synthetic:fringes --size {_SIZE[0]}x{_SIZE[1]} "
-            f"--preprocess {listed} --output runs/fringes`, then `rtseg export`, and --model"
+        step_list = ",".join(("resize", *(steps or spec.preprocess)))
+        notify(
+            f"{spec.name} was trained on streets: its classes mean nothing here. To train on "
+            f"{'these' if synthetic else 'synthetic'} interferograms: `rtseg train --data synthetic:fringes "
+            f"--size {_SIZE[0]}x{_SIZE[1]} --preprocess {step_list} --output runs/fringes`, "
+            "then `rtseg export`, then use --model"
         )
     return replace(options, source=source, size=size, preprocess=steps)
 
 
-def _background_of(source: str, options: StreamOptions, tell: Tell) -> Path:
-    """The image of the background, which is made unless it is there."""
+def _find_or_make_background(source: str, options: StreamOptions, notify: Notify) -> Path:
+    """Return the path of the background image. Create it if it does not exist."""
     path = Path(f"{open_source(source, options.part).name}-background.png")
     if path.exists():
-        tell(f"background: {path}, which is there already; remove it to have it made anew")
+        notify(f"background: {path} already exists and is used; delete it to create a new one")
         return path
-    tell(f"background: averaging {source} into {path}")
-    made = make_background(BackgroundOptions(source, path, count=_FRAMES, source=options.part))
-    tell(f"background: {path}, the mean of {made.frames} frames")
+    notify(f"background: averaging {source} into {path}")
+    background = make_background(BackgroundOptions(source, path, count=_MAX_BACKGROUND_FRAMES, source=options.part))
+    notify(f"background: {path}, the mean of {background.frames} frames")
     return path

@@ -7,12 +7,13 @@ import os
 import platform
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+from rtseg.app.options import StreamOptions
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
 from rtseg.errors import OptionError, RtsegError, SinkError
@@ -23,48 +24,18 @@ from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preproce
 from rtseg.sinks import NOTHING, open_sinks
 from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
 from rtseg.system.atomic_files import check_writable, write_text
-from rtseg.system.display import display_answers
+from rtseg.system.display import display_available
 from rtseg.system.redact import redact
 from rtseg.version import __version__
 from rtseg.visualize.overlay import Overlay, OverlayOptions
-from rtseg.weights import DEFAULT_MODEL, find_model
+from rtseg.weights import find_model
 
-__all__ = ["StreamOptions", "StreamRun"]
+__all__ = ["StreamRun", "with_source"]
 
-
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """What to segment, with what, and where to send the result."""
-
-    source: str = "demo"
-    model: str = DEFAULT_MODEL
-    backend: str = "auto"
-    precision: str = "auto"
-    device: str = "auto"
-    size: tuple[int, int] | None = None
-    """(H, W) of the model's input, in pixels; the model's own unless given."""
-    preprocess: tuple[str, ...] | None = None
-    """Steps in place of those that the model file names; see ``rtseg.preprocess``."""
-    part: SourceOptions = field(default_factory=SourceOptions)
-    output: Path | None = None
-    """A video file, or ``null``. Without any result wanted, ``<source name>-rtseg.mp4`` in the working folder."""
-    show: bool | None = None
-    """A window; None opens one where a display answers and no other result is wanted."""
-    masks: Path | None = None
-    """A folder for class-id PNGs."""
-    stats: Path | None = None
-    """A JSON-lines file of class shares."""
-    report: Path | None = None
-    """A JSON file about the run."""
-    view: str = "overlay"
-    alpha: float = 0.5
-    contours: bool = False
-    legend: bool = False
-    hide: tuple[str, ...] = ()
-    """Names of classes that are not drawn."""
-    drop: str = "auto"
+_LIMIT_S = 60.0
+"""Length of a run that nothing else would end, in seconds of video."""
 
 
 class StreamRun:
@@ -72,13 +43,24 @@ class StreamRun:
 
     Everything that can be checked before the first frame is checked here, the cheapest first.
 
+    Args:
+        options: what to run.
+        limit_endless: stop a drawn source that never ends after 60 s of video if there is no other limit and no window.
+
     Raises:
         RtsegError: an option, the model, the backend or an output cannot be used.
     """
 
-    def __init__(self, options: StreamOptions) -> None:
-        self.options = options
-        self.source: Source = open_source(options.source, options.part)
+    def __init__(self, options: StreamOptions, *, limit_endless: bool = False) -> None:
+        self.options = options = with_source(options)
+        self.source: Source = open_source(str(options.source), options.part)
+        self._limit_notice = ""
+        if limit_endless and _is_unlimited(self.source, options):
+            part = replace(options.part, duration_s=_LIMIT_S, loop=False)
+            self.source = open_source(str(options.source), part)
+            self._limit_notice = (
+                f"{self.source.name} never ends: stopping after {_LIMIT_S:g} s of video; --duration sets another length"
+            )
         model = find_model(options.model)
         _refuse_clashes(options, model)
         if options.report is not None:
@@ -112,9 +94,10 @@ class StreamRun:
         return [sink.name for sink in self.sinks]
 
     @property
-    def notice(self) -> str:
-        """What to tell the user of steps that are not the model's own; empty where they are."""
-        return preprocess_notice(self._own, self.spec)
+    def notices(self) -> list[str]:
+        """What to tell the user about the backend, preprocessing steps, the limit of the run, and lost audio."""
+        notices = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice]
+        return [notice for notice in (*notices, *(sink.notice for sink in self.sinks)) if notice]
 
     def stop(self) -> None:
         """Let the frames in hand come out, then end. Safe in a signal handler."""
@@ -159,7 +142,7 @@ class StreamRun:
         assert self.result is not None, "report() is for after run()"
         facts = asdict(self.result)
         return {
-            "source": redact(self.options.source),
+            "source": redact(str(self.options.source)),
             **self.backend.facts(),
             **preprocess_facts(self._own, self.spec),
             "outputs": self.outputs,
@@ -170,18 +153,52 @@ class StreamRun:
         }
 
 
+def with_source(options: StreamOptions) -> StreamOptions:
+    """The same options with the first camera as their source if they name none.
+
+    Raises:
+        OptionError: there is no camera.
+    """
+    if options.source is not None:
+        return options
+    from rtseg.sources.camera import find_cameras
+
+    cameras = find_cameras()
+    if not cameras:
+        raise OptionError(
+            "no source is given and no camera was found: try `rtseg stream dashcam.mp4`, `rtseg stream images/` or "
+            "`rtseg stream demo`"
+        )
+    return replace(options, source=f"camera:{cameras[0]}")
+
+
+def _is_unlimited(source: Source, options: StreamOptions) -> bool:
+    """Whether nothing would end the run: a source without an end, no limit, and no window to close."""
+    limits = (options.part.duration_s, options.part.max_frames)
+    return source.is_endless and not any(limits) and not _shows_window(options)
+
+
 def _overlay_options(options: StreamOptions, spec: ModelSpec) -> OverlayOptions:
     hidden = frozenset(spec.class_id(name) for name in options.hide)
     return OverlayOptions(options.view, options.alpha, options.contours, options.legend, hidden)
 
 
+def _has_output(options: StreamOptions) -> bool:
+    return any(path is not None for path in (options.output, options.masks, options.stats))
+
+
+def _shows_window(options: StreamOptions) -> bool:
+    return options.show if options.show is not None else not _has_output(options) and display_available()
+
+
 def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: Event) -> list[Sink]:
     """The sinks that the options ask for, or the one that a user would want without asking."""
-    kept = options.output is not None or options.masks is not None or options.stats is not None
-    show = options.show if options.show is not None else not kept and display_answers()
+    show = _shows_window(options)
+    output = options.output if _has_output(options) or show else Path(f"{source.name}-rtseg.mp4")
     return open_sinks(
         spec,
-        output=options.output if kept or show else Path(f"{source.name}-rtseg.mp4"),
+        output=output,
+        audio=source.open_audio() if options.audio and output not in (None, NOTHING) else None,
         masks=options.masks,
         stats=options.stats,
         window=f"rtseg - {source.name}" if show else None,
@@ -196,7 +213,7 @@ def _refuse_clashes(options: StreamOptions, model: Path) -> None:
     Raises:
         OptionError: one would.
     """
-    taken: dict[str, str | Path] = {"the source": options.source, "the model": model}
+    taken: dict[str, str | Path] = {"the source": str(options.source), "the model": model}
     for option, path in (("--output", options.output), ("--stats", options.stats), ("--report", options.report)):
         if path is None or path == NOTHING:
             continue

@@ -19,7 +19,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from rtseg.app.stream import StreamOptions, StreamRun
+from rtseg.app.options import StreamOptions
+from rtseg.app.stream import StreamRun
 from rtseg.model_file.spec import ModelSpec
 from rtseg.pipeline.report import RunReport, Status
 
@@ -30,65 +31,69 @@ _BAR_WIDTH = 24
 
 
 def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
-    """Run and tell of it; returns the exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
+    """Run and print how it goes; returns the exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
 
     Raises:
-        RtsegError: the run could not begin, or an error ended it.
+        RtsegError: the run could not start, or an error ended it.
     """
     console = _Terminal(quiet=quiet)
     with _Signals() as signals:
-        run = StreamRun(options)
+        run = StreamRun(options, limit_endless=True)
         signals.call(run.stop)
         backend = run.backend
         console.say(
             f"{run.source.name}: {run.spec.name} at {run.spec.size[0]}x{run.spec.size[1]} on {backend.name} "
             f"({backend.precision}, {backend.device}) -> {', '.join(run.outputs)}"
         )
-        for notice in filter(None, (backend.notice, run.notice)):
+        notices = run.notices
+        for notice in notices:
             console.say(notice)
-        with _observer(console, run) as on_progress:
+        with _progress(console, run) as on_progress:
             report = run.run(on_progress)
     console.say(_summary(report, run))
+    for notice in run.notices:
+        if notice not in notices:  # known since the end of the run only
+            console.say(notice)
     return 128 + signals.received if signals.received else 0
 
 
 class _Terminal(Console):
-    """A console that the run does not depend on: where no one can read it any more, it falls silent."""
+    """A console that cannot end the run: when its output is closed or the disk is full, it stops printing."""
 
     def say(self, text: str) -> None:
-        """Print ``text`` as it is: names of files and classes may hold what rich would take for markup."""
+        """Print ``text`` as it is: names of files and classes may contain what rich would read as markup."""
         try:
             self.print(text, markup=False, highlight=False, soft_wrap=True)
         except OSError:  # the disk behind a redirected stdout is full
             self.quiet = True
 
     def on_broken_pipe(self) -> None:
-        """Whoever read the lines is gone (``| head``); rich itself would end the process here."""
+        """Stop printing when the reader has gone (``| head``); rich itself would end the process."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Signals:
-    """SIGINT and SIGTERM ask the run to end; a second one leaves at once.
+    """End the run at SIGINT or SIGTERM; end the process at a second one.
 
-    A handler interrupts the main thread anywhere, also while that holds the lock of the very event that ``stop`` sets.
-    So the handler only puts a word into a queue that is made for that, and a thread of its own does the asking.
+    A signal handler interrupts the main thread anywhere, also while it holds the lock of the event that ``stop`` sets.
+    So the handler only puts an item into a ``SimpleQueue``, which is safe there, and a thread calls ``stop``.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self._stop: Callable[[], None] | None = None
         self._before: dict[int, object] = {}
-        self._words: SimpleQueue[bool] = SimpleQueue()
-        self._asker = Thread(target=self._ask, name="rtseg-signals", daemon=True)
+        self._requests: SimpleQueue[bool] = SimpleQueue()
+        self._stopper = Thread(target=self._stop_on_request, name="rtseg-signals", daemon=True)
 
-    def _ask(self) -> None:
-        while self._words.get():
+    def _stop_on_request(self) -> None:
+        while self._requests.get():
             if self._stop is not None:
                 self._stop()
 
     def call(self, stop: Callable[[], None]) -> None:
-        """Call ``stop`` at the first signal, or now where one has come already."""
+        """Call ``stop`` at the first signal, or now if there was one already."""
         self._stop = stop
         if self.received:
             stop()
@@ -97,10 +102,10 @@ class _Signals:
         if self.received:
             os._exit(128 + number)
         self.received = number
-        self._words.put(True)
+        self._requests.put(True)
 
     def __enter__(self) -> _Signals:
-        self._asker.start()
+        self._stopper.start()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._handle)
         return self
@@ -108,13 +113,13 @@ class _Signals:
     def __exit__(self, *exc_info: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
-        self._words.put(False)
-        self._asker.join()
+        self._requests.put(False)
+        self._stopper.join()
 
 
 @contextmanager
-def _observer(console: _Terminal, run: StreamRun) -> Iterator[Callable[[Status], None]]:
-    """A panel on a terminal, else a line now and then."""
+def _progress(console: _Terminal, run: StreamRun) -> Iterator[Callable[[Status], None]]:
+    """Show a panel on a terminal, else a line every few seconds."""
     if not console.is_terminal or console.quiet:
         yield _Lines(console, run.spec)
         return
@@ -141,7 +146,7 @@ class _Lines:
 
 
 def panel(status: Status, spec: ModelSpec, frame_count: int | None = None) -> Panel:
-    """What the terminal shows while a run goes on."""
+    """The panel that a terminal shows during a run."""
     figures = Table.grid(padding=(0, 2))
     total = f" of about {frame_count}" if frame_count else ""
     queues = "  ".join(f"{name} {waiting}" for name, waiting in status.queues.items())

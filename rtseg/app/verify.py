@@ -1,4 +1,4 @@
-"""Two models, opened and checked, to be proven alike: what ``rtseg verify`` does, for programs too."""
+"""Compare a model with its reference: ``rtseg verify`` as a Python API."""
 
 from __future__ import annotations
 
@@ -11,77 +11,51 @@ from typing import Any, Self
 
 from onnx import TensorProto
 
+from rtseg.app.options import ComparisonOptions
 from rtseg.backends import open_backend
-from rtseg.backends.base import Backend, BackendOptions
+from rtseg.backends.base import Backend
 from rtseg.backends.tensorrt.engine_file import read_engine_facts
-from rtseg.deploy.verify import BUDGETS, Budget, Verdict, proof_data, verify
+from rtseg.deploy.verify import BUDGETS, Budget, Verdict, open_verification_data, verify
 from rtseg.errors import BackendUnavailable, OptionError
 from rtseg.model_file.emulate_float16 import emulate_float16
-from rtseg.model_file.graph import is_quantised
+from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile, load_model
-from rtseg.model_file.spec import file_sha256
 from rtseg.system.atomic_files import check_folder_writable
 from rtseg.weights import find_model
 
-__all__ = ["Comparison", "ComparisonOptions"]
+__all__ = ["Comparison"]
 
 _ENGINE = ".engine"
 
 
-@dataclass(frozen=True, slots=True)
-class ComparisonOptions:
-    """What is compared with what, on which images, and what may be lost."""
-
-    reference: str
-    """A model file, or the name of a bundled model."""
-    candidate: str
-    """The same, or a TensorRT engine."""
-    data: str | None = None
-    """``KIND:PATH``; drawn streets unless given."""
-    split: str = "val"
-    max_drop: float | None = None
-    """Points of mIoU; what ``BUDGETS`` has for the candidate's precision unless given."""
-    min_agreement: float | None = None
-    """Share of pixels, in [0, 1]; as ``max_drop``."""
-    reference_backend: str = "openvino"
-    reference_precision: str = "fp32"
-    backend: str = "auto"
-    precision: str = "auto"
-    device: str = "auto"
-    frames: int | None = None
-    """How many images; all unless given."""
-    worst: Path | None = None
-    """Folder for drawings of the images that agree least."""
-
-
 class Comparison:
-    """Both models and the images, ready; use it in ``with``.
+    """Opens both models and the data. Use it as a context manager.
 
     Raises:
-        RtsegError: an option, a model, the data or the folder for the drawings cannot be used.
-        BackendUnavailable: the candidate is an engine that cannot run here; the text says what its certificate says.
+        RtsegError: An option, a model, the data or the folder for drawings cannot be used.
+        BackendUnavailable: The candidate is an engine that cannot run here. The message quotes its certificate.
     """
 
     def __init__(self, options: ComparisonOptions) -> None:
         self.options = options
-        # Bounds that are out of range are told before anything is loaded.
-        own = Budget(options.max_drop or 0.0, options.min_agreement)
+        # Check the user's limits before loading anything.
+        limits = Budget(options.max_drop or 0.0, options.min_agreement)
         if options.worst is not None:
             check_folder_writable(options.worst, f"--worst {options.worst}")
         with ExitStack() as opened:
             self.reference = opened.enter_context(_open_reference(options))
-            self.data = proof_data(self.reference.spec, options.data, options.split)
+            self.data = open_verification_data(self.reference.spec, options.data, options.split)
             self._candidate = _open_candidate(options)
             self.candidate = opened.enter_context(self._candidate.backend)
             self._opened = opened.pop_all()
-        usual = BUDGETS[self._candidate.precision]
+        defaults = BUDGETS[self._candidate.precision]
         self.budget = Budget(
-            usual.max_drop if options.max_drop is None else own.max_drop,
-            usual.min_agreement if own.min_agreement is None else own.min_agreement,
+            defaults.max_drop if options.max_drop is None else limits.max_drop,
+            defaults.min_agreement if limits.min_agreement is None else limits.min_agreement,
         )
 
     def run(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Verdict:
-        """See ``verify``, whose errors these are."""
+        """Compare the models. See ``rtseg.deploy.verify.verify`` for the errors."""
         return verify(
             self.reference,
             self.candidate,
@@ -106,14 +80,14 @@ class Comparison:
 class _Candidate:
     backend: Backend
     precision: str
-    """Whose budget holds."""
+    """Selects the default limits, see ``BUDGETS``."""
     judged_by: str = ""
     """See ``Verdict.judged_by``."""
 
 
 def _open_reference(options: ComparisonOptions) -> Backend:
     if Path(options.reference).suffix == _ENGINE:
-        raise OptionError(f"REFERENCE {options.reference} is an engine: give the model file that it was made of")
+        raise OptionError(f"REFERENCE {options.reference} is an engine: give the model file it was built from")
     return open_backend(
         options.reference_backend,
         options.reference,
@@ -124,49 +98,41 @@ def _open_reference(options: ComparisonOptions) -> Backend:
 
 
 def _open_candidate(options: ComparisonOptions) -> _Candidate:
-    wanted: dict[str, Any] = {"precision": options.precision, "device": options.device, "hint": "latency"}
+    backend_options: dict[str, Any] = {"precision": options.precision, "device": options.device, "hint": "latency"}
     if Path(options.candidate).suffix == _ENGINE:
-        return _open_engine(Path(options.candidate), options.backend, wanted)
+        return _open_engine(Path(options.candidate), options.backend, backend_options)
     model = load_model(find_model(options.candidate))
-    if not _is_half(model):
-        backend = open_backend(options.backend, options.candidate, **wanted)
+    if not _computes_in_float16(model):
+        backend = open_backend(options.backend, options.candidate, **backend_options)
         return _Candidate(backend, backend.precision)
-    precision = "int8" if is_quantised(model.graph) else "fp16"
+    precision = "int8" if is_quantized(model.graph) else "fp16"
     if options.backend != "auto":
-        return _Candidate(open_backend(options.backend, options.candidate, **wanted), precision)
-    return _Candidate(_open_rounded(model), precision)
+        return _Candidate(open_backend(options.backend, options.candidate, **backend_options), precision)
+    # A CPU has no fp16 arithmetic: every value is rounded to fp16, as on a GPU.
+    return _Candidate(open_backend("onnxruntime", emulate_float16(model)), precision)
 
 
-def _open_engine(path: Path, backend: str, wanted: dict[str, Any]) -> _Candidate:
+def _open_engine(path: Path, backend: str, backend_options: dict[str, Any]) -> _Candidate:
     facts = read_engine_facts(path)
     try:
-        opened = open_backend("tensorrt" if backend == "auto" else backend, path, **wanted)
+        opened = open_backend("tensorrt" if backend == "auto" else backend, path, **backend_options)
     except BackendUnavailable as error:
-        raise BackendUnavailable(f"{error}; the certificate of {path} says: {_sentence(facts.certificate)}") from error
+        raise BackendUnavailable(
+            f"{error}; the certificate of {path} says: {_describe_certificate(facts.certificate)}"
+        ) from error
     return _Candidate(opened, facts.precision, f"the engine on {opened.device}")
 
 
-def _open_rounded(model: ModelFile) -> Backend:
-    """An fp16 graph on the CPU, which has no fp16: every value rounded as a GPU would."""
-    try:
-        from rtseg.backends.onnxruntime import OnnxRuntimeBackend
-    except ImportError as error:
-        raise BackendUnavailable("to judge an fp16 graph on a CPU: pip install 'rtseg[onnxruntime]'") from error
-    backend = OnnxRuntimeBackend(emulate_float16(model), BackendOptions())
-    backend.model_sha256 = file_sha256(model.path)
-    return backend
-
-
-def _is_half(model: ModelFile) -> bool:
-    """Whether a graph computes in fp16; to keep weights in it, as `rtseg export` does, is another matter."""
+def _computes_in_float16(model: ModelFile) -> bool:
+    """Return whether a graph computes in fp16, not only stores its weights in fp16 as `rtseg export` does."""
     casts = (node for node in model.graph.graph.node if node.op_type == "Cast")
-    return any(kind.name == "to" and kind.i == TensorProto.FLOAT16 for cast in casts for kind in cast.attribute)
+    return any(attr.name == "to" and attr.i == TensorProto.FLOAT16 for cast in casts for attr in cast.attribute)
 
 
-def _sentence(certificate: dict[str, Any]) -> str:
-    """What a certificate, made by ``Verdict.to_dict``, says."""
-    found = [f"{certificate['agreement']:.2%} agreement"]
+def _describe_certificate(certificate: dict[str, Any]) -> str:
+    """Summarise a certificate, see ``Verdict.to_dict``."""
+    results = [f"{certificate['agreement']:.2%} agreement"]
     if certificate["miou"] is not None:
-        found.append("mIoU {reference:.2%} before and {candidate:.2%} after".format(**certificate["miou"]))
+        results.append("mIoU {reference:.2%} before and {candidate:.2%} after".format(**certificate["miou"]))
     verdict = "passed" if certificate["passed"] else "failed"
-    return f"{verdict} with {', '.join(found)} on {certificate['data']}, judged by {certificate['judged_by']}"
+    return f"{verdict} with {', '.join(results)} on {certificate['data']}, judged by {certificate['judged_by']}"

@@ -6,28 +6,44 @@ from pathlib import Path
 
 import typer
 
+from rtseg.cli.messages import MessageOptions, open_console
+
 __all__ = ["average"]
+
+EXAMPLES = (
+    "rtseg average runs/a/best.safetensors runs/b/best.safetensors --output mean.safetensors",
+    "rtseg average runs/*/best.safetensors --data camvid:CamVid --output mean.safetensors",
+)
 
 
 def average(
-    checkpoints: list[Path] = typer.Argument(..., help="Two or more checkpoints of the same network and classes."),
-    output: Path = typer.Option(..., "--output", "-o", help="The .safetensors file to write."),
+    messages: MessageOptions,
+    checkpoints: list[Path] = typer.Argument(..., help="Two or more checkpoints of one network with the same classes."),
+    output: Path = typer.Option(..., "--output", "-o", metavar="FILE", help="The .safetensors file to write."),
     data: str = typer.Option(
-        "", "--data", "-d", help="KIND:PATH on whose training split batch norm's statistics are taken anew."
+        "",
+        "--data",
+        "-d",
+        metavar="KIND:PATH",
+        help="Data whose training split is used to compute the batch norm statistics again.",
     ),
-    val_data: str = typer.Option("", help="KIND:PATH to validate the mean on; --data unless given."),
-    batch: int = typer.Option(8, min=2, help="Images at a time."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    val_data: str = typer.Option(
+        "", metavar="KIND:PATH", help="Data to validate the mean on.", show_default="that of --data"
+    ),
+    batch: int = typer.Option(8, min=2, help="Images in a batch."),
+    device: str = typer.Option("auto", help="Device that computes. One of: auto, cpu, cuda."),
 ) -> None:
-    """Average the weights of checkpoints: often better than the best of them, and as fast as one."""
+    """Average the weights of checkpoints. The mean is often better than the best of them, and as fast as one."""
     from rtseg.errors import MissingExtra, OptionError
 
     if output.suffix != ".safetensors":
         raise OptionError(f"--output must end in .safetensors, got {output}")
     try:
-        from rtseg.training.average import average as mean_of
+        from rtseg.training.average import average as average_checkpoints
     except ModuleNotFoundError as error:
         raise MissingExtra.of("averaging", error.name, "train") from error
-    scores = mean_of(checkpoints, output, data=data or None, val_data=val_data or None, batch=batch, device=device)
+    scores = average_checkpoints(
+        checkpoints, output, data=data or None, val_data=val_data or None, batch=batch, device=device
+    )
     measured = f", validation mIoU {100 * scores.miou:.2f} %" if scores is not None else ""
-    print(f"wrote {output}, the mean of {len(checkpoints)} checkpoints{measured}")
+    open_console(quiet=messages.quiet).print(f"wrote {output}, the mean of {len(checkpoints)} checkpoints{measured}")

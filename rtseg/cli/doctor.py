@@ -6,14 +6,17 @@ import json
 
 import typer
 
+from rtseg.cli.messages import open_console
+
 __all__ = ["doctor"]
+
+EXAMPLES = ("rtseg doctor", "rtseg doctor --json > machine.json")
 
 
 def doctor(
-    as_json: bool = typer.Option(False, "--json", help="Print it as JSON."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON to standard output instead of a table."),
 ) -> None:
     """Look at processor, GPU, runtimes, cameras, display, disks and codecs, and say what to install for more."""
-    from rich.console import Console
     from rich.table import Table
 
     from rtseg.app import doctor as doctor_
@@ -22,7 +25,7 @@ def doctor(
     if as_json:
         print(json.dumps(doctor_.as_json(findings), indent=2, ensure_ascii=False))
         return
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = open_console()
     table = Table(box=None, show_header=False, pad_edge=False)
     topic = ""
     for finding in findings:
@@ -33,9 +36,9 @@ def doctor(
             style=None if finding.good else "yellow",
         )
         topic = finding.topic
-    console.print(table)
+    console.print(table, soft_wrap=False)
     remedies = list(dict.fromkeys(finding.remedy for finding in findings if finding.remedy))
     if remedies:
         console.print("\nfor more:")
     for remedy in remedies:
-        console.print(f"  {remedy}", soft_wrap=True)
+        console.print(f"  {remedy}")

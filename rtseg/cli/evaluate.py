@@ -4,110 +4,85 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rtseg.cli._options import (
-    BACKEND,
-    CACHE_GB,
-    DEVICE,
-    MODEL,
-    PRECISION,
-    PREFETCH_MB,
-    PREPROCESS,
-    SIZE,
-    SSD_CACHE,
-    STORAGE,
-    STORAGE_TIMEOUT,
-    parse_size,
-)
+from rtseg.app.options import EvaluationOptions
+from rtseg.cli.messages import MessageOptions, open_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["evaluate"]
 
+EXAMPLES = (
+    "rtseg eval --data camvid:CamVid --split test",
+    "rtseg eval --model runs/mine.onnx --data pairs:images,masks,classes=road+car --report figures.json",
+    "rtseg eval --data camvid:CamVid --precision int8 --confusion matrix.png",
+)
+
 
 def evaluate(
-    data: str = typer.Option(..., "--data", "-d", help="KIND:PATH, e.g. camvid:FOLDER."),
-    model: str = MODEL,
-    split: str = typer.Option("val", help="Split of the data."),
-    backend: str = BACKEND,
-    precision: str = PRECISION,
-    device: str = DEVICE,
-    size: str = SIZE,
-    preprocess: str = PREPROCESS,
-    storage: str = STORAGE,
-    prefetch_mb: int = PREFETCH_MB,
-    ssd_cache: Path | None = SSD_CACHE,
-    cache_gb: float = CACHE_GB,
-    storage_timeout: float = STORAGE_TIMEOUT,
-    output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the figures."),
+    options: EvaluationOptions,
+    messages: MessageOptions,
+    report: Path | None = typer.Option(
+        None, metavar="FILE.json", help="Write all figures to this JSON file.", rich_help_panel="Output"
+    ),
     confusion: list[Path] = typer.Option(
-        [], help="File for the confusion matrix: .csv (pixels) or .png (a heat map); may be repeated."
+        [],
+        metavar="FILE",
+        help="Write the confusion matrix to this file: pixel counts (.csv) or a heat map (.png). Can be repeated.",
+        rich_help_panel="Output",
     ),
 ) -> None:
     """Print IoU and boundary F-score of each class, pixel accuracy and, for a labelled video, flicker.
 
-    Every image is judged at the size of its truth, void left out. Boundary F: contours that lie within 0.75 % of the
-    diagonal of each other (Csurka et al. 2013). Flicker: share of pixels whose label changes between two labelled
-    frames where the truth does not.
+    Every image is measured at the size of its ground truth, and void pixels are ignored. Boundary F-score: contours
+    count as equal within 0.75 % of the image diagonal (Csurka et al. 2013). Flicker: share of pixels whose label
+    changes between two labelled frames while the ground truth does not.
     """
-    from rich.console import Console
     from rich.progress import track
-    from rich.table import Table
 
     from rtseg.app.evaluate import Evaluation
-    from rtseg.image_io.options import ReadOptions
-    from rtseg.preprocess import parse_steps
     from rtseg.system.atomic_files import check_writable, write_text
     from rtseg.visualize.confusion_matrix import check_confusion_path, write_confusion
 
-    if output is not None:
-        check_writable(output, f"--output {output}")
+    if report is not None:
+        check_writable(report, f"--report {report}")
     for path in confusion:
         check_confusion_path(path)
         check_writable(path, f"--confusion {path}")
-    console = Console(markup=False, emoji=False, highlight=False)
-    wanted = parse_size(size) if size else None
-    opened = Evaluation(
-        model,
-        data,
-        split,
-        preprocess=parse_steps(preprocess),
-        backend=backend,
-        precision=precision,
-        device=device,
-        size=wanted,
-        reading=ReadOptions(
-            storage=storage,
-            prefetch_mb=prefetch_mb,
-            ssd_cache=ssd_cache,
-            cache_gb=cache_gb,
-            timeout_s=storage_timeout,
-        ),
-    )
-    with opened as evaluation:
+    notes = open_console(quiet=messages.quiet)
+    with Evaluation(options) as evaluation:
         if evaluation.notice:
-            console.print(evaluation.notice, soft_wrap=True)
-        places = range(len(evaluation.dataset))
-        facts = evaluation.run(track(places, "evaluating", console=console, disable=not console.is_terminal))
+            notes.print(evaluation.notice)
+        indices = range(len(evaluation.dataset))
+        figures = evaluation.run(track(indices, "evaluating", console=notes, disable=not notes.is_terminal))
         if evaluation.reading_notice:
-            console.print(evaluation.reading_notice, soft_wrap=True)
+            notes.print(evaluation.reading_notice)
+    title = f"{figures['model']} on {figures['data']}"
+    _print_figures(open_console(), title, figures)
+    if report is not None:
+        write_text(report, json.dumps(figures, indent=2) + "\n")
+    for path in confusion:
+        write_confusion(path, figures["confusion"], tuple(figures["iou"]), title)
+
+
+def _print_figures(console: Console, title: str, figures: dict[str, Any]) -> None:
+    from rich.table import Table
 
     def percent(share: float | None) -> str:
         return f"{100 * share:.2f}" if share is not None else "-"
 
-    title = f"{facts['model']} on {facts['data']}"
-    console.print(f"{title}, {facts['backend']} {facts['precision']}", soft_wrap=True)
+    console.print(f"{title}, {figures['backend']} {figures['precision']}")
     table = Table("class")
     table.add_column("IoU %", justify="right")
     table.add_column("boundary F %", justify="right")
-    for name, iou in facts["iou"].items():
-        table.add_row(name, percent(iou), percent(facts["boundary_f_by_class"][name]))
+    for name, iou in figures["iou"].items():
+        table.add_row(name, percent(iou), percent(figures["boundary_f_by_class"][name]))
     table.add_section()
-    table.add_row("mean (mIoU)", percent(facts["miou"]), percent(facts["boundary_f"]))
-    table.add_row("pixel accuracy", percent(facts["pixel_accuracy"]))
-    table.add_row("flicker", percent(facts["flicker"]))
-    console.print(table)
-    if output is not None:
-        write_text(output, json.dumps(facts, indent=2) + "\n")
-    for path in confusion:
-        write_confusion(path, facts["confusion"], tuple(facts["iou"]), title)
+    table.add_row("mean (mIoU)", percent(figures["miou"]), percent(figures["boundary_f"]))
+    table.add_row("pixel accuracy", percent(figures["pixel_accuracy"]))
+    table.add_row("flicker", percent(figures["flicker"]))
+    console.print(table, soft_wrap=False)

@@ -1,4 +1,4 @@
-"""``rtseg export``: make a model file of a checkpoint."""
+"""``rtseg export``: convert a checkpoint to a model file."""
 
 from __future__ import annotations
 
@@ -6,28 +6,41 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli._options import parse_size
+from rtseg.cli.messages import MessageOptions, open_console
+from rtseg.cli.parsing import parse_size
+from rtseg.errors import MissingExtra, OptionError
 
 __all__ = ["export"]
 
+EXAMPLES = (
+    "rtseg export runs/mine/best.safetensors --output mine.onnx",
+    "rtseg export runs/mine/best.safetensors --output small.onnx --size 256x448",
+)
+
 
 def export(
+    messages: MessageOptions,
     checkpoint: Path = typer.Argument(..., help="best.safetensors or last.safetensors of a run folder."),
-    output: Path = typer.Option(..., "--output", "-o", help="The .onnx file to write."),
-    name: str = typer.Option("", help="Name of the model; the file's stem unless given."),
-    size: str = typer.Option("", help="HEIGHTxWIDTH of the input; that of the training's validation unless given."),
+    output: Path = typer.Option(..., "--output", "-o", metavar="FILE.onnx", help="The model file to write."),
+    name: str = typer.Option("", help="Name of the model.", show_default="the name of the file"),
+    size: str = typer.Option(
+        "",
+        metavar="HEIGHTxWIDTH",
+        help="Input size of the model, in pixels.",
+        show_default="that of the training",
+    ),
 ) -> None:
-    """Make a model file (frames in, labels out) of a checkpoint, proven against torch before it is kept."""
-    from rtseg.errors import MissingExtra, OptionError
-
+    """Convert a checkpoint to a model file (frames in, labels out), and check its labels against torch."""
     if output.suffix != ".onnx":
         raise OptionError(f"--output must end in .onnx, got {output}")
-    wanted = parse_size(size) if size else None
+    input_size = parse_size(size) if size else None
     try:
         from rtseg.deploy.export import export_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtra.of("export", error.name, "train") from error
-    spec = export_checkpoint(checkpoint, output, name=name or None, size=wanted)
+    spec = export_checkpoint(checkpoint, output, name=name or None, size=input_size)
     measured = f", mIoU {100 * spec.miou:.2f} % ({spec.measured_on})" if spec.miou is not None else ""
     megabytes = output.stat().st_size / 1e6
-    print(f"wrote {output} ({megabytes:.1f} MB): {spec.name}, {len(spec.classes)} classes{measured}")
+    open_console(quiet=messages.quiet).print(
+        f"wrote {output} ({megabytes:.1f} MB): {spec.name}, {len(spec.classes)} classes{measured}"
+    )

@@ -1,10 +1,12 @@
-"""``rtseg models``: what can be trained, and what comes along."""
+"""``rtseg models``: the bundled models, and the networks that can be trained."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import typer
+
+from rtseg.cli.messages import open_console
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,19 +18,26 @@ if TYPE_CHECKING:
 
 __all__ = ["models"]
 
+EXAMPLES = ("rtseg models", "rtseg models icnet fcn8s-vgg16", "rtseg models --measure icnet:width=64")
+
 
 def models(
     names: list[str] = typer.Argument(
-        [], metavar="[NETWORK]...", help="Networks to tell of; all unless given. With --measure also with options."
+        [],
+        metavar="NETWORK...",
+        help="Networks to list. With --measure they can have options, e.g. icnet:width=64.",
+        show_default="all",
     ),
-    measure: bool = typer.Option(False, "--measure", help="Measure here, for some seconds each; needs rtseg[train]."),
+    measure: bool = typer.Option(
+        False,
+        "--measure",
+        help=r"Measure the speed on this machine, a few seconds for each network; needs rtseg\[train].",
+    ),
 ) -> None:
-    """List the bundled models and the networks that can be trained, with what they cost and how fast they are."""
-    from rich.console import Console
-
+    """List the bundled models and the networks that can be trained, with their cost and speed."""
     from rtseg.weights import bundled_models
 
-    console = Console()
+    console = open_console()
     if measure:
         _measure(console, names)
         return
@@ -39,7 +48,7 @@ def models(
 
 
 def _describe(console: Console, name: str, path: Path) -> None:
-    """A bundled model, a fact a line."""
+    """Print a bundled model, one fact per line."""
     from rich.table import Table
 
     from rtseg.model_file.load import load_model
@@ -47,7 +56,7 @@ def _describe(console: Console, name: str, path: Path) -> None:
     spec = load_model(path).spec
     miou = f"{100 * spec.miou:.1f} % on {spec.measured_on}" if spec.miou is not None else "not measured"
     facts = Table.grid(padding=(0, 2))
-    for what, value in (
+    for title, value in (
         ("model", name),
         ("input", f"{spec.size[0]}x{spec.size[1]}"),
         ("classes", ", ".join(spec.classes)),
@@ -55,8 +64,8 @@ def _describe(console: Console, name: str, path: Path) -> None:
         ("trained on", spec.trained_on),
         ("licence", spec.licence),
     ):
-        facts.add_row(what, value)
-    console.print(facts)
+        facts.add_row(title, value)
+    console.print(facts, soft_wrap=False)
 
 
 def _list_networks(console: Console, names: list[str]) -> None:
@@ -70,7 +79,7 @@ def _list_networks(console: Console, names: list[str]) -> None:
         if name not in figures.networks:
             raise OptionError(f"unknown network {name!r}; known are {', '.join(sorted(figures.networks))}")
         _add(table, name, figures.networks[name])
-    console.print(table)
+    console.print(table, soft_wrap=False)
     _explain(
         console,
         f"fps: {figures.runtime}, {figures.precision}, on {figures.processor}, {figures.cores} cores, {figures.date}; "
@@ -118,9 +127,6 @@ def _explain(console: Console, how: str) -> None:
     from rtseg.models.figures import CLASSES
 
     console.print(
-        f"{how}. Counted for {CLASSES} classes, one image, the auxiliary heads of training left out; "
-        "2 FLOPs a multiply-add. Options go behind a colon, e.g. icnet:width=64 or fcn-resnet18:step=8,channels=1",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"{how}. For {CLASSES} classes and one image, without the auxiliary heads of training; one multiply-add is "
+        "2 FLOPs. Options follow a colon, e.g. icnet:width=64 or fcn-resnet18:step=8,channels=1"
     )

@@ -10,7 +10,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from rtseg.backends.tensorrt.engine_file import covers
-from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors, logger_of, plain
+from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors, get_logger, strip_source_location
+from rtseg.deploy.options import CURRENT
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.model_file.load import ModelFile
 from rtseg.system.nvidia import find_gpu
@@ -18,12 +19,10 @@ from rtseg.system.nvidia import find_gpu
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["CURRENT", "PORTABLE", "BuildTarget", "Plan", "build_plan", "resolve_target"]
+__all__ = ["PORTABLE", "BuildTarget", "Plan", "build_plan", "resolve_target"]
 
 PORTABLE = "sm_86+"
 """Compute capability 8.6 and all after it: what TensorRT-RTX builds for by itself."""
-CURRENT = "current"
-"""As a target: the GPU in this machine, and no other. TensorRT builds for that alone, TensorRT-RTX for any target."""
 _NO_DRIVER = "and there is no usable NVIDIA driver here: install one, or use --runtime rtx, which builds without a GPU"
 _WAKE_S = 0.5
 """Longest time in which a Ctrl-C may stay unheard."""
@@ -166,7 +165,7 @@ def _build(
     with captured_errors(trt) as reasons:
         builder = _builder(trt)
         network = builder.create_network(1 << int(trt.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parser = trt.module.OnnxParser(network, logger_of(trt.module))
+        parser = trt.module.OnnxParser(network, get_logger(trt.module))
         if not parser.parse(_with_batch(model, batch).SerializeToString()):
             raise ModelError(f"{trt.title} refuses the graph of {model.path}: {_parser_reasons(parser)}")
         config = builder.create_builder_config()
@@ -188,7 +187,7 @@ def _build(
 
 def _builder(trt: TensorRTLibrary) -> Any:
     try:
-        return trt.module.Builder(logger_of(trt.module))
+        return trt.module.Builder(get_logger(trt.module))
     except TypeError as error:  # "factory function returned nullptr": all that TensorRT says of a missing driver
         raise BackendUnavailable(f"{trt.title} cannot begin, {_NO_DRIVER}") from error
 
@@ -253,7 +252,7 @@ def _reason(text: str) -> str:
     quoted = text.split('"')
     if "&&" in text and len(quoted) > 2:  # creator && "Plugin not found, ..."
         return quoted[1]
-    return "; ".join(plain(line) for line in lines if line != "false")
+    return "; ".join(strip_source_location(line) for line in lines if line != "false")
 
 
 def _listed(reasons: list[str]) -> str:

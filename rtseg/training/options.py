@@ -1,60 +1,62 @@
-"""All choices of a training run, in one frozen object that the run folder keeps as ``config.json``."""
+"""All options of a training run. The run folder stores them as ``config.json``."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from rtseg.errors import OptionError
 from rtseg.image_io.options import ReadOptions
+from rtseg.option import Group, Option
 from rtseg.training.loss_options import parse_loss
 
-__all__ = ["FLIPS", "Augmentation", "TrainOptions"]
+__all__ = ["CLASS_WEIGHTS", "FLIPS", "Augmentation", "TrainOptions"]
 
+CLASS_WEIGHTS = ("none", "enet", "median")
 FLIPS = ("horizontal", "both", "none")
-_SCALES = (0.05, 20.0)
-_STRETCH = 4.0
-_SEEDS = 1 << 31
+_SCALE_LIMITS = (0.05, 20.0)
+_MAX_STRETCH = 4.0
+_MAX_SEED = (1 << 31) - 1
 _CHOICES = {
     "optimizer": ("adamw", "adam", "sgd"),
     "schedule": ("poly", "cosine", "step"),
     "amp": ("bf16", "fp16", "none"),
-    "class_weights": ("none", "enet", "median"),
+    "class_weights": CLASS_WEIGHTS,
     "device": ("auto", "cpu", "cuda"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What a random view of an image may differ in from the image as the model sees it.
+    """Ranges of the random changes to training images.
 
     Raises:
-        OptionError: a value is out of range; the text names the option.
+        OptionError: a value is out of range; the message names the option.
     """
 
-    scale: tuple[float, float] = (0.5, 2.0)
-    """Least and greatest factor, against the image resized to the model's input size; drawn evenly between."""
-    stretch: float = 1.25
-    """The aspect ratio is multiplied by a factor drawn log-evenly between 1 / stretch and stretch; 1 keeps it."""
-    flips: str = "horizontal"
-    """``horizontal``: left and right change places in half of the views; ``both``: besides, and independently, top and
-    bottom; or ``none``."""
-    rotation: float = 0.0
-    """In degrees: the angle is drawn evenly from [-rotation, rotation]."""
-    colour: bool = True
-    """Whether brightness, contrast, saturation and hue are jittered and some views are grey or blurred."""
+    scale: Annotated[tuple[float, float], Option("Augmentation")] = (0.5, 2.0)
+    """Smallest and largest random scale, as a factor on the image resized to the model's input size."""
+    stretch: Annotated[float, Option("Augmentation")] = 1.25
+    """Largest change of the aspect ratio, as a factor; 1 keeps it. It is drawn log-uniformly from [1 / stretch, stretch]."""
+    flips: Annotated[str, Option("Augmentation", choices=FLIPS)] = "horizontal"
+    """Random mirroring. ``horizontal``: swap left and right in half of the views. ``both``: also top and bottom,
+    independently."""
+    rotation: Annotated[float, Option("Augmentation")] = 0.0
+    """Largest random rotation in degrees, up to 180; the angle is drawn from [-rotation, rotation]."""
+    colour: Annotated[bool, Option("Augmentation")] = True
+    """Change brightness, contrast, saturation and hue, and make some views grey or blurred."""
 
     def __post_init__(self) -> None:
-        least, greatest = self.scale
-        if not _SCALES[0] <= least <= greatest <= _SCALES[1]:
-            low, high = _SCALES
+        (low, high), (lowest, highest) = self.scale, _SCALE_LIMITS
+        if not lowest <= low <= high <= highest:
             raise OptionError(
-                f"--scale must be two factors between {low:g} and {high:g}, the smaller first, "
-                f"e.g. 0.5 2; got {least:g} {greatest:g}"
+                f"--scale must be two factors between {lowest:g} and {highest:g}, the smaller first, "
+                f"e.g. 0.5 2; got {low:g} {high:g}"
             )
-        if not 1 <= self.stretch <= _STRETCH:
-            raise OptionError(f"--stretch must be 1 (keep the aspect ratio) to {_STRETCH:g}, got {self.stretch:g}")
+        if not 1 <= self.stretch <= _MAX_STRETCH:
+            raise OptionError(f"--stretch must be 1 (keep the aspect ratio) to {_MAX_STRETCH:g}, got {self.stretch:g}")
         if self.flips not in FLIPS:
             raise OptionError(f"--flips must be one of {', '.join(FLIPS)}, got {self.flips!r}")
         if not 0 <= self.rotation <= 180:
@@ -63,65 +65,73 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """What to train, on what, and how.
+    """Options of a training run.
 
     Raises:
-        OptionError: a value is out of range; the text names the option.
+        OptionError: a value is out of range; the message names the option.
     """
 
-    data: tuple[str, ...]
-    """``KIND:PATH`` of each training set; all must have the same classes."""
-    output: Path
-    """The run folder."""
-    val_data: str | None = None
-    """``KIND:PATH`` of the validation set; the first of ``data`` unless given."""
-    model: str = "icnet"
-    pretrained: bool = False
-    """Whether the network begins with the weights that torchvision publishes."""
-    channels: int | None = None
-    """Of the images, 1 to 4; what the text of ``model`` says, or 3, unless given."""
-    init: Path | None = None
-    """A checkpoint whose weights the network begins with; fresh ones unless given."""
-    size: tuple[int, int] = (384, 640)
-    """(H, W) of the model's input, in pixels: the network is validated, exported and run at it."""
-    crop: tuple[int, int] = (320, 448)
-    """(H, W) of training crops, in pixels."""
-    clip: int = 4
-    """Frames of a training example of a network that remembers; any other network sees single images."""
-    preprocess: tuple[str, ...] = ()
-    """Steps before augmentation and before inference, which the model file will name; see ``rtseg.preprocess``."""
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    epochs: int = 150
-    batch: int = 8
-    """Examples of one step, of all processes together."""
-    loss: str = "ce"
-    """Of every output; see ``rtseg.training.objective.make_loss``."""
-    loss_weights: tuple[float, ...] | None = None
-    """Weight of each output of the network in the loss, the main one first; the network's own unless given."""
-    class_weights: str = "enet"
-    """``none``, ``enet`` or ``median``."""
-    optimizer: str = "adamw"
-    """``adamw``, ``adam`` or ``sgd`` (with Nesterov momentum 0.9)."""
-    lr: float = 1e-3
-    """Highest learning rate."""
-    schedule: str = "poly"
-    """How it falls: ``poly``, ``cosine`` or ``step``; see ``rtseg.training.schedules``."""
-    weight_decay: float = 0.01
-    ema: float = 0.998
-    """Decay per step of the averaged weights, which are the ones validated and exported."""
-    amp: str = "bf16"
-    """``bf16``, ``fp16`` or ``none``: precision of autocast."""
-    eval_every: int = 5
-    """Epochs between validations; the last epoch is always validated."""
-    seed: int = 0
-    workers: int = 2
-    """Processes that load and augment, beside each training process."""
-    reading: ReadOptions = field(default_factory=ReadOptions)
-    """How the files of the data are read: storage, cache, bounds; its other fields are of no meaning here."""
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
-    resume: bool = False
-    """Go on from the last checkpoint in the run folder."""
+    data: Annotated[tuple[str, ...], Option("Data", ("--data", "-d"), metavar="KIND:PATH")]
+    """Training data, e.g. camvid:FOLDER or synthetic:street,frames=40. Can be repeated; all must have the same
+    classes."""
+    output: Annotated[Path, Option(None, ("--output", "-o"), metavar="FOLDER")]
+    """Run folder: configuration, metrics, TensorBoard log, best and last checkpoint."""
+    val_data: Annotated[str | None, Option("Data", metavar="KIND:PATH", default="the first --data")] = None
+    """Validation data."""
+    model: Annotated[str, Option("Network", ("--model", "-m"))] = "icnet"
+    """Network to train; `rtseg models` lists them."""
+    pretrained: Annotated[bool, Option("Network")] = False
+    """Start from the weights that torchvision publishes."""
+    channels: Annotated[int | None, Option("Network", default="3, or as --model says")] = None
+    """Image channels: 1 (grey), 2, 3 (colour) or 4."""
+    init: Annotated[Path | None, Option("Network", metavar="FILE")] = None
+    """Checkpoint whose weights to start from."""
+    size: Annotated[tuple[int, int], Option("Network")] = (384, 640)
+    """Input size of the model, (H, W) in pixels: it is validated, exported and run at this size."""
+    crop: Annotated[tuple[int, int], Option("Augmentation")] = (320, 448)
+    """Size of training crops, (H, W) in pixels."""
+    clip: Annotated[int, Option("Augmentation")] = 4
+    """Frames of one training example, for recurrent networks."""
+    preprocess: Annotated[tuple[str, ...], Option("Augmentation", parse="steps")] = ()
+    """Steps before augmentation and before inference, e.g. resize,background:FILE,clahe:clip=2,tiles=8. The model file
+    will name them."""
+    augmentation: Annotated[Augmentation, Group()] = field(default_factory=Augmentation)
+    epochs: Annotated[int, Option("Optimization")] = 150
+    """Passes over the training data."""
+    batch: Annotated[int, Option("Optimization")] = 8
+    """Examples per step, over all processes."""
+    loss: Annotated[str, Option("Optimization")] = "ce"
+    """ce, asymmetric, ohem, dice, lovasz, or a sum such as ce+0.5*dice."""
+    loss_weights: Annotated[tuple[float, ...] | None, Option("Optimization", default="the network's own")] = None
+    """Weight of each output of the network in the loss, the main output first, e.g. 1/0.4/0.4."""
+    class_weights: Annotated[str, Option("Optimization", choices=_CHOICES["class_weights"])] = "enet"
+    """Weighting of rare classes in the loss."""
+    optimizer: Annotated[str, Option("Optimization", choices=_CHOICES["optimizer"])] = "adamw"
+    """Optimizer; sgd has Nesterov momentum 0.9."""
+    lr: Annotated[float, Option("Optimization")] = 1e-3
+    """Highest learning rate of the schedule."""
+    schedule: Annotated[str, Option("Optimization", choices=_CHOICES["schedule"])] = "poly"
+    """How the learning rate falls; see `rtseg.training.schedules`."""
+    weight_decay: Annotated[float, Option("Optimization")] = 0.01
+    """Weight decay of the optimizer."""
+    ema: Annotated[float, Option("Optimization")] = 0.998
+    """Decay per step of the averaged weights, which are validated and exported."""
+    amp: Annotated[str, Option("Machine", choices=_CHOICES["amp"])] = "bf16"
+    """Number format of mixed-precision training."""
+    eval_every: Annotated[int, Option("Optimization")] = 5
+    """Number of epochs between validations; the last epoch is always validated."""
+    seed: Annotated[int, Option("Optimization")] = 0
+    """Seed of all random numbers."""
+    workers: Annotated[int, Option("Machine")] = 2
+    """Processes that load and augment images, for each training process."""
+    reading: Annotated[ReadOptions, Group(without=("decoder", "on_error", "max_pixels", "reduce"))] = field(
+        default_factory=ReadOptions
+    )
+    """How the files of the data are read."""
+    device: Annotated[str, Option("Machine", choices=_CHOICES["device"])] = "auto"
+    """Device to train on."""
+    resume: Annotated[bool, Option()] = False
+    """Continue from the last checkpoint in the run folder."""
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -132,11 +142,11 @@ class TrainOptions:
                 raise OptionError(f"{_flag(name)} must be more than 0, got {getattr(self, name)}")
         parse_loss(self.loss)
         if self.batch < 2:
-            raise OptionError(f"--batch must be at least 2 (batch norm needs company), got {self.batch}")
+            raise OptionError(f"--batch must be at least 2 for batch norm, got {self.batch}")
         if self.clip < 2:
             raise OptionError(f"--clip must be at least 2 frames, got {self.clip}")
-        if not 0 <= self.seed < _SEEDS:
-            raise OptionError(f"--seed must be 0 to {_SEEDS - 1}, got {self.seed}")
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise OptionError(f"--seed must be 0 to {_MAX_SEED}, got {self.seed}")
         if not 0 <= self.ema < 1:
             raise OptionError(f"--ema must be in [0, 1), got {self.ema}")
         for name in ("workers", "weight_decay"):
@@ -146,9 +156,9 @@ class TrainOptions:
             raise OptionError(f"--channels must be 1 to 4, got {self.channels}")
         weights = self.loss_weights
         if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
-            raise OptionError(f"--loss-weights must not be negative, nor all 0, got {'/'.join(map(str, weights))}")
+            raise OptionError(f"--loss-weights must not be negative or all 0, got {'/'.join(map(str, weights))}")
         if self.pretrained and self.init is not None:
-            raise OptionError("--pretrained and --init both say what to begin with: give one of them")
+            raise OptionError("--pretrained and --init both set the initial weights: give only one")
         if not self.data:
             raise OptionError("training needs --data KIND:PATH")
 

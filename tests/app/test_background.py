@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg.app.background import (
-    MEDIAN_FRAMES,
-    Background,
-    BackgroundOptions,
-    make_background,
-    mean_image,
-    median_image,
-)
+from rtseg.app.background import MEDIAN_FRAMES, Background, make_background, mean_image, median_image
+from rtseg.app.options import BackgroundOptions
 from rtseg.errors import OptionError, RtsegError, SinkError, SourceError, SourceNotFound
 from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import NEUTRAL, Prepare
@@ -26,13 +20,13 @@ from rtseg.preprocess import NEUTRAL, Prepare
 Bytes = NDArray[np.uint8]
 
 SHAPE = (70, 50, 3)
-"""More rows than are worked on at once."""
+"""More rows than one band of the median."""
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -61,33 +55,33 @@ def stored(path: str = "still.png") -> Bytes:
 
 class TestMeanImage:
     @pytest.mark.parametrize("count", [1, 2, 7, 64])
-    def test_is_the_mean_rounded(self, count: int) -> None:
+    def test_is_the_rounded_mean(self, count: int) -> None:
         images = noise(count)
         np.testing.assert_array_equal(mean_image(iter(images)), np.rint(images.mean(0, dtype=np.float64)))
 
-    def test_of_very_many_images_is_not_drawn_off(self) -> None:
+    def test_is_exact_for_very_many_images(self) -> None:
         pair = np.array([[[[249]]], [[[250]]]], np.uint8)
         many = (pair[int(number % 5 == 0)] for number in range(60_000))  # 4 of 5 are 249
         assert mean_image(many) == 249
 
-    def test_holds_one_image_at_a_time(self) -> None:
+    def test_keeps_one_image_in_memory(self) -> None:
         alive: list[int] = []
-        made: list[weakref.ref[Bytes]] = []
+        references: list[weakref.ref[Bytes]] = []
 
         def images() -> Iterator[Bytes]:
             for number in range(5):
                 image = np.full(SHAPE, number, np.uint8)
-                made.append(weakref.ref(image))
-                alive.append(sum(each() is not None for each in made))
+                references.append(weakref.ref(image))
+                alive.append(sum(reference() is not None for reference in references))
                 yield image
 
         assert (mean_image(images()) == 2).all()
-        assert max(alive) <= 2  # the one before is let go of when the next has come
+        assert max(alive) <= 2  # the previous image is released after the next one has arrived
 
 
 class TestMedianImage:
     @pytest.mark.parametrize("count", [1, 3, 8, 9])
-    def test_is_the_median_of_each_value_rounded(self, count: int) -> None:
+    def test_is_the_rounded_median_of_each_value(self, count: int) -> None:
         images = noise(count)
         np.testing.assert_array_equal(median_image(iter(images)), np.rint(np.median(images, axis=0)))
 
@@ -99,12 +93,12 @@ class TestMakeBackground:
         assert (made.frames, made.damaged, made.image.shape) == (5, 0, (30, 40, 1))
         np.testing.assert_array_equal(stored(), np.rint(images.mean(0)))
 
-    def test_frames_in_colour_keep_their_colours(self) -> None:
+    def test_colour_frames_give_a_colour_image(self) -> None:
         images = noise(4)
         make(save(images))
         np.testing.assert_array_equal(stored(), np.rint(images.mean(0)))
 
-    def test_what_stands_in_a_few_frames_leaves_no_trace_in_the_median(self) -> None:
+    def test_the_median_removes_objects_that_appear_in_few_frames(self) -> None:
         images = np.full((9, 20, 30), 80, np.uint8)
         for number in range(9):
             images[number, 5:10, 3 * number : 3 * number + 4] = 250
@@ -114,18 +108,18 @@ class TestMakeBackground:
         assert (stored("median.png") == 80).all()
         assert (stored("mean.png") > 80).any()
 
-    def test_subtracting_it_leaves_what_moves_on_neutral_ground(self) -> None:
+    def test_subtracting_the_background_leaves_only_moving_objects(self) -> None:
         still = cv2.GaussianBlur(noise(1, (40, 60))[0], (0, 0), 5)
         images = np.stack([still] * 9)
         for number in range(9):
             images[number, 10:20, 6 * number : 6 * number + 5] = 255
         make(save(images), median=True)
         spec = ModelSpec("a", ("x",), ((1, 2, 3),), (40, 60), preprocess=("background:still.png",))
-        seen = Prepare(spec)(images[0][..., None])
-        assert (seen[10:20, :5] > NEUTRAL).all()
-        assert (np.delete(seen, slice(10, 20), axis=0) == NEUTRAL).all()
+        prepared = Prepare(spec)(images[0][..., None])
+        assert (prepared[10:20, :5] > NEUTRAL).all()
+        assert (np.delete(prepared, slice(10, 20), axis=0) == NEUTRAL).all()
 
-    def test_fewer_frames_are_spread_evenly(self) -> None:
+    def test_a_limited_number_of_frames_is_spread_evenly(self) -> None:
         images = np.stack([np.full((8, 8), 20 * number, np.uint8) for number in range(12)])
         frames = save(images)
         assert make(frames, "a.png", count=4).frames == 4
@@ -133,25 +127,25 @@ class TestMakeBackground:
         assert make(frames, "b.png", count=5).frames == 5
         assert make(frames, "c.png", count=40).frames == 12
 
-    def test_a_median_takes_so_many_at_most_unless_more_are_asked_for(self) -> None:
+    def test_a_median_has_a_default_number_of_frames(self) -> None:
         frames = save(noise(MEDIAN_FRAMES + 9, (4, 4)))
         assert make(frames, "a.png", median=True).frames == MEDIAN_FRAMES
         assert make(frames, "b.png", median=True, count=MEDIAN_FRAMES + 9).frames == MEDIAN_FRAMES + 9
 
-    def test_any_source_will_do(self) -> None:
-        seen: list[tuple[int, int | None]] = []
+    def test_any_source_can_be_used(self) -> None:
+        progress: list[tuple[int, int | None]] = []
         options = BackgroundOptions("demo:1@96x64", Path("demo.png"), count=5)
-        assert make_background(options, lambda done, total: seen.append((done, total))).image.shape == (64, 96, 3)
-        assert seen == [(done, 5) for done in range(1, 6)]
+        assert make_background(options, lambda done, total: progress.append((done, total))).image.shape == (64, 96, 3)
+        assert progress == [(done, 5) for done in range(1, 6)]
 
     def test_an_endless_source_gives_the_first_frames(self) -> None:
         assert make("demo:@96x64", count=3).frames == 3
 
-    def test_it_is_made_in_the_size_that_is_wanted(self) -> None:
+    def test_the_frames_are_resized_to_the_given_size(self) -> None:
         make(save(noise(2, (40, 60))), size=(20, 30))
         assert stored().shape == (20, 30)
 
-    def test_what_cannot_be_read_is_left_out_and_counted(self) -> None:
+    def test_unreadable_frames_are_skipped_and_counted(self) -> None:
         images = noise(3, (20, 30))
         frames = save(images)
         Path(frames, "001.png").write_bytes(b"no image")
@@ -159,74 +153,74 @@ class TestMakeBackground:
         assert (made.frames, made.damaged) == (2, 1)
         np.testing.assert_array_equal(stored(), np.rint(images[[0, 2]].mean(0)))
 
-    def test_it_replaces_what_is_there_where_that_is_wanted(self) -> None:
+    def test_an_existing_file_is_replaced_with_overwrite(self) -> None:
         frames = save(noise(2))
         Path("still.png").write_bytes(b"old")
         make(frames, overwrite=True)
         assert stored().shape == SHAPE
 
 
-class TestRefuses:
-    def refused(self, error: type[RtsegError], match: str, frames: str = "frames", **options: Any) -> None:
+class TestRefusedInput:
+    def assert_refused(self, error: type[RtsegError], match: str, frames: str = "frames", **options: Any) -> None:
         before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
         with pytest.raises(error, match=match):
             make(frames, **options)
         assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
-    def test_frames_of_another_size_by_name(self) -> None:
+    def test_frames_of_different_sizes(self) -> None:
         save(noise(3, (20, 30)))
         cv2.imwrite("frames/002.png", noise(1, (20, 31))[0])
-        self.refused(SourceError, r"frames: 002\.png is 20x31 grey, the first is 20x30 grey")
+        self.assert_refused(SourceError, r"frames: 002\.png is 20x31 grey, the first is 20x30 grey")
 
-    def test_grey_and_colour_together(self) -> None:
+    def test_grey_and_colour_frames(self) -> None:
         save(noise(2, (20, 30)))
         cv2.imwrite("frames/002.png", noise(1, (20, 30, 3))[0])
-        self.refused(SourceError, r"002\.png is 20x30 in colour, the first is 20x30 grey")
+        self.assert_refused(SourceError, r"002\.png is 20x30 in colour, the first is 20x30 grey")
 
     def test_an_empty_folder(self) -> None:
         Path("frames").mkdir()
-        self.refused(SourceNotFound, "frames")
+        self.assert_refused(SourceNotFound, "frames")
 
     def test_a_source_without_an_end(self) -> None:
-        self.refused(OptionError, "say with --frames how many", "demo:@96x64")
+        self.assert_refused(OptionError, "set the number of frames with --frames", "demo:@96x64")
 
-    def test_an_output_that_is_there(self) -> None:
+    def test_an_existing_output(self) -> None:
         save(noise(2))
         Path("still.png").touch()
-        self.refused(OptionError, r"still\.png is there already: .* --overwrite")
+        self.assert_refused(OptionError, r"still\.png already exists: .* --overwrite")
 
     @pytest.mark.parametrize("frames", ["frames", "frames/*.png", "frames/%03d.png"])
     def test_an_output_that_is_one_of_the_frames(self, frames: str) -> None:
         save(noise(2))
         Path("link.png").symlink_to("frames/001.png")
         for output in ("frames/000.png", "link.png"):
-            self.refused(OptionError, "is one of the frames", frames, output=output, overwrite=True)
+            self.assert_refused(OptionError, "is one of the frames", frames, output=output, overwrite=True)
 
     def test_an_output_without_a_folder_before_any_frame_is_read(self) -> None:
         save(noise(2))
-        self.refused(SinkError, "there is no folder nowhere", output="nowhere/still.png")
+        self.assert_refused(SinkError, "there is no folder nowhere", output="nowhere/still.png")
 
     @pytest.mark.parametrize(
-        ("options", "complaint"),
+        ("options", "message"),
         [
             ({"output": "still.jpg"}, "--output must end in .png"),
             ({"count": 0}, "--frames must be at least 1, got 0"),
             ({"size": (0, 5)}, "--size must be 1 to"),
         ],
     )
-    def test_a_wrong_option(self, options: dict[str, Any], complaint: str) -> None:
-        self.refused(OptionError, complaint, **options)
+    def test_an_invalid_option(self, options: dict[str, Any], message: str) -> None:
+        self.assert_refused(OptionError, message, **options)
 
 
-def test_a_grey_background_is_taken_from_images_in_colour_and_the_other_way_round() -> None:
+def test_grey_and_colour_can_be_mixed_between_background_and_image() -> None:
     grey = noise(1, (20, 30))[0]
     colour = cv2.merge((grey, grey, grey))
     cv2.imwrite("grey.png", grey)
     cv2.imwrite("colour.png", colour)
     spec = ModelSpec("a", ("x",), ((1, 2, 3),), (20, 30))
     moved = np.roll(grey, 3, axis=1)
-    wanted = np.clip(moved.astype(int) - grey + NEUTRAL, 0, 255)[..., None].repeat(3, 2)
+    expected = np.clip(moved.astype(int) - grey + NEUTRAL, 0, 255)[..., None].repeat(3, 2)
     for file in ("grey.png", "colour.png"):
         prepare = Prepare(replace(spec, preprocess=(f"background:{file}",)))
         for image in (moved[..., None], cv2.merge((moved, moved, moved))):
-            np.testing.assert_array_equal(prepare(image), wanted)
+            np.testing.assert_array_equal(prepare(image), expected)

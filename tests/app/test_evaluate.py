@@ -8,8 +8,9 @@ import pytest
 from helpers.doubles import FakeBackend, blue_graph, wide_spec
 
 from rtseg.app.evaluate import Evaluation
+from rtseg.app.options import EvaluationOptions
 from rtseg.camvid_classes import CLASSES
-from rtseg.datasets import Dataset, Read, open_dataset
+from rtseg.datasets import Dataset, ReadFile, open_dataset
 from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec, file_sha256, write_spec
@@ -17,8 +18,8 @@ from rtseg.model_file.spec import VOID, ModelSpec, file_sha256, write_spec
 DATA = "synthetic:street,frames=3"
 
 
-def test_it_says_what_was_judged_by_what(icnet_file: Path) -> None:
-    with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
+def test_the_result_names_model_data_and_backend(icnet_file: Path) -> None:
+    with Evaluation(EvaluationOptions(str(icnet_file), DATA, "val", backend="onnxruntime")) as evaluation:
         facts = evaluation.run()
     assert (facts["model"], facts["model_sha256"]) == ("tiny", file_sha256(icnet_file))
     assert (facts["data"], facts["images"], facts["size"]) == ("synthetic street val (3 frames)", 3, [64, 96])
@@ -28,44 +29,44 @@ def test_it_says_what_was_judged_by_what(icnet_file: Path) -> None:
     assert 0 < facts["pixel_accuracy"] < 1
 
 
-def test_only_the_images_that_were_judged_are_counted(icnet_file: Path) -> None:
-    with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
+def test_only_the_evaluated_images_are_counted(icnet_file: Path) -> None:
+    with Evaluation(EvaluationOptions(str(icnet_file), DATA, "val", backend="onnxruntime")) as evaluation:
         assert evaluation.run([2, 0])["images"] == 2
         assert evaluation.run([1])["images"] == 1
 
 
-def test_a_model_of_other_classes_than_the_data_is_refused_with_both(tmp_path: Path) -> None:
+def test_a_model_with_other_classes_than_the_data_is_refused_and_the_message_lists_both(tmp_path: Path) -> None:
     model = blue_graph()
     write_spec(model, wide_spec((4, 6)))
     path = tmp_path / "wide.onnx"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(DatasetError, match=r"wide knows class 0, .*has Sky, .*: evaluate on data with"):
-        Evaluation(str(path), DATA, "val")
+    with pytest.raises(DatasetError, match=r"wide has the classes class 0, .*has Sky, .*: evaluate on data with"):
+        Evaluation(EvaluationOptions(str(path), DATA, "val"))
 
 
-def test_an_option_that_is_wrong_is_refused(icnet_file: Path) -> None:
+def test_an_unknown_backend_is_refused(icnet_file: Path) -> None:
     with pytest.raises(OptionError, match="unknown backend 'caffe'"):
-        Evaluation(str(icnet_file), DATA, "val", backend="caffe")
+        Evaluation(EvaluationOptions(str(icnet_file), DATA, "val", backend="caffe"))
 
 
 @pytest.fixture(scope="module")
 def facts(icnet_file: Path) -> dict[str, Any]:
-    """The figures of the last image."""
-    with Evaluation(str(icnet_file), DATA, "val", backend="onnxruntime") as evaluation:
+    """The metrics of the last image."""
+    with Evaluation(EvaluationOptions(str(icnet_file), DATA, "val", backend="onnxruntime")) as evaluation:
         return evaluation.run([2])
 
 
-class TestFigures:
-    def test_the_matrix_counts_every_labelled_pixel_by_rows_of_the_truth(self, facts: dict[str, Any]) -> None:
+class TestMetrics:
+    def test_the_confusion_matrix_counts_every_labelled_pixel_with_ground_truth_as_rows(
+        self, facts: dict[str, Any]
+    ) -> None:
         matrix = np.array(facts["confusion"])
         truth = open_dataset(DATA, "val").load(2)[1]
         counts = np.bincount(truth.ravel(), minlength=256)[: len(CLASSES)]
         np.testing.assert_array_equal(matrix.sum(1), counts)
         assert np.trace(matrix) / matrix.sum() == pytest.approx(facts["pixel_accuracy"])
 
-    def test_boundary_scores_are_there_for_every_class_and_single_images_have_no_flicker(
-        self, facts: dict[str, Any]
-    ) -> None:
+    def test_every_class_has_a_boundary_score_and_single_images_have_no_flicker(self, facts: dict[str, Any]) -> None:
         assert tuple(facts["boundary_f_by_class"]) == CLASSES
         known = [value for value in facts["boundary_f_by_class"].values() if value is not None]
         assert facts["boundary_f"] == pytest.approx(np.mean(known))
@@ -74,8 +75,8 @@ class TestFigures:
         assert facts["flicker"] is None
 
 
-class Blues(Dataset):
-    """Two videos of two frames and a single image, all void in one corner; blue is what ``FakeBackend`` labels."""
+class BlueDataset(Dataset):
+    """Two videos of two frames and a single image, void in one corner. ``FakeBackend`` predicts the blue channel."""
 
     name = "blues"
     classes = ("a", "b", "c")
@@ -85,7 +86,7 @@ class Blues(Dataset):
     def __len__(self) -> int:
         return 5
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         truth = np.zeros((8, 12), np.uint8)
         truth[:, 6:] = 1
         truth[:2, :2] = VOID
@@ -98,11 +99,11 @@ class Blues(Dataset):
         return ("x", "x", "y", "y", None)[index]
 
 
-class Remembering(FakeBackend):
-    """Notes after which batches it was reset."""
+class ResetRecorder(FakeBackend):
+    """Records after which batches it was reset."""
 
     def __init__(self) -> None:
-        super().__init__(ModelSpec("fake", Blues.classes, Blues.palette, (8, 12)))
+        super().__init__(ModelSpec("fake", BlueDataset.classes, BlueDataset.palette, (8, 12)))
         self.resets: list[int] = []
 
     def reset(self) -> None:
@@ -111,19 +112,21 @@ class Remembering(FakeBackend):
 
 class TestVideos:
     @pytest.fixture
-    def backend(self, icnet_file: Path, monkeypatch: pytest.MonkeyPatch) -> Remembering:
-        backend = Remembering()
+    def backend(self, icnet_file: Path, monkeypatch: pytest.MonkeyPatch) -> ResetRecorder:
+        backend = ResetRecorder()
         monkeypatch.setattr("rtseg.app.evaluate.open_backend", lambda *args, **options: backend)
-        monkeypatch.setattr("rtseg.app.evaluate.open_dataset", lambda *args, **options: Blues())
+        monkeypatch.setattr("rtseg.app.evaluate.open_dataset", lambda *args, **options: BlueDataset())
         return backend
 
-    def test_flicker_is_measured_between_the_frames_of_each_video(self, icnet_file: Path, backend: Remembering) -> None:
-        with Evaluation(str(icnet_file), "blues:", "val") as evaluation:
+    def test_flicker_is_measured_between_the_frames_of_each_video(
+        self, icnet_file: Path, backend: ResetRecorder
+    ) -> None:
+        with Evaluation(EvaluationOptions(str(icnet_file), "blues:", "val")) as evaluation:
             facts = evaluation.run()
-        # From frame to frame one more row is labelled 2; of the 12 pixels of row 0 two are void, row 2 has none.
+        # Each frame has one more row with label 2. Two of the 12 pixels of row 0 are void, none of row 2.
         assert facts["flicker"] == pytest.approx((10 + 12) / (2 * (96 - 4)))
 
-    def test_what_the_model_remembers_ends_with_each_video(self, icnet_file: Path, backend: Remembering) -> None:
-        with Evaluation(str(icnet_file), "blues:", "val") as evaluation:
+    def test_the_state_of_the_model_is_reset_after_each_video(self, icnet_file: Path, backend: ResetRecorder) -> None:
+        with Evaluation(EvaluationOptions(str(icnet_file), "blues:", "val")) as evaluation:
             assert evaluation.run()["images"] == 5
         assert backend.resets == [0, 2, 4]

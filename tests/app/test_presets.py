@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from helpers.small_network import SIZE, small_graph
 
+from rtseg.app.options import StreamOptions
 from rtseg.app.presets import apply_preset
-from rtseg.app.stream import StreamOptions
 from rtseg.cli import main
 from rtseg.errors import OptionError
 from rtseg.model_file.load import load_model
@@ -36,53 +36,53 @@ def small_file(*steps: str) -> str:
     return "small.onnx"
 
 
-def test_with_nothing_else_it_is_drawn_fringes_at_1024(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("fringes-background.png").touch()  # else it would be made, of 3072x3072
-    told: list[str] = []
-    options = apply_preset("fringes", StreamOptions(), told.append)
+def test_the_defaults_are_synthetic_fringes_at_1024x1024(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("fringes-background.png").touch()  # else it would be computed at 3072x3072
+    messages: list[str] = []
+    options = apply_preset("fringes", StreamOptions(), messages.append)
     assert (options.source, options.size, options.preprocess) == ("fringes:2", (1024, 1024), STEPS)
-    assert "its classes mean nothing here" in told[-1]
-    assert "rtseg train --data synthetic:fringes" in told[-1]
+    assert "its classes mean nothing here" in messages[-1]
+    assert "rtseg train --data synthetic:fringes" in messages[-1]
 
 
-def test_the_background_is_made_of_the_source_and_then_taken() -> None:
-    told: list[str] = []
-    options = apply_preset("fringes", StreamOptions(SMALL, small_file()), told.append)
+def test_the_background_is_computed_from_the_source_and_then_reused() -> None:
+    messages: list[str] = []
+    options = apply_preset("fringes", StreamOptions(SMALL, small_file()), messages.append)
     assert (options.size, options.preprocess) == (None, STEPS)
     made = cv2.imread("fringes-background.png", cv2.IMREAD_UNCHANGED)
     assert made.shape == (144, 160)
-    assert told[-1] == "background: fringes-background.png, the mean of 25 frames"
+    assert messages[-1] == "background: fringes-background.png, the mean of 25 frames"
     cv2.imwrite("fringes-background.png", np.zeros((9, 9), np.uint8))
-    apply_preset("fringes", StreamOptions(SMALL, "small.onnx"), told.append)
+    apply_preset("fringes", StreamOptions(SMALL, "small.onnx"), messages.append)
     assert cv2.imread("fringes-background.png", cv2.IMREAD_UNCHANGED).shape == (9, 9)
-    assert "which is there already" in told[-1]
+    assert "already exists" in messages[-1]
 
 
-def test_it_is_made_of_the_part_of_the_source_that_is_streamed() -> None:
-    told: list[str] = []
+def test_the_background_uses_the_streamed_part_of_the_source() -> None:
+    messages: list[str] = []
     part = SourceOptions(start_s=0.2, max_frames=3)
-    apply_preset("fringes", StreamOptions(SMALL, small_file(), part=part), told.append)
-    assert told[-1].endswith("the mean of 3 frames")
+    apply_preset("fringes", StreamOptions(SMALL, small_file(), part=part), messages.append)
+    assert messages[-1].endswith("the mean of 3 frames")
 
 
-def test_the_steps_of_a_model_that_names_some_are_kept() -> None:
+def test_a_model_keeps_its_own_preprocessing_steps() -> None:
     model = small_file("clahe:clip=4,tiles=2")
     options = apply_preset("fringes", StreamOptions(SMALL, model))
     assert options.preprocess is None
     assert not Path("fringes-background.png").exists()
 
 
-def test_what_was_given_stays() -> None:
+def test_given_options_are_kept() -> None:
     given = StreamOptions(SMALL, small_file(), size=(64, 64), preprocess=("clahe",))
     assert apply_preset("fringes", given) == given
 
 
-def test_an_unknown_preset_is_refused_with_those_known() -> None:
+def test_an_unknown_preset_is_refused_and_the_message_lists_the_known_ones() -> None:
     with pytest.raises(OptionError, match="unknown preset 'moon'; known are fringes"):
         apply_preset("moon", StreamOptions())
 
 
-def test_one_command_shows_the_whole_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_stream_command_applies_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--preset", "fringes", "--source", SMALL, "--model", small_file(), "--backend", "onnxruntime"]
     assert main(["stream", *options, "--output", "null", "--report", "run.json"]) == 0
     printed = capsys.readouterr().out

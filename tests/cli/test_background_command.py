@@ -40,7 +40,7 @@ def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(capsys: pytest.C
     Path("still.png").write_bytes(b"mine")
     assert main(["background", "frames", "-o", "still.png"]) == 2
     complaint = capsys.readouterr().err
-    assert complaint.startswith("rtseg: still.png is there already")
+    assert complaint.startswith("rtseg: still.png already exists")
     assert complaint.count("\n") == 1
     assert Path("still.png").read_bytes() == b"mine"
     assert main(["background", "frames", "-o", "still.png", "--overwrite"]) == 0

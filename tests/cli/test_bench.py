@@ -35,7 +35,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     for module in ("storage.targets", "storage.run"):
         monkeypatch.setattr(f"rtseg.bench.{module}.find_storage", lambda path: Storage("ssd", "the test says so"))
-    monkeypatch.setattr("rtseg.bench.storage.run.memory_of_reading", lambda folder, reading: Memory(50.0, 60.0, 256))
+    monkeypatch.setattr("rtseg.bench.storage.run.measure_read_memory", lambda folder, reading: Memory(50.0, 60.0, 256))
     for module in ("pipeline", "storage.run"):
         monkeypatch.setattr(f"rtseg.bench.{module}.open_backend", lambda *arguments, **options: FakeBackend())
     return place
@@ -127,21 +127,21 @@ class TestComparing:
     ) -> None:
         capsys.readouterr()
         assert of_clip("--compare", str(old), "--frames", "5") == 2
-        assert capsys.readouterr() == ("", "rtseg: --compare: frames was 4, now it is 5: measure the same work\n")
+        assert capsys.readouterr() == ("", "rtseg: --compare: frames was 4 and is 5 now: measure the same work\n")
 
     def test_so_are_other_steps(
         self, of_clip: Callable[..., int], old: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         capsys.readouterr()
         assert of_clip("--compare", str(old), "--preprocess", "clahe") == 2
-        assert "preprocess was None, now it is ['clahe']" in capsys.readouterr().err
+        assert "preprocess was None and is ['clahe'] now" in capsys.readouterr().err
 
     def test_so_is_a_result_of_storages(
         self, of_storage: Callable[..., int], old: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         capsys.readouterr()
         assert of_storage("--compare", str(old)) == 2
-        assert "that result is of pipeline" in capsys.readouterr().err
+        assert "the older result measures pipeline" in capsys.readouterr().err
 
     @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema": "rtseg-bench-0"}'])
     def test_so_is_what_is_no_result(
@@ -149,7 +149,7 @@ class TestComparing:
     ) -> None:
         (work / "old.json").write_text(text)
         assert of_clip("--compare", "old.json") == 2
-        assert capsys.readouterr().err.startswith("rtseg: --compare old.json is no result of this `rtseg bench`")
+        assert capsys.readouterr().err.startswith("rtseg: --compare old.json is not a result of this version of `rtseg bench`")
 
 
 def test_ctrl_c_writes_what_was_measured_and_exits_with_130(
@@ -167,7 +167,7 @@ def test_ctrl_c_writes_what_was_measured_and_exits_with_130(
 
     monkeypatch.setattr(clip, "run_pipeline", interrupted)
     assert of_clip("--output", "out") == 130
-    assert "stopped: this is what was measured until then" in capsys.readouterr().out
+    assert "stopped: these are the measurements so far" in capsys.readouterr().out
     result = json.loads((work / "out/pipeline.json").read_text())
     check_result(result)
     assert not result["complete"]
@@ -179,14 +179,14 @@ def test_ctrl_c_writes_what_was_measured_and_exits_with_130(
     [
         ("", "neither is given"),
         ("--storage ssd --pipeline", "both are given"),
-        ("--storage tape", "--storage wants ssd, hdd, auto"),
-        ("--storage hdd --data clip", "is ssd (the test says so), no hdd: give a folder on one, or --simulate"),
+        ("--storage tape", "--storage must be one of ssd, hdd, auto"),
+        ("--storage hdd --data clip", "is ssd (the test says so), not hdd: give a folder on one, or --simulate"),
         ("--storage ssd --simulate", "--simulate is for a hard disk"),
-        ("--storage ssd --workers 1,x", "--workers wants whole numbers"),
-        ("--storage ssd --size 12", "--size wants HEIGHTxWIDTH"),
+        ("--storage ssd --workers 1,x", "--workers must be whole numbers"),
+        ("--storage ssd --image-size 12", "--image-size must be HEIGHTxWIDTH"),
         ("--storage ssd --format gif", "--format must be png or jpg"),
         ("--storage ssd --decoders cv2,magick", "--decoder must be one of"),
-        ("--storage ssd --model-size x", "--model-size wants HEIGHTxWIDTH"),
+        ("--storage ssd --size x", "--size must be HEIGHTxWIDTH"),
         ("--pipeline --source clip --preprocess blur", "unknown preprocessing step 'blur'"),
         ("--pipeline --source missing.mp4", "there is no file or folder missing.mp4"),
         ("--pipeline --source clip --max-regression -1", "--max-regression must be in"),

@@ -12,7 +12,7 @@ from helpers.small_graphs import brightest, uncast
 from rtseg.backends.tensorrt.engine_file import read_engine_facts
 from rtseg.cli import main
 from rtseg.cli._recipe import read_recipe
-from rtseg.deploy.build_engine import EngineOptions
+from rtseg.deploy.options import EngineOptions
 from rtseg.weights import bundled_models
 
 RECIPES = sorted((Path(__file__).parents[2] / "engines").glob("*.toml"))
@@ -24,7 +24,7 @@ COMMAND = ["build-engine", "brightest.onnx", "--data", "synthetic:street,frames=
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a model, on a machine without a driver."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rtseg.backends.tensorrt.library.find_driver", lambda: None)
+    monkeypatch.setattr("rtseg.backends.tensorrt.library.driver_version", lambda: None)
     monkeypatch.setattr("rtseg.deploy.build_engine.find_gpu", lambda: None)
     monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda: None)
     brightest(Path("brightest.onnx"))
@@ -70,7 +70,7 @@ class TestCommand:
         main(COMMAND)
         capsys.readouterr()
         assert main(COMMAND) == 0
-        assert capsys.readouterr().out == f"{ENGINE} fits, nothing to do (--force builds it again)\n"
+        assert capsys.readouterr().out == f"{ENGINE} matches, nothing to do (--force builds it again)\n"
 
     def test_why_it_is_built_again_is_told_first(self, capsys: pytest.CaptureFixture[str]) -> None:
         main(COMMAND)
@@ -119,17 +119,17 @@ class TestCommand:
             ("brightest.onnx --precision int8", "rtseg calibrate"),
             ("brightest.onnx --batch 0", "--batch must be 1 to 64"),
             ("brightest.onnx --batch many", "--batch"),
-            ("brightest.onnx --size 64", "--size wants HEIGHTxWIDTH"),
+            ("brightest.onnx --size 64", "--size must be HEIGHTxWIDTH"),
             ("brightest.onnx --size 50x50", "multiples of 32"),
             ("brightest.onnx --runtime cuda", "--runtime must be one of auto, tensorrt, rtx"),
-            ("brightest.onnx --target 8.6", "--target wants compute capabilities"),
+            ("brightest.onnx --target 8.6", "--target must be compute capabilities"),
             ("brightest.onnx --target sm_90", "does not build for sm_90: it does for sm_75"),
             ("brightest.onnx --timing-cache t", "--timing-cache is for TensorRT"),
             ("brightest.onnx -o x.plan", "--output must end in .engine"),
             ("brightest.onnx -o brightest.onnx/x.engine", "cannot be written"),
             ("brightest.onnx -o /proc/x/y.engine", "cannot be written"),
             ("brightest.onnx --data camvid:none", "none"),
-            ("brightest.onnx --max-drop -1", "--max-drop wants points of mIoU"),
+            ("brightest.onnx --max-drop -1", "--max-drop must be points of mIoU"),
             ("uncast.onnx --precision fp32 --data synthetic:street,frames=1", "Found unsupported input type of UINT8"),
         ],
     )

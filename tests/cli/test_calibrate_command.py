@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 from pathlib import Path
 from threading import Event
 
@@ -17,7 +18,7 @@ from rtseg.cli import main
 from rtseg.deploy import calibrate as module
 from rtseg.model_file.activation_ranges import read_ranges
 from rtseg.model_file.load import ModelFile
-from rtseg.model_file.quantize import record
+from rtseg.model_file.quantize import record_ranges
 
 TIMEOUT_S = 120
 
@@ -60,10 +61,11 @@ def test_without_ranges_int8_says_what_to_do(small: ModelFile, data: str, capsys
 def test_a_model_that_int8_does_not_suit_is_exit_code_1(
     small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        module, "record", lambda *given: {name: (low / 99, high / 99) for name, (low, high) in record(*given).items()}
-    )
-    monkeypatch.setattr(module, "_MOST_KEPT", 1)
+    def record_narrow(*arguments: Any) -> dict[str, tuple[float, float]]:
+        return {name: (low / 99, high / 99) for name, (low, high) in record_ranges(*arguments).items()}
+
+    monkeypatch.setattr(module, "record_ranges", record_narrow)
+    monkeypatch.setattr(module, "_MAX_FLOAT_GROUPS", 1)
     assert main(["calibrate", str(small.path), "--data", data]) == 1
     assert "rtseg: INT8 does not suit small, mIoU drops by" in capsys.readouterr().err
     assert list(Path().iterdir()) == []
@@ -73,7 +75,7 @@ def test_a_model_that_int8_does_not_suit_is_exit_code_1(
     ("arguments", "complaint"),
     [
         (["--method", "random"], "--method must be one of minmax, entropy, percentile, got 'random'"),
-        (["--split", "val"], "--split val is for judging"),
+        (["--split", "val"], "--split val is for measuring"),
         (["--output", "ranges.txt"], "--output must end in .json"),
     ],
 )

@@ -45,7 +45,7 @@ class TestDataCheck:
         (root / "masks" / "3.png").unlink()
         assert cv2.imwrite(str(root / "masks" / "2.png"), np.full((6, 8), 9, np.uint8))
         output = root / "check.json"
-        assert main(["data", "check", data(root), "--json", str(output)]) == 1
+        assert main(["data", "check", data(root), "--report", str(output)]) == 1
         out = capsys.readouterr().out
         assert f"problem: {root}/images/3.png has no mask '3'" in out
         assert f"problem: {root}/masks/2.png holds 9 (48 pixels)" in out
@@ -61,7 +61,7 @@ class TestDataCheck:
     @pytest.mark.parametrize(
         ("arguments", "told"),
         [
-            (["check", "nothing:here"], "--data wants KIND:PATH"),
+            (["check", "nothing:here"], "--data must be KIND:PATH"),
             (["check", "voc:/nowhere"], "wants the folder VOC2012 or one above it"),
             (["check"], "see `rtseg data check --help`"),
             ([], "see `rtseg data --help`"),
@@ -76,7 +76,7 @@ class TestDataCheck:
         assert error.count("\n") == 1
 
     def test_a_report_that_cannot_be_written_ends_with_2(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["data", "check", data(root), "--json", str(root / "no" / "check.json")]) == 2
+        assert main(["data", "check", data(root), "--report", str(root / "no" / "check.json")]) == 2
         assert "cannot write" in capsys.readouterr().err
 
 
@@ -99,7 +99,7 @@ class TestLabel:
 
     def test_from_without_output_is_refused(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["label", str(root), "--from", "boxes.csv"]) == 2
-        assert "--from makes masks, and wants a folder for them: give --output" in capsys.readouterr().err
+        assert "--from makes masks, and no folder is given for them: give --output" in capsys.readouterr().err
 
     @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="windows are shown without a server here")
     def test_without_a_display_it_says_so_and_does_not_abort(self, root: Path) -> None:
@@ -112,7 +112,7 @@ class TestLabel:
             check=False,
         )
         assert done.returncode == 2
-        assert done.stderr.startswith("rtseg: boxes are drawn in a window, and no display answers")
+        assert done.stderr.startswith("rtseg: cannot open a window to draw boxes, there is no display")
         assert done.stderr.count("\n") == 1
 
     def test_what_is_labelled_is_counted(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

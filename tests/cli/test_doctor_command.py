@@ -49,7 +49,7 @@ def test_as_json_they_have_their_fields(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_machine_without_a_gpu_is_examined_without_torch_and_without_a_runtime() -> None:
     code = (
         "import sys; import rtseg.backends.tensorrt.library; import rtseg.backends.select as auto\n"
-        "rtseg.backends.tensorrt.library.find_driver = auto.find_driver = lambda: None\n"
+        "rtseg.backends.tensorrt.library.driver_version = auto.driver_version = lambda: None\n"
         "from rtseg.cli import main; assert main(['doctor']) == 0\n"
         "heavy = {'torch', 'openvino', 'onnxruntime', 'tensorrt_rtx'}\n"
         "print('loaded:', *heavy & set(sys.modules))"

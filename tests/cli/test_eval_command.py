@@ -19,7 +19,7 @@ DATA = "synthetic:street,frames=2"
 def evaluated(icnet_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that one call writes."""
     folder = tmp_path_factory.mktemp("evaluated")
-    files = ["--output", str(folder / "a.json"), "--confusion", str(folder / "a.csv")]
+    files = ["--report", str(folder / "a.json"), "--confusion", str(folder / "a.csv")]
     files += ["--confusion", str(folder / "a.png")]
     assert main(["eval", "--data", DATA, "--model", str(icnet_file), *files]) == 0
     return folder
@@ -43,7 +43,7 @@ def test_boundary_scores_and_flicker_are_printed_beside_the_iou(
     icnet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rtseg.datasets.synthetic.SyntheticStreet.sequence", lambda dataset, index: "street")
-    command = ["eval", "--data", DATA, "--model", str(icnet_file), "--output", str(tmp_path / "a.json")]
+    command = ["eval", "--data", DATA, "--model", str(icnet_file), "--report", str(tmp_path / "a.json")]
     assert main(command) == 0
     facts = json.loads((tmp_path / "a.json").read_text())
     lines = capsys.readouterr().out.splitlines()

@@ -390,7 +390,7 @@ class TestErrorsOnTheWay:
         (folder / "masks" / "000004.png").write_bytes(b"an image of my dog")
         assert stream("--output", "out.mp4", "--masks", "masks", "--report", "run.json", "--quiet") == 2
         said = one_line(capfd.readouterr().err)
-        assert "000004.png is there already and no mask of rtseg" in said
+        assert "000004.png exists and is not a mask of rtseg" in said
         report = read_json(folder / "run.json")
         assert report["ended"] == f"error: {said.removeprefix('rtseg: ').rstrip()}"
         assert report["frames_written"] == 4

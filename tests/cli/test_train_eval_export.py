@@ -73,7 +73,7 @@ class TestTheWholeRoad:
         self, trained: Path, exported: Path, tmp_path: Path, backend: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         figures = tmp_path / "figures.json"
-        options = ["--backend", backend, "--precision", "fp32", "--split", "val", "--output", str(figures)]
+        options = ["--backend", backend, "--precision", "fp32", "--split", "val", "--report", str(figures)]
         assert main(["eval", "--model", str(exported), "--data", DATA, *options]) == 0
         facts: dict[str, Any] = json.loads(figures.read_text())
         scores = load_checkpoint(trained / "best.safetensors")["scores"]
@@ -112,7 +112,7 @@ class TestPreprocessing:
         assert main(["export", str(run / "best.safetensors"), "--output", str(file)]) == 0
         spec = load_model(file).spec
         assert spec.preprocess == (step,)
-        words = ["eval", "--model", str(file), "--data", DATA, "--precision", "fp32", "--output", str(figures)]
+        words = ["eval", "--model", str(file), "--data", DATA, "--precision", "fp32", "--report", str(figures)]
         assert main(words) == 0
         assert json.loads(figures.read_text())["miou"] == pytest.approx(spec.miou, abs=0.002)
 
@@ -126,7 +126,7 @@ class TestInterrupting:
 
         monkeypatch.setattr("rtseg.training.train._step", stop)
         assert main([*TRAIN, *CPU, "--output", str(tmp_path / "run")]) == 130
-        assert "stopped; no epoch was finished, so begin again" in capsys.readouterr().out
+        assert "stopped; no epoch was finished, so start again" in capsys.readouterr().out
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
     def test_ctrl_c_ends_training_with_130_and_a_checkpoint_to_go_on_from(self, tmp_path: Path) -> None:
@@ -177,10 +177,10 @@ class TestBadInput:
         ("command", "told"),
         [
             ("train --output RUN --data camvid:WRONG", "no WRONG/train.txt"),
-            ("train --output RUN --data nothing", "--data wants KIND:PATH"),
+            ("train --output RUN --data nothing", "--data must be KIND:PATH"),
             ("train --output RUN --data synthetic:street,frames=1", "fewer than --batch 8"),
             ("train --output RUN --data synthetic:street --model lenet", "unknown network 'lenet'"),
-            ("train --output RUN --data synthetic:street --size 64", "--size wants HEIGHTxWIDTH"),
+            ("train --output RUN --data synthetic:street --size 64", "--size must be HEIGHTxWIDTH"),
             ("train --output RUN --data synthetic:street --crop 60x96", "multiples of 32"),
             ("train --output RUN --data synthetic:street --epochs 0", "--epochs must be more than 0"),
             ("train --output RUN --data synthetic:street --epochs two", "--epochs"),
@@ -199,14 +199,14 @@ class TestBadInput:
             ("export BEST --output WRONG/text.bin/a.onnx", "cannot write WRONG/text.bin/a.onnx"),
             ("export BEST --output /proc/a.onnx", "cannot write /proc/a.onnx"),
             ("eval --data camvid:WRONG", "no WRONG/val.txt"),
-            ("eval --data nothing", "--data wants KIND:PATH"),
+            ("eval --data nothing", "--data must be KIND:PATH"),
             ("eval --data synthetic:street --split dev", "splits train, val, test; got 'dev'"),
             ("eval --data synthetic:street --model none", "no model 'none'"),
             ("eval --data synthetic:street --model WRONG/text.onnx", "is not an ONNX file"),
             ("eval --data synthetic:street --model WRONG/wide.onnx", "evaluate on data with the same classes"),
             ("eval --data synthetic:street --backend caffe", "unknown backend 'caffe'"),
             ("eval --data synthetic:street --size 9x9", "multiples of 32"),
-            ("eval --data synthetic:street,frames=1 --model MODEL --output RUN/a.json", "there is no folder RUN"),
+            ("eval --data synthetic:street,frames=1 --model MODEL --report RUN/a.json", "there is no folder RUN"),
             ("eval", "Missing option '--data'"),
         ],
     )

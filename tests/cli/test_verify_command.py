@@ -12,7 +12,8 @@ import pytest
 from helpers.doubles import blue_graph, wide_spec
 from onnx import numpy_helper
 
-from rtseg.app.verify import Comparison, ComparisonOptions
+from rtseg.app.options import ComparisonOptions
+from rtseg.app.verify import Comparison
 from rtseg.backends.tensorrt.engine_file import EngineFacts, facts_path
 from rtseg.camvid_classes import CLASSES
 from rtseg.cli import main
@@ -100,7 +101,7 @@ class TestExitCodes:
         self, icnet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         output = tmp_path / "verdict.json"
-        command = ["verify", str(icnet_file), str(icnet_file), *DATA, "--precision", "fp32", "--output", str(output)]
+        command = ["verify", str(icnet_file), str(icnet_file), *DATA, "--precision", "fp32", "--report", str(output)]
         assert main(command) == 0
         facts = json.loads(output.read_text())
         assert (facts["passed"], facts["agreement"], facts["drop"], facts["images"]) == (True, 1.0, 0.0, 2)
@@ -119,7 +120,7 @@ class TestExitCodes:
     ) -> None:
         output, worst = tmp_path / "verdict.json", tmp_path / "worst"
         command = ["verify", str(icnet_file), str(spoilt), *DATA, "--max-drop", "0", "--precision", "fp32"]
-        assert main([*command, "--output", str(output), "--worst", str(worst)]) == 1
+        assert main([*command, "--report", str(output), "--worst", str(worst)]) == 1
         facts = json.loads(output.read_text())
         assert facts["passed"] is False
         assert facts["agreement"] < 0.5
@@ -143,7 +144,7 @@ class TestExitCodes:
             ("{tiny} nothing", "no model 'nothing'"),
             ("{tiny} nothing.engine", "no engine at nothing.engine"),
             ("some.engine {tiny}", "REFERENCE some.engine is an engine: give the model file"),
-            ("{tiny} {tiny} --output none/a.json", "there is no folder none"),
+            ("{tiny} {tiny} --report none/a.json", "there is no folder none"),
             ("{tiny} {tiny} --worst {tiny}", "is a file: choose another folder"),
         ],
     )

@@ -20,11 +20,12 @@ from rtseg.backends.base import Backend, BackendOptions
 from rtseg.backends.onnxruntime import OnnxRuntimeBackend
 from rtseg.backends.tensorrt.engine_file import facts_path, read_engine, read_engine_facts, runtime_cache_path
 from rtseg.backends.tensorrt.library import TensorRTLibrary, import_tensorrt
-from rtseg.deploy.build_engine import BuiltEngine, EngineOptions, build_engine
+from rtseg.deploy.build_engine import BuiltEngine, build_engine
+from rtseg.deploy.options import EngineOptions
 from rtseg.errors import ModelError, OptionError, ProofError, SinkError
 from rtseg.model_file.activation_ranges import Ranges, default_output, write_ranges
 from rtseg.model_file.load import ModelFile, load_model
-from rtseg.model_file.quantize import int8_model, record
+from rtseg.model_file.quantize import record_ranges, to_int8
 from rtseg.model_file.spec import file_sha256
 from rtseg.system.nvidia import Gpu
 from rtseg.weights import bundled_models
@@ -46,7 +47,7 @@ def rtx() -> str:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, on a machine without a driver."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rtseg.backends.tensorrt.library.find_driver", lambda: None)
+    monkeypatch.setattr("rtseg.backends.tensorrt.library.driver_version", lambda: None)
     monkeypatch.setattr("rtseg.deploy.build_engine.find_gpu", lambda: None)
     monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda: None)
     return tmp_path
@@ -73,7 +74,7 @@ class OnAGpu(OnnxRuntimeBackend):
 def build(model: Path | str, **options: Any) -> tuple[BuiltEngine, list[str]]:
     """The engine, and what was told on the way."""
     told: list[str] = []
-    built = build_engine(EngineOptions(model, **{"data": ONE, "runtime": "rtx"} | options), tell=told.append)
+    built = build_engine(EngineOptions(model, **{"data": ONE, "runtime": "rtx"} | options), notify=told.append)
     return built, told
 
 
@@ -279,12 +280,12 @@ class TestInt8:
     def calibrate(self, model: Path, highest: float = 0.0) -> None:
         loaded = load_model(model)
         images = [np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)]
-        tensors = record(loaded, images, "minmax")
+        tensors = record_ranges(loaded, images, "minmax")
         assert tensors
         tensors = {name: (low, max(high, highest)) for name, (low, high) in tensors.items()}
         write_ranges(Ranges("convolved", file_sha256(model), "minmax", "noise", 1, tensors), default_output(loaded))
 
-    def test_it_is_quantised_with_the_recorded_ranges_and_follows_them(self, model: Path) -> None:
+    def test_it_is_quantized_with_the_recorded_ranges_and_follows_them(self, model: Path) -> None:
         self.calibrate(model)
         built, _ = build(model, precision="int8", max_drop=100.0)
         assert built.path.name == "convolved-int8-rtx-sm_86+.engine"
@@ -293,23 +294,23 @@ class TestInt8:
         self.calibrate(model, highest=1000.0)
         again, told = build(model, precision="int8", max_drop=100.0)
         assert again.is_new
-        assert told == [f"building again: {built.path} was quantised with other ranges than those recorded now"]
+        assert told == [f"building again: {built.path} was quantized with other ranges than those recorded now"]
 
-    def test_a_file_that_is_quantised_already_needs_no_ranges(self, model: Path) -> None:
+    def test_a_file_that_is_quantized_already_needs_no_ranges(self, model: Path) -> None:
         self.calibrate(model)
-        quantised = int8_model(load_model(model))
-        onnx.save(quantised.graph, "quantised.onnx")
-        default_output(quantised).unlink()
-        built, _ = build(Path("quantised.onnx"), precision="int8")
+        quantized = to_int8(load_model(model))
+        onnx.save(quantized.graph, "quantized.onnx")
+        default_output(quantized).unlink()
+        built, _ = build(Path("quantized.onnx"), precision="int8")
         assert built.facts.ranges_sha256 is None
         assert built.facts.certificate["agreement"] > 0.99
 
     @pytest.mark.parametrize("precision", ["fp16", "fp32"])
     def test_and_is_refused_in_another_precision(self, model: Path, precision: str) -> None:
         self.calibrate(model)
-        onnx.save(int8_model(load_model(model)).graph, "quantised.onnx")
-        with pytest.raises(OptionError, match=r"quantised\.onnx is quantised: use --precision int8"):
-            build(Path("quantised.onnx"), precision=precision)
+        onnx.save(to_int8(load_model(model)).graph, "quantized.onnx")
+        with pytest.raises(OptionError, match=r"quantized\.onnx is quantized: use --precision int8"):
+            build(Path("quantized.onnx"), precision=precision)
 
 
 @needs_rtx
@@ -353,7 +354,7 @@ class TestRefusal:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr("os.fsync", full)
-        with pytest.raises(SinkError, match=r"cannot write engines/.*: No space left on device; give another place"):
+        with pytest.raises(SinkError, match=r"cannot write engines/.*: No space left on device; choose another path"):
             build(model)
         assert files() == []
 
@@ -369,7 +370,7 @@ class TestRefusal:
             build(built.path)
 
     def test_a_sequence_model_is_not_sent_to_be_calibrated(self) -> None:
-        with pytest.raises(ModelError, match="is a sequence model, which rtseg does not quantise: use another"):
+        with pytest.raises(ModelError, match="is a sequence model, which rtseg does not quantize: use another"):
             build(remembering(Path("remembering.onnx")), precision="int8")
 
     def test_a_folder_that_cannot_be_made_is_told_before_the_work(self, model: Path) -> None:
@@ -487,13 +488,13 @@ class TestOptions:
             ({"runtime": "cuda"}, "--runtime must be one of auto, tensorrt, rtx, got 'cuda'"),
             ({"batch": 0}, "--batch must be 1 to 64 frames, got 0"),
             ({"batch": 65}, "--batch must be 1 to 64 frames, got 65"),
-            ({"targets": ("8.6",)}, "--target wants compute capabilities .* got '8.6'"),
-            ({"targets": ("",)}, "--target wants compute capabilities"),
+            ({"targets": ("8.6",)}, "--target must be compute capabilities .* got '8.6'"),
+            ({"targets": ("",)}, "--target must be compute capabilities"),
             ({"targets": ("sm_86", "sm_86")}, "--target names one twice"),
             ({"output": Path("x.plan")}, r"--output must end in \.engine"),
             ({"output": Path("x.part.engine")}, r"--output must end in \.engine"),
-            ({"max_drop": -0.1}, "--max-drop wants points of mIoU"),
-            ({"max_drop": float("nan")}, "--max-drop wants points of mIoU"),
+            ({"max_drop": -0.1}, "--max-drop must be points of mIoU"),
+            ({"max_drop": float("nan")}, "--max-drop must be points of mIoU"),
         ],
     )
     def test_a_value_out_of_range_is_named(self, options: dict[str, Any], told: str) -> None:

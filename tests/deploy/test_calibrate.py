@@ -8,12 +8,13 @@ import pytest
 from helpers.small_network import small_data, small_images, small_model
 
 from rtseg.deploy import calibrate as module
-from rtseg.deploy.calibrate import CalibrateOptions, calibrate
-from rtseg.deploy.sensitivity import find_kept
+from rtseg.deploy.calibrate import calibrate
+from rtseg.deploy.options import CalibrateOptions
+from rtseg.deploy.sensitivity import rank_float_groups
 from rtseg.errors import DatasetError, ModelError, OptionError, ProofError, SinkError
 from rtseg.model_file.activation_ranges import Ranges, find_ranges, read_ranges
 from rtseg.model_file.load import ModelFile, load_model
-from rtseg.model_file.quantize import int8_model, record
+from rtseg.model_file.quantize import record_ranges, to_int8
 
 Tensors = dict[str, tuple[float, float]]
 
@@ -38,16 +39,16 @@ def clipped(tensors: Tensors, *names: str) -> Tensors:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     def badly(*arguments: Any) -> Tensors:
-        return clipped(record(*arguments), *names)
+        return clipped(record_ranges(*arguments), *names)
 
-    monkeypatch.setattr(module, "record", badly)
+    monkeypatch.setattr(module, "record_ranges", badly)
 
 
 def test_leaving_one_out_finds_the_layer_that_was_made_bad(small: ModelFile) -> None:
-    ranges = Ranges("small", "0" * 64, "minmax", "noise", 4, record(small, small_images(), "minmax"))
+    ranges = Ranges("small", "0" * 64, "minmax", "noise", 4, record_ranges(small, small_images(), "minmax"))
     bad = replace(ranges, tensors=clipped(dict(ranges.tensors), "body.relu"))
     seen: list[tuple[int, int]] = []
-    found = find_kept(small, bad, small_images(), lambda done, total: seen.append((done, total)))
+    found = rank_float_groups(small, bad, small_images(), lambda done, total: seen.append((done, total)))
     assert found[0].nodes == ("left",)
     assert found[0].gain > 5
     assert all(found[0].gain > other.gain > 0 for other in found[1:])
@@ -63,12 +64,12 @@ class TestCalibrate:
         assert done.ranges.kept == ()
         assert done.verdict.passed
         assert done.verdict.images == 3  # one of six of the 19 that pairs: gives to train
-        assert int8_model(small).spec == small.spec
+        assert to_int8(small).spec == small.spec
 
-    def test_the_quantised_graph_is_written_where_it_is_wanted(self, small: ModelFile, data: str) -> None:
+    def test_the_quantized_graph_is_written_where_it_is_wanted(self, small: ModelFile, data: str) -> None:
         calibrate(CalibrateOptions(small.path, data, "train", "minmax", 10, save_model=Path("new") / "int8.onnx"))
         saved = load_model(Path("new") / "int8.onnx")
-        assert int8_model(saved) is saved
+        assert to_int8(saved) is saved
         assert saved.spec == small.spec
 
     def test_images_that_judge_are_not_recorded_on(
@@ -79,9 +80,9 @@ class TestCalibrate:
         def noting(model: ModelFile, images: Any, *rest: Any) -> Tensors:
             images = list(images)
             seen.extend(image.tobytes() for image in images)
-            return record(model, images, *rest)
+            return record_ranges(model, images, *rest)
 
-        monkeypatch.setattr(module, "record", noting)
+        monkeypatch.setattr(module, "record_ranges", noting)
         done = calibrate(CalibrateOptions(small.path, data, method="minmax"))
         judged = [small_images(24)[int(Path(name).stem)].tobytes() for name, _ in done.verdict.worst]
         assert len(seen) == 16
@@ -90,7 +91,7 @@ class TestCalibrate:
 
     def test_fewer_images_than_asked_for_are_told(self, small: ModelFile, data: str) -> None:
         said: list[str] = []
-        calibrate(CalibrateOptions(small.path, data, method="minmax", frames=300), tell=said.append)
+        calibrate(CalibrateOptions(small.path, data, method="minmax", frames=300), notify=said.append)
         assert len(said) == 1
         assert "fewer than --frames 300" in said[0]
 
@@ -99,7 +100,7 @@ class TestCalibrate:
     ) -> None:
         spoil(monkeypatch, "body.relu")
         said: list[str] = []
-        done = calibrate(CalibrateOptions(small.path, data, method="minmax"), tell=said.append)
+        done = calibrate(CalibrateOptions(small.path, data, method="minmax"), notify=said.append)
         assert done.ranges.kept[0].nodes == ("left",)
         assert done.ranges.kept[0].gain > 5
         assert done.verdict.passed
@@ -110,7 +111,7 @@ class TestCalibrate:
         self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         spoil(monkeypatch, "body.relu", "stem.relu", "left", "right")
-        monkeypatch.setattr(module, "_MOST_KEPT", 1)
+        monkeypatch.setattr(module, "_MAX_FLOAT_GROUPS", 1)
         with pytest.raises(ProofError, match=r"INT8 does not suit small, mIoU drops by .*nothing was written"):
             calibrate(CalibrateOptions(small.path, data, method="minmax", save_model=Path("int8.onnx")))
         assert list(Path().iterdir()) == []
@@ -121,9 +122,9 @@ class TestCalibrate:
         with pytest.raises(ModelError, match="is a sequence model"):
             calibrate(CalibrateOptions(recurrent.path, data))
 
-    def test_a_model_that_is_quantised_already_is_refused(self, small: ModelFile, data: str) -> None:
+    def test_a_model_that_is_quantized_already_is_refused(self, small: ModelFile, data: str) -> None:
         calibrate(CalibrateOptions(small.path, data, "train", "minmax", 10, save_model=Path("int8.onnx")))
-        with pytest.raises(ModelError, match=r"int8\.onnx is quantised already"):
+        with pytest.raises(ModelError, match=r"int8\.onnx is quantized already"):
             calibrate(CalibrateOptions(Path("int8.onnx"), data))
 
     def test_too_few_images_are_refused(self, small: ModelFile, tmp_path: Path) -> None:
@@ -146,8 +147,8 @@ class TestCalibrate:
     [
         ({"method": "random"}, "--method must be one of minmax, entropy, percentile, got 'random'"),
         ({"frames": 0}, "--frames must be at least 1, got 0"),
-        ({"split": "val"}, "--split val is for judging"),
-        ({"split": "test"}, "--split test is for judging"),
+        ({"split": "val"}, "--split val is for measuring"),
+        ({"split": "test"}, "--split test is for measuring"),
         ({"output": Path("ranges.txt")}, r"--output must end in \.json"),
         ({"save_model": Path("int8.json")}, r"--save-model must end in \.onnx"),
     ],

@@ -1,0 +1,195 @@
+"""Options of the commands that label images. Importing them loads no library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from rtseg.errors import OptionError
+from rtseg.image_io.options import ReadOptions
+from rtseg.option import (
+    BackendName,
+    DataSplit,
+    DeviceName,
+    Group,
+    InputSize,
+    ModelName,
+    Option,
+    PrecisionName,
+    PreprocessSteps,
+    Report,
+)
+from rtseg.sources.base import SourceOptions
+from rtseg.weights import DEFAULT_MODEL
+
+__all__ = [
+    "RESULTS",
+    "VIEWS",
+    "BackgroundOptions",
+    "ComparisonOptions",
+    "EvaluationOptions",
+    "PredictOptions",
+    "StreamOptions",
+]
+
+RESULTS = ("masks", "colours", "overlays")
+"""``masks``: class IDs as palette PNG. ``colours``: class colours as RGB PNG. ``overlays``: class colours over the
+image, as JPEG. Each is a subfolder of the output folder."""
+VIEWS = ("overlay", "mask", "side", "image")
+"""See ``rtseg.visualize.overlay``."""
+_OUTPUT, _DRAWING, _DATA, _REFERENCE, _LIMITS = "Output", "Drawing", "Data", "Reference", "Limits"
+_FILES_OF_DATA = ("decoder", "on_error", "max_pixels", "reduce")
+"""Fields of ``ReadOptions`` that have no meaning for data sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What to segment, with which model, and where to send the result."""
+
+    source: Annotated[str | None, Option("Input", ("--source", "-s"), default="the first camera")] = None
+    """The same as SOURCE."""
+    model: ModelName = DEFAULT_MODEL
+    backend: BackendName = "auto"
+    precision: PrecisionName = "auto"
+    device: DeviceName = "auto"
+    size: InputSize = None
+    preprocess: PreprocessSteps = None
+    part: Annotated[SourceOptions, Group()] = field(default_factory=SourceOptions)
+    output: Annotated[Path | None, Option(_OUTPUT, ("--output", "-o"), metavar="FILE")] = None
+    """Video file (.mp4, .mkv or .mov), or ``null`` to write none. If no other output and no window is used:
+    SOURCE-rtseg.mp4 in the current folder."""
+    audio: Annotated[bool, Option(_OUTPUT)] = True
+    """Copy the audio of a video file into the output video."""
+    show: Annotated[bool | None, Option(_OUTPUT, default="if there is a display and no other output")] = None
+    """Show the result in a window."""
+    masks: Annotated[Path | None, Option(_OUTPUT, metavar="FOLDER")] = None
+    """Write the class IDs of each frame to this folder, as PNG with a palette."""
+    stats: Annotated[Path | None, Option(_OUTPUT, metavar="FILE.jsonl")] = None
+    """Write the share of each class in each frame to this file, one JSON object per line."""
+    report: Report = None
+    view: Annotated[str, Option(_DRAWING, choices=VIEWS)] = "overlay"
+    """What to draw. overlay: class colours over the image. mask: class colours only. side: image and overlay side by
+    side. image: the image only."""
+    alpha: Annotated[float, Option(_DRAWING)] = 0.5
+    """Weight of the class colours in the overlay, from 0 to 1."""
+    contours: Annotated[bool, Option(_DRAWING)] = False
+    """Draw lines between the classes."""
+    legend: Annotated[bool, Option(_DRAWING)] = False
+    """Draw the names of the classes and their share of the image."""
+    hide: Annotated[tuple[str, ...], Option(_DRAWING, metavar="CLASS")] = ()
+    """Name of a class not to draw. Can be repeated."""
+    drop: Annotated[str, Option("Input", choices=("auto", "always", "never"))] = "auto"
+    """Which frames to drop when the model is too slow. auto: the oldest frame of a live source. always: play files at
+    their own speed, and drop like a live source. never: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """Which images to label, with which model, and where the results go.
+
+    Raises:
+        OptionError: ``only`` is empty or names an unknown kind of result.
+    """
+
+    images: Annotated[tuple[str | Path, ...], Option(argument="IMAGES...")]
+    """Image files, folders of images (without their subfolders) and globs."""
+    output: Annotated[Path, Option(_OUTPUT, ("--output", "-o"), metavar="FOLDER")]
+    """Folder for the results; it is created."""
+    model: ModelName = DEFAULT_MODEL
+    backend: BackendName = "auto"
+    precision: PrecisionName = "auto"
+    device: DeviceName = "auto"
+    size: InputSize = None
+    preprocess: PreprocessSteps = None
+    alpha: Annotated[float, Option(_OUTPUT)] = 0.5
+    """Weight of the class colours in overlays, from 0 to 1."""
+    only: Annotated[tuple[str, ...], Option(_OUTPUT, parse="names")] = RESULTS
+    """Kinds of results to write, separated by commas."""
+    overwrite: Annotated[bool, Option(_OUTPUT)] = False
+    """Replace results that exist."""
+    report: Report = None
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.only if kind not in RESULTS]
+        if unknown or not self.only:
+            got = ", ".join(map(repr, unknown)) or "nothing"
+            raise OptionError(f"--only must name some of {', '.join(RESULTS)}, separated by commas; got {got}")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """Which model to measure, and on which labelled images."""
+
+    model: ModelName
+    data: Annotated[str, Option(_DATA, ("--data", "-d"), metavar="KIND:PATH")]
+    """Labelled images, e.g. camvid:FOLDER."""
+    split: DataSplit = "val"
+    backend: BackendName = "auto"
+    precision: PrecisionName = "auto"
+    device: DeviceName = "auto"
+    size: InputSize = None
+    preprocess: PreprocessSteps = None
+    reading: Annotated[ReadOptions, Group(_FILES_OF_DATA)] = field(default_factory=ReadOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonOptions:
+    """Which two models to compare, on which images, and how much may be lost."""
+
+    reference: Annotated[str, Option(argument="REFERENCE")]
+    """Model that counts as right: a model file, or the name of a bundled model."""
+    candidate: Annotated[str, Option(argument="CANDIDATE")]
+    """Model to check: a model file, the name of a bundled model, or a TensorRT engine."""
+    data: Annotated[str | None, Option(_DATA, ("--data", "-d"), metavar="KIND:PATH", default="drawn street scenes")] = (
+        None
+    )
+    """Labelled images, e.g. camvid:FOLDER."""
+    split: DataSplit = "val"
+    max_drop: Annotated[float | None, Option(_LIMITS, default="0.05 for fp16, 0.5 for int8")] = None
+    """Largest loss of mIoU, in percentage points."""
+    min_agreement: Annotated[float | None, Option(_LIMITS, default="0.995 for fp16, none for int8")] = None
+    """Smallest share of pixels with the same label, from 0 to 1."""
+    reference_backend: Annotated[str, Option(_REFERENCE)] = "openvino"
+    """Runtime that runs REFERENCE; see --backend."""
+    reference_precision: Annotated[str, Option(_REFERENCE)] = "fp32"
+    """Number format of REFERENCE; see --precision."""
+    backend: BackendName = "auto"
+    precision: PrecisionName = "auto"
+    device: DeviceName = "auto"
+    frames: Annotated[int | None, Option(_DATA, default="all")] = None
+    """Number of images to compare, spread evenly over the data."""
+    worst: Annotated[Path | None, Option(_OUTPUT, metavar="FOLDER")] = None
+    """Folder for drawings of the images that agree least."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundOptions:
+    """Which frames to average, how, and where the image goes.
+
+    Raises:
+        OptionError: a value is out of range; the text names the option.
+    """
+
+    frames: Annotated[str, Option(argument="SOURCE")]
+    """Frames to average: a video, a camera, a folder, a glob or a URL, as for `rtseg stream`."""
+    output: Annotated[Path, Option(None, ("--output", "-o"), metavar="FILE.png")]
+    """PNG file for the background, with 8 bits per channel; grey if all frames are grey."""
+    median: Annotated[bool, Option()] = False
+    """Take the median instead of the mean: an object seen in a few frames leaves no trace. All its frames are kept in
+    memory at once."""
+    count: Annotated[int | None, Option(None, ("--frames",), default="all, or 31 with --median")] = None
+    """Largest number of frames to use: spread evenly over a source of known length, else the first ones."""
+    size: Annotated[tuple[int, int] | None, Option(default="that of the frames")] = None
+    """Size of the background, (H, W) in pixels."""
+    overwrite: Annotated[bool, Option()] = False
+    """Replace the output if it exists."""
+    source: SourceOptions = field(default_factory=SourceOptions)
+
+    def __post_init__(self) -> None:
+        if self.output.suffix.lower() != ".png":
+            raise OptionError(f"--output must end in .png, got {self.output}")
+        if self.count is not None and self.count < 1:
+            raise OptionError(f"--frames must be at least 1, got {self.count}")
+        if self.size is not None and not all(1 <= length <= 1 << 15 for length in self.size):
+            raise OptionError(f"--size must be 1 to {1 << 15} pixels each, got {self.size[0]}x{self.size[1]}")
