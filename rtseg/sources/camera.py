@@ -116,8 +116,8 @@ class CameraSource(Source):
                 last_frame_s = time.monotonic()
             elif now_s - last_frame_s >= self.options.read_timeout_s:
                 raise SourceError(
-                    f"camera {self._device} stopped delivering: no frame for "
-                    f"{self.options.read_timeout_s:g} s. Check its plug and start again"
+                    f"camera {self._device} stopped sending frames: none for {self.options.read_timeout_s:g} s. "
+                    "Check its cable and start again"
                 )
             else:
                 # An unplugged camera returns immediately: do not spin.
@@ -128,7 +128,7 @@ class CameraSource(Source):
         try:
             succeeded, image = capture.read()
         except cv2.error as error:
-            raise SourceError(f"camera {self._device} failed ({error.err}): check its plug") from error
+            raise SourceError(f"camera {self._device} failed ({error.err}): check its cable") from error
         if not succeeded or image is None or image.size == 0:
             return None
         if image.ndim == 2 or image.shape[2] == 1:

@@ -71,7 +71,7 @@ def test_a_camera_that_is_unplugged_ends_with_an_error_after_its_frames() -> Non
     frames = iter(camera(capture))
     assert [next(frames).index for _ in range(3)] == [0, 1, 2]
     began = time.monotonic()
-    with pytest.raises(SourceError, match=r"camera 0 stopped delivering: no frame for 0\.2 s"):
+    with pytest.raises(SourceError, match=r"camera 0 stopped sending frames: none for 0\.2 s"):
         next(frames)
     assert 0.15 < time.monotonic() - began < 1
     assert capture.released == 1
@@ -94,7 +94,7 @@ def test_a_slow_reader_is_not_taken_for_a_silent_camera() -> None:
 
 @pytest.mark.parametrize("image", [None, np.empty((0, 0, 3), np.uint8)])
 def test_a_frame_without_an_image_is_none(image: NDArray[np.uint8] | None) -> None:
-    with pytest.raises(SourceError, match="stopped delivering"):
+    with pytest.raises(SourceError, match="stopped sending frames"):
         list(camera(FakeCapture(good=1, then=lambda: (True, image))))
 
 

@@ -1,4 +1,4 @@
-"""From a container to good frames: packets are read with patience, what is damaged is skipped and counted."""
+"""Reads packets from a container and decodes them. Damaged ones are skipped and counted."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from rtseg.errors import SourceError
-from rtseg.sources.video.container import reason
+from rtseg.sources.video.container import ffmpeg_reason
 
 __all__ = ["StreamDecoder", "UrlPackets", "file_packets"]
 
 StreamT = TypeVar("StreamT", bound=Stream)
 
 _FIRST_FRAME_S = 8.0
-"""Longest wait for the first frame of a stream that is joined between two keyframes."""
-_ERRORS_IN_A_ROW = 16
-"""So many failed reads of a file with no packet between them are its end."""
+"""Longest wait, in seconds, for the first frame of a stream that is joined between two keyframes."""
+_MAX_CONSECUTIVE_ERRORS = 16
+"""After this many failed reads without a packet in between, a file ends."""
 
 
 class StreamDecoder:
-    """Decodes the packets of one video stream. Belongs to the thread that reads the container."""
+    """Decodes the packets of one video stream. Use it on the thread that reads the container."""
 
     def __init__(self, stream: VideoStream, count: Callable[[], None], *, joined: bool = False) -> None:
-        """Start before the first packet.
+        """Create it before the first packet.
 
         Args:
-            stream: of an open container; options and threads are set.
-            count: called once for each frame that cannot be decoded.
-            joined: the stream is joined in its midst. What comes before its first keyframe cannot be decoded
-                then, and is no damage.
+            stream: stream of an open container, with options and threads set.
+            count: called for each frame that cannot be decoded.
+            joined: whether reading starts in the middle of the stream. Then frames before the first keyframe cannot
+                be decoded, which does not count as damage.
         """
         self._stream = stream
         self._count = count
@@ -44,10 +44,10 @@ class StreamDecoder:
         self._open = 0
 
     def decode(self, packet: Packet[Any]) -> Iterator[VideoFrame]:
-        """The frames that became ready with ``packet``, in order of presentation."""
+        """Yield the frames that ``packet`` completes, in presentation order."""
         self._open += packet.size > 0
         try:
-            # Not packet.decode(): an empty packet would flush.
+            # Not packet.decode(), because an empty packet would flush the decoder.
             decoded = self._stream.decode(packet) if packet.size else []
         except av.FFmpegError:
             self._skip()
@@ -55,9 +55,9 @@ class StreamDecoder:
         yield from self._good(decoded)
 
     def flush(self) -> Iterator[VideoFrame]:
-        """The frames that the decoder still holds; no packet may follow.
+        """Yield the frames that the decoder still holds. No packet may follow.
 
-        An error is not counted here but shows in ``lost``.
+        Errors are not counted here; ``lost`` reports them.
         """
         try:
             decoded = self._stream.decode(None)
@@ -67,9 +67,9 @@ class StreamDecoder:
 
     @property
     def lost(self) -> bool:
-        """After ``flush``: whether frames are missing.
+        """Whether frames are missing, after ``flush``.
 
-        PyAV ends the flush at the first bad frame; good ones behind it, on other threads, cannot be had.
+        PyAV ends the flush at the first damaged frame; later good ones, on other threads, are lost.
         """
         return self._open > 0
 
@@ -91,7 +91,7 @@ class StreamDecoder:
 def file_packets(container: InputContainer, stream: StreamT, count: Callable[[], None]) -> Iterator[Packet[StreamT]]:
     """The packets of ``stream`` in a file; ``count`` is called for each place that cannot be read."""
     errors = 0
-    while errors < _ERRORS_IN_A_ROW:
+    while errors < _MAX_CONSECUTIVE_ERRORS:
         try:
             packets: Iterator[Packet[Any]] = container.demux(stream)
             for packet in packets:
@@ -99,7 +99,7 @@ def file_packets(container: InputContainer, stream: StreamT, count: Callable[[],
                     errors = 0
                     yield packet
         except av.FFmpegError:
-            # The demuxer stands behind the bad place: asked again it goes on from there.
+            # The demuxer has passed the damaged part; the next call continues after it.
             errors += 1
             if errors == 1:
                 count()
@@ -108,9 +108,9 @@ def file_packets(container: InputContainer, stream: StreamT, count: Callable[[],
 
 
 class UrlPackets:
-    """The packets of ``stream`` from a server. They end with the stream, or with ``failure`` set.
+    """Yields the packets of a server's ``stream`` until it ends or ``failure`` is set.
 
-    The failure is not raised, so that the frames which the decoder still holds can be shown before it is.
+    The failure is not raised here, so that the frames in the decoder can be delivered first.
     """
 
     failure: SourceError | None = None
@@ -118,12 +118,12 @@ class UrlPackets:
     def __init__(
         self, container: InputContainer, stream: VideoStream, *, shown: str, live: bool, timeout_s: float
     ) -> None:
-        """Start before the first packet.
+        """Create it before the first packet.
 
         Args:
-            container: opened with a read time-out of ``timeout_s``.
-            stream: the one whose packets are wanted.
-            shown: what messages call the source.
+            container: opened with a read timeout of ``timeout_s``.
+            stream: the stream to read.
+            shown: name of the source in messages.
             live: whether the end of the stream is a failure.
             timeout_s: longest wait for a frame, in seconds.
         """
@@ -132,39 +132,39 @@ class UrlPackets:
         self._shown = shown
         self._live = live
         self._timeout_s = timeout_s
-        self._patience_s = max(timeout_s, _FIRST_FRAME_S)
+        self._max_wait_s = max(timeout_s, _FIRST_FRAME_S)
         self._waited_s = 0.0
 
     def frame_came(self) -> None:
-        """A good frame was decoded: the wait begins anew."""
-        self._waited_s, self._patience_s = 0.0, self._timeout_s
+        """Restart the wait, because a good frame was decoded."""
+        self._waited_s, self._max_wait_s = 0.0, self._timeout_s
 
     def __iter__(self) -> Iterator[Packet[Stream]]:
-        # All streams are read, as sound that goes on would hide that the image stands still.
+        # Read all streams: a read of the video alone would not time out while audio packets arrive.
         packets = self._container.demux()
         while True:
-            asked_s = time.monotonic()
+            started_s = time.monotonic()
             try:
                 packet = next(packets, None)
             except av.FFmpegError as error:
                 timed_out = isinstance(error, av.error.ExitError | TimeoutError)
-                self.failure = self._stalled() if timed_out else self._gone(reason(error))
+                self.failure = self._stalled() if timed_out else self._gone(ffmpeg_reason(error))
                 return
-            took_s = time.monotonic() - asked_s
+            took_s = time.monotonic() - started_s
             self._waited_s += took_s
-            # What comes as the time is up is an old frame out of a buffer: it would hide the stall.
-            if took_s >= self._timeout_s or self._waited_s >= self._patience_s:
+            # A packet that arrives when the time is up is an old one from a buffer, which would hide the stall.
+            if took_s >= self._timeout_s or self._waited_s >= self._max_wait_s:
                 self.failure = self._stalled()
                 return
             if packet is None:
-                self.failure = self._gone("the peer ended the stream") if self._live else None
+                self.failure = self._gone("the server ended the stream") if self._live else None
                 return
             if packet.size and packet.stream_index == self._stream.index:
                 yield packet
 
     def _stalled(self) -> SourceError:
-        waited_s = min(max(self._waited_s, self._timeout_s), self._patience_s)
+        waited_s = min(max(self._waited_s, self._timeout_s), self._max_wait_s)
         return SourceError(f"{self._shown}: no frame for {waited_s:g} s: check the camera or server and the network")
 
-    def _gone(self, why: str) -> SourceError:
-        return SourceError(f"{self._shown} is disconnected ({why}): check the camera or server and start again")
+    def _gone(self, reason: str) -> SourceError:
+        return SourceError(f"{self._shown} is disconnected ({reason}): check the camera or server and start again")

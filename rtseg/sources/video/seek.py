@@ -1,4 +1,4 @@
-"""Goes to a time in a video such that all frames from there on are decoded as if read from the start."""
+"""Seeks in a video so that all frames from a given time on decode as if the video was read from the start."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ __all__ = ["seconds", "seek"]
 
 
 def seconds(stamp: int | None, stream: Stream) -> float | None:
-    """A time stamp of ``stream`` in seconds; None where there is none."""
+    """Convert a timestamp of ``stream`` to seconds; None if there is no timestamp or time base."""
     return None if stamp is None or stream.time_base is None else float(stamp * stream.time_base)
 
 
 def seek(container: InputContainer, stream: VideoStream, to_s: float, step_s: float) -> None:
-    """Go to a keyframe from which the frame at ``to_s`` can be decoded whole.
+    """Seek to a keyframe from which the frame at ``to_s`` can be decoded completely.
 
-    Containers promise little: they look keyframes up by decoding time, which runs ahead of presentation, and
-    MPEG-TS lands anywhere. So it is tried whether a keyframe comes before ``to_s``; if not, further back, at
-    last from the start. A container that cannot seek at all is left where it stands.
+    Seeking is not exact: containers look up keyframes by decoding time, which precedes presentation time, and MPEG-TS
+    may land anywhere. So check that a keyframe comes before ``to_s``. If not, try further back, finally from the start.
+    A container that cannot seek stays where it is.
 
     Args:
-        container: open, at any place.
-        stream: with a known start time.
-        to_s: in the stream's own time, in seconds.
+        container: open, at any position.
+        stream: a stream with a known start time.
+        to_s: time of the stream, in seconds.
         step_s: nominal time between two frames, in seconds.
     """
     start_s = seconds(stream.start_time, stream) or 0.0
     for margin_s in (0.5 + 8 * step_s, 12.0):
         from_s = to_s - margin_s
-        if from_s <= start_s or not _go(container, stream, from_s):
+        if from_s <= start_s or not _seek_demuxer(container, stream, from_s):
             break
-        if _first_keyframe_s(container, stream) <= to_s and _go(container, stream, from_s):
+        if _first_keyframe_s(container, stream) <= to_s and _seek_demuxer(container, stream, from_s):
             return
-    # From well before the start, as the first packet's time of decoding may lie before it; some containers
-    # refuse that and want the start itself.
-    _ = _go(container, stream, start_s - 10.0) or _go(container, stream, start_s)
+    # To well before the start, because the decoding time of the first packet may be earlier. Some containers refuse
+    # that and need the start itself.
+    _ = _seek_demuxer(container, stream, start_s - 10.0) or _seek_demuxer(container, stream, start_s)
 
 
-def _go(container: InputContainer, stream: VideoStream, to_s: float) -> bool:
-    """Let the demuxer go to the last keyframe that it knows of before ``to_s``, with an empty decoder."""
+def _seek_demuxer(container: InputContainer, stream: VideoStream, to_s: float) -> bool:
+    """Seek the demuxer to the last known keyframe before ``to_s`` and flush the decoder."""
     assert stream.time_base is not None
     try:
         container.seek(math.floor(to_s / stream.time_base), stream=stream)
@@ -53,7 +53,7 @@ def _go(container: InputContainer, stream: VideoStream, to_s: float) -> bool:
 
 
 def _first_keyframe_s(container: InputContainer, stream: VideoStream) -> float:
-    """The time of the next keyframe that can be decoded from here; infinite where none comes."""
+    """The time of the next decodable keyframe, in seconds; infinity if there is none."""
     try:
         for frame in container.decode(stream):
             time_s = seconds(frame.pts, stream)

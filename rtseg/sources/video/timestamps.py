@@ -1,25 +1,26 @@
-"""The times of frames, mended where a container has them wrong."""
+"""Corrects the timestamps of frames."""
 
 from __future__ import annotations
 
 __all__ = ["FrameClock"]
 
-_SET_BACK_S = 1.0
+_RESET_S = 1.0
+"""A timestamp this much earlier than the previous one, in seconds, is a reset of the clock."""
 
 
 class FrameClock:
-    """Turns the time stamps of a stream into seconds that never decrease.
+    """Converts the timestamps of a stream to seconds that never decrease.
 
-    A missing stamp is one frame after the last. A stamp that lies a little before the last (a container that
-    is wrong by a frame) is lifted to it. One that lies far before it says that the clock was set back, as at
-    the restart of a camera or the wrap of MPEG-TS: the times then go on from the last frame.
+    A missing timestamp becomes one frame after the previous one. A timestamp slightly before the previous one (an
+    error of one frame in the container) becomes equal to it. A much earlier timestamp means that the clock was reset,
+    as when a camera restarts or MPEG-TS wraps around; then times continue from the previous frame.
     """
 
     def __init__(self, origin_s: float | None, step_s: float) -> None:
-        """Start before the first frame.
+        """Create it before the first frame.
 
         Args:
-            origin_s: the stamp of the stream's start, in seconds; None takes that of the first frame.
+            origin_s: timestamp of the start of the stream, in seconds; None uses the first frame.
             step_s: nominal time between two frames, in seconds.
         """
         self._origin_s = origin_s
@@ -27,18 +28,18 @@ class FrameClock:
         self._last_s: float | None = None
 
     def __call__(self, stamp_s: float | None) -> float:
-        """Seconds from the start of the stream for the next frame, whose stamp is ``stamp_s``."""
-        following_s = 0.0 if self._last_s is None else self._last_s + self._step_s
+        """Time of the next frame in seconds from the start of the stream; ``stamp_s`` is its timestamp."""
+        expected_s = 0.0 if self._last_s is None else self._last_s + self._step_s
         if stamp_s is None:
-            time_s = following_s
+            time_s = expected_s
         else:
             if self._origin_s is None:
                 self._origin_s = stamp_s
             time_s = stamp_s - self._origin_s
-            least_s = self._last_s or 0.0
-            if self._last_s is not None and time_s < least_s - _SET_BACK_S:
-                self._origin_s = stamp_s - following_s
-                time_s = following_s
-            time_s = max(time_s, least_s)
+            minimum_s = self._last_s or 0.0
+            if self._last_s is not None and time_s < minimum_s - _RESET_S:
+                self._origin_s = stamp_s - expected_s
+                time_s = expected_s
+            time_s = max(time_s, minimum_s)
         self._last_s = time_s
         return time_s

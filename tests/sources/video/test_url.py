@@ -124,7 +124,7 @@ def test_a_closed_port_refuses_at_once(scheme: str) -> None:
 @pytest.mark.parametrize(
     ("path", "kind", "text"),
     [
-        ("404/a.mp4", SourceNotFound, "is not there"),
+        ("404/a.mp4", SourceNotFound, "does not exist"),
         ("401/a.mp4", SourceError, "check user name and password"),
         ("500/a.mp4", SourceError, "cannot be opened"),
     ],
