@@ -1,18 +1,18 @@
-"""The errors a user can meet. Each text names the thing and the next step.
+"""The exceptions of rtseg. Each message names the problem and the next step.
 
 RtsegError
-├── OptionError (ValueError)            an option's value cannot be used
-├── SourceError (OSError)               a source cannot be opened or read on
-│   └── SourceNotFound                  there is nothing under that name
-├── ModelError (ValueError)             a file is not a model, or breaks the contract of the model file
+├── OptionError (ValueError)            the value of an option is invalid
+├── SourceError (OSError)               a source cannot be opened, or failed while it was read
+│   └── SourceNotFound                  there is no such source
+├── ModelError (ValueError)             a file is not a model file, or violates its format
 │   ├── CheckpointError                 a training checkpoint cannot be used
-│   └── ProofError                      what was made of a model labels otherwise than it may: not kept, exit code 1
+│   └── ProofError                      a converted model predicts too differently: discarded, exit code 1
 ├── BackendError (RuntimeError)         a runtime failed on a model or a batch
-│   └── BackendUnavailable              its package, driver or device is missing here
+│   └── BackendUnavailable              its package, driver or device is missing on this machine
 ├── SinkError (OSError)                 a result cannot be written
-│   └── SinkClosed                      the viewer closed the window: the run ends, nothing is wrong
-├── DatasetError (ValueError)           training or evaluation data cannot be used
-├── TrainingError (ArithmeticError)     training cannot go on: the loss is no number any more
+│   └── SinkClosed                      the user closed the window: the run ends without an error
+├── DatasetError (ValueError)           training or evaluation data is missing or invalid
+├── TrainingError (ArithmeticError)     training cannot continue: the loss is NaN or infinite
 └── MissingExtra (ImportError)          an optional package is not installed
 """
 
@@ -37,43 +37,43 @@ __all__ = [
 
 
 class RtsegError(Exception):
-    """Base of all errors that rtseg raises on purpose. Its text is one line, fit to be shown to a user."""
+    """Base class of all exceptions that rtseg raises. The message is one line that can be shown to users."""
 
     def __str__(self) -> str:
-        # OSError prints "[Errno ..]" for two arguments; ours always carry one sentence.
+        # OSError would format two arguments as "[Errno ..]".
         return " ".join(str(argument) for argument in self.args)
 
 
 class OptionError(RtsegError, ValueError):
-    """An option has a value that cannot be used."""
+    """The value of an option is invalid."""
 
 
 class SourceError(RtsegError, OSError):
-    """A source cannot be opened, or ended in a way that a user must know of."""
+    """A source cannot be opened, or failed while it was read."""
 
 
 class SourceNotFound(SourceError):
-    """Nothing exists under the name of the source."""
+    """There is no such source."""
 
 
 class ModelError(RtsegError, ValueError):
-    """A file is no model file, or breaks its contract."""
+    """A file is not a model file, or violates its format."""
 
 
 class CheckpointError(ModelError):
-    """A training checkpoint is missing, damaged or of another network."""
+    """A training checkpoint is missing, damaged or made by another network."""
 
 
 class ProofError(ModelError):
-    """A graph or an engine made of a model labels too differently from it. It is not kept."""
+    """The labels of a converted model or engine differ too much from those of the original. It is discarded."""
 
 
 class BackendError(RtsegError, RuntimeError):
-    """A runtime failed; its own error is the cause."""
+    """A runtime failed. Its own error is the ``__cause__``."""
 
 
 class BackendUnavailable(BackendError):
-    """A runtime cannot be used on this machine; the text says what to install."""
+    """A runtime cannot be used on this machine. The message says what to install."""
 
 
 class SinkError(RtsegError, OSError):
@@ -81,21 +81,21 @@ class SinkError(RtsegError, OSError):
 
 
 class SinkClosed(SinkError):
-    """The viewer closed the window. The run ends in good order."""
+    """The user closed the window. The run ends without an error."""
 
 
 class DatasetError(RtsegError, ValueError):
-    """Data for training or evaluation is missing or wrong."""
+    """Training or evaluation data is missing or invalid."""
 
 
 class TrainingError(RtsegError, ArithmeticError):
-    """Training cannot go on; the last good state is kept."""
+    """Training cannot continue. The last good checkpoint is kept."""
 
 
 class MissingExtra(RtsegError, ImportError):
     """An optional package is not installed."""
 
     @classmethod
-    def of(cls, what: str, package: str | None, extra: str) -> MissingExtra:
-        """The sentence for ``what`` that needs ``package``, brought by ``rtseg[extra]``."""
-        return cls(f"{what} needs the package {package!r}: pip install 'rtseg[{extra}]'")
+    def for_feature(cls, feature: str, package: str | None, extra: str) -> MissingExtra:
+        """Create the error for a ``feature`` that needs ``package``, which ``rtseg[extra]`` installs."""
+        return cls(f"{feature} needs the package {package!r}: pip install 'rtseg[{extra}]'")

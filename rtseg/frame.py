@@ -1,4 +1,4 @@
-"""An image of a video and its clock."""
+"""A frame of a source, and the array types of images and labels."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from numpy.typing import NDArray
 __all__ = ["CHANNELS", "Frame", "Image", "Labels"]
 
 CHANNELS = (2, 3, 4)
-"""How many channels an image may have: grey and a second plane, BGR, or BGR and a fourth plane."""
+"""How many channels a model input may have: grey and an extra channel, BGR, or BGR and an extra channel."""
 
 Image = NDArray[np.uint8]
-"""Image, uint8 (H, W, C), C of ``CHANNELS``; BGR, so C = 3, wherever nothing else is said.
+"""Image, uint8 (H, W, C) with C one of ``CHANNELS``. BGR with C = 3 unless stated otherwise.
 
-The plane beyond the colours (alpha, infrared, depth ..) is the last. Grey images are BGR of three equal planes.
+An extra channel (alpha, infrared, depth ..) is the last one. Grey images are BGR with three equal channels.
 """
 
 Labels = NDArray[np.uint8]
-"""Class ids, uint8 (H, W); 255 is void and never predicted."""
+"""Class IDs, uint8 (H, W); 255 is void and never predicted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image of a source and the times that belong to it.
+    """One image of a source, with its times.
 
     Raises:
         ValueError: ``image`` is not uint8 of shape (H, W, C) with C 1 to 4, or ``index`` is negative.
     """
 
     image: Image
-    """See ``Image``; of a video or camera BGR, of a grey file (H, W, 1) until it is shown or prepared.
+    """See ``Image``. Videos and cameras deliver BGR; a grey image file is (H, W, 1) until it is drawn or prepared.
 
     Values 0..255. Shared between threads: do not write to it.
     """
     index: int
-    """Place in what is read of the source, from 0. A gap means that frames were dropped or skipped."""
+    """Position among the frames that are read, from 0. A gap means that frames were dropped or skipped."""
     pts_s: float
-    """When it is to be shown, in seconds from the start of the source. Never decreases."""
+    """Presentation time, in seconds from the start of the source. Never decreases."""
     captured_s: float
-    """``time.monotonic()``, in seconds, when the source handed it over."""
+    """``time.monotonic()``, in seconds, when the source delivered it."""
     name: str | None = None
-    """Of an image from a folder: its file name. None for the frame of a video."""
+    """File name of an image; None for the frame of a video."""
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or not 1 <= self.image.shape[2] <= 4:

@@ -47,5 +47,5 @@ def test_an_error_with_two_arguments_does_not_turn_into_an_errno() -> None:
 
 
 def test_a_missing_package_is_named_with_the_command_that_brings_it() -> None:
-    error = MissingExtra.of("training", "torch", "train")
+    error = MissingExtra.for_feature("training", "torch", "train")
     assert str(error) == "training needs the package 'torch': pip install 'rtseg[train]'"

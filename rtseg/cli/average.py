@@ -41,7 +41,7 @@ def average(
     try:
         from rtseg.training.average import average as average_checkpoints
     except ModuleNotFoundError as error:
-        raise MissingExtra.of("averaging", error.name, "train") from error
+        raise MissingExtra.for_feature("averaging", error.name, "train") from error
     scores = average_checkpoints(
         checkpoints, output, data=data or None, val_data=val_data or None, batch=batch, device=device
     )

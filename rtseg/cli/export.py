@@ -37,7 +37,7 @@ def export(
     try:
         from rtseg.deploy.export import export_checkpoint
     except ModuleNotFoundError as error:
-        raise MissingExtra.of("export", error.name, "train") from error
+        raise MissingExtra.for_feature("export", error.name, "train") from error
     spec = export_checkpoint(checkpoint, output, name=name or None, size=input_size)
     measured = f", mIoU {100 * spec.miou:.2f} % ({spec.measured_on})" if spec.miou is not None else ""
     megabytes = output.stat().st_size / 1e6

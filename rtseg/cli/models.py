@@ -96,7 +96,7 @@ def _measure(console: Console, names: list[str]) -> None:
     try:
         from rtseg.bench.network_speed import check_networks, measure
     except ModuleNotFoundError as error:
-        raise MissingExtra.of("measuring", error.name, "train") from error
+        raise MissingExtra.for_feature("measuring", error.name, "train") from error
     check_networks(names)
     table = _table()
     with Live(table, console=console, auto_refresh=False) as live:

@@ -27,7 +27,7 @@ def train(options: TrainOptions, messages: MessageOptions) -> None:
         from rtseg.training import train as training
         from rtseg.training.checkpoint import LAST
     except ModuleNotFoundError as error:
-        raise MissingExtra.of("training", error.name, "train") from error
+        raise MissingExtra.for_feature("training", error.name, "train") from error
     try:
         training.train(options, open_console(quiet=True) if messages.quiet else None)
     except KeyboardInterrupt:

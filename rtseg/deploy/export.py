@@ -170,7 +170,7 @@ def _export(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
                 verbose=False,
             )
     except ModuleNotFoundError as error:
-        raise MissingExtra.of("the ONNX exporter", error.name, "train") from error
+        raise MissingExtra.for_feature("the ONNX exporter", error.name, "train") from error
     assert program is not None  # with dynamo=True it always is
     model: onnx.ModelProto = program.model_proto
     return model

@@ -65,7 +65,7 @@ def open_decoder(name: str) -> Decoder:
         return decoders[name]()
     except ModuleNotFoundError as error:
         extra = "train" if name == "torchvision" else "bench"
-        raise MissingExtra.of(f"--decoder {name}", error.name, extra) from error
+        raise MissingExtra.for_feature(f"--decoder {name}", error.name, extra) from error
 
 
 def _decode_cv2(data: bytes, options: DecodeOptions) -> Image:

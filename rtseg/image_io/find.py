@@ -129,7 +129,7 @@ def _open_url(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
     except ImportError as error:
-        raise MissingExtra.of(f"reading {redact(url)}", "fsspec", "remote") from error
+        raise MissingExtra.for_feature(f"reading {redact(url)}", "fsspec", "remote") from error
     try:
         system, path = url_to_fs(url)
     except ImportError as error:

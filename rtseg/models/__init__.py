@@ -1,11 +1,11 @@
-"""The networks, by name. Each maps a normalised image to logits; ``rtseg.deploy.export`` adds head and tail.
+"""Segmentation networks, created by name.
 
-A network takes float (N, channels, H, W) and returns logits at its own stride; in training mode it returns a tuple
-of logits, the main prediction first, whose weights in the loss are ``loss_weights``. A sequence model (``recurrent``)
-takes and returns a state as well.
+A network maps normalised images, float (N, channels, H, W), to logits at its own stride. In training mode it returns a
+tuple of logits, the main prediction first, with ``loss_weights``. A ``recurrent`` network also takes and returns a
+state. ``rtseg.deploy.export`` adds normalisation, upsampling and argmax.
 
-The architecture of a network is one text, ``NAME`` or ``NAME:key=value,key=value``, e.g. ``icnet:width=64``. It is
-what ``--model`` takes, what checkpoints and model files keep, and all that is needed to build the network again.
+The architecture is a string, ``NAME`` or ``NAME:key=value,key=value``, e.g. ``icnet:width=64``. It is the value of
+``--model``, is stored in checkpoints and model files, and is sufficient to build the network again.
 """
 
 from __future__ import annotations
@@ -42,62 +42,59 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
         for depth in (11, 13, 16, 19)
     },
 }
-"""Name -> (module, class, what the name says of its options)."""
-
-_COMMON = ("pretrained", "channels")
-"""Options that every network has, beside those of its class."""
+"""Name -> (module, class, options that the name implies)."""
 
 
 def create_model(architecture: str, classes: int, *, pretrained: bool = False, **options: Any) -> Network:
-    """A network with fresh weights.
+    """Create a network.
 
     Args:
-        architecture: one of ``MODELS``, with or without options behind a colon.
+        architecture: a name in ``MODELS``, optionally with a colon and options.
         classes: number of classes, 1..255.
-        pretrained: begin with the weights that torchvision publishes, fetched once and kept by torch. The first
-            convolution is adapted to ``channels``, a head made for another number of classes begins anew.
-        options: of the network, e.g. ``width`` for ICNet; they go before those in the text. Every network takes
-            ``channels``: 1 (grey, mixed of BGR), 2 (grey and a second plane), 3 (RGB, the default) or 4 (RGB and a
-            fourth plane) of the input.
+        pretrained: start from the weights that torchvision publishes, downloaded once and cached by torch. The first
+            convolution is adapted to ``channels``; heads for another number of classes keep random weights.
+        options: of the network, e.g. ``width`` of ICNet; they override those in ``architecture``. Every network has
+            the option ``channels``: 1 (grey, computed from BGR), 2 (grey and an extra channel), 3 (RGB, the default)
+            or 4 (RGB and an extra channel).
 
     Raises:
-        OptionError: the name or an option is not known, or a value is out of range.
-        CheckpointError: the published weights cannot be fetched.
+        OptionError: the name or an option is unknown, or a value is out of range.
+        CheckpointError: the published weights cannot be downloaded.
         MissingExtra: torch or torchvision is not installed.
     """
-    name, written = _parse(architecture)
+    name, text_options = _parse(architecture)
     if not 1 <= classes <= 255:
         raise OptionError(f"a network has 1 to 255 classes, got {classes}")
-    module, class_name, given = MODELS[name]
+    module, class_name, implied = MODELS[name]
     try:
         factory: Callable[..., Network] = getattr(import_module(module), class_name)
     except ModuleNotFoundError as error:
-        raise MissingExtra.of(f"network {name!r}", error.name, "train") from error
-    wanted = _checked(name, factory, given, {"pretrained": pretrained, **written, **options})
-    fetch = wanted.pop("pretrained")
-    network = factory(classes, **given, **wanted)
-    network.architecture = (
-        name + ":" * bool(wanted) + ",".join(f"{key}={_written(wanted[key])}" for key in sorted(wanted))
-    )
-    if fetch:
-        network.load_published()
+        raise MissingExtra.for_feature(f"network {name!r}", error.name, "train") from error
+    options = {"pretrained": pretrained, **text_options, **options}
+    _check_options(name, factory, implied, options)
+    load_pretrained = options.pop("pretrained")
+    network = factory(classes, **implied, **options)
+    pairs = ",".join(f"{key}={_format(options[key])}" for key in sorted(options))
+    network.architecture = f"{name}:{pairs}" if options else name
+    if load_pretrained:
+        network.load_pretrained()
     return network
 
 
 def channels_of(architecture: str) -> int:
-    """The ``channels`` that are written in ``architecture``, or 3: known before there are classes to build it for.
+    """Return the input channels in ``architecture``, by default 3, without building the network.
 
     Raises:
-        OptionError: the name is not known, or the options cannot be read.
+        OptionError: the name is unknown, or the options cannot be parsed.
     """
     channels = _parse(architecture)[1].get("channels", 3)
     if type(channels) is not int or channels not in (1, 2, 3, 4):
-        raise OptionError(f"a network takes images of 1 to 4 channels, got {_written(channels)!r}")
+        raise OptionError(f"a network takes images of 1 to 4 channels, got {_format(channels)!r}")
     return channels
 
 
 def is_known(architecture: str) -> bool:
-    """Whether ``create_model`` knows the name in ``architecture``."""
+    """Return whether the name in ``architecture`` is in ``MODELS``."""
     return architecture.partition(":")[0] in MODELS
 
 
@@ -109,13 +106,13 @@ def _parse(architecture: str) -> tuple[str, dict[str, Any]]:
     for pair in filter(None, text.split(",")):
         key, sign, value = pair.partition("=")
         if not sign or not value or key in options:
-            raise OptionError(f"cannot read the options in {architecture!r}: write NAME:key=value,key=value")
-        options[key] = _value(value)
+            raise OptionError(f"cannot parse the options in {architecture!r}: write NAME:key=value,key=value")
+        options[key] = _parse_value(value)
     return name, options
 
 
-def _value(text: str) -> Any:
-    """``true``/``false``, a whole number, a number, several of them as ``1/0.4/0.4``; else the text itself."""
+def _parse_value(text: str) -> Any:
+    """Parse a bool, an int, a float, or several values like ``1/0.4/0.4``; otherwise return the text itself."""
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):
@@ -123,37 +120,36 @@ def _value(text: str) -> Any:
             return kind(text)
         except ValueError:
             continue
-    return tuple(_value(part) for part in text.split("/")) if "/" in text else text
+    return tuple(_parse_value(part) for part in text.split("/")) if "/" in text else text
 
 
-def _written(value: Any) -> str:
-    """What ``_value`` reads as ``value``."""
+def _format(value: Any) -> str:
+    """Reverse ``_parse_value``."""
     if isinstance(value, bool):
         return str(value).lower()
     return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _checked(
-    name: str, factory: Callable[..., Network], given: dict[str, Any], options: dict[str, Any]
-) -> dict[str, Any]:
-    """``options``, once each is known and of its type; a whole number will do where the class wants a number."""
+def _check_options(
+    name: str, factory: Callable[..., Network], implied: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Raise OptionError for an unknown option or a value of the wrong type. An int is accepted as a float."""
     kinds = {
         key: parameter.annotation
         for key, parameter in signature(factory, eval_str=True).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and key not in given
+        if parameter.kind is parameter.KEYWORD_ONLY and key not in implied
     } | {"pretrained": bool}
     for key, value in options.items():
         if key not in kinds:
             raise OptionError(f"network {name!r} has no option {key!r}; it has {', '.join(sorted(kinds))}")
-        if not _is_a(value, kinds[key]):
-            wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(
-                kinds[key], "numbers as 1/0.4"
+        if not _has_type(value, kinds[key]):
+            expected = {bool: "true or false", int: "an integer", float: "a number"}.get(
+                kinds[key], "numbers like 1/0.4"
             )
-            raise OptionError(f"option {key} of network {name!r} must be {wanted}, got {_written(value)!r}")
-    return options
+            raise OptionError(f"option {key} of network {name!r} must be {expected}, got {_format(value)!r}")
 
 
-def _is_a(value: Any, kind: Any) -> bool:
+def _has_type(value: Any, kind: Any) -> bool:
     if kind in (bool, int):
         return type(value) is kind
     numbers = value if isinstance(value, tuple) else (value,)
