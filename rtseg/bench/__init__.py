@@ -1,8 +1,8 @@
-"""Measuring rtseg on the machine at hand: storage, decoders and workers; and a clip through the backends.
+"""Measure rtseg on this machine: reading images from each storage, and a clip through the backends.
 
-    _places ──► _sets ──► _reading, _streaming ──► _turns ──► storage, clip ──► report (table, JSON, chart), compare
-    (where)     (files)   (one run each)           (rounds)   (what is run)
+    storage.targets ──► storage.image_sets ──► storage.passes, stage_costs ──► interleave ──► report, chart, compare
+    (where)             (files)                (one run each)                  (rounds)       (tables, JSON, PNG)
 
-Every figure is the median of several rounds, with quartiles; what is compared is measured in turn, in one run. A rate
-is (n - 1) / (last - first); ``report.METHOD`` says of which times.
+Every figure is the median of several rounds, with quartiles. Everything that is compared runs in turn, in one process.
+A rate is (n - 1) / (last - first); ``report.METHOD`` says which times that uses.
 """

@@ -1,4 +1,4 @@
-"""How fast a network runs on this machine: as a model file with fresh weights, in the backend that a CPU gets."""
+"""Measure how fast a network runs on this machine: exported with random weights, in OpenVINO."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ __all__ = ["check_networks", "export_fresh", "frames_per_second", "measure"]
 
 _ROUNDS = 3
 _SECONDS = 2.0
-"""Of a round, unless told otherwise."""
-_LEAST = 5
-"""Images that are timed at least: heavy networks take seconds for each."""
+"""Duration of one round."""
+_MIN_IMAGES = 5
+"""Time at least this many images: heavy networks take seconds for each."""
 _IMAGES = 8
 
 
 def check_networks(architectures: Iterable[str]) -> None:
-    """Refuse what ``create_model`` cannot make, in a moment: a slip in the last must not cost minutes.
+    """Check all names first, so that a typo in the last one does not cost minutes.
 
     Raises:
-        OptionError: one is not known, or has an option that is not.
+        OptionError: a network or one of its options is unknown.
         MissingExtra: torch or torchvision is not installed.
     """
     for architecture in architectures:
@@ -42,13 +42,13 @@ def check_networks(architectures: Iterable[str]) -> None:
 
 
 def measure(architecture: str) -> NetworkFigures:
-    """Export a network with fresh weights, run it for some seconds, and count what it costs.
+    """Export a network with random weights, run it for some seconds, and count its parameters and operations.
 
     Args:
-        architecture: as ``create_model`` takes it.
+        architecture: see ``create_model``.
 
     Raises:
-        OptionError: the network is not known.
+        OptionError: the network is unknown.
         MissingExtra: torch, torchvision or the exporter's package is not installed.
     """
     cost = compute_cost(architecture, CLASSES, SIZE)
@@ -60,12 +60,12 @@ def measure(architecture: str) -> NetworkFigures:
 
 
 def export_fresh(architecture: str, path: Path) -> Path:
-    """Write the model file ``path`` of a network with fresh weights, for ``CLASSES`` and images of ``SIZE``.
+    """Export a network with random weights, for ``CLASSES`` classes and images of ``SIZE``, to the model file ``path``.
 
-    What the weights are does not change what is computed with them.
+    The speed does not depend on the values of the weights.
 
     Raises:
-        OptionError: the network is not known.
+        OptionError: the network is unknown.
         MissingExtra: torch, torchvision or the exporter's package is not installed.
     """
     from rtseg.deploy.export import export_network
@@ -84,18 +84,18 @@ def export_fresh(architecture: str, path: Path) -> Path:
 
 
 def frames_per_second(backend: Backend, seconds: float) -> float:
-    """(n - 1) / (last - first) over the times at which labels come, ``depth`` images in flight, after a warm-up.
+    """Return (n - 1) / (last - first) over the times at which labels arrive, with ``depth`` images in flight.
 
     Args:
-        backend: with nothing in flight.
-        seconds: for which images are timed, at least.
+        backend: with nothing in flight. It is warmed up first.
+        seconds: time at least this long.
     """
     spec = backend.spec
     images = np.random.default_rng(0).integers(0, 256, (_IMAGES, *spec.size, spec.channels), dtype=np.uint8)
     in_flight: deque[Any] = deque()
     times: list[float] = []
     submitted, warm_up = 0, 2 * backend.depth
-    while len(times) < warm_up + _LEAST or times[-1] - times[warm_up] < seconds:
+    while len(times) < warm_up + _MIN_IMAGES or times[-1] - times[warm_up] < seconds:
         while len(in_flight) < backend.depth:
             in_flight.append(backend.submit(images[submitted % _IMAGES][None]))
             submitted += 1

@@ -1,4 +1,4 @@
-"""A benchmark from its options to its exit code."""
+"""Run a benchmark: measure, print, write, compare with an older result."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rtseg.bench import interleave as _turns
 from rtseg.bench.chart import check_matplotlib, draw
 from rtseg.bench.compare import check_comparable, compare, regressions, show_changes
+from rtseg.bench.interleave import ProgressCallback
 from rtseg.bench.pipeline import ClipOptions, measure_clip
 from rtseg.bench.report import make_result, show
 from rtseg.bench.schema import check_result, read_result
@@ -27,78 +27,79 @@ if TYPE_CHECKING:
 
 __all__ = ["ResultOptions", "bench"]
 
-_STOPPED, _SLOWER = 130, 1
+_INTERRUPTED, _REGRESSION = 130, 1
+"""Exit codes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResultOptions:
-    """Where the result goes, and what it is judged by.
+    """Where the result is written, and what it is compared with.
 
     Raises:
         OptionError: a number is out of range.
     """
 
     output: Path | None = None
-    """A folder for ``<kind>.json`` and ``<kind>.png``; made where it is missing."""
+    """A folder for ``<kind>.json`` and ``<kind>.png``; created if missing."""
     compare: Path | None = None
     """The JSON of an older result."""
     max_regression: float = 10.0
-    """In percent."""
+    """Largest allowed change for the worse, in percent."""
     report: Path | None = None
-    """A JSON file for the result alone."""
+    """A JSON file for the result only."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_regression <= 1e6:
             raise OptionError(f"--max-regression must be in 0 .. 1e6 percent, got {self.max_regression:g}")
 
 
-def bench(options: StorageOptions | ClipOptions, outcome: ResultOptions, console: Console) -> int:
-    """Measure, print, write, compare; returns the exit code.
+def bench(options: StorageOptions | ClipOptions, result_options: ResultOptions, console: Console) -> int:
+    """Measure, print, write and compare; return the exit code.
 
-    That is 0, or 1 where a figure became worse than in the older result by more than it may, or 130 after Ctrl-C.
+    The code is 1 if a measurement became worse than in the older result by more than allowed, 130 after Ctrl-C, else 0.
 
     Raises:
-        RtsegError: something cannot be used; what can be checked before the first run is.
+        RtsegError: an input or option cannot be used. It is raised before the first run where possible.
     """
     kind = "storage" if isinstance(options, StorageOptions) else "pipeline"
     workload = _workload(options)
-    old = read_result(outcome.compare) if outcome.compare is not None else None
+    old = read_result(result_options.compare) if result_options.compare is not None else None
     if old is not None:
         check_comparable(old, kind, workload)
-    if outcome.output is not None:
+    if result_options.output is not None:
         check_matplotlib()
-        check_folder_writable(outcome.output, f"--output {outcome.output}")
-    if outcome.report is not None:
-        check_writable(outcome.report, f"--report {outcome.report}")
+        check_folder_writable(result_options.output, f"--output {result_options.output}")
+    if result_options.report is not None:
+        check_writable(result_options.report, f"--report {result_options.report}")
     load = os.getloadavg()[0]
-    with _shown(console) as tell:
+    with _progress_bar(console) as on_progress:
         if isinstance(options, StorageOptions):
-            sections = measure_storage(options, tell)
+            sections = measure_storage(options, on_progress)
         else:
-            sections = measure_clip(options, tell)
+            sections = measure_clip(options, on_progress)
     result = make_result(kind, sections, workload, load)
     check_result(result)
     show(result, console)
-    if outcome.report is not None:
-        write_text(outcome.report, json.dumps(result, indent=2) + "\n")
-    if outcome.output is not None:
-        _write(result, outcome.output, console)
+    if result_options.report is not None:
+        write_text(result_options.report, json.dumps(result, indent=2) + "\n")
+    if result_options.output is not None:
+        _write(result, result_options.output, console)
     if not result["complete"]:
-        return _STOPPED
-    return _judged(old, result, outcome.max_regression, console) if old is not None else 0
+        return _INTERRUPTED
+    return _compare(old, result, result_options.max_regression, console) if old is not None else 0
 
 
-def _judged(old: dict[str, Any], new: dict[str, Any], percent: float, console: Console) -> int:
+def _compare(old: dict[str, Any], new: dict[str, Any], percent: float, console: Console) -> int:
     changes = compare(old, new)
     show_changes(old, new, changes, console)
     worse = regressions(changes, percent)
     for change in worse:
         console.print(f"worse by {change.loss:.1f} %, more than {percent:g}: {change.name}", soft_wrap=True)
-    return _SLOWER if worse else 0
+    return _REGRESSION if worse else 0
 
 
 def _workload(options: StorageOptions | ClipOptions) -> dict[str, Any]:
-    """What two results must have in common to be compared."""
+    """Return what two results must have in common to be comparable."""
     model = {
         "model": Path(options.model).name,
         "model_size": list(options.model_size) if options.model_size else None,
@@ -108,8 +109,8 @@ def _workload(options: StorageOptions | ClipOptions) -> dict[str, Any]:
         clip = redact(options.source).rpartition("/")[2]
         return {"source": clip, "frames": options.frames, **model}
     if options.data is not None:
-        found = find_images(options.data)
-        images: dict[str, list[int | str]] = {"data": [len(found), sum(path.stat().st_size for path in found)]}
+        paths = find_images(options.data)
+        images: dict[str, list[int | str]] = {"data": [len(paths), sum(path.stat().st_size for path in paths)]}
     else:
         drawn = options.drawn
         images = {"drawn": [drawn.images, *drawn.size, drawn.format]}
@@ -120,20 +121,20 @@ def _write(result: dict[str, Any], folder: Path, console: Console) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SinkError(f"--output {folder} cannot be made ({error.strerror}): give another") from error
+        raise SinkError(f"--output {folder} cannot be created ({error.strerror}): give another") from error
     name = folder / result["kind"]
-    # The figures first: whatever becomes of the chart, they are kept.
+    # The JSON first, so that it is kept even if the chart fails.
     write_text(name.with_suffix(".json"), json.dumps(result, indent=2) + "\n")
     write_bytes(name.with_suffix(".png"), draw(result))
     console.print(f"wrote {name}.json and {name}.png", soft_wrap=True)
 
 
 @contextmanager
-def _shown(console: Console) -> Iterator[_turns.ProgressCallback]:
-    """A bar on a terminal."""
+def _progress_bar(console: Console) -> Iterator[ProgressCallback]:
+    """Show a progress bar if the console is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("", total=None)
-        yield lambda done, total, what: progress.update(bar, completed=done, total=total, description=what)
+        yield lambda done, total, text: progress.update(bar, completed=done, total=total, description=text)
