@@ -22,11 +22,11 @@ def _describe_all() -> Iterator[str]:
     group: Any = get_command(app)
     context = group.make_context("rtseg", [], resilient_parsing=True)
     for name in group.list_commands(context):
-        command = group.get_command(context, name)
+        command = group.resolve_command(context, [name])[1]  # imports the module of the command
         if hasattr(command, "list_commands"):
-            inner = command.make_context(f"rtseg {name}", [], parent=context, resilient_parsing=True)
+            inner = command.make_context(name, [], parent=context, resilient_parsing=True)
             for inner_name in command.list_commands(inner):
-                yield from _describe(f"{name} {inner_name}", command.get_command(inner, inner_name))
+                yield from _describe(f"{name} {inner_name}", command.resolve_command(inner, [inner_name])[1])
         else:
             yield from _describe(name, command)
 
@@ -34,16 +34,17 @@ def _describe_all() -> Iterator[str]:
 def _describe(name: str, command: Any) -> Iterator[str]:
     parameters = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
     arguments = [parameter for parameter in parameters if parameter.param_type_name == "argument"]
-    usage = " ".join(["rtseg", name, "[OPTIONS]", *(_argument_usage(argument) for argument in arguments)])
+    usage = " ".join(["rtseg", name, *map(_argument_usage, arguments), "[OPTIONS]"])
     yield from (f"## rtseg {name}", "", _plain(command.help or ""), "", f"    {usage}", "")
-    panels: dict[str, list[Any]] = {}
+    if getattr(command, "examples", ()):
+        yield from ("For example:", "", *(f"    {example}" for example in command.examples), "")
+    panels: dict[str, list[Any]] = {"Arguments": arguments}
     for parameter in parameters:
-        if parameter.name not in ("help", "install_completion", "show_completion"):
-            panels.setdefault(getattr(parameter, "rich_help_panel", None) or "", []).append(parameter)
+        if parameter not in arguments and parameter.name != "help":
+            panels.setdefault(getattr(parameter, "rich_help_panel", None) or "Options", []).append(parameter)
     for panel, members in panels.items():
-        if panel:
-            yield from (f"**{panel}**", "")
-        yield from ("| option | meaning |", "| --- | --- |", *map(_row, members), "")
+        if members:
+            yield from (f"**{panel}**", "", "| name | meaning |", "| --- | --- |", *map(_row, members), "")
 
 
 def _argument_usage(argument: Any) -> str:
