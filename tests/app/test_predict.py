@@ -300,7 +300,7 @@ class TestUnusableImages:
 
     def test_the_message_does_not_mention_others_if_no_image_is_usable(self, wide: Path, working_folder: Path) -> None:
         Path("a.png").touch()
-        with pytest.raises(SourceError, match=r"^1 of 1 images cannot be used: a\.png \(damaged[^)]*\)$"):
+        with pytest.raises(SourceError, match=r"^1 of 1 images cannot be used: a\.png \(damaged .*\)$"):
             predict(wide, "a.png")
         assert files(".") == {"a.png"}
 

@@ -62,7 +62,7 @@ class TestDataCheck:
         ("arguments", "told"),
         [
             (["check", "nothing:here"], "--data must be KIND:PATH"),
-            (["check", "voc:/nowhere"], "wants the folder VOC2012 or one above it"),
+            (["check", "voc:/nowhere"], "needs the folder VOC2012 or one above it"),
             (["check"], "see `rtseg data check --help`"),
             ([], "see `rtseg data --help`"),
         ],

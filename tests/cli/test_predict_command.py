@@ -99,14 +99,14 @@ def test_ctrl_c_leaves_whole_results_and_130(
 ) -> None:
     from rtseg.app.predict import PredictRun
 
-    label = PredictRun._label
+    label = PredictRun._predict_labels
 
     def interrupted(run: PredictRun, image: np.ndarray) -> np.ndarray:
         if image.shape[0] == 42:
             raise KeyboardInterrupt
         return label(run, image)
 
-    monkeypatch.setattr(PredictRun, "_label", interrupted)
+    monkeypatch.setattr(PredictRun, "_predict_labels", interrupted)
     code = main(["predict", "in", "-m", str(icnet_file), "-o", "out", "--only", "masks", "--report", "r.json"])
     assert code == 130
     said = capsys.readouterr()

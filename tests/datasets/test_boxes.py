@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.image_saving import SaveImage
 
-from rtseg.app.label import BoxWindow, Select, label_folder, write_masks
+from rtseg.app.label import BoxWindow, DrawBoxes, label_folder, write_masks
 from rtseg.datasets import open_dataset
 from rtseg.datasets.boxes import BOXES_FILE, Box, ImageBoxes, read_boxes, write_boxes
 from rtseg.errors import DatasetError, OptionError, SinkError
@@ -33,7 +33,7 @@ class Hand:
         return self.drawings.pop(0) if self.drawings else None
 
     @contextmanager
-    def open(self) -> Iterator[Select]:
+    def open(self) -> Iterator[DrawBoxes]:
         self.opened += 1
         yield self
 
@@ -93,7 +93,7 @@ class TestLabelling:
         assert "a10.png" in read_boxes(folder / BOXES_FILE)
 
     def test_a_folder_without_images_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match="holds no images: nothing to label"):
+        with pytest.raises(DatasetError, match="contains no images: nothing to label"):
             label_folder(tmp_path, Hand().open)
 
     def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(self, folder: Path) -> None:
@@ -104,10 +104,10 @@ class TestLabelling:
         assert hand.opened == 0
 
     def test_without_a_display_the_way_out_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("rtseg.app.label.asks_a_server", lambda: True)
+        monkeypatch.setattr("rtseg.app.label.needs_display_server", lambda: True)
         for name in ("DISPLAY", "WAYLAND_DISPLAY"):
             monkeypatch.delenv(name, raising=False)
-        with pytest.raises(SinkError, match=r"no display answers: .*--from boxes.csv --output MASKS` needs none"):
+        with pytest.raises(SinkError, match=r"there is no display: .*--from boxes.csv --output MASKS` needs no display"):
             BoxWindow()
 
 
@@ -117,7 +117,7 @@ class TestWindow:
     @pytest.fixture
     def keys(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         keys: list[int] = []
-        monkeypatch.setattr("rtseg.app.label.asks_a_server", lambda: False)
+        monkeypatch.setattr("rtseg.app.label.needs_display_server", lambda: False)
         for name in ("namedWindow", "destroyWindow", "setWindowTitle", "imshow"):
             monkeypatch.setattr(cv2, name, lambda *_: None)
         monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
@@ -183,12 +183,12 @@ class TestFile:
         [
             ("", "must begin with the line image,x,y,width,height"),
             ("name,x,y,w,h\n", "must begin with the line image,x,y,width,height"),
-            (f"{HEAD}a.png,1,2,3\n", "line 2: '' is no whole number of pixels"),
-            (f"{HEAD}a.png,1,2,3,4,5,6\n,1,2,3,4,5,6\n", "line 3: there is no name of an image"),
-            (f"{HEAD}a.png,1,2,x,4,5,6\n", "line 2: 'x' is no whole number of pixels"),
-            (f"{HEAD}a.png,1.5,2,3,4,5,6\n", "line 2: '1.5' is no whole number of pixels"),
-            (f"{HEAD}a.png,1,2,0,4,5,6\n", "line 2: a box wants .* got 0x4 at 1,2"),
-            (f"{HEAD}a.png,-1,2,3,4,5,6\n", "line 2: a box wants .* got 3x4 at -1,2"),
+            (f"{HEAD}a.png,1,2,3\n", "line 2: '' is not a whole number of pixels"),
+            (f"{HEAD}a.png,1,2,3,4,5,6\n,1,2,3,4,5,6\n", "line 3: the image name is missing"),
+            (f"{HEAD}a.png,1,2,x,4,5,6\n", "line 2: 'x' is not a whole number of pixels"),
+            (f"{HEAD}a.png,1.5,2,3,4,5,6\n", "line 2: '1.5' is not a whole number of pixels"),
+            (f"{HEAD}a.png,1,2,0,4,5,6\n", "line 2: a box must have .* got 0x4 at 1,2"),
+            (f"{HEAD}a.png,-1,2,3,4,5,6\n", "line 2: a box must have .* got 3x4 at -1,2"),
             (f"{HEAD}a.png,1,2,3,4,5,6\na.png,1,2,3,4,5,7\n", "line 3: a.png has two sizes"),
             (f'{HEAD}"a.png,1,2,3,4,5,6\n', "line 2: unexpected end of data"),
         ],
@@ -223,7 +223,7 @@ class TestData:
     def test_the_object_can_have_a_name(self, folder: Path) -> None:
         write_boxes(folder / BOXES_FILE, {"b.jpg": ImageBoxes((), None)})
         assert open_dataset(f"boxes:{folder},object=car,val=0", "train").classes == ("background", "car")
-        with pytest.raises(OptionError, match="object must be another name than 'background'"):
+        with pytest.raises(OptionError, match="object must not be 'background'"):
             open_dataset(f"boxes:{folder},object=background,val=0", "train")
 
     def test_a_fifth_is_for_validation(self, folder: Path) -> None:
@@ -232,7 +232,7 @@ class TestData:
 
     def test_a_listed_image_that_is_not_there_is_named(self, folder: Path) -> None:
         write_boxes(folder / BOXES_FILE, {"c.png": ImageBoxes((), None), "b.jpg": ImageBoxes((), None)})
-        with pytest.raises(DatasetError, match=r"boxes.csv names c.png, which is not there"):
+        with pytest.raises(DatasetError, match=r"boxes.csv names c.png, which does not exist"):
             open_dataset(f"boxes:{folder},val=0", "train")
 
     def test_a_file_without_images_points_to_label(self, folder: Path) -> None:
@@ -246,8 +246,8 @@ class TestData:
     @pytest.mark.parametrize(
         ("drawn", "told"),
         [
-            (ImageBoxes((Box(2, 0, 3, 1),), None), r"b.jpg is 3x4, and a box of it is 3x1 at 2,0: it reaches over the edge"),
-            (ImageBoxes((), (6, 8)), r"b.jpg is 3x4, and was 6x8 when it was labelled"),
+            (ImageBoxes((Box(2, 0, 3, 1),), None), r"b.jpg is 3x4, but its box 3x1 at 2,0 extends beyond the image"),
+            (ImageBoxes((), (6, 8)), r"b.jpg is 3x4, but was 6x8 when it was labelled"),
         ],
     )
     def test_boxes_that_do_not_fit_the_image_are_refused(self, folder: Path, drawn: ImageBoxes, told: str) -> None:
@@ -275,11 +275,11 @@ class TestMasks:
     def test_an_image_in_the_place_of_a_mask_is_never_overwritten(self, folder: Path) -> None:
         write_boxes(folder / BOXES_FILE, {"a2.png": ImageBoxes((), None)})
         before = (folder / "a2.png").read_bytes()
-        with pytest.raises(SinkError, match="no mask of rtseg: choose another folder"):
+        with pytest.raises(SinkError, match="is not a mask of rtseg: choose another folder"):
             write_masks(folder, folder / BOXES_FILE, folder)
         assert (folder / "a2.png").read_bytes() == before
 
     def test_an_empty_list_is_refused(self, folder: Path, tmp_path: Path) -> None:
         write_boxes(folder / BOXES_FILE, {})
-        with pytest.raises(DatasetError, match="there is no mask to write"):
+        with pytest.raises(DatasetError, match="lists no images: draw boxes first"):
             write_masks(folder, folder / BOXES_FILE, tmp_path / "masks")
