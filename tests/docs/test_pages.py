@@ -16,6 +16,7 @@ from rtseg.cli import app
 ROOT = Path(__file__).parents[2]
 PLACES = ("*.md", "docs/**/*.md", "engines/*.md", "calib/*.md", "rtseg/weights/*.md")
 PAGES = sorted({page for place in PLACES for page in ROOT.glob(place)} - {ROOT / "CHANGELOG.md"})
+OPTIONS_OF_OTHERS = {"--shm-size"}
 MOVING_PICTURE_BYTES = 2_000_000
 
 
@@ -56,6 +57,15 @@ def test_every_command_and_option_of_a_page_exists(page: Path) -> None:
         known = options_of(words) | {"--help"}
         used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert used <= known, f"{' '.join(words)}: {', '.join(sorted(used - known))}"
+
+
+def test_every_option_that_a_page_mentions_exists() -> None:
+    group: Any = get_command(app)
+    words = [[name] for name in group.list_commands(group.make_context("rtseg", [], resilient_parsing=True))]
+    known = set().union(*map(options_of, [[], *words, ["data", "check"]])) | OPTIONS_OF_OTHERS
+    for page in PAGES:
+        mentioned = set(re.findall(r"`(--[a-z][a-z0-9-]*)", page.read_text()))
+        assert mentioned <= known, f"{page_id(page)}: {', '.join(sorted(mentioned - known))}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
