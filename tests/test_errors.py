@@ -25,7 +25,7 @@ TREE = {
 
 
 @pytest.mark.parametrize("name", sorted(TREE))
-def test_an_error_is_ours_and_the_built_in_that_it_resembles(name: str) -> None:
+def test_an_error_derives_from_rtseg_error_and_a_matching_built_in(name: str) -> None:
     assert getattr(errors, name).__bases__ == TREE[name]
 
 
@@ -37,7 +37,7 @@ def test_the_tree_drawn_in_the_module_has_every_error_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*TREE, "RtsegError"}))
-def test_the_text_of_an_error_is_its_sentence_even_for_those_that_are_an_os_error(name: str) -> None:
+def test_the_text_of_an_error_is_its_message_also_for_os_errors(name: str) -> None:
     error = getattr(errors, name)("cannot read clip.mp4: give another file")
     assert str(error) == "cannot read clip.mp4: give another file"
 
@@ -46,6 +46,6 @@ def test_an_error_with_two_arguments_does_not_turn_into_an_errno() -> None:
     assert str(SourceError("clip.mp4", "is damaged")) == "clip.mp4 is damaged"
 
 
-def test_a_missing_package_is_named_with_the_command_that_brings_it() -> None:
+def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     error = MissingExtra.for_feature("training", "torch", "train")
     assert str(error) == "training needs the package 'torch': pip install 'rtseg[train]'"

@@ -21,7 +21,7 @@ def test_the_frame_of_a_video_has_no_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (np.zeros((4, 6), np.uint8), r"uint8 \(4, 6\)"),
         (np.zeros((4, 6, 5), np.uint8), r"uint8 \(4, 6, 5\)"),
@@ -29,13 +29,13 @@ def test_the_frame_of_a_video_has_no_name() -> None:
         (np.zeros((4, 6, 3), np.float32), r"float32 \(4, 6, 3\)"),
     ],
 )
-def test_an_image_of_another_kind_is_refused_with_its_dtype_and_shape(image: np.ndarray, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_another_kind_of_image_is_refused_with_its_dtype_and_shape(image: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Frame(image, 0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
-def test_an_image_may_be_grey_or_have_a_plane_beside_its_colours_or_its_grey(channels: int) -> None:
+def test_an_image_may_be_grey_or_have_an_extra_channel(channels: int) -> None:
     assert Frame(np.zeros((4, 6, channels), np.uint8), 0, 0.0, 0.0).image.shape == (4, 6, channels)
 
 

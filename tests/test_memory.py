@@ -12,7 +12,7 @@ from rtseg.pipeline.report import Status
 
 
 def make_clip(path: Path, frames: int) -> Path:
-    """A 960x540 clip: large enough that a frame which is kept by mistake is seen in the size of the process."""
+    """Write a clip of 960x540, large enough that leaked frames show in the size of the process."""
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 960, 540, "yuv420p"
@@ -24,7 +24,7 @@ def make_clip(path: Path, frames: int) -> Path:
     return path
 
 
-def test_a_looped_clip_with_overlay_and_recording_does_not_make_the_process_grow(tmp_path: Path) -> None:
+def test_memory_does_not_grow_while_a_looped_clip_is_recorded(tmp_path: Path) -> None:
     # The ten-minute version is benchmarks/memory.py.
     options = StreamOptions(
         source=str(make_clip(tmp_path / "clip.mp4", 60)),

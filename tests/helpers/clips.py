@@ -1,4 +1,4 @@
-"""Small clips with known times and colours, and small servers that behave badly."""
+"""Small clips with known times and colours, and a server that can fail."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WIDTH, HEIGHT = 64, 48
 
 
 def make_image(number: int, width: int = WIDTH, height: int = HEIGHT) -> NDArray[np.uint8]:
-    """A grey BGR image whose level tells its number."""
+    """A grey BGR image whose level encodes its number."""
     return np.full((height, width, 3), 40 + 7 * number % 200, np.uint8)
 
 
 def noise(count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """Images that tell a wrongly decoded frame from a right one."""
+    """Images that differ enough to detect wrongly decoded frames."""
     random = np.random.default_rng(seed)
     blocks = random.integers(0, 255, (count, 6, 8, 3), dtype=np.uint8)
     return [np.kron(block, np.ones((8, 8, 1), np.uint8)) for block in blocks]
@@ -39,7 +39,7 @@ def write_clip(
     rotate: tuple[float, bool, bool] | None = None,
     images: Sequence[NDArray[np.uint8]] | None = None,
 ) -> Path:
-    """Encode one image for each of ``stamps``, which count in 1 / ``rate`` seconds."""
+    """Encode one image for each of ``stamps``, in units of 1 / ``rate`` seconds."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
@@ -58,50 +58,50 @@ def write_clip(
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves ``/good/NAME`` from ``folder``; the other paths are the ways in which servers fail."""
+    """Serves ``/good/NAME`` from ``folder``. Other paths make it fail in different ways."""
 
     daemon_threads = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.closing = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away is part of the tests."""
+        """Ignore clients that disconnect, as some tests do."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        _, way, name = self.path.partition("?")[0].split("/", 2)
-        if way == "silent":
+        self.server.requests.append(self.path)
+        _, behaviour, name = self.path.partition("?")[0].split("/", 2)
+        if behaviour == "silent":
             self.server.closing.wait(20)
             return
-        if way in ("401", "404", "500"):
-            self.send_error(int(way))
+        if behaviour in ("401", "404", "500"):
+            self.send_error(int(behaviour))
             return
         data = (self.server.folder / name).read_bytes()
-        start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0]) if way == "good" else 0
+        start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0]) if behaviour == "good" else 0
         self.send_response(206 if start else 200)
-        if way != "live":
+        if behaviour != "live":
             self.send_header("Content-Length", str(len(data) - start))
-        if way == "good":
+        if behaviour == "good":
             self.send_header("Accept-Ranges", "bytes")
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.end_headers()
-        if way == "stalls":
+        if behaviour == "stalls":
             self.wfile.write(data[: len(data) // 2])
             self.wfile.flush()
             self.server.closing.wait(20)
-        elif way == "breaks":
+        elif behaviour == "breaks":
             self.wfile.write(data[: len(data) // 2])
         else:
             self.wfile.write(data[start:])
 
     def log_message(self, *args: object) -> None:
-        """Quiet."""
+        """Log nothing."""

@@ -1,6 +1,6 @@
-"""Stand-ins for a source, a backend and a sink that know the contracts by heart and notice who breaks them.
+"""Fake source, backend and sink that check that their interfaces are used correctly.
 
-An image of ``make_image(number)`` is of one colour that tells its number; ``FakeBackend`` labels it with that number.
+``make_image(number)`` has one colour, which encodes the number, and ``FakeBackend`` labels it with that number.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ CLASSES = 200
 UINT8 = onnx.TensorProto.UINT8
 SIZE = (16, 24)
 WAIT_S = 20.0
-"""Longest wait for another thread: only ever reached where a test fails."""
+"""Longest wait for another thread, in seconds. Reached only if a test fails."""
 
 
 def wide_spec(size: tuple[int, int] = SIZE, **facts: object) -> ModelSpec:
-    """A model with so many classes that a label can tell the number of a frame."""
+    """A model with enough classes for labels to encode frame numbers."""
     names = tuple(f"class {number}" for number in range(CLASSES))
     palette = tuple((number, 255 - number, 7) for number in range(CLASSES))
     return ModelSpec("wide", names, palette, size, **facts)  # type: ignore[arg-type]
 
 
 def make_image(number: int, size: tuple[int, int] = (32, 48)) -> Image:
-    """An image of one colour: blue tells the number, modulo the number of classes."""
+    """An image of one colour: blue is the number, modulo the number of classes."""
     return np.full((*size, 3), (number % CLASSES, 90, 160), np.uint8)
 
 
 def await_event(event: Event) -> None:
-    """Wait for another thread, but not for ever."""
-    assert event.wait(WAIT_S), "the other thread did not come so far"
+    """Wait for another thread, but not forever."""
+    assert event.wait(WAIT_S), "the other thread did not get that far"
 
 
 def blue_graph(
@@ -52,7 +52,7 @@ def blue_graph(
     labels: tuple[str, int, list[int | str]] = ("labels", UINT8, ["N", 4, 6]),
     casts: bool = True,
 ) -> onnx.ModelProto:
-    """The smallest graph of the contract: every pixel's class is its blue. TensorRT refuses it without its casts."""
+    """The smallest valid model: the class of each pixel is its blue value. TensorRT needs the casts."""
     source, target = ("cast", "plane") if casts else (frames[0], labels[0])
     nodes = [
         helper.make_node("Slice", [source, "start", "end", "axes"], ["blue"]),
@@ -68,20 +68,20 @@ def blue_graph(
     return helper.make_model(
         helper.make_graph(nodes, "tiny", inputs, outputs, weights),
         opset_imports=[helper.make_opsetid("", 18)],
-        ir_version=10,  # every runtime reads that; onnx's own default may be newer than they are
+        ir_version=10,  # all runtimes support it; the default of onnx may be newer
     )
 
 
 class FakeSource(Source):
-    """``frames`` images at 25 a second, or without end; then ``error``, if any.
+    """Yields images at 25 per second, then raises ``error``, if any.
 
     Args:
-        frames: how many; None for as many as are asked for.
+        frames: how many; None for an endless source.
         live: whether frames may be dropped.
         error: raised after the last frame.
-        before: called with the number of each frame before it is handed over, on the reading thread.
-        sizes: (H, W) of the frames in turn.
-        stalls: after the last frame be silent until ``stop``, as a camera whose cable is out.
+        before: called on the reading thread before each frame, with its number.
+        sizes: sizes (H, W) of the frames, used in turn.
+        stalls: after the last frame, yield nothing until ``stop``, like an unplugged camera.
     """
 
     def __init__(
@@ -121,17 +121,17 @@ class FakeSource(Source):
 
 
 class FakeBackend(Backend):
-    """Labels every pixel with the blue of its image, and lends its buffers out as the contract allows, no longer.
+    """Labels every pixel with the blue value of its image, and reuses its buffers as soon as the interface allows.
 
-    Labels that were not copied before ``depth`` further batches turn to void; frames that change before ``wait``
-    and tickets left too long are an AssertionError.
+    Labels that were not copied before ``depth`` further batches become void. Frames that change before ``wait`` and
+    tickets that are not waited for raise AssertionError.
 
     Args:
         depth: batches in flight.
-        gate: ``wait`` takes one from it, so that a test says how fast the model is.
-        fails_at: the number of the batch that fails, and where: ``("submit", 3)``.
-        error: what it raises there.
-        recurrent: whether it says to be a sequence model; ``resets`` notes before which batches it was to forget.
+        gate: ``wait`` acquires it, so that a test controls the speed of the model.
+        fails_at: where it fails, and the number of that batch: ``("submit", 3)``.
+        error: the error that it raises there.
+        recurrent: whether it is a sequence model; ``resets`` lists the batches before which it was reset.
     """
 
     name = "fake"
@@ -169,9 +169,9 @@ class FakeBackend(Backend):
         number = self.submitted
         self._fail("submit", number)
         slot = number % self.depth
-        assert self._waited[slot], f"batch {number} came before anyone waited for batch {number - self.depth}"
+        assert self._waited[slot], f"batch {number} was submitted before waiting for batch {number - self.depth}"
         self._waited[slot] = False
-        self._buffers[slot] = VOID  # the labels that lay here are no longer promised
+        self._buffers[slot] = VOID  # these labels are no longer valid
         self.submitted += 1
         self.most_in_flight = max(self.most_in_flight, self._waited.count(False))
         self.first_submitted.set()
@@ -180,16 +180,16 @@ class FakeBackend(Backend):
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
         number, as_submitted = ticket.handle
         if self._gate is not None:
-            assert self._gate.acquire(timeout=WAIT_S), "the test never let the model go on"
+            assert self._gate.acquire(timeout=WAIT_S), "the test never released the gate"
         self._fail("wait", number)
-        assert np.array_equal(ticket.frames, as_submitted), f"batch {number} was written to while in flight"
+        assert np.array_equal(ticket.frames, as_submitted), f"batch {number} was modified while in flight"
         slot = number % self.depth
         self._waited[slot] = True
         self._buffers[slot] = as_submitted[0, ..., 0]
         return self._buffers[slot][None]
 
     def reset(self) -> None:
-        if self.submitted not in self.resets:  # a reset after a reset changes nothing
+        if self.submitted not in self.resets:  # a second reset changes nothing
             self.resets.append(self.submitted)
 
     def _fail(self, where: str, number: int) -> None:
@@ -201,13 +201,13 @@ class FakeBackend(Backend):
 
 
 class FakeSink(Sink):
-    """Remembers what it was given.
+    """Records the frames, labels and rendered images.
 
     Args:
-        fails_at: how many frames it takes before ``error``.
-        error: what it raises then.
-        awaited: ``full`` is set after so many frames.
-        before: called with the number of each frame before it is taken.
+        fails_at: how many frames to accept before raising ``error``.
+        error: the error to raise.
+        awaited: number of frames after which ``full`` is set.
+        before: called with the number of each frame before it is recorded.
     """
 
     kind = "memory"
@@ -230,22 +230,22 @@ class FakeSink(Sink):
         self.captured_s: list[float] = []
         self.labels: list[Labels] = []
         self.sizes: list[tuple[int, ...]] = []
-        self.images: list[Image | None] = []
+        self.rendered: list[Image | None] = []
         self._fails_at = fails_at
         self._error = error
         self._awaited = awaited
         self._before = before
 
-    def write(self, frame: Frame, labels: Labels, image: Image | None) -> None:
+    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         self._before(frame.index)
         if self._error is not None and len(self.indices) == self._fails_at:
             raise self._error
         self.indices.append(frame.index)
         self.times_s.append(frame.pts_s)
         self.captured_s.append(frame.captured_s)
-        self.labels.append(labels)  # kept against the contract, to find out whether anyone writes to them
+        self.labels.append(labels)  # not copied, to find out whether they change later
         self.sizes.append(frame.image.shape[:2])
-        self.images.append(image)
+        self.rendered.append(rendered)
         self.written += 1
         if self.written >= self._awaited:
             self.full.set()

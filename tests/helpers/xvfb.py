@@ -1,4 +1,4 @@
-"""A screen without a monitor, and the hands of a user on it."""
+"""A virtual screen, with simulated user input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Screen:
         return {**kept, "DISPLAY": self.display}
 
     def pixels(self) -> np.ndarray:
-        """What is on the screen, uint8 BGR (HEIGHT, WIDTH, 3)."""
+        """The contents of the screen, uint8 BGR (HEIGHT, WIDTH, 3)."""
         data = (self.folder / "Xvfb_screen0").read_bytes()
         header = int.from_bytes(data[:4], "big") + 12 * int.from_bytes(data[76:80], "big")
         screen = np.frombuffer(data, np.uint8, WIDTH * HEIGHT * 4, header)
@@ -55,14 +55,14 @@ class Screen:
             subprocess.run(command, env=self.environment, capture_output=True, check=False)
 
     def map_again(self, title: str) -> None:
-        """Hide and show the window: without a window manager Qt misses its first Expose in 1 of 7 starts."""
+        """Hide and show the window: without a window manager, Qt misses the first Expose event in 1 of 7 starts."""
         for window in self.windows(title):
             for action in ("windowunmap", "windowmap"):
                 command = ["xdotool", action, str(window)]
                 subprocess.run(command, env=self.environment, capture_output=True, check=False)
 
     def click_close_button(self, title: str) -> None:
-        """Ask the window to close, as the button of its frame does: there is no frame here."""
+        """Send the event of the close button. Without a window manager there is no button."""
         for window in self.windows(title):
             _send_delete(self.display, window)
 
@@ -93,7 +93,7 @@ class _ClientMessage(ctypes.Structure):
         ("message_type", ctypes.c_ulong),
         ("format", ctypes.c_int),
         ("data", ctypes.c_long * 5),
-        ("room", ctypes.c_long * 24),  # of the union XEvent
+        ("room", ctypes.c_long * 24),  # the union XEvent is larger
     )
 
 

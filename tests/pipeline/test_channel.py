@@ -20,7 +20,7 @@ def join(thread: Thread) -> None:
     assert not thread.is_alive()
 
 
-def test_every_item_comes_out_once_and_in_order() -> None:
+def test_every_item_is_delivered_once_and_in_order() -> None:
     channel: Channel[int] = Channel(3)
     thread = filling(channel, range(1000))
     assert list(channel) == list(range(1000))
@@ -42,11 +42,11 @@ def test_a_writer_is_never_more_than_the_capacity_ahead() -> None:
     for _ in channel:
         taken += 1
     join(thread)
-    # Two in the channel, one in the writer's hand, and one that the reader has but has not counted yet.
+    # Two in the channel, one held by the writer, and one that the reader has not counted yet.
     assert max(ahead) <= 4
 
 
-def test_a_full_channel_lets_the_writer_wait_until_an_item_is_taken() -> None:
+def test_a_full_channel_blocks_the_writer_until_an_item_is_taken() -> None:
     channel: Channel[str] = Channel(1)
     assert channel.put("first")
     put = Event()
@@ -59,7 +59,7 @@ def test_a_full_channel_lets_the_writer_wait_until_an_item_is_taken() -> None:
     join(thread)
 
 
-def test_a_full_channel_that_drops_forgets_the_oldest_and_counts_it() -> None:
+def test_a_full_channel_with_drop_oldest_drops_and_counts_the_oldest_item() -> None:
     channel: Channel[int] = Channel(2)
     for number in range(10):
         assert channel.put(number, drop_oldest=True)
@@ -68,7 +68,7 @@ def test_a_full_channel_that_drops_forgets_the_oldest_and_counts_it() -> None:
     assert (channel.put_count, channel.dropped) == (10, 8)
 
 
-def test_whether_to_drop_is_asked_at_every_item() -> None:
+def test_drop_oldest_is_called_for_every_item() -> None:
     channel: Channel[int] = Channel(1)
     answers = iter([False, True, True])
     channel.fill(iter([0, 1, 2]), drop_oldest=lambda: next(answers))
@@ -76,7 +76,7 @@ def test_whether_to_drop_is_asked_at_every_item() -> None:
     assert channel.dropped == 2
 
 
-def test_the_reader_gets_the_writers_error_after_the_items_before_it() -> None:
+def test_the_error_of_the_writer_is_raised_after_the_items_before_it() -> None:
     channel: Channel[int] = Channel(5)
 
     def items() -> Iterator[int]:
@@ -90,7 +90,7 @@ def test_the_reader_gets_the_writers_error_after_the_items_before_it() -> None:
     assert got == [0, 1, 2]
 
 
-def test_what_cannot_be_iterated_is_an_error_of_the_reader_and_no_endless_wait() -> None:
+def test_an_error_of_iter_is_raised_in_the_reader() -> None:
     class Broken:
         def __iter__(self) -> Iterator[int]:
             raise OSError("cannot open")
@@ -102,7 +102,7 @@ def test_what_cannot_be_iterated_is_an_error_of_the_reader_and_no_endless_wait()
     join(thread)
 
 
-def test_an_error_while_cleaning_up_reaches_the_reader_too() -> None:
+def test_an_error_of_close_is_raised_in_the_reader() -> None:
     class Items:
         def __iter__(self) -> Items:
             return self
@@ -138,7 +138,7 @@ def test_a_generator_cleans_up_on_the_thread_that_ran_it() -> None:
     assert cleaned == [thread]
 
 
-def test_closing_wakes_a_writer_that_waits_and_tells_it_that_no_more_is_wanted() -> None:
+def test_closing_wakes_a_waiting_writer_and_put_returns_false() -> None:
     channel: Channel[int] = Channel(1)
     channel.put(0)
     answers: list[bool] = []
@@ -151,7 +151,7 @@ def test_closing_wakes_a_writer_that_waits_and_tells_it_that_no_more_is_wanted()
     assert channel.put(3, drop_oldest=True) is False
 
 
-def test_closing_wakes_a_reader_that_waits() -> None:
+def test_closing_wakes_a_waiting_reader() -> None:
     channel: Channel[int] = Channel(1)
     read: list[list[int]] = []
     thread = Thread(target=lambda: read.append(list(channel)), daemon=True)
@@ -161,7 +161,7 @@ def test_closing_wakes_a_reader_that_waits() -> None:
     assert read == [[]]
 
 
-def test_a_closed_channel_forgets_what_waits_in_it_and_its_error() -> None:
+def test_closing_discards_the_waiting_items_and_the_error() -> None:
     channel: Channel[int] = Channel(2)
     channel.put(1)
     channel.end(OSError("not of interest any more"))
@@ -171,12 +171,12 @@ def test_a_closed_channel_forgets_what_waits_in_it_and_its_error() -> None:
     assert len(channel) == 0
 
 
-def test_waiting_for_an_item_ends_with_a_time_out() -> None:
+def test_get_raises_timeout_error() -> None:
     with pytest.raises(TimeoutError, match=r"0\.01"):
         Channel[int](1).get(0.01)
 
 
-def test_an_ended_channel_says_so_again_and_again() -> None:
+def test_an_ended_channel_raises_on_every_get() -> None:
     channel: Channel[int] = Channel(1)
     channel.end()
     for _ in range(2):
@@ -184,6 +184,6 @@ def test_an_ended_channel_says_so_again_and_again() -> None:
             channel.get()
 
 
-def test_a_channel_without_room_is_refused() -> None:
+def test_a_capacity_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="0"):
         Channel(0)

@@ -27,22 +27,22 @@ def pipeline(source: FakeSource, backend: FakeBackend, *sinks: FakeSink, drop: s
 
 
 def run(source: FakeSource, backend: FakeBackend, *sinks: FakeSink, drop: str = "auto") -> RunReport:
-    """The whole of a run that ends by itself."""
+    """The report of a run that ends by itself."""
     with pipeline(source, backend, *sinks, drop=drop) as running:
         ended = running.run()
     return running.report(ended)
 
 
 def run_to_error(failure: Exception, source: FakeSource, backend: FakeBackend, *sinks: FakeSink) -> RunReport:
-    """A run that must end with ``failure`` and nothing else: what it had done by then."""
+    """The report of a run that must end with ``failure``."""
     with pipeline(source, backend, *sinks) as running, pytest.raises(type(failure)) as caught:
         running.run()
     assert caught.value is failure
     return running.report("error")
 
 
-def slowly(seconds: float) -> Callable[[int], None]:
-    """For ``before``: a source or a sink that takes its time."""
+def sleep_before(seconds: float) -> Callable[[int], None]:
+    """A value for ``before`` that makes a source or sink slow."""
 
     def work(number: int) -> None:
         Event().wait(seconds)
@@ -52,12 +52,12 @@ def slowly(seconds: float) -> Callable[[int], None]:
 
 def assert_labelled_with_their_numbers(sink: FakeSink) -> None:
     for index, labels in zip(sink.indices, sink.labels, strict=True):
-        assert (labels == index % CLASSES).all(), f"frame {index} has the labels of another"
+        assert (labels == index % CLASSES).all(), f"frame {index} has the labels of another frame"
 
 
 class TestOrder:
     @pytest.mark.parametrize("depth", [1, 2, 4])
-    def test_every_frame_of_a_file_comes_once_in_order_with_its_own_labels_and_times(self, depth: int) -> None:
+    def test_every_frame_of_a_file_is_written_once_in_order_with_its_labels_and_times(self, depth: int) -> None:
         backend, sink = FakeBackend(depth=depth), FakeSink()
         report = run(FakeSource(60), backend, sink)
         assert sink.indices == list(range(60))
@@ -66,18 +66,18 @@ class TestOrder:
         assert report.ended == "end of source"
 
     @pytest.mark.parametrize("depth", [1, 2, 3, 5])
-    def test_as_many_batches_are_in_flight_as_the_backend_can_take_and_never_more(self, depth: int) -> None:
+    def test_exactly_depth_batches_are_in_flight(self, depth: int) -> None:
         backend = FakeBackend(depth=depth)
         run(FakeSource(20), backend, FakeSink())
         assert backend.most_in_flight == depth
 
-    def test_a_backend_deeper_than_the_source_is_long_still_gives_every_frame(self) -> None:
+    def test_a_source_shorter_than_the_depth_of_the_backend_is_written_completely(self) -> None:
         sink = FakeSink()
         run(FakeSource(3), FakeBackend(depth=8), sink)
         assert sink.indices == [0, 1, 2]
         assert_labelled_with_their_numbers(sink)
 
-    def test_the_first_batch_is_in_flight_before_the_second_is_waited_for(self) -> None:
+    def test_more_batches_are_submitted_before_the_first_is_finished(self) -> None:
         gate = Semaphore(0)
         source, backend, sink = FakeSource(None), FakeBackend(depth=3, gate=gate), FakeSink(awaited=1)
         with pipeline(source, backend, sink) as running:
@@ -92,8 +92,8 @@ class TestOrder:
                 gate.release()
             thread.join(WAIT_S)
 
-    def test_labels_that_were_handed_on_stay_as_they_are_when_the_backend_uses_its_buffers_again(self) -> None:
-        # The frames have the size of the model: nothing between backend and sink makes a copy by chance.
+    def test_labels_do_not_change_when_the_backend_reuses_its_buffers(self) -> None:
+        # The frames have the size of the model, so nothing between backend and sink copies the labels.
         backend, sink = FakeBackend(depth=2), FakeSink()
         run(FakeSource(40, sizes=[SIZE]), backend, sink)
         assert len(sink.labels) == 40
@@ -105,111 +105,109 @@ class TestOrder:
         run(FakeSource(12), FakeBackend(), *sinks)
         assert [sink.indices for sink in sinks] == [list(range(12))] * 3
 
-    def test_a_run_without_a_sink_labels_all_the_same(self) -> None:
+    def test_a_run_without_a_sink_still_labels_every_frame(self) -> None:
         report = run(FakeSource(7), FakeBackend())
         assert (report.frames_segmented, report.frames_written) == (7, 7)
 
-    def test_an_empty_source_is_a_run_of_no_frames(self) -> None:
+    def test_an_empty_source_gives_a_run_without_frames(self) -> None:
         sink = FakeSink()
         report = run(FakeSource(0), FakeBackend(), sink)
         assert (report.frames_read, report.frames_written, report.fps) == (0, 0, 0.0)
         assert report.ended == "end of source"
 
 
-class Given(FakeSource):
-    """The frames that a test has made."""
+class GivenFrames(FakeSource):
+    """Yields given frames."""
 
     def __init__(self, frames: list[Frame]) -> None:
         super().__init__()
-        self._given = frames
+        self._frame_list = frames
 
     def _read(self) -> Iterator[Frame]:
-        yield from self._given
+        yield from self._frame_list
 
 
 class TestMemory:
-    def test_a_sequence_model_forgets_before_the_first_frame_and_at_a_cut(self) -> None:
+    def test_a_sequence_model_is_reset_before_the_first_frame_and_at_a_cut(self) -> None:
         backend = FakeBackend(recurrent=True)
         sink = FakeSink()
-        run(FakeSource(CLASSES + 5), backend, sink)  # the images change a little at a time, then begin again
+        run(FakeSource(CLASSES + 5), backend, sink)  # the images change gradually, then start again
         assert backend.resets == [0, CLASSES]
         assert_labelled_with_their_numbers(sink)
 
-    def test_it_forgets_after_a_gap_of_more_than_a_second_and_not_where_frames_were_dropped(self) -> None:
+    def test_it_is_reset_after_a_gap_of_more_than_a_second_but_not_after_dropped_frames(self) -> None:
         moments_s = (0.0, 0.04, 0.9, 2.0, 2.04)
         frames = [Frame(make_image(0), round(25 * moment_s), moment_s, time.monotonic()) for moment_s in moments_s]
         backend = FakeBackend(recurrent=True)
-        run(Given(frames), backend, FakeSink())
+        run(GivenFrames(frames), backend, FakeSink())
         assert backend.resets == [0, 3]
 
-    def test_it_forgets_at_every_image_of_a_folder(self) -> None:
+    def test_it_is_reset_at_every_image_of_a_folder(self) -> None:
         frames = [Frame(make_image(0), number, number / 25, time.monotonic(), f"{number}.png") for number in range(3)]
         backend = FakeBackend(recurrent=True)
-        run(Given(frames), backend, FakeSink())
+        run(GivenFrames(frames), backend, FakeSink())
         assert backend.resets == [0, 1, 2]
 
-    def test_a_second_source_through_the_same_backend_begins_anew(self) -> None:
+    def test_it_is_reset_for_a_second_source(self) -> None:
         backend = FakeBackend(recurrent=True)
         for _ in range(2):
             run(FakeSource(3), backend, FakeSink())
         assert backend.resets == [0, 3]
 
-    def test_what_is_streamed_are_the_labels_of_two_videos_that_know_nothing_of_each_other(
-        self, sequence_file: Path
-    ) -> None:
+    def test_two_videos_in_one_source_get_the_labels_of_two_separate_videos(self, sequence_file: Path) -> None:
         streets = [Street((64, 96), seed=seed) for seed in (1, 4)]
         videos = [[street.render(10 + number / 25)[0] for number in range(4)] for street in streets]
         frames = [Frame(image, n, n / 25, time.monotonic()) for n, image in enumerate([*videos[0], *videos[1]])]
         sink = FakeSink()
         with open_backend("openvino", sequence_file, precision="fp32", hint="throughput") as backend:
-            with Pipeline(Given(frames), backend, [sink], Overlay(backend.spec)) as running:
+            with Pipeline(GivenFrames(frames), backend, [sink], Overlay(backend.spec)) as running:
                 running.run()
-            wanted = []
+            expected = []
             for video in videos:
                 backend.reset()
-                wanted += [backend.infer(image[None])[0].copy() for image in video]
+                expected += [backend.infer(image[None])[0].copy() for image in video]
             backend.reset()
-            alone = backend.infer(videos[0][3][None])[0]
-        for got, labels in zip(sink.labels, wanted, strict=True):
-            np.testing.assert_array_equal(got, labels)
-        assert (alone != wanted[3]).any(), "without a memory this proves nothing"
+            without_memory = backend.infer(videos[0][3][None])[0]
+        for streamed, labels in zip(sink.labels, expected, strict=True):
+            np.testing.assert_array_equal(streamed, labels)
+        assert (without_memory != expected[3]).any(), "the test needs a model whose labels depend on its memory"
 
-    def test_a_model_of_single_images_is_left_alone(self) -> None:
+    def test_a_model_of_single_images_is_never_reset(self) -> None:
         backend = FakeBackend()
         run(FakeSource(CLASSES + 5), backend, FakeSink())
         assert backend.resets == []
 
 
 class TestImages:
-    def test_labels_and_images_have_the_size_of_each_frame_when_it_changes_on_the_way(self) -> None:
+    def test_labels_and_images_follow_the_frame_size_when_it_changes(self) -> None:
         sizes = [(32, 48), (64, 40), SIZE, (33, 47)]
         sink = FakeSink(needs_rendered=True)
         run(FakeSource(12, sizes=sizes), FakeBackend(depth=2), sink)
         assert sink.sizes == [sizes[number % 4] for number in range(12)]
         assert [labels.shape for labels in sink.labels] == sink.sizes
-        assert [drawn.shape[:2] for drawn in sink.images if drawn is not None] == sink.sizes
+        assert [rendered.shape[:2] for rendered in sink.rendered if rendered is not None] == sink.sizes
         assert_labelled_with_their_numbers(sink)
 
-    def test_images_are_painted_in_the_colours_of_the_classes(self) -> None:
+    def test_rendered_images_have_the_colours_of_the_classes(self) -> None:
         sink, backend = FakeSink(needs_rendered=True), FakeBackend()
         with Pipeline(FakeSource(5), backend, [sink], Overlay(backend.spec, OverlayOptions("mask"))) as running:
             running.run()
-        for index, drawn in enumerate(sink.images):
-            assert drawn is not None
-            assert (drawn == backend.spec.palette[index][::-1]).all()
+        for index, rendered in enumerate(sink.rendered):
+            assert rendered is not None
+            assert (rendered == backend.spec.palette[index][::-1]).all()
 
-    def test_nothing_is_drawn_where_no_sink_looks_at_it(self) -> None:
+    def test_nothing_is_rendered_if_no_sink_needs_it(self) -> None:
         sink = FakeSink(needs_rendered=False)
         run(FakeSource(3), FakeBackend(), sink)
-        assert sink.images == [None] * 3
+        assert sink.rendered == [None] * 3
 
-    def test_the_steps_that_the_model_names_are_done_before_it_sees_the_image(self) -> None:
+    def test_the_preprocessing_steps_of_the_model_are_applied(self) -> None:
         backend, sink = FakeBackend(wide_spec(preprocess=("clahe:clip=4,tiles=2",))), FakeSink()
         run(FakeSource(5), backend, sink)
-        # CLAHE changes the blue that tells the number: had it been left out, the labels would be the numbers.
+        # CLAHE changes the blue value, which encodes the number: without it, the labels would be the numbers.
         assert [int(labels[0, 0]) for labels in sink.labels] != list(range(5))
 
-    def test_a_step_that_nobody_knows_is_refused_before_anything_starts(self) -> None:
+    def test_an_unknown_preprocessing_step_is_refused_before_anything_starts(self) -> None:
         source = FakeSource()
         with pytest.raises(ModelError, match="unknown preprocessing step 'blur'"):
             pipeline(source, FakeBackend(wide_spec(preprocess=("blur",))))
@@ -217,8 +215,8 @@ class TestImages:
 
 
 class TestDropping:
-    def held_back(self, frames: int, *, live: bool, drop: str = "auto") -> tuple[FakeSink, RunReport]:
-        """A run whose model has taken the first frame and does not move again before the source has ended."""
+    def run_with_a_stalled_model(self, frames: int, *, live: bool, drop: str = "auto") -> tuple[FakeSink, RunReport]:
+        """A run whose model takes the first frame, then stalls until the source has ended."""
         gate, ended = Semaphore(0), Event()
         sink, backend = FakeSink(), FakeBackend(gate=gate)
 
@@ -241,39 +239,39 @@ class TestDropping:
         return sink, reports[0]
 
     def test_a_camera_ahead_of_the_model_drops_the_oldest_frames_and_counts_them(self) -> None:
-        sink, report = self.held_back(100, live=True)
+        sink, report = self.run_with_a_stalled_model(100, live=True)
         assert sink.indices[0] == 0
         assert sink.indices[-1] == 99
         assert report.frames_dropped == 100 - len(sink.indices) > 80
         assert sink.indices == sorted(set(sink.indices))
         assert_labelled_with_their_numbers(sink)
 
-    def test_no_more_frames_of_a_camera_grow_old_than_one_a_stage(self) -> None:
-        sink, _ = self.held_back(100, live=True)
-        # In the model, before it, in the hand of prepare, before prepare.
+    def test_at_most_one_frame_of_a_camera_waits_per_stage(self) -> None:
+        sink, _ = self.run_with_a_stalled_model(100, live=True)
+        # In the model, before it, in prepare, before prepare.
         assert len(sink.indices) <= 4
 
-    def test_a_live_source_keeps_every_frame_where_none_may_be_dropped(self) -> None:
+    def test_drop_never_keeps_every_frame_of_a_live_source(self) -> None:
         sink = FakeSink()
         report = run(FakeSource(50, live=True), FakeBackend(depth=2), sink, drop="never")
         assert sink.indices == list(range(50))
         assert report.frames_dropped == 0
 
-    def test_a_file_that_may_drop_is_read_at_its_own_pace(self) -> None:
+    def test_drop_always_plays_a_file_at_its_own_speed(self) -> None:
         sink, begun_s = FakeSink(), time.monotonic()
         report = run(FakeSource(10), FakeBackend(), sink, drop="always")
         for captured_s, pts_s in zip(sink.captured_s, sink.times_s, strict=True):
-            assert captured_s >= begun_s + pts_s, "a frame came before its time"
+            assert captured_s >= begun_s + pts_s, "a frame came too early"
         assert sink.indices[-1] == 9
         assert report.frames_read == 10
         assert report.frames_written + report.frames_dropped == 10
 
-    def test_a_paced_file_whose_model_is_too_slow_drops_too(self) -> None:
-        sink, report = self.held_back(10, live=False, drop="always")
+    def test_drop_always_drops_frames_of_a_file_if_the_model_is_too_slow(self) -> None:
+        sink, report = self.run_with_a_stalled_model(10, live=False, drop="always")
         assert report.frames_dropped == 10 - len(sink.indices) > 0
         assert sink.indices[-1] == 9
 
-    def test_whether_to_drop_is_one_of_three_words(self) -> None:
+    def test_an_unknown_drop_mode_is_refused(self) -> None:
         with pytest.raises(OptionError, match="--drop must be one of auto, always, never, got 'some'"):
             pipeline(FakeSource(), FakeBackend(), drop="some")
 
@@ -286,7 +284,7 @@ class TestErrors:
         assert sink.indices == list(range(11))
         assert report.frames_read == report.frames_segmented == report.frames_written == 11
 
-    def test_the_error_of_a_source_that_never_gave_a_frame_reaches_the_caller(self) -> None:
+    def test_the_error_of_a_source_without_frames_reaches_the_caller(self) -> None:
         failure = SourceError("cannot open")
         report = run_to_error(failure, FakeSource(0, error=failure), FakeBackend(), FakeSink())
         assert report.frames_read == 0
@@ -301,7 +299,7 @@ class TestErrors:
         assert report.frames_segmented == report.frames_written == 6
         assert_labelled_with_their_numbers(sink)
 
-    def test_an_error_that_nobody_foresaw_reaches_the_caller_too(self) -> None:
+    def test_an_unexpected_error_reaches_the_caller(self) -> None:
         failure = ZeroDivisionError("a bug")
         run_to_error(failure, FakeSource(5), FakeBackend(fails_at=("wait", 2), error=failure), FakeSink())
 
@@ -362,7 +360,7 @@ class TestStopping:
         return running.report(ended)
 
     @pytest.mark.parametrize("depth", [1, 3])
-    def test_another_thread_ends_an_endless_run_and_the_frames_in_hand_come_out(self, depth: int) -> None:
+    def test_another_thread_stops_an_endless_run_and_the_frames_in_flight_are_written(self, depth: int) -> None:
         sink = FakeSink(awaited=8)
         report = self.stopped(FakeSource(None), FakeBackend(depth=depth), sink, sink.full)
         assert report.ended == "stopped"
@@ -370,14 +368,14 @@ class TestStopping:
         assert sink.indices == list(range(len(sink.indices)))
         assert_labelled_with_their_numbers(sink)
 
-    def test_a_run_ends_while_its_source_is_silent(self) -> None:
+    def test_a_run_can_be_stopped_while_no_frame_comes(self) -> None:
         source, sink = FakeSource(3, stalls=True), FakeSink()
         report = self.stopped(source, FakeBackend(depth=2), sink, source.stalling)
         assert report.ended == "stopped"
         assert sink.indices == [0, 1, 2]
         assert source.closed == 1
 
-    def test_a_run_ends_while_a_paced_file_waits_for_its_time(self) -> None:
+    def test_a_run_can_be_stopped_while_a_frame_waits_for_its_time(self) -> None:
         source, sink = FakeSource(3), FakeSink(awaited=1)
         source.options = SourceOptions()
         frames = [Frame(make_image(n), n, 3600.0 * n, 0.0) for n in range(3)]
@@ -389,7 +387,7 @@ class TestStopping:
             timer.join(WAIT_S)
         assert sink.indices[0] == 0
 
-    def test_a_run_that_was_stopped_before_it_began_reads_nothing(self) -> None:
+    def test_a_run_stopped_before_it_starts_reads_nothing(self) -> None:
         source, sink = FakeSource(None), FakeSink()
         with pipeline(source, FakeBackend(), sink) as running:
             running.stop()
@@ -411,7 +409,7 @@ class TestStopping:
             assert running.run() == "stopped"
             thread.join(WAIT_S)
 
-    def test_a_model_that_hangs_does_not_hold_a_stopped_run_for_ever(self) -> None:
+    def test_a_model_that_hangs_does_not_block_a_stopped_run(self) -> None:
         gate, begun = Semaphore(0), Event()
         backend = FakeBackend(gate=gate)
         source = FakeSource(None)
@@ -429,10 +427,10 @@ class TestStopping:
             running.stop()
             thread.join(WAIT_S)
             assert results == ["stopped"]
-            gate.release()  # only now: leaving joins the thread that waits for the model
+            gate.release()  # only now, because leaving the block joins the thread that waits for the model
         assert source.closed == 1
 
-    def test_a_viewer_who_closes_the_window_ends_the_run_in_good_order(self) -> None:
+    def test_closing_the_window_ends_the_run_without_an_error(self) -> None:
         source, sink = FakeSource(None), FakeSink(fails_at=5, error=SinkClosed("the window was closed"))
         report = run(source, FakeBackend(depth=2), sink)
         assert report.ended == "window closed"
@@ -440,26 +438,26 @@ class TestStopping:
         assert report.frames_written == 5
         assert source.closed == 1
 
-    @pytest.mark.parametrize("place", [0, 1])
-    def test_the_frame_at_which_the_window_is_closed_still_goes_to_the_other_sinks_and_counts(self, place: int) -> None:
-        kept = FakeSink()
-        sinks = [kept]
-        sinks.insert(place, FakeSink(fails_at=5, error=SinkClosed("the window was closed")))
+    @pytest.mark.parametrize("position", [0, 1])
+    def test_the_other_sinks_get_the_frame_at_which_the_window_is_closed(self, position: int) -> None:
+        other = FakeSink()
+        sinks = [other]
+        sinks.insert(position, FakeSink(fails_at=5, error=SinkClosed("the window was closed")))
         report = run(FakeSource(None), FakeBackend(), *sinks)
-        assert kept.indices == [0, 1, 2, 3, 4, 5]
-        assert report.frames_written == kept.written == 6
+        assert other.indices == [0, 1, 2, 3, 4, 5]
+        assert report.frames_written == other.written == 6
 
 
-class TestObserver:
-    def observed(
-        self, source: FakeSource, backend: FakeBackend, sink: FakeSink, enough: Callable[[Status], bool]
+class TestProgress:
+    def first_status(
+        self, source: FakeSource, backend: FakeBackend, sink: FakeSink, condition: Callable[[Status], bool]
     ) -> Status:
-        """The first look that is enough; the run is stopped there."""
+        """The first status that meets ``condition``. The run is stopped there."""
         seen: list[Status] = []
         with pipeline(source, backend, sink) as running:
 
             def on_progress(status: Status) -> None:
-                if enough(status):
+                if condition(status):
                     seen.append(status)
                     running.stop()
 
@@ -470,9 +468,11 @@ class TestObserver:
             guard.join()
         return seen[0]
 
-    def test_it_is_told_how_the_run_stands(self) -> None:
-        sink = FakeSink(before=slowly(0.01))
-        status = self.observed(FakeSource(None), FakeBackend(depth=2), sink, lambda status: status.frames_written > 5)
+    def test_it_gets_the_status_of_the_run(self) -> None:
+        sink = FakeSink(before=sleep_before(0.01))
+        status = self.first_status(
+            FakeSource(None), FakeBackend(depth=2), sink, lambda status: status.frames_written > 5
+        )
         assert status.frames_read >= status.frames_written > 5
         assert status.fps > 0
         assert status.latency_ms > 0
@@ -483,9 +483,9 @@ class TestObserver:
         assert status.shares[number % CLASSES] == 1.0
         assert status.shares.sum() == 1.0
 
-    def test_it_is_called_while_nothing_comes_and_then_sees_zeros(self) -> None:
+    def test_it_is_called_while_no_frame_comes_and_gets_zeros(self) -> None:
         source = FakeSource(0, stalls=True)
-        status = self.observed(source, FakeBackend(), FakeSink(), lambda status: True)
+        status = self.first_status(source, FakeBackend(), FakeSink(), lambda status: True)
         assert (status.frames_written, status.fps, status.latency_ms, status.pts_s) == (0, 0.0, 0.0, 0.0)
         assert not status.shares.any()
 
@@ -513,7 +513,7 @@ class TestReport:
         source.damaged = 3
         assert run(source, FakeBackend(), FakeSink()).frames_damaged == 3
 
-    def test_it_has_the_figures_of_every_stage_and_sink(self) -> None:
+    def test_it_has_statistics_of_every_stage_and_sink(self) -> None:
         report = run(FakeSource(10), FakeBackend(), FakeSink())
         assert set(report.stages) == {"read", "prepare", "infer", "render", "memory"}
         for figures in report.stages.values():
@@ -526,8 +526,8 @@ class TestReport:
         report = run(FakeSource(1), FakeBackend(), FakeSink())
         assert (report.frames_written, report.fps) == (1, 0.0)
 
-    def test_the_waiting_of_a_stage_is_not_counted_as_its_work(self) -> None:
-        # More frames than find room before the sink: every stage has to wait for it.
-        report = run(FakeSource(20), FakeBackend(), FakeSink(before=slowly(0.03)))
+    def test_the_waiting_time_of_a_stage_is_not_counted(self) -> None:
+        # More frames than fit into the channels, so that every stage waits for the sink.
+        report = run(FakeSource(20), FakeBackend(), FakeSink(before=sleep_before(0.03)))
         for stage in ("read", "prepare", "render"):
             assert report.stages[stage]["p50_ms"] < report.stages["memory"]["p50_ms"]

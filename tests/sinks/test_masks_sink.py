@@ -13,7 +13,7 @@ from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.masks import MasksSink
 
 
-def test_the_pixel_is_the_class_and_the_palette_gives_its_colour(
+def test_pixels_are_class_ids_and_the_palette_has_the_class_colours(
     tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
 ) -> None:
     pillow = pytest.importorskip("PIL.Image")
@@ -30,12 +30,12 @@ def test_the_pixel_is_the_class_and_the_palette_gives_its_colour(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 1), (541, 961)])
-def test_opencv_reads_it_as_the_colours_in_any_size(tmp_path: Path, spec: ModelSpec, size: tuple[int, int]) -> None:
+def test_opencv_reads_masks_of_any_size_as_colours(tmp_path: Path, spec: ModelSpec, size: tuple[int, int]) -> None:
     labels = np.random.default_rng(0).integers(0, 3, size, dtype=np.uint8)
     frame = Frame(np.zeros((*size, 3), np.uint8), 0, 0.0, 0.0)
     MasksSink(tmp_path, spec).write(frame, labels, None)
-    found = cv2.imread(str(tmp_path / "000000.png"), cv2.IMREAD_COLOR)
-    assert (found[..., ::-1] == np.array(spec.palette)[labels]).all()
+    stored = cv2.imread(str(tmp_path / "000000.png"), cv2.IMREAD_COLOR)
+    assert (stored[..., ::-1] == np.array(spec.palette)[labels]).all()
 
 
 def test_images_of_one_stem_do_not_overwrite_each_other(
@@ -45,8 +45,8 @@ def test_images_of_one_stem_do_not_overwrite_each_other(
     for index, name in enumerate(["a.jpg", "b.jpg", "a.png", "a.jpg", "deep/a.jpg", "../a.jpg"]):
         sink.write(replace(frame, index=index, name=name), labels, None)
     sink.close()
-    found = sorted(entry.name for entry in sink.folder.iterdir())
-    assert found == sorted(["a.png", "b.png", "a.png.png", "a.jpg.png", "a.jpg.000004.png", "a.jpg.000005.png"])
+    names = sorted(entry.name for entry in sink.folder.iterdir())
+    assert names == sorted(["a.png", "b.png", "a.png.png", "a.jpg.png", "a.jpg.000004.png", "a.jpg.000005.png"])
     assert sink.written == 6
 
 
@@ -58,7 +58,7 @@ def test_a_second_run_replaces_the_masks_of_the_first(
     assert (cv2.imread(str(tmp_path / "000007.png"))[0, 0, ::-1] == spec.palette[1]).all()
 
 
-def test_an_image_that_is_no_mask_is_never_overwritten(
+def test_an_image_that_is_not_a_mask_is_never_overwritten(
     tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
 ) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), frame.image)
@@ -68,12 +68,12 @@ def test_an_image_that_is_no_mask_is_never_overwritten(
     assert (tmp_path / "a.png").read_bytes() == before
 
 
-def test_the_folder_is_made_with_the_first_frame_only(tmp_path: Path, spec: ModelSpec) -> None:
+def test_the_first_frame_creates_the_folder(tmp_path: Path, spec: ModelSpec) -> None:
     MasksSink(tmp_path / "masks", spec).close()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_a_folder_is_refused_at_once(tmp_path: Path, spec: ModelSpec) -> None:
+def test_a_path_that_cannot_be_a_folder_is_refused_immediately(tmp_path: Path, spec: ModelSpec) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "masks"):
         with pytest.raises(SinkError, match="is a file: choose another folder"):
@@ -82,7 +82,7 @@ def test_a_place_that_cannot_be_a_folder_is_refused_at_once(tmp_path: Path, spec
         MasksSink(Path("/proc/masks"), spec)
 
 
-def test_a_write_that_fails_is_one_sentence_and_leaves_no_half_mask(
+def test_a_failed_write_is_one_sentence_and_leaves_no_partial_mask(
     tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
 ) -> None:
     sink = MasksSink(tmp_path, spec)

@@ -47,12 +47,12 @@ def test_a_run_without_frames_leaves_no_file(tmp_path: Path, spec: ModelSpec) ->
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_folder_is_refused_at_once(tmp_path: Path, spec: ModelSpec) -> None:
+def test_a_missing_folder_is_refused_immediately(tmp_path: Path, spec: ModelSpec) -> None:
     with pytest.raises(SinkError, match=r"statistics .* there is no folder"):
         StatsSink(tmp_path / "missing" / "stats.jsonl", spec)
 
 
-def test_a_full_disk_keeps_whole_lines_under_the_part_name(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_complete_lines_under_the_part_name(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
@@ -79,7 +79,7 @@ sink.close()
     assert [entry.name for entry in tmp_path.iterdir()] == ["stats.part.jsonl"]
 
 
-def test_nowhere_takes_everything_and_counts(frame: Frame, labels: np.ndarray) -> None:
+def test_the_null_sink_counts_frames(frame: Frame, labels: np.ndarray) -> None:
     sink = NullSink()
     for _ in range(3):
         sink.write(frame, labels, None)

@@ -53,9 +53,9 @@ def start(screen: Screen, *arguments: object, **environment: str) -> subprocess.
     )
 
 
-def wait_until(what: Callable[[], bool], limit_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
     end = time.monotonic() + limit_s
-    while not what():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
 
@@ -74,14 +74,14 @@ def test_a_file_is_shown_at_its_own_speed(screen: Screen) -> None:
 @needs_xvfb
 @needs_xdotool
 @pytest.mark.parametrize("platform", ["", "wayland", "offscreen"])
-def test_a_live_source_is_shown_at_once_whatever_qt_is_told(screen: Screen, platform: str) -> None:
+def test_a_live_source_is_shown_immediately_on_any_requested_qt_platform(screen: Screen, platform: str) -> None:
     with start(screen, "live", 1000, 40, QT_QPA_PLATFORM=platform) as viewer:
         try:
             wait_until(lambda: bool(screen.windows(TITLE)))
-            looks = iter(range(1, 1000))
+            attempts = iter(range(1, 1000))
 
             def painted() -> bool:
-                if next(looks) % 20 == 0:
+                if next(attempts) % 20 == 0:
                     screen.map_again(TITLE)
                 return bool((screen.pixels() == (30, 160, 220)).all(axis=2).mean() > 0.4)
 
@@ -116,7 +116,7 @@ def test_the_close_button_ends_the_run(screen: Screen, kind: str) -> None:
 
 @needs_xvfb
 @needs_xdotool
-def test_space_holds_a_file_and_space_goes_on(screen: Screen) -> None:
+def test_space_pauses_and_resumes_a_file(screen: Screen) -> None:
     viewer = start(screen, "file", 45, 30)
     assert viewer.stdout is not None
     viewer.stdout.readline()
@@ -130,7 +130,7 @@ def test_space_holds_a_file_and_space_goes_on(screen: Screen) -> None:
 
 @needs_xvfb
 @needs_xdotool
-def test_space_does_not_hold_a_live_run(screen: Screen) -> None:
+def test_space_does_not_pause_a_live_run(screen: Screen) -> None:
     viewer = start(screen, "live", 60, 30)
     wait_until(lambda: bool(screen.windows(TITLE)))
     screen.press(TITLE, "space")
@@ -138,7 +138,7 @@ def test_space_does_not_hold_a_live_run(screen: Screen) -> None:
     assert shown(output) == 60
 
 
-def test_without_a_display_it_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_display_it_is_refused_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(SinkError, match=r"there is no display \(DISPLAY is not set\): continue with --no-show"):

@@ -10,7 +10,7 @@ from helpers.clips import Server, write_clip
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server on loopback for the files of ``tmp_path``."""
+    """A local server for the files in ``tmp_path``."""
     with Server(tmp_path) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="server")
         thread.start()
@@ -22,7 +22,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def make_clip(tmp_path: Path) -> Callable[..., Path]:
-    """``write_clip`` into ``tmp_path``: ``make_clip("a.mp4", [0, 1, 5])``."""
+    """``write_clip`` with paths in ``tmp_path``: ``make_clip("a.mp4", [0, 1, 5])``."""
 
     def make(name: str, *args: object, **kwargs: object) -> Path:
         return write_clip(tmp_path / name, *args, **kwargs)  # type: ignore[arg-type]

@@ -22,18 +22,18 @@ Read = Callable[[], tuple[bool, NDArray[np.uint8] | None]]
 
 
 class FakeCapture:
-    """A camera that gives ``good`` images, then whatever ``then`` returns."""
+    """A camera that delivers ``good`` images, then whatever ``then`` returns."""
 
     def __init__(self, good: int = 3, then: Read | None = None, *, opens: bool = True) -> None:
         self.good = good
         self.then = then or (lambda: (False, None))
         self.opens = opens
-        self.asked: list[tuple[int, float]] = []
+        self.requests: list[tuple[int, float]] = []
         self.users: set[int] = set()
         self.released = 0
 
     def isOpened(self) -> bool:  # noqa: N802
-        return self.opens  # True also when it is unplugged, as with V4L2
+        return self.opens  # also True after it is unplugged, as with V4L2
 
     def read(self) -> tuple[bool, NDArray[np.uint8] | None]:
         self.users.add(threading.get_ident())
@@ -44,7 +44,7 @@ class FakeCapture:
         return 30.0 if prop == cv2.CAP_PROP_FPS else 0.0
 
     def set(self, prop: int, value: float, /) -> bool:
-        self.asked.append((prop, value))
+        self.requests.append((prop, value))
         return False
 
     def release(self) -> None:
@@ -56,7 +56,7 @@ def camera(capture: FakeCapture, where: str = "camera:0", options: SourceOptions
     return CameraSource(where, options, open_capture=lambda device: capture)
 
 
-def test_frames_come_with_the_time_since_the_first_one() -> None:
+def test_frame_times_count_from_the_first_frame() -> None:
     source = camera(FakeCapture(good=100), options=SourceOptions(max_frames=5))
     frames = list(source)
     assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
@@ -77,14 +77,14 @@ def test_a_camera_that_is_unplugged_ends_with_an_error_after_its_frames() -> Non
     assert capture.released == 1
 
 
-def test_a_camera_that_is_silent_for_a_moment_goes_on() -> None:
+def test_a_camera_may_pause_for_a_moment() -> None:
     answers = iter([(False, None)] * 3 + [(True, GOOD)] * 2)
     capture = FakeCapture(good=2, then=lambda: next(answers, (False, None)))
     frames = iter(camera(capture))
     assert [next(frames).index for _ in range(4)] == [0, 1, 2, 3]
 
 
-def test_a_slow_reader_is_not_taken_for_a_silent_camera() -> None:
+def test_a_slow_consumer_is_not_a_stalled_camera() -> None:
     answers = iter([(False, None), (True, GOOD)])
     frames = iter(camera(FakeCapture(good=1, then=lambda: next(answers))))
     next(frames)
@@ -93,7 +93,7 @@ def test_a_slow_reader_is_not_taken_for_a_silent_camera() -> None:
 
 
 @pytest.mark.parametrize("image", [None, np.empty((0, 0, 3), np.uint8)])
-def test_a_frame_without_an_image_is_none(image: NDArray[np.uint8] | None) -> None:
+def test_a_frame_without_an_image_is_ignored(image: NDArray[np.uint8] | None) -> None:
     with pytest.raises(SourceError, match="stopped sending frames"):
         list(camera(FakeCapture(good=1, then=lambda: (True, image))))
 
@@ -128,11 +128,11 @@ def test_a_camera_that_does_not_exist_is_named_at_once(where: str) -> None:
     assert time.monotonic() - began < 0.5
 
 
-def test_what_is_asked_for_is_passed_on_with_the_pixel_format_first() -> None:
+def test_requests_are_passed_on_with_the_pixel_format_first() -> None:
     capture = FakeCapture()
     next(iter(camera(capture, "camera:/dev/video2?width=1280&height=720&fps=30&fourcc=mjpg")))
     mjpg = cv2.VideoWriter.fourcc(*"MJPG")
-    assert capture.asked == [
+    assert capture.requests == [
         (cv2.CAP_PROP_FOURCC, mjpg),
         (cv2.CAP_PROP_FRAME_WIDTH, 1280),
         (cv2.CAP_PROP_FRAME_HEIGHT, 720),
@@ -141,7 +141,7 @@ def test_what_is_asked_for_is_passed_on_with_the_pixel_format_first() -> None:
 
 
 @pytest.mark.parametrize("query", ["width=wide", "width=0", "height=-1", "zoom=3", "fourcc=MJPEG"])
-def test_a_wish_that_is_not_understood_is_an_option_error(query: str) -> None:
+def test_an_unknown_request_is_an_option_error(query: str) -> None:
     with pytest.raises(OptionError, match=query.partition("=")[0]):
         open_source(f"camera:0?{query}")
 
@@ -189,7 +189,7 @@ def test_the_camera_is_used_by_the_reading_thread_only_and_released_on_stop() ->
     assert capture.released == 1
 
 
-def test_stop_ends_the_wait_for_a_silent_camera() -> None:
+def test_stop_ends_the_wait_for_a_frame() -> None:
     source = camera(FakeCapture(good=0), options=SourceOptions(read_timeout_s=60))
     reader = threading.Thread(target=lambda: list(source), name="reader")
     reader.start()
@@ -198,5 +198,5 @@ def test_stop_ends_the_wait_for_a_silent_camera() -> None:
     assert not reader.is_alive()
 
 
-def test_no_camera_is_needed_to_name_one(tmp_path: Path) -> None:
+def test_creating_a_source_needs_no_camera(tmp_path: Path) -> None:
     assert open_source("camera:0").live

@@ -19,14 +19,14 @@ def frames(where: str = SMALL, **options: object) -> list[Frame]:
 
 
 def test_frames_are_grey_and_25_a_second() -> None:
-    found = frames()
-    assert {(frame.image.dtype, frame.image.shape) for frame in found} == {(np.dtype(np.uint8), (144, 160, 1))}
-    assert [frame.index for frame in found] == list(range(25))
-    assert found[10].pts_s == pytest.approx(0.4)
+    moving = frames()
+    assert {(frame.image.dtype, frame.image.shape) for frame in moving} == {(np.dtype(np.uint8), (144, 160, 1))}
+    assert [frame.index for frame in moving] == list(range(25))
+    assert moving[10].pts_s == pytest.approx(0.4)
     assert open_source(SMALL).frame_count == 25
 
 
-def test_fringes_move_and_their_mean_over_a_period_shows_none() -> None:
+def test_fringes_move_and_their_mean_over_a_period_has_none() -> None:
     images = np.stack([frame.image for frame in frames()]).astype(float)
     seen = expose_surface((144, 160), (1, 0, 0, 0))
     bright = np.hypot(seen.cosine, seen.sine) > 25
@@ -37,7 +37,7 @@ def test_fringes_move_and_their_mean_over_a_period_shows_none() -> None:
     assert np.corrcoef(images[0][bright, 0], seen.cosine[bright])[0, 1] > 0.8
 
 
-def test_the_same_frames_come_again_from_wherever_it_is_begun() -> None:
+def test_frames_are_the_same_from_any_start() -> None:
     whole = frames()
     late = frames(start_s=0.4, max_frames=3)
     for one, other in zip(whole[10:13], late, strict=True):
@@ -52,13 +52,13 @@ def test_without_seconds_it_never_ends() -> None:
 @pytest.mark.parametrize(
     "where", ["fringes:", "fringes:soon", "fringes:-1", "fringes:2@10x10", "fringes:2@64", "fringes,2"]
 )
-def test_a_malformed_text_is_refused(where: str) -> None:
+def test_malformed_text_is_refused(where: str) -> None:
     with pytest.raises((OptionError, OSError)) as caught:
         open_source(where)
     assert "fringes" in str(caught.value)
 
 
-def test_four_steps_of_a_quarter_give_back_the_phase_and_the_steady_part() -> None:
+def test_four_quarter_steps_recover_phase_and_mean() -> None:
     """The four-bucket formula of phase shifting (Malacara, "Optical Shop Testing", chapter 14)."""
     seen = expose_surface((144, 160), (0, 3, 0, 1))
     quarters: list[NDArray[np.float32]] = [seen.at_phase(step * np.pi / 2) for step in range(4)]

@@ -28,7 +28,7 @@ def save(path: Path, level: int = 100, size: tuple[int, int] = (12, 16)) -> Path
 
 
 def bomb(path: Path) -> None:
-    """A PNG of 60000 x 60000 pixels in a few bytes."""
+    """Write a PNG of a few bytes that claims 60000 x 60000 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -54,14 +54,14 @@ def test_a_folder_is_read_in_natural_order_at_25_images_a_second(tmp_path: Path)
     assert source.name == tmp_path.name
 
 
-def test_more_images_than_are_decoded_ahead_all_come_in_order(tmp_path: Path) -> None:
+def test_more_images_than_are_prefetched_come_in_order(tmp_path: Path) -> None:
     for number in range(50):
         save(tmp_path / f"{number}.pgm", level=number)
     assert [int(frame.image[0, 0, 0]) for frame in open_source(tmp_path)] == list(range(50))
 
 
 @pytest.mark.parametrize("pattern", ["*.png", "**/*.png", "frame[12].png", "*"])
-def test_a_glob_takes_the_images_that_match(pattern: str, tmp_path: Path) -> None:
+def test_a_glob_selects_the_matching_images(pattern: str, tmp_path: Path) -> None:
     folder = tmp_path / "street"
     folder.mkdir()
     for number in (1, 2):
@@ -72,7 +72,7 @@ def test_a_glob_takes_the_images_that_match(pattern: str, tmp_path: Path) -> Non
     assert source.name == "street"
 
 
-def test_a_path_that_looks_like_a_glob_is_a_path_where_it_exists(tmp_path: Path) -> None:
+def test_an_existing_path_that_looks_like_a_glob_is_a_path(tmp_path: Path) -> None:
     source = open_source(str(save(tmp_path / "a[1].png")))
     assert [frame.name for frame in source] == ["a[1].png"]
     assert source.name == "a[1]"
@@ -118,7 +118,7 @@ def test_other_depths_become_8_bit_and_grey_stays_grey(stored: NDArray[np.generi
     assert (frame.image == level).all()
 
 
-def test_an_image_is_turned_as_its_exif_tag_asks(tmp_path: Path) -> None:
+def test_an_image_is_rotated_according_to_its_exif_tag(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", size=(12, 16))
     data = path.read_bytes()
     tiff = b"II*\x00\x08\x00\x00\x00\x01\x00" + struct.pack("<HHII", 0x0112, 3, 1, 6) + bytes(4)
@@ -152,7 +152,7 @@ def test_a_damaged_image_among_good_ones_is_skipped_and_named(kind: str, tmp_pat
     assert (source.damaged, source.damaged_names) == (1, [bad.name])
 
 
-def test_a_jpeg_with_a_thumbnail_and_a_cut_off_end_is_damaged(tmp_path: Path) -> None:
+def test_a_truncated_jpeg_with_a_thumbnail_is_damaged(tmp_path: Path) -> None:
     thumbnail = save(tmp_path / "t.jpg").read_bytes()
     path = tmp_path / "a.jpg"
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
@@ -166,7 +166,7 @@ def test_a_jpeg_with_a_thumbnail_and_a_cut_off_end_is_damaged(tmp_path: Path) ->
         list(open_source(path))
 
 
-def test_a_folder_of_damaged_images_only_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_with_only_damaged_images_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     (tmp_path / "b.png").write_text("no")
     with pytest.raises(SourceError, match=r"no image can be used: a\.png is damaged.*; b\.png is"):
@@ -174,19 +174,19 @@ def test_a_folder_of_damaged_images_only_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["", "*.png"])
-def test_without_an_image_the_error_names_place_and_suffixes(where: str, tmp_path: Path) -> None:
+def test_without_images_the_error_names_the_folder_and_suffixes(where: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(SourceNotFound, match=r"no image.*\.jpg") as caught:
         open_source(str(tmp_path / where))
     assert str(tmp_path) in str(caught.value)
 
 
-def test_leaving_early_and_stopping_end_the_decoding_threads(tmp_path: Path) -> None:
+def test_closing_and_stopping_end_the_decoding_threads(tmp_path: Path) -> None:
     for number in range(30):
         save(tmp_path / f"{number}.png", size=(120, 160))
     before = threading.active_count()
     few = SourceOptions(reading=ReadOptions(prefetch_mb=1))
-    big = np.zeros((600, 800, 3), np.uint8)  # more than the bound: what is behind it cannot be done already
+    big = np.zeros((600, 800, 3), np.uint8)  # larger than the limit, so later images cannot be ready yet
     assert cv2.imwrite(str(tmp_path / "5.png"), big)
     frames = iter(open_source(tmp_path, few))
     next(frames)
@@ -204,12 +204,12 @@ def colour(level: int) -> NDArray[np.uint8]:
 
 
 def read(where: str | Path, **reading: object) -> list[str | None]:
-    """The names of the images, after a check that each one is its own."""
+    """The names of the images that are read."""
     frames = list(open_source(where, SourceOptions(reading=ReadOptions(**reading))))  # type: ignore[arg-type]
     return [frame.name for frame in frames]
 
 
-class TestPlaces:
+class TestImageLocations:
     @pytest.mark.parametrize(
         ("pattern", "names"),
         [
@@ -217,16 +217,14 @@ class TestPlaces:
             ("f_%d.png", ["f_7.png", "f_1000.png"]),
         ],
     )
-    def test_a_numbered_sequence_is_what_printf_makes_of_it(
-        self, pattern: str, names: list[str], tmp_path: Path
-    ) -> None:
+    def test_a_numbered_sequence_follows_printf(self, pattern: str, names: list[str], tmp_path: Path) -> None:
         for name in ("f_010.png", "f_002.png", "f_001.png", "f_1000.png", "f_7.png", "f_x.png", "g_001.png"):
             save(tmp_path / name)
         assert read(str(tmp_path / pattern)) == names
         assert open_source(str(tmp_path / pattern)).name == tmp_path.name
 
     @pytest.mark.parametrize("name", ["list.txt", "@list.lst"])
-    def test_a_list_keeps_its_order_and_begins_at_its_folder(
+    def test_a_list_keeps_its_order_and_is_relative_to_its_folder(
         self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
@@ -237,7 +235,7 @@ class TestPlaces:
         assert read(name) == ["3.png", "1.png", "2.png"]
         assert open_source(name).name == "list"
 
-    def test_a_file_of_a_list_that_is_not_there_is_named_and_the_others_are_read(self, tmp_path: Path) -> None:
+    def test_a_missing_file_of_a_list_is_named_and_the_others_are_read(self, tmp_path: Path) -> None:
         save(tmp_path / "1.png")
         (tmp_path / "l.txt").write_text("gone.png\n1.png\n")
         source = open_source(tmp_path / "l.txt")
@@ -246,13 +244,13 @@ class TestPlaces:
         assert source.facts()["reading"]["faults"] == [fault]
 
     @pytest.mark.parametrize("content", [b"", b"# nothing\n", b"\xff\xfe\x00"])
-    def test_a_list_that_names_nothing_is_an_error(self, content: bytes, tmp_path: Path) -> None:
+    def test_an_empty_list_is_an_error(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "l.txt").write_bytes(content)
         with pytest.raises(SourceError, match=r"l\.txt.*one path per line"):
             open_source(tmp_path / "l.txt")
 
 
-class TestBehindUrls:
+class TestRemoteImages:
     @pytest.fixture
     def archive(self, tmp_path: Path) -> Path:
         pytest.importorskip("fsspec")
@@ -270,27 +268,27 @@ class TestBehindUrls:
         assert [int(frame.image[0, 0, 0]) for frame in frames] == [1, 2, 10]
         assert source.facts()["reading"]["storage"] == "remote"
 
-    def test_a_list_may_name_them(self, archive: Path, tmp_path: Path) -> None:
+    def test_a_list_may_contain_urls(self, archive: Path, tmp_path: Path) -> None:
         (tmp_path / "l.txt").write_text(f"zip://pics/10.png::{archive}\n1.png\n")
         assert read(tmp_path / "l.txt") == ["10.png", "1.png"]
 
-    def test_they_are_staged_too(self, archive: Path, tmp_path: Path) -> None:
+    def test_remote_images_are_cached_too(self, archive: Path, tmp_path: Path) -> None:
         where = f"zip://pics::{archive}"
         assert read(where, ssd_cache=tmp_path / "c") == ["1.png", "2.png", "10.png"]
         source = open_source(where, SourceOptions(reading=ReadOptions(ssd_cache=tmp_path / "c")))
         assert len(list(source)) == 3
         assert source.facts()["reading"]["cache"]["hits"] == 3
 
-    def test_an_archive_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+    def test_a_missing_archive_is_named(self, tmp_path: Path) -> None:
         pytest.importorskip("fsspec")
         with pytest.raises(SourceNotFound, match=r"none\.zip"):
             open_source(f"zip://a.png::{tmp_path}/none.zip")
 
-    def test_nothing_in_it_is_an_error_with_the_suffixes(self, archive: Path) -> None:
+    def test_an_archive_without_images_is_an_error_with_the_suffixes(self, archive: Path) -> None:
         with pytest.raises(SourceNotFound, match=r"contains no image: .*\.png"):
             open_source(f"zip://none*::{archive}")
 
-    def test_a_package_that_is_missing_is_named_and_no_password_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_package_is_named_without_showing_the_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("fsspec")
         monkeypatch.setitem(sys.modules, "s3fs", None)
         with pytest.raises(MissingExtra, match="s3fs") as caught:
@@ -300,7 +298,7 @@ class TestBehindUrls:
 
 class TestBadImages:
     def made(self, folder: Path, kind: str) -> str:
-        """Two good images and a bad one between them; returns why that is bad."""
+        """Write two good images and a bad one between them. Returns why that one is bad."""
         for name in ("1.png", "3.png"):
             assert cv2.imwrite(str(folder / name), colour(7))
         bad = folder / "2.png"
@@ -328,7 +326,7 @@ class TestBadImages:
 
     @pytest.mark.parametrize("kind", ["text", "cmyk", "float", "bomb", "pipe", "deleted"])
     @pytest.mark.parametrize("on_error", ["skip", "stop"])
-    def test_each_is_skipped_and_named_or_ends_the_run(self, kind: str, on_error: str, tmp_path: Path) -> None:
+    def test_a_bad_image_is_skipped_and_named_or_ends_the_run(self, kind: str, on_error: str, tmp_path: Path) -> None:
         why = self.made(tmp_path, kind)
         where = tmp_path / "all.txt" if kind == "pipe" else tmp_path
         reading = ReadOptions(on_error=on_error, max_pixels=100)
@@ -347,7 +345,7 @@ class TestBadImages:
         assert fault["name"] == "2.png"
         assert fault["fault"].startswith(why)
 
-    def test_one_of_another_size_is_right_and_counted_or_ends_the_run(self, tmp_path: Path) -> None:
+    def test_an_image_of_another_size_is_counted_or_ends_the_run(self, tmp_path: Path) -> None:
         for name, size in (("1.png", (8, 8)), ("2.png", (6, 8)), ("3.png", (8, 8))):
             save(tmp_path / name, size=size)
         source = open_source(tmp_path)
@@ -357,7 +355,7 @@ class TestBadImages:
         with pytest.raises(SourceError, match=r"2\.png is 6x8, the first image 8x8"):
             read(tmp_path, on_error="stop")
 
-    def test_a_place_that_does_not_answer_is_an_error_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_storage_that_does_not_answer_is_an_error_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gate = threading.Event()
         monkeypatch.setattr("rtseg.sources.images.find_files", lambda where: gate.wait(20))
         with pytest.raises(SourceError, match=r"does not answer within 0\.1 s: check the mount"):
@@ -366,7 +364,7 @@ class TestBadImages:
 
 
 class TestCache:
-    def test_the_second_pass_reads_no_file_and_gives_the_same(self, tmp_path: Path) -> None:
+    def test_the_second_pass_reads_from_the_cache(self, tmp_path: Path) -> None:
         folder = tmp_path / "slow"
         folder.mkdir()
         for number in range(6):
@@ -378,7 +376,7 @@ class TestCache:
             cache = source.facts()["reading"]["cache"]
             assert (cache["hits"], cache["misses"], cache["fault"]) == (hits, 6 - hits, None)
 
-    def test_a_file_that_changed_or_an_entry_that_is_damaged_is_read_from_the_origin(self, tmp_path: Path) -> None:
+    def test_a_changed_file_or_a_damaged_entry_is_read_from_the_origin(self, tmp_path: Path) -> None:
         path = save(tmp_path / "a.png", level=10)
         reading = ReadOptions(ssd_cache=tmp_path / "c")
 
@@ -393,11 +391,11 @@ class TestCache:
             entry.write_bytes(entry.read_bytes()[:-3] + b"xyz")
         assert level() == 200
 
-    def test_a_cache_that_is_full_is_told_and_the_images_come_or_it_ends_the_run(self, tmp_path: Path) -> None:
+    def test_an_unwritable_cache_is_reported_or_ends_the_run(self, tmp_path: Path) -> None:
         save(tmp_path / "a.png"), save(tmp_path / "b.png")
         cache = tmp_path / "c"
         cache.mkdir()
-        for number in range(256):  # no folder of an entry can be made
+        for number in range(256):  # prevents the cache from creating folders
             (cache / f"{number:02x}").write_text("")
         source = open_source(tmp_path, SourceOptions(reading=ReadOptions(ssd_cache=cache)))
         assert len(list(source)) == 2
@@ -411,7 +409,7 @@ class TestReduce:
     @pytest.mark.parametrize(
         ("model", "size"), [((60, 80), (60, 80)), ((70, 80), (120, 160)), ((30, 40), (30, 40)), ((999, 9), (240, 320))]
     )
-    def test_a_jpeg_is_decoded_no_smaller_than_the_model_sees_it(
+    def test_a_jpeg_is_decoded_no_smaller_than_the_input_of_the_model(
         self, decoder: str, model: tuple[int, int], size: tuple[int, int], tmp_path: Path
     ) -> None:
         pytest.importorskip({"cv2": "cv2", "pil": "PIL", "turbojpeg": "simplejpeg"}[decoder])
@@ -425,7 +423,7 @@ class TestReduce:
         assert np.abs(first.image[:, :, 1].astype(int) - cv2.resize(ramp, size[::-1], interpolation=3)).max() <= 4
         assert second.image.shape == (240, 320, 1)
 
-    def test_without_being_asked_for_images_keep_their_size(self, tmp_path: Path) -> None:
+    def test_without_reduce_images_keep_their_size(self, tmp_path: Path) -> None:
         save(tmp_path / "a.jpg", size=(240, 320))
         source = open_source(tmp_path)
         source.set_output_format(3, (30, 40))
@@ -433,7 +431,7 @@ class TestReduce:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"decoder": "gimp"}, "--decoder must be one of cv2, pil, turbojpeg, torchvision, got 'gimp'"),
         ({"storage": "floppy"}, "--storage must be one of auto, ssd, hdd"),
@@ -445,8 +443,8 @@ class TestReduce:
         ({"reduce": True, "decoder": "torchvision"}, "--reduce needs another --decoder"),
     ],
 )
-def test_a_wrong_option_is_named(options: dict[str, object], told: str) -> None:
-    with pytest.raises(OptionError, match=told):
+def test_an_invalid_option_is_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         ReadOptions(**options)  # type: ignore[arg-type]
 
 

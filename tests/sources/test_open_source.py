@@ -25,11 +25,11 @@ from rtseg.sources.base import Source, SourceOptions
         ("udp://@:5004", "VideoSource"),
     ],
 )
-def test_the_scheme_decides_and_nothing_is_opened(where: str, kind: str) -> None:
+def test_the_scheme_selects_the_source_without_opening_it(where: str, kind: str) -> None:
     assert type(open_source(where)).__name__ == kind
 
 
-def test_for_a_path_its_kind_decides(tmp_path: Path) -> None:
+def test_the_kind_of_file_selects_the_source(tmp_path: Path) -> None:
     (tmp_path / "a.PNG").touch()
     (tmp_path / "b.mp4").touch()
     (tmp_path / "noname").touch()
@@ -62,14 +62,14 @@ def test_an_unknown_scheme_is_an_option_error_without_the_password() -> None:
 
 
 @pytest.mark.parametrize("where", ["no/such.mp4", "concat:a.mp4|b.mp4", "subfile,,:a.mp4", "x" * 5000])
-def test_what_is_not_there_is_an_error_at_once(where: str) -> None:
+def test_a_missing_file_is_an_immediate_error(where: str) -> None:
     with pytest.raises(SourceError) as caught:
         open_source(where)
     assert len(str(caught.value)) < 300 or "no file" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_bare_number_is_told_how_to_be_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_a_bare_number_the_error_suggests_a_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceNotFound, match="camera:0"):
         open_source("0")
@@ -108,7 +108,7 @@ class Counter(Source):
         ({"stride": 3, "loop": True, "max_frames": 6}, [0.0, 0.3, 0.6, 0.9, 1.0, 1.3]),
     ],
 )
-def test_options_choose_the_frames(options: dict[str, float], times: list[float]) -> None:
+def test_options_select_the_frames(options: dict[str, float], times: list[float]) -> None:
     source = Counter(SourceOptions(**options))  # type: ignore[arg-type]
     frames = list(source)
     assert [frame.pts_s for frame in frames] == pytest.approx(times)
@@ -117,7 +117,7 @@ def test_options_choose_the_frames(options: dict[str, float], times: list[float]
     assert indices == sorted(set(indices))
 
 
-def test_a_source_is_closed_whatever_ends_it() -> None:
+def test_a_source_is_closed_however_it_ends() -> None:
     early, stopped, failing = Counter(SourceOptions()), Counter(SourceOptions()), Counter(SourceOptions(), 3)
     frames = iter(early)
     next(frames)
@@ -129,17 +129,17 @@ def test_a_source_is_closed_whatever_ends_it() -> None:
     assert (early.closed, stopped.closed, failing.closed) == (1, 1, 1)
 
 
-def test_a_start_behind_the_end_is_an_error_also_in_a_loop() -> None:
+def test_a_start_after_the_end_is_an_error_with_loop_too() -> None:
     with pytest.raises(SourceError, match="ends before --start 5"):
         list(Counter(SourceOptions(start_s=5, loop=True)))
 
 
-def test_the_sources_load_no_library_before_they_are_asked_for_one() -> None:
+def test_the_sources_load_libraries_only_when_needed() -> None:
     code = "import sys, rtseg.sources; print(sorted({'cv2', 'av'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_opencv_without_libgl_becomes_a_sentence_with_both_ways_out(tmp_path: Path) -> None:
+def test_without_libgl_the_error_names_both_remedies(tmp_path: Path) -> None:
     (tmp_path / "cv2.py").write_text(
         "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')"
     )
@@ -156,7 +156,7 @@ def test_opencv_without_libgl_becomes_a_sentence_with_both_ways_out(tmp_path: Pa
     assert result.stdout.count("\n") == 1
 
 
-def test_the_bounds_of_opencv_are_set_before_it_is_loaded() -> None:
+def test_the_limits_of_opencv_are_set_before_it_is_loaded() -> None:
     code = "import os; from rtseg.system.opencv import cv2; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert int(result.stdout) == 2**27

@@ -22,7 +22,7 @@ def source(where: str = "demo:2@160x120", **options: object) -> StreetSource:
 
 
 class TestStreet:
-    def test_an_image_is_bgr_and_every_pixel_of_it_has_one_of_the_eleven_classes(self) -> None:
+    def test_an_image_is_bgr_and_every_pixel_has_one_of_the_eleven_classes(self) -> None:
         street = Street(SMALL)
         for time_s in (0.0, 3.3, 61.0):
             image, labels = street.render(time_s)
@@ -39,7 +39,7 @@ class TestStreet:
             np.testing.assert_array_equal(one[0], other[0])
             np.testing.assert_array_equal(one[1], other[1])
 
-    def test_threads_that_share_a_street_get_the_bytes_that_one_thread_gets(self) -> None:
+    def test_a_street_can_be_shared_between_threads(self) -> None:
         street, alone = Street(SMALL, seed=2), Street(SMALL, seed=2)
         got: dict[int, np.ndarray] = {}
 
@@ -58,12 +58,12 @@ class TestStreet:
     def test_images_do_not_share_memory(self) -> None:
         street = Street(SMALL)
         image, labels = street.render(1.0)
-        kept = image.copy(), labels.copy()
+        copies = image.copy(), labels.copy()
         street.render(2.0)
-        np.testing.assert_array_equal(image, kept[0])
-        np.testing.assert_array_equal(labels, kept[1])
+        np.testing.assert_array_equal(image, copies[0])
+        np.testing.assert_array_equal(labels, copies[1])
 
-    def test_another_seed_is_another_street(self) -> None:
+    def test_another_seed_gives_another_street(self) -> None:
         images = [Street(SMALL, seed=seed).render(5.0)[0].astype(int) for seed in range(4)]
         for one, other in itertools.combinations(images, 2):
             assert np.abs(one - other).mean() > 8
@@ -72,7 +72,7 @@ class TestStreet:
         street = Street(SMALL)
         assert (street.render(1.0)[1] != street.render(2.0)[1]).mean() > 0.01
 
-    def test_a_minute_of_any_street_shows_all_that_a_street_has(self) -> None:
+    def test_a_minute_of_any_street_shows_most_classes(self) -> None:
         for seed in range(3):
             street = Street((180, 320), seed=seed)
             seen = set(np.unique([street.render(float(second))[1] for second in range(60)]).tolist())
@@ -125,8 +125,8 @@ class TestStreet:
         assert {SKY, ROAD} <= set(np.unique(labels).tolist())
 
 
-class TestTruth:
-    """The labels are those of the very pixels that are painted."""
+class TestGroundTruth:
+    """The labels match the drawn pixels."""
 
     @pytest.mark.parametrize("seed", range(6))
     def test_a_street_painted_in_its_class_colours_is_its_own_label_map(self, seed: int) -> None:
@@ -137,14 +137,14 @@ class TestTruth:
             image, labels = street.render(1.9 * part)
             np.testing.assert_array_equal(image, colours[labels])
 
-    def test_light_haze_and_lens_change_no_label(self) -> None:
+    def test_light_haze_and_lens_do_not_change_labels(self) -> None:
         plain, full = Street(SMALL, seed=3), Street(SMALL, seed=3)
         plain._class_colours = True
         for part in range(10):
             np.testing.assert_array_equal(plain.render(2.0 * part)[1], full.render(2.0 * part)[1])
 
     def test_edges_of_the_labels_are_edges_of_the_image(self) -> None:
-        # Were the truth shifted against the image, its edges would meet no more contrast than any place.
+        # If the labels were shifted, there would be no more contrast at their edges than elsewhere.
         near, anywhere = [], []
         for seed in range(6):
             image, labels = Street((270, 480), seed=seed).render(6.0)
@@ -155,7 +155,7 @@ class TestTruth:
             anywhere.append(step[np.roll(edge, 8, axis=1)].mean())
         assert np.mean(near) > 2 * np.mean(anywhere)
 
-    def test_under_a_car_is_road(self) -> None:
+    def test_there_is_road_under_a_car(self) -> None:
         street = Street((270, 480), seed=1)
         below = []
         for part in range(20):
@@ -174,16 +174,16 @@ class TestSource:
         assert {frame.image.shape for frame in frames} == {(120, 160, 3)}
         assert (demo.name, demo.fps, demo.live, demo.frame_count) == ("demo", FPS, False, 50)
 
-    def test_without_seconds_it_has_no_end_and_no_count(self) -> None:
+    def test_without_seconds_it_is_endless_and_has_no_frame_count(self) -> None:
         demo = source("demo:@64x64")
         assert demo.frame_count is None
         assert len(list(itertools.islice(demo, 300))) == 300
 
-    def test_the_usual_size_is_960_by_540(self) -> None:
+    def test_the_default_size_is_960_by_540(self) -> None:
         (frame,) = source("demo", max_frames=1)
         assert frame.image.shape == (540, 960, 3)
 
-    def test_the_truth_of_a_frame_is_found_by_its_time(self) -> None:
+    def test_the_ground_truth_of_a_frame_is_available_by_its_time(self) -> None:
         demo = source("demo:1@160x120")
         for frame in itertools.islice(demo, 3):
             image, labels = demo.street.render(frame.pts_s)
@@ -197,20 +197,20 @@ class TestSource:
 
     @pytest.mark.parametrize("start_s", [0.0, 0.04, 0.05, 0.28, 1.0, 1.95])
     def test_start_skips_to_the_first_frame_not_before_it(self, start_s: float) -> None:
-        wanted = [index for index in range(50) if index / 25 >= start_s - 1e-6]
+        expected = [index for index in range(50) if index / 25 >= start_s - 1e-6]
         frames = list(source("demo:2@64x64", start_s=start_s))
-        assert [frame.pts_s for frame in frames] == [index / 25 for index in wanted]
+        assert [frame.pts_s for frame in frames] == [index / 25 for index in expected]
 
-    def test_a_start_far_away_does_not_draw_what_it_skips(self) -> None:
+    def test_skipped_frames_are_not_drawn(self) -> None:
         (frame,) = source("demo:@64x64", start_s=1e6, max_frames=1)
         assert frame.pts_s == 1e6
 
-    def test_duration_stride_and_max_frames_choose_frames(self) -> None:
+    def test_duration_stride_and_max_frames_select_frames(self) -> None:
         frames = list(source("demo:@64x64", start_s=1.0, duration_s=0.4, stride=3))
         assert [frame.pts_s for frame in frames] == [1.0, 1.12, 1.24, 1.36]
         assert len(list(source("demo:@64x64", max_frames=7))) == 7
 
-    def test_a_loop_begins_again_and_its_times_go_on_rising(self) -> None:
+    def test_a_loop_starts_again_with_rising_times(self) -> None:
         frames = list(source("demo:0.2@64x64", loop=True, max_frames=12))
         assert [frame.index for frame in frames] == list(range(12))
         np.testing.assert_allclose([frame.pts_s for frame in frames], np.arange(12) / 25, atol=1e-9)
@@ -244,14 +244,14 @@ class TestSource:
             "",
         ],
     )
-    def test_a_text_it_cannot_use_is_refused_at_once_with_what_to_write(self, where: str) -> None:
+    def test_malformed_text_is_refused_with_examples(self, where: str) -> None:
         with pytest.raises(OptionError, match=r"write demo, demo:SECONDS or demo:SECONDS@WIDTHxHEIGHT"):
             source(where)
 
-    def test_part_of_a_frame_counts_as_a_frame(self) -> None:
+    def test_a_fraction_of_a_frame_counts_as_a_frame(self) -> None:
         assert source("demo:0.01@64x64").frame_count == 1
         assert source("demo:0.12@64x64").frame_count == 3
 
 
-def test_each_class_has_a_colour_of_its_own() -> None:
+def test_each_class_has_a_distinct_colour() -> None:
     assert len(CLASSES) == len(PALETTE) == len(set(PALETTE)) == 11

@@ -27,7 +27,7 @@ def test_the_first_processor_is_the_one_described(tmp_path: Path) -> None:
     assert cpu.cpu_info(write_cpuinfo(tmp_path, AVX2))["model name"] == "A first CPU"
 
 
-def test_where_there_is_no_cpuinfo_nothing_is_known_and_int8_is_not_trusted(tmp_path: Path) -> None:
+def test_without_cpuinfo_nothing_is_known_and_int8_is_not_trusted(tmp_path: Path) -> None:
     assert (cpu.cpu_info(tmp_path), cpu.cpu_features(tmp_path)) == ({}, ())
     assert cpu.int8_saturates(tmp_path)
 
@@ -51,7 +51,7 @@ def test_int8_saturates_on_x86_without_vnni_and_amx(
     assert cpu.cpu_class(root) == f"x86_64 {'without' if saturates else 'with'} VNNI"
 
 
-def test_an_instruction_set_that_onednn_is_held_to_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_on_the_instruction_set_of_onednn_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_cpuinfo(tmp_path, VNNI)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
     assert cpu.int8_saturates(root)

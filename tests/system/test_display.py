@@ -15,7 +15,7 @@ import pytest
 
 from rtseg.system.display import choose_qt_platform, display_available
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="X and Wayland are asked on Linux alone")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="X and Wayland are only used on Linux")
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +26,8 @@ def _no_display(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @contextmanager
-def server(answer: bytes | None) -> Iterator[str]:
-    """An X server on TCP that answers with ``answer``, or never; yields the name of its display."""
+def x_server(answer: bytes | None) -> Iterator[str]:
+    """Start an X server on TCP that sends ``answer``, or nothing. Yields the name of its display."""
     listener = socket.socket()
     for number in range(700, 800):
         try:
@@ -36,7 +36,7 @@ def server(answer: bytes | None) -> Iterator[str]:
         except OSError:
             continue
     listener.listen()
-    kept: list[socket.socket] = []
+    connections: list[socket.socket] = []
 
     def serve() -> None:
         while True:
@@ -44,7 +44,7 @@ def server(answer: bytes | None) -> Iterator[str]:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            kept.append(connection)
+            connections.append(connection)
             if answer is not None:
                 connection.recv(12)
                 connection.sendall(answer)
@@ -57,29 +57,31 @@ def server(answer: bytes | None) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(5)
-        for connection in kept:
+        for connection in connections:
             connection.close()
 
 
-def test_no_display_is_named_and_none_answers() -> None:
+def test_without_a_named_display_none_answers() -> None:
     assert not display_available()
 
 
 @pytest.mark.parametrize("display", [":54321", "127.0.0.1:799", "nonsense", ":", "/tmp/x:0"])
-def test_a_display_that_is_not_there_does_not_answer(monkeypatch: pytest.MonkeyPatch, display: str) -> None:
+def test_a_missing_display_does_not_answer(monkeypatch: pytest.MonkeyPatch, display: str) -> None:
     monkeypatch.setenv("DISPLAY", display)
     assert not display_available()
 
 
 @pytest.mark.parametrize(("answer", "good"), [(b"\1" + bytes(7), True), (b"\0" + bytes(7), False)])
-def test_a_display_answers_only_if_it_lets_us_in(monkeypatch: pytest.MonkeyPatch, answer: bytes, good: bool) -> None:
-    with server(answer) as display:
+def test_a_display_answers_only_if_it_accepts_the_connection(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, good: bool
+) -> None:
+    with x_server(answer) as display:
         monkeypatch.setenv("DISPLAY", display)
         assert display_available() == good
 
 
-def test_a_silent_display_is_given_up_after_the_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    with server(None) as display:
+def test_a_display_that_does_not_answer_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with x_server(None) as display:
         monkeypatch.setenv("DISPLAY", display)
         start_s = time.monotonic()
         assert not display_available(timeout_s=0.3)
@@ -87,7 +89,7 @@ def test_a_silent_display_is_given_up_after_the_time_out(monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
-def test_a_real_server_is_asked_with_the_users_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_real_server_is_contacted_with_the_key_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     key = os.urandom(16)
     fields = (b"anywhere", b"", b"MIT-MAGIC-COOKIE-1", key)
     entry = (256).to_bytes(2, "big") + b"".join(len(field).to_bytes(2, "big") + field for field in fields)
@@ -123,11 +125,11 @@ def test_wayland_counts_only_where_opencv_can_use_it(monkeypatch: pytest.MonkeyP
         assert display_available() == usable
 
 
-def test_qt_is_told_a_platform_that_its_wheel_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qt_gets_a_platform_that_is_in_its_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 
     if not (Path(cv2.__file__).parent / "qt" / "plugins" / "platforms" / "libqxcb.so").exists():
-        pytest.skip("this OpenCV brings no Qt of its own")
+        pytest.skip("this OpenCV contains no Qt")
     monkeypatch.setenv("QT_QPA_PLATFORM", "wayland;xcb")
     choose_qt_platform()
     assert os.environ["QT_QPA_PLATFORM"] == "xcb"

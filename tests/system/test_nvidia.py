@@ -137,7 +137,7 @@ class TestFindGpu:
 
         return FakeLibrary(fails, cuDeviceGetName=name, cuDeviceGetAttribute=attribute)
 
-    def test_its_name_and_capability_are_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_name_and_capability_are_returned(self, monkeypatch: pytest.MonkeyPatch) -> None:
         use_library(monkeypatch, self.library())
         assert find_gpu() == Gpu("NVIDIA GeForce RTX 4090", "sm_89")
 

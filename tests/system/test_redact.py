@@ -25,7 +25,7 @@ from rtseg.system.redact import RedactingFilter, find_secrets, redact
         ("[Errno 5] i/o error: 'rtsp://u:p@h/a' (again 'http://x:y@z')", None),
     ],
 )
-def test_user_part_and_telling_values_are_taken_out(text: str, shown: str | None) -> None:
+def test_user_part_and_sensitive_values_are_removed(text: str, shown: str | None) -> None:
     if shown is None:
         shown = "[Errno 5] i/o error: 'rtsp://***@h/a' (again 'http://***@z')"
     assert redact(text) == shown
@@ -44,11 +44,11 @@ def test_user_part_and_telling_values_are_taken_out(text: str, shown: str | None
         "no secrets here",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
-def test_known_secrets_go_wherever_they_stand() -> None:
+def test_known_secrets_are_removed_everywhere() -> None:
     secrets = find_secrets("rtsp://al.ice:s%40cret@host/live")
     assert redact("login of al.ice:s@cret failed, s%40cret is wrong", *secrets) == ("login of *** failed, *** is wrong")
 

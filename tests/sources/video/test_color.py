@@ -27,7 +27,7 @@ COLOURS = [
 
 
 def yuv(rgb: tuple[int, int, int], matrix: int, colour_range: int, bits: int) -> list[int]:
-    """Y'CbCr of an R'G'B' colour, as the ITU's recommendations quantize it."""
+    """Y'CbCr of an R'G'B' colour, quantized as the ITU recommends."""
     red_weight, blue_weight = WEIGHTS[matrix]
     red, green, blue = (value / 255 for value in rgb)
     luma = red_weight * red + (1 - red_weight - blue_weight) * green + blue_weight * blue
@@ -51,7 +51,7 @@ def uniform(pix_fmt: str, values: list[int], bits: int, size: tuple[int, int]) -
 @pytest.mark.parametrize(("pix_fmt", "bits"), [("yuv420p", 8), ("yuv444p", 8), ("yuv420p10le", 10)])
 @pytest.mark.parametrize("matrix", WEIGHTS)
 @pytest.mark.parametrize("colour_range", [LIMITED, FULL])
-def test_a_video_with_known_tags_gives_its_colours_back(
+def test_colours_are_recovered_according_to_the_tags(
     pix_fmt: str, bits: int, matrix: int, colour_range: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "colours.mp4"
@@ -73,7 +73,7 @@ def test_a_video_with_known_tags_gives_its_colours_back(
 
 
 @pytest.mark.parametrize(("lines", "matrix"), [(480, BT601), (718, BT601), (720, BT709), (1080, BT709)])
-def test_without_a_tag_the_height_decides(lines: int, matrix: int) -> None:
+def test_without_tags_the_height_selects_the_matrix(lines: int, matrix: int) -> None:
     frame = uniform("yuv420p", yuv((200, 120, 40), matrix, LIMITED, 8), 8, (64, lines))
     assert frame.colorspace == UNSPECIFIED
     assert np.abs(BgrConverter()(frame).astype(int) - (40, 120, 200)).max() <= 3
@@ -100,7 +100,7 @@ def test_grey_stays_grey(pix_fmt: str) -> None:
     assert np.abs(BgrConverter()(frame).astype(int) - 90).max() <= 1
 
 
-def test_one_converter_follows_a_change_of_size_and_tags() -> None:
+def test_a_converter_supports_a_change_of_size_and_tags() -> None:
     convert = BgrConverter()
     for size, matrix in (((64, 48), BT601), ((128, 96), BT709), ((64, 48), BT709)):
         frame = uniform("yuv420p", yuv((30, 80, 220), matrix, LIMITED, 8), 8, size)
@@ -110,8 +110,8 @@ def test_one_converter_follows_a_change_of_size_and_tags() -> None:
         assert np.abs(result.astype(int) - (220, 80, 30)).max() <= 3
 
 
-def test_real_frames_agree_with_the_exact_conversion(shared: Path) -> None:
-    """Against the formulas of BT.709 in floating point, with the chroma of the nearest sample."""
+def test_real_frames_match_the_exact_conversion(shared: Path) -> None:
+    """Compare with the formulas of BT.709 in floating point, with nearest chroma samples."""
     with av.open(str(shared / "data/videos_driving/carnd_vehicle_test_video.mp4")) as container:
         frame = next(container.decode(video=0))
     assert frame.colorspace == BT709

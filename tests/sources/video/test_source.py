@@ -58,7 +58,7 @@ def levels(frames: list[Frame]) -> list[int]:
 
 class TestOddFiles:
     @pytest.mark.parametrize("name", GOOD)
-    def test_a_sound_file_gives_all_its_frames_upright_and_in_order(self, name: str, shared: Path) -> None:
+    def test_an_intact_file_gives_all_frames_upright_and_in_order(self, name: str, shared: Path) -> None:
         source = open_source(shared / "data/videos_odd" / name)
         frames = list(source)
         count, size = GOOD[name]
@@ -72,7 +72,7 @@ class TestOddFiles:
         assert not source.live
 
     @pytest.mark.parametrize("name", BAD)
-    def test_a_file_beyond_use_is_an_error_of_one_line_that_names_it(self, name: str, shared: Path) -> None:
+    def test_an_unusable_file_is_an_error_of_one_line_that_names_it(self, name: str, shared: Path) -> None:
         with pytest.raises(SourceError, match=BAD[name]) as caught:
             read(shared / "data/videos_odd" / name)
         assert Path(name).name in str(caught.value)
@@ -92,7 +92,7 @@ class TestOddFiles:
         assert (source.name, source.fps, source.frame_count) == ("solidWhiteRight", 25.0, 221)
 
     @pytest.mark.parametrize("name", ["derived/hevc_480x270.mp4", "derived/vfr_480x270.mp4"])
-    def test_reading_from_a_start_gives_the_frames_of_a_whole_reading(self, name: str, shared: Path) -> None:
+    def test_reading_from_a_start_time_gives_the_same_frames(self, name: str, shared: Path) -> None:
         path = shared / "data/videos_odd" / name
         whole = [frame for frame in read(path) if frame.pts_s >= 1.3]
         part = read(path, start_s=1.3)
@@ -107,13 +107,13 @@ class TestTimes:
         assert [frame.pts_s for frame in frames] == pytest.approx([0.0, 0.1, 0.2, 1.0, 1.1, 3.0], abs=2e-3)
 
     @pytest.mark.parametrize("name", ["a.avi", "a.h264"])
-    def test_a_container_without_times_of_presentation_runs_at_its_rate(self, name: str, make_clip: MakeClip) -> None:
+    def test_a_container_without_presentation_times_uses_its_frame_rate(self, name: str, make_clip: MakeClip) -> None:
         frames = read(make_clip(name, range(12), rate=25, options={"bf": "3"}))
         assert [frame.pts_s for frame in frames] == pytest.approx([index / 25 for index in range(12)])
 
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv", "a.avi"])
     @pytest.mark.parametrize("start_s", [1.5, 6.1, 11.9])
-    def test_a_start_between_keyframes_gives_the_same_frames_as_a_whole_reading(
+    def test_a_start_between_keyframes_gives_the_same_frames(
         self, name: str, start_s: float, make_clip: MakeClip
     ) -> None:
         options = {"g": "40", "bf": "3", "x264-params": "open-gop=1:scenecut=0"}
@@ -124,7 +124,7 @@ class TestTimes:
         assert all(np.array_equal(a.image, b.image) for a, b in zip(part, whole, strict=True))
         assert part[0].index == 0
 
-    def test_a_start_after_the_end_says_so(self, make_clip: MakeClip) -> None:
+    def test_a_start_after_the_end_is_an_error(self, make_clip: MakeClip) -> None:
         with pytest.raises(SourceError, match="ends before --start 9"):
             read(make_clip("a.mp4"), start_s=9)
 
@@ -133,7 +133,7 @@ class TestTimes:
         assert [frame.pts_s for frame in frames] == pytest.approx([0.5, 0.8, 1.1, 1.4])
         assert [frame.index for frame in frames] == [0, 3, 6, 9]
 
-    def test_a_loop_goes_on_in_index_and_time(self, make_clip: MakeClip) -> None:
+    def test_index_and_time_keep_rising_in_a_loop(self, make_clip: MakeClip) -> None:
         frames = read(make_clip("a.mp4", range(4)), loop=True, start_s=0.2, max_frames=5)
         assert [frame.pts_s for frame in frames] == pytest.approx([0.2, 0.3, 0.4, 0.5, 0.6])
         assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
@@ -142,7 +142,9 @@ class TestTimes:
 
 class TestDamage:
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-    def test_the_good_part_of_a_file_cut_off_is_read_and_the_rest_counted(self, name: str, make_clip: MakeClip) -> None:
+    def test_the_good_part_of_a_truncated_file_is_read_and_the_rest_counted(
+        self, name: str, make_clip: MakeClip
+    ) -> None:
         fast = {"movflags": "faststart"} if name == "a.mp4" else {}
         path = make_clip(name, range(40), images=noise(40), options={"g": "10"}, container_options=fast)
         whole = read(path)
@@ -154,7 +156,7 @@ class TestDamage:
         sound = zip(frames[:-1], whole, strict=False)
         assert all(np.array_equal(a.image, b.image) for a, b in sound)
 
-    def test_a_file_without_one_good_frame_is_an_error(self, make_clip: MakeClip) -> None:
+    def test_a_file_without_a_good_frame_is_an_error(self, make_clip: MakeClip) -> None:
         path = make_clip("a.mp4", range(3), container_options={"movflags": "faststart"})
         data = bytearray(path.read_bytes())
         start = data.index(b"mdat") + 4
@@ -163,7 +165,7 @@ class TestDamage:
         with pytest.raises(SourceError, match="no frame can be decoded"):
             read(path)
 
-    def test_frames_keep_their_own_size_when_it_changes_on_the_way(self, tmp_path: Path) -> None:
+    def test_frames_keep_their_own_size_when_it_changes(self, tmp_path: Path) -> None:
         small = write_clip(tmp_path / "small.h264", range(4))
         large = write_clip(tmp_path / "large.h264", range(4), size=(96, 64))
         both = tmp_path / "both.h264"
@@ -172,7 +174,7 @@ class TestDamage:
         assert shapes == [(48, 64, 3)] * 4 + [(64, 96, 3)] * 4
 
 
-class TestTurning:
+class TestRotation:
     @pytest.mark.parametrize(
         ("rotate", "turn"),
         [
@@ -183,7 +185,7 @@ class TestTurning:
             ((0, False, True), lambda p: p[::-1]),
         ],
     )
-    def test_images_are_turned_and_mirrored_as_the_container_asks(
+    def test_images_are_rotated_and_mirrored_as_the_container_specifies(
         self,
         rotate: tuple[float, bool, bool],
         turn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
@@ -198,19 +200,19 @@ class TestTurning:
         assert np.abs(frame.image.astype(int) - turn(image)).mean() < 6
 
 
-class TestWhatIsOpened:
+class TestFileKinds:
     @pytest.mark.parametrize("name", ["-dash.mp4", "take:2.mp4", "50%d.mp4", "späť a.mp4", "concat:x.mp4"])
-    def test_a_name_is_a_name_whatever_it_looks_like(self, name: str, make_clip: MakeClip) -> None:
+    def test_a_file_name_may_look_like_anything(self, name: str, make_clip: MakeClip) -> None:
         assert len(read(make_clip(name))) == 10
 
-    def test_a_title_in_an_old_code_page_does_no_harm(self, make_clip: MakeClip) -> None:
+    def test_a_title_in_another_encoding_is_accepted(self, make_clip: MakeClip) -> None:
         path = make_clip("a.mp4")
         data = path.read_bytes()
         assert data.count(b"VideoHandler") == 1  # the stream's handler name, which is metadata
         path.write_bytes(data.replace(b"VideoHandler", b"caf\xe9Handler\xff"))
         assert len(read(path)) == 10
 
-    def test_a_file_name_that_is_no_text_is_read(self, make_clip: MakeClip) -> None:
+    def test_a_file_name_that_is_not_utf8_is_accepted(self, make_clip: MakeClip) -> None:
         path = make_clip("a.mp4")
         odd = path.rename(os.fsdecode(os.fsencode(path.parent) + b"/b\xff.mp4"))
         assert len(read(odd)) == 10
@@ -227,9 +229,7 @@ class TestWhatIsOpened:
         assert len(read(playlist, allow_playlists=True)) == 10
 
     @pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile a.mp4\n", "file a.mp4\n"])
-    def test_a_list_of_files_under_the_name_of_a_video_is_refused(
-        self, text: str, make_clip: MakeClip, tmp_path: Path
-    ) -> None:
+    def test_a_concat_list_named_like_a_video_is_refused(self, text: str, make_clip: MakeClip, tmp_path: Path) -> None:
         make_clip("a.mp4")
         (tmp_path / "b.mp4").write_text(text)
         with pytest.raises(SourceError):
@@ -240,18 +240,18 @@ class TestWhatIsOpened:
         with pytest.raises(SourceError, match="not a regular file"):
             read(tmp_path / "pipe.mp4")
 
-    def test_a_device_is_refused_with_the_name_that_a_camera_has(self) -> None:
+    def test_a_device_is_refused_and_the_camera_syntax_suggested(self) -> None:
         with pytest.raises(SourceError, match="camera:/dev/null"):
             read("/dev/null")
 
-    def test_a_file_that_is_gone_when_it_is_read_is_not_found(self, make_clip: MakeClip) -> None:
+    def test_a_file_deleted_before_reading_is_not_found(self, make_clip: MakeClip) -> None:
         path = make_clip("a.mp4")
         source = open_source(path)
         path.unlink()
         with pytest.raises(SourceNotFound, match=r"no file .*a\.mp4"):
             list(source)
 
-    def test_a_song_with_a_cover_is_no_video(self, tmp_path: Path) -> None:
+    def test_a_song_with_a_cover_image_is_not_a_video(self, tmp_path: Path) -> None:
         path = tmp_path / "song.mp4"
         with av.open(str(path), "w") as container:
             sound = container.add_stream("aac", rate=8000)
@@ -271,7 +271,7 @@ class TestWhatIsOpened:
 
 
 class TestEnding:
-    def test_stop_ends_the_reading_after_the_frame_in_hand(self, make_clip: MakeClip) -> None:
+    def test_stop_ends_the_reading_after_the_current_frame(self, make_clip: MakeClip) -> None:
         source = open_source(make_clip("a.mp4"), SourceOptions(loop=True))
         seen = 0
         for _ in source:
@@ -279,7 +279,7 @@ class TestEnding:
             source.stop()
         assert seen == 1
 
-    def test_leaving_early_closes_the_file(self, make_clip: MakeClip) -> None:
+    def test_closing_the_iterator_closes_the_file(self, make_clip: MakeClip) -> None:
         path = make_clip("a.mp4")
         frames = iter(open_source(path))
         frame = next(frames)

@@ -27,7 +27,7 @@ def url(server: Server, path: str, user: str = "") -> str:
 
 
 def failure_of(source: Source) -> SourceError:
-    """The error that ends ``source``, which must come within three seconds."""
+    """The error that ends ``source``. It must come within three seconds."""
     began = time.monotonic()
     with pytest.raises(SourceError) as caught:
         list(source)
@@ -38,7 +38,7 @@ def failure_of(source: Source) -> SourceError:
 
 @pytest.fixture
 def deaf() -> Iterator[int]:
-    """The port of a server that takes connections and never says a word."""
+    """The port of a server that accepts connections and never sends anything."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -53,13 +53,13 @@ def test_a_file_on_a_server_is_read_like_one_on_disk(server: Server, make_clip: 
     assert not source.live
 
 
-def test_a_file_on_a_server_can_be_read_from_a_start(server: Server, make_clip: MakeClip) -> None:
+def test_a_file_on_a_server_can_be_read_from_a_start_time(server: Server, make_clip: MakeClip) -> None:
     make_clip("a.mp4", range(40), options={"g": "10"})
     frames = list(open_source(url(server, "good/a.mp4"), SourceOptions(start_s=2.5)))
     assert [f.pts_s for f in frames] == pytest.approx([i / 10 for i in range(25, 40)])
 
 
-def test_a_stream_without_a_length_is_live_and_its_end_is_a_disconnection(server: Server, make_clip: MakeClip) -> None:
+def test_a_stream_without_length_is_live_and_its_end_is_a_disconnection(server: Server, make_clip: MakeClip) -> None:
     make_clip("a.ts", range(12))
     source = open_source(url(server, "live/a.ts"), QUICK)
     seen = []
@@ -76,9 +76,7 @@ def test_the_frames_before_a_disconnection_are_delivered_first(server: Server, m
         next(frames)
 
 
-def test_a_server_that_falls_silent_in_the_midst_is_an_error_after_the_frames(
-    server: Server, make_clip: MakeClip
-) -> None:
+def test_a_server_that_stops_sending_is_an_error_after_the_frames(server: Server, make_clip: MakeClip) -> None:
     make_clip("a.ts", range(200), images=noise(200), options={"g": "10"})
     source = open_source(url(server, "stalls/a.ts"), QUICK)
     seen: list[Frame] = []
@@ -87,7 +85,7 @@ def test_a_server_that_falls_silent_in_the_midst_is_an_error_after_the_frames(
     assert len(seen) > 20
 
 
-def test_a_server_that_hangs_up_early_is_an_error(server: Server, make_clip: MakeClip) -> None:
+def test_a_server_that_disconnects_early_is_an_error(server: Server, make_clip: MakeClip) -> None:
     make_clip("a.mp4", range(200), images=noise(200), container_options={"movflags": "faststart"})
     source = open_source(url(server, "breaks/a.mp4"), QUICK)
     seen: list[Frame] = []
@@ -96,17 +94,17 @@ def test_a_server_that_hangs_up_early_is_an_error(server: Server, make_clip: Mak
     assert len(seen) > 20
 
 
-def test_a_server_that_never_answers_is_an_error_within_the_time_out(server: Server) -> None:
+def test_a_server_that_never_answers_is_an_error_within_the_timeout(server: Server) -> None:
     assert "no video within 0.5 s" in str(failure_of(open_source(url(server, "silent/a.mp4"), QUICK)))
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp", "rtmp", "tcp"])
-def test_a_deaf_server_is_an_error_within_the_time_out(scheme: str, deaf: int) -> None:
+def test_a_server_that_ignores_requests_is_an_error_within_the_timeout(scheme: str, deaf: int) -> None:
     error = failure_of(open_source(f"{scheme}://127.0.0.1:{deaf}/a", QUICK))
     assert "no video within 0.5 s" in str(error)
 
 
-def test_a_silent_udp_port_is_an_error_within_the_time_out() -> None:
+def test_a_udp_port_without_data_is_an_error_within_the_timeout() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -114,7 +112,7 @@ def test_a_silent_udp_port_is_an_error_within_the_time_out() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp", "rtmp", "tcp"])
-def test_a_closed_port_refuses_at_once(scheme: str) -> None:
+def test_a_closed_port_is_an_immediate_error(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     error = failure_of(open_source(f"{scheme}://127.0.0.1:{port}/a"))
@@ -129,9 +127,7 @@ def test_a_closed_port_refuses_at_once(scheme: str) -> None:
         ("500/a.mp4", SourceError, "cannot be opened"),
     ],
 )
-def test_the_answer_of_the_server_becomes_a_sentence(
-    path: str, kind: type[SourceError], text: str, server: Server
-) -> None:
+def test_http_errors_become_sentences(path: str, kind: type[SourceError], text: str, server: Server) -> None:
     error = failure_of(open_source(url(server, path), QUICK))
     assert type(error) is kind
     assert text in str(error)
@@ -142,7 +138,7 @@ def test_an_unknown_host_is_named() -> None:
     assert "there is no host no.such.host.invalid" in str(error)
 
 
-def test_a_playlist_from_a_server_calls_nobody_unless_it_is_allowed(
+def test_a_playlist_from_a_server_loads_nothing_unless_allowed(
     server: Server, make_clip: MakeClip, tmp_path: Path
 ) -> None:
     make_clip("a.ts")
@@ -150,7 +146,7 @@ def test_a_playlist_from_a_server_calls_nobody_unless_it_is_allowed(
     (tmp_path / "list.m3u8").write_text(f"{head}a.ts\n#EXT-X-ENDLIST\n")
     error = failure_of(open_source(url(server, "good/list.m3u8"), QUICK))
     assert "playlist" in str(error)
-    assert "/good/a.ts" not in server.asked
+    assert "/good/a.ts" not in server.requests
     allowed = SourceOptions(open_timeout_s=2, read_timeout_s=2, allow_playlists=True)
     assert len(list(open_source(url(server, "good/list.m3u8"), allowed))) == 10
 
@@ -164,7 +160,9 @@ def test_a_playlist_from_a_server_never_reads_local_files(server: Server, make_c
 
 
 @pytest.mark.parametrize("path", ["silent/a.mp4", "404/a.mp4", "401/a.mp4", "stalls/a.ts", "live/a.ts"])
-def test_a_password_shows_neither_in_the_error_nor_behind_it(path: str, server: Server, make_clip: MakeClip) -> None:
+def test_a_password_appears_neither_in_the_error_nor_in_its_causes(
+    path: str, server: Server, make_clip: MakeClip
+) -> None:
     make_clip("a.ts", range(60))
     source = open_source(url(server, f"{path}?pwd=hunter2", user=f"al.ice:{PASSWORD}@"), QUICK)
     error = failure_of(source)
@@ -177,7 +175,7 @@ def test_a_password_shows_neither_in_the_error_nor_behind_it(path: str, server: 
         assert secret not in shown
 
 
-def test_stop_ends_a_silent_stream_within_the_time_out(server: Server, make_clip: MakeClip) -> None:
+def test_stop_ends_a_stream_without_data_within_the_timeout(server: Server, make_clip: MakeClip) -> None:
     make_clip("a.ts", range(200))
     source = open_source(url(server, "stalls/a.ts"), QUICK)
     seen: list[int] = []
@@ -207,7 +205,7 @@ def test_stop_ends_a_silent_stream_within_the_time_out(server: Server, make_clip
         ("http://h/" + "x" * 300, "h-" + "x" * 78),
     ],
 )
-def test_the_name_is_host_and_last_part_and_fit_for_a_file(where: str, name: str) -> None:
+def test_the_name_is_host_and_last_part_of_the_path(where: str, name: str) -> None:
     source = open_source(where)
     assert source.name == name
     assert not set(source.name) & set("/\\:@?*\"'<>| ")
