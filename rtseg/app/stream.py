@@ -198,6 +198,7 @@ def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: E
     return open_sinks(
         spec,
         output=output,
+        fps_hint=source.fps,
         audio=source.open_audio() if options.audio and output not in (None, NOTHING) else None,
         masks=options.masks,
         stats=options.stats,

@@ -50,7 +50,7 @@ def with_options(function: Callable[..., T]) -> Callable[..., T]:
     def command(context: typer.Context, **values: Any) -> T:
         before = context.find_root().params
         for leaf in groups[_MESSAGES].leaves:
-            values[leaf.path] = values[leaf.path] or before.get(leaf.name)
+            values[leaf.path] = values[leaf.path] or before.get(leaf.name, values[leaf.path])
         arguments = {name: values[name] for name in declared if name in values}
         message_options = groups[_MESSAGES].build(values)
         with log_to_stderr(message_options, context.command_path):

@@ -22,6 +22,7 @@ def open_sinks(
     spec: ModelSpec,
     *,
     output: Path | None = None,
+    fps_hint: float | None = None,
     audio: AudioPackets | None = None,
     masks: Path | None = None,
     stats: Path | None = None,
@@ -34,6 +35,7 @@ def open_sinks(
     Args:
         spec: of the model that makes the labels.
         output: a video file, or ``NOTHING``.
+        fps_hint: nominal frame rate of the source, for the header of the video file.
         audio: to be copied into the video file, e.g. from ``Source.open_audio``.
         masks: a folder for PNGs of class IDs.
         stats: a JSON-lines file of class shares.
@@ -53,7 +55,7 @@ def open_sinks(
     elif output is not None:
         from rtseg.sinks.video import VideoSink
 
-        sinks.append(VideoSink(output, audio=audio))
+        sinks.append(VideoSink(output, fps_hint=fps_hint, audio=audio))
     if masks is not None:
         from rtseg.sinks.masks import MasksSink
 

@@ -19,6 +19,7 @@ import PIL.Image
 import pytest
 from helpers.doubles import blue_graph, wide_spec
 
+from rtseg.app import stream as app_stream
 from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.cli import main
 from rtseg.model_file.spec import file_sha256, write_spec
@@ -82,6 +83,88 @@ def names(folder: Path) -> set[str]:
 def read_json(path: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(path.read_text())
     return facts
+
+
+class TestSource:
+    @pytest.mark.parametrize("words", [[DEMO], ["--source", DEMO], ["-s", DEMO], [DEMO, "--source", DEMO]])
+    def test_it_is_given_first_or_as_an_option(self, icnet_file: Path, folder: Path, words: list[str]) -> None:
+        options = ["--model", str(icnet_file), "--output", "null", "--report", "run.json", "--max-frames", "1"]
+        assert main(["stream", *words, *options]) == 0
+        assert read_json(folder / "run.json")["source"] == DEMO
+
+    def test_two_that_differ_are_an_error(self, stream: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+        assert stream("other.mp4") == 2
+        said = capsys.readouterr().err
+        assert said == f"rtseg: SOURCE other.mp4 and --source {DEMO} differ: give one of them\n"
+
+    def test_without_one_and_without_a_camera_examples_are_given(
+        self, monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("rtseg.sources.camera.find_cameras", list)
+        assert main(["stream"]) == 2
+        said = one_line(capsys.readouterr().err)
+        assert said.startswith("rtseg: no source is given and no camera was found: try `rtseg stream dashcam.mp4`")
+        assert said.count("`rtseg stream ") == 3
+        assert names(folder) == set()
+
+    def test_without_one_the_first_camera_is_taken(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr("rtseg.sources.camera.find_cameras", lambda: ["/dev/video97", "/dev/video98"])
+        assert main(["stream", "--output", "null"]) == 2
+        assert "there is no camera /dev/video97" in one_line(capsys.readouterr().err)
+
+    @pytest.mark.parametrize("source", [f"demo:@{WIDTH}x{HEIGHT}", "fringes:@320x320"])
+    def test_one_that_never_ends_stops_after_a_minute_of_video_and_says_so(
+        self,
+        stream: Callable[..., int],
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        source: str,
+    ) -> None:
+        assert app_stream._LIMIT_S == 60
+        monkeypatch.setattr(app_stream, "_LIMIT_S", 0.2)
+        assert stream("--output", "out.mp4", source=source) == 0
+        name = source.partition(":")[0]
+        notice = f"{name} never ends: stopping after 0.2 s of video; --duration sets another length\n"
+        assert capsys.readouterr().out.count(notice) == 1
+        assert len(frames_of(folder / "out.mp4")) == 5
+
+    @pytest.mark.parametrize("limit", [["--duration", "0.4"], ["--max-frames", "10"]])
+    def test_another_limit_is_kept(
+        self,
+        stream: Callable[..., int],
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+        limit: list[str],
+    ) -> None:
+        monkeypatch.setattr(app_stream, "_LIMIT_S", 0.2)
+        assert stream("--output", "out.mp4", *limit, source=f"demo:@{WIDTH}x{HEIGHT}") == 0
+        assert "never ends" not in capsys.readouterr().out
+        assert len(frames_of(folder / "out.mp4")) == 10
+
+    def test_images_have_the_frame_rate_that_was_asked_for_and_so_has_their_video(
+        self, stream: Callable[..., int], folder: Path
+    ) -> None:
+        (folder / "images").mkdir()
+        for number in range(5):
+            PIL.Image.new("RGB", (96, 64), (90, 100, 110)).save(folder / "images" / f"{number}.png")
+        assert stream("--fps", "10", "--output", "out.mp4", "--stats", "s.jsonl", source="images") == 0
+        seconds = pytest.approx([0.1 * number for number in range(5)], abs=1e-4)
+        assert [json.loads(line)["pts_s"] for line in (folder / "s.jsonl").read_text().splitlines()] == seconds
+        assert [time_s for time_s, _ in frames_of(folder / "out.mp4")] == seconds
+        with av.open(str(folder / "out.mp4")) as container:
+            assert container.streams.video[0].average_rate == 10
+
+    @pytest.mark.parametrize("source", [DEMO, "fringes:1", "rtsp://127.0.0.1:9/live", "clip.mp4"])
+    def test_a_source_with_a_frame_rate_of_its_own_refuses_another(
+        self, stream: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str], source: str
+    ) -> None:
+        (folder / "clip.mp4").touch()
+        assert stream("--fps", "10", source=source) == 2
+        assert "has a frame rate of its own; leave --fps out" in one_line(capsys.readouterr().err)
 
 
 class TestOutputs:
@@ -306,7 +389,12 @@ def bad_options(folder: Path) -> dict[str, list[str]]:
         "an unknown option": ["--frames", "3"],
         "an option that wants a number": ["--max-frames", "three"],
         "an option without its value": ["--source"],
-        "an argument too much": ["clip.mp4"],
+        "two sources that differ": ["clip.mp4"],
+        "two positional sources": [DEMO, DEMO],
+        "a frame rate for a source that has its own": ["--fps", "10"],
+        "a frame rate of zero": ["--fps", "0"],
+        "an unknown log level": ["--log-level", "loud"],
+        "an unknown preset": ["--preset", "moon"],
     }
 
 
