@@ -98,9 +98,9 @@ class Source(ABC):
     """``pts_s`` at which each pass over the source began so far: one, or with ``--loop`` more."""
     options: SourceOptions
     takes_fps: bool = False
-    """Whether ``options.fps`` has a meaning: the source has no timestamps of its own, or can be asked for a rate."""
+    """Whether ``options.fps`` applies: the source has no timestamps, or can be asked for a frame rate."""
     is_endless: bool = False
-    """Whether it goes on until somebody stops it, and yet is not live."""
+    """Whether it never ends by itself, although it is not live."""
 
     def __init__(self, name: str, options: SourceOptions) -> None:
         if options.fps is not None and not self.takes_fps:

@@ -173,4 +173,4 @@ def find_cameras() -> list[str]:
 def _list_cameras() -> str:
     """The cameras of this machine, as the end of a message."""
     devices = find_cameras()
-    return f"found {', '.join(devices)}" if devices else "no camera was found; plug one in"
+    return f"found {', '.join(devices)}" if devices else "no camera was found; connect one"

@@ -29,7 +29,7 @@ from rtseg.system.redact import redact
 __all__ = ["ImagesSource"]
 
 _FPS = 25.0
-"""Of images, unless ``SourceOptions.fps`` says otherwise."""
+"""Default frame rate of images; ``SourceOptions.fps`` overrides it."""
 _MAX_BYTES_PER_PIXEL = 16
 """Of an uncompressed image: 4 channels of 32 bits."""
 _DECODE_COPIES = 2
@@ -39,7 +39,7 @@ _MAX_NAMES = 3
 
 
 class ImagesSource(Source):
-    """Images, 25 a second; read ahead and decoded by several threads, within ``options.reading``.
+    """Images, by default 25 per second. Several threads read ahead and decode, as ``options.reading`` specifies.
 
     Each image keeps its own size, as from ``decode_image``: grey (H, W, 1), BGR, or with the extra channel that
     ``set_output_format`` requested. Depending on ``on_error``, an unusable image is an error, or it is skipped, counted
@@ -85,7 +85,7 @@ class ImagesSource(Source):
         """
         if channels != 3 and self._reading.decoder != "cv2":
             raise OptionError(
-                f"--decoder {self._reading.decoder} gives 3 channels, but the model needs {channels}: use cv2"
+                f"--decoder {self._reading.decoder} supports only 3 channels, but the model needs {channels}: use cv2"
             )
         self.channels = channels
         self._model_size = size

@@ -1,6 +1,6 @@
-"""Write files atomically: under a part name beside the final one first, renamed once complete.
+"""Write files atomically: to a part file in the same folder, which gets the final name once it is complete.
 
-Whoever opens the final name sees the old file or the new one, never half of one.
+Readers of the final name see the old file or the new one, never an incomplete one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The only import of OpenCV: with safe settings, and a helpful error where the library cannot be loaded.
+"""The only import of OpenCV, with safe settings and a helpful error if the library cannot be loaded.
 
 All modules write ``from rtseg.system.opencv import cv2``. The settings have an effect only before the first
 ``import cv2`` of the process; variables that the user has set are kept.

@@ -452,5 +452,5 @@ def test_other_decoders_cannot_read_an_extra_channel(tmp_path: Path) -> None:
     pytest.importorskip("PIL")
     save(tmp_path / "a.png")
     source = open_source(tmp_path, SourceOptions(reading=ReadOptions(decoder="pil")))
-    with pytest.raises(OptionError, match="--decoder pil gives 3 channels, but the model needs 4: use cv2"):
+    with pytest.raises(OptionError, match="--decoder pil supports only 3 channels, but the model needs 4: use cv2"):
         source.set_output_format(4)

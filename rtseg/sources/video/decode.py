@@ -89,7 +89,7 @@ class StreamDecoder:
 
 
 def file_packets(container: InputContainer, stream: StreamT, count: Callable[[], None]) -> Iterator[Packet[StreamT]]:
-    """The packets of ``stream`` in a file; ``count`` is called for each place that cannot be read."""
+    """Yield the packets of ``stream`` in a file. ``count`` is called for each part that cannot be read."""
     errors = 0
     while errors < _MAX_CONSECUTIVE_ERRORS:
         try:
@@ -135,7 +135,7 @@ class UrlPackets:
         self._max_wait_s = max(timeout_s, _FIRST_FRAME_S)
         self._waited_s = 0.0
 
-    def frame_came(self) -> None:
+    def restart_wait(self) -> None:
         """Restart the wait, because a good frame was decoded."""
         self._waited_s, self._max_wait_s = 0.0, self._timeout_s
 
@@ -148,23 +148,23 @@ class UrlPackets:
                 packet = next(packets, None)
             except av.FFmpegError as error:
                 timed_out = isinstance(error, av.error.ExitError | TimeoutError)
-                self.failure = self._stalled() if timed_out else self._gone(ffmpeg_reason(error))
+                self.failure = self._stalled_error() if timed_out else self._disconnected_error(ffmpeg_reason(error))
                 return
             took_s = time.monotonic() - started_s
             self._waited_s += took_s
             # A packet that arrives when the time is up is an old one from a buffer, which would hide the stall.
             if took_s >= self._timeout_s or self._waited_s >= self._max_wait_s:
-                self.failure = self._stalled()
+                self.failure = self._stalled_error()
                 return
             if packet is None:
-                self.failure = self._gone("the server ended the stream") if self._live else None
+                self.failure = self._disconnected_error("the server ended the stream") if self._live else None
                 return
             if packet.size and packet.stream_index == self._stream.index:
                 yield packet
 
-    def _stalled(self) -> SourceError:
+    def _stalled_error(self) -> SourceError:
         waited_s = min(max(self._waited_s, self._timeout_s), self._max_wait_s)
         return SourceError(f"{self._shown}: no frame for {waited_s:g} s: check the camera or server and the network")
 
-    def _gone(self, reason: str) -> SourceError:
+    def _disconnected_error(self, reason: str) -> SourceError:
         return SourceError(f"{self._shown} is disconnected ({reason}): check the camera or server and start again")

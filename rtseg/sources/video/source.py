@@ -79,7 +79,7 @@ class VideoSource(Source):
         stream = find_video_stream(container)
         if stream is None:
             kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-            raise SourceError(f"{self._shown} holds no video that can be decoded, only {kinds}: give a video")
+            raise SourceError(f"{self._shown} contains no video that can be decoded, only {kinds}: give a video file")
         if self._url and not self.live:
             self.live = container.duration is None and container.size <= 0
         # Frame threads use all cores but delay some frames, which a live source must not.
@@ -149,7 +149,7 @@ class VideoSource(Source):
             if self.stopped:
                 return
             for frame in decoder.decode(packet):
-                packets.frame_came()
+                packets.restart_wait()
                 yield frame
         yield from decoder.flush()
         if packets.failure is not None and not self.stopped:
