@@ -16,7 +16,7 @@ from rtseg.system.atomic_files import atomic_path, check_folder_writable, failur
 
 __all__ = ["MasksSink", "mask_palette"]
 
-_VOID_COLOR = (224, 224, 192)  # as in PASCAL VOC
+_VOID_COLOUR = (224, 224, 192)  # as in PASCAL VOC
 
 
 class MasksSink(Sink):
@@ -82,8 +82,8 @@ class MasksSink(Sink):
 
 
 def mask_palette(spec: ModelSpec) -> NDArray[np.uint8]:
-    """RGB of every label, uint8 (256, 3): the colors of the classes and of void."""
+    """RGB of every label, uint8 (256, 3): the colours of the classes and of void."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(spec.palette)] = spec.palette
-    palette[VOID] = _VOID_COLOR
+    palette[VOID] = _VOID_COLOUR
     return palette
