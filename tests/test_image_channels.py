@@ -95,7 +95,7 @@ class TestModelFile:
         write_spec(graph, wide_spec(SIZE))
         path = tmp_path / "other.onnx"
         path.write_bytes(graph.SerializeToString())
-        with pytest.raises(ModelError, match=rf"wanted one input frames: uint8 \(N, 4, 6, 3\), .*4, 6, {channels}"):
+        with pytest.raises(ModelError, match=rf"expected one input frames: uint8 \(N, 4, 6, 3\), .*4, 6, {channels}"):
             load_model(path)
 
 
@@ -282,7 +282,7 @@ class TestData:
 
     @pytest.mark.parametrize("kind", ["synthetic:street", "synthetic:fringes", "voc:nowhere", "camvid:nowhere"])
     def test_a_dataset_without_extra_channels_refuses_and_names_those_that_support_them(self, kind: str) -> None:
-        with pytest.raises(OptionError, match=f"images of {kind} have 3 channels, not 4: pairs: and boxes: can"):
+        with pytest.raises(OptionError, match=f"images of {kind} have 3 channels, not 4: use pairs: or boxes:"):
             open_dataset(kind, "train", channels=4)
 
 
@@ -319,7 +319,7 @@ class TestCommands:
         save(folder / "a.png", pixels(channels))
         cv2.imwrite(str(masks / "a.png"), pixels(channels)[..., -1])
         data = f"pairs:{folder},{masks},classes={CLASSES},val=1"
-        assert main(["eval", "--model", str(model), "--data", data, "--output", str(figures)]) == 0
+        assert main(["eval", "--model", str(model), "--data", data, "--report", str(figures)]) == 0
         assert json.loads(figures.read_text())["pixel_accuracy"] == 1
 
     def test_eval_refuses_data_without_the_extra_channel(self, model: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -89,10 +89,9 @@ def _processor(root: Path) -> Iterator[Finding]:
     yield Finding("processor", "model", f"{fields.get('model name') or platform.machine()}, {cores} cores for rtseg")
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     features = [name for name, names in _FEATURES.items() if not flags.isdisjoint(names)]
-    effect = (
-        "OpenVINO computes in bf16" if {"bf16", "amx"} & {*features} else "OpenVINO computes in fp32: int8 helps most"
-    )
-    yield Finding("processor", "features", f"{', '.join(features) or 'none useful'}; {effect}", good=bool(features))
+    precision = "bf16" if {"bf16", "amx"} & {*features} else "fp32: int8 helps most"
+    text = f"{', '.join(features) or 'none useful'}; OpenVINO computes in {precision}"
+    yield Finding("processor", "features", text, good=bool(features))
 
 
 def _memory(root: Path) -> Iterator[Finding]:
@@ -126,16 +125,16 @@ def _runtimes(_: Path) -> Iterator[Finding]:
 
     has_driver = driver_version() is not None
     yield _package("openvino", "pip install --force-reinstall rtseg")
-    yield _package("onnxruntime", "pip install 'rtseg[onnxruntime]' calibrates for int8")
-    yield _package("torch", "pip install 'rtseg[train]' trains and exports", note=_cuda_of_torch())
-    purpose = "runs models on the GPU" if has_driver else "builds engines, for machines with a GPU"
+    yield _package("onnxruntime", "pip install 'rtseg[onnxruntime]' to calibrate for int8")
+    yield _package("torch", "pip install 'rtseg[train]' to train and export", note=_cuda_of_torch())
+    purpose = "to run models on the GPU" if has_driver else "to build engines for machines with a GPU"
     rtx = _package("tensorrt-rtx", f"pip install 'rtseg[rtx]' {purpose}")
     yield rtx
     # One of the two TensorRT packages is enough.
     yield _package(
         "tensorrt", "pip install 'rtseg[tensorrt]' for data centre GPUs" if has_driver and not rtx.good else ""
     )
-    yield _package("pycuda", "pip install 'rtseg[cuda]' runs engines on the GPU" if has_driver else "")
+    yield _package("pycuda", "pip install 'rtseg[cuda]' to run engines on the GPU" if has_driver else "")
 
 
 def _package(name: str, remedy: str, note: str = "") -> Finding:
@@ -180,7 +179,7 @@ def _cameras(root: Path) -> Iterator[Finding]:
         index = (info / "index").read_text().strip() if (info / "index").is_file() else "0"
         note = "" if index == "0" else ", has no images: metadata of the previous device"
         allowed = os.access(device, os.R_OK | os.W_OK)
-        remedy = "" if allowed else f"sudo usermod -aG video $USER gives access to {device.name}"
+        remedy = "" if allowed else f"sudo usermod -aG video $USER to get access to {device.name}"
         yield Finding("camera", device.name, f"{name}{note}{'' if allowed else ', permission denied'}", allowed, remedy)
 
 

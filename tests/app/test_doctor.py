@@ -161,7 +161,7 @@ class TestRuntimes:
         assert (found["openvino"].good, found["openvino"].remedy) == (True, "")
         assert "pip install 'rtseg[onnxruntime]'" in found["onnxruntime"].remedy
         assert "pip install 'rtseg[train]'" in found["torch"].remedy
-        assert "pip install 'rtseg[rtx]' builds engines" in found["tensorrt-rtx"].remedy
+        assert "pip install 'rtseg[rtx]' to build engines" in found["tensorrt-rtx"].remedy
 
     @pytest.mark.parametrize(
         ("driver", "packages", "expected"),
@@ -215,7 +215,7 @@ class TestCameras:
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "video0")
         found = run_probe(root, "camera")
         assert not found["video0"].good
-        assert found["video0"].remedy == "sudo usermod -aG video $USER gives access to video0"
+        assert found["video0"].remedy == "sudo usermod -aG video $USER to get access to video0"
         assert found["video1"].good
 
 
