@@ -1,4 +1,4 @@
-"""What every benchmark says beside its figures: machine, versions, commit; medians with quartiles."""
+"""Save results with machine, versions and commit. Used by all benchmark scripts."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ ROOT = Path(__file__).parents[1]
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Versions of the packages that are installed."""
-    found = {}
+    """Return the versions of the installed packages."""
+    installed = {}
     for package in ("rtseg", "numpy", "opencv-python", "av", "openvino", *packages):
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def save(name: str, facts: dict[str, Any]) -> Path:
-    """Write ``results/<name>.json``."""
+    """Write ``results/<name>.json`` and return its path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), "commit": commit(), **facts}, indent=2) + "\n")

@@ -1,40 +1,41 @@
-"""One file of results, made of several runs of ``backends.py``: a case that is not repeated stays as it was."""
+"""Merge several runs of ``backends.py`` into one results file: cases that were not repeated are kept."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["EMPTY", "merged", "run_of", "run_title"]
+__all__ = ["EMPTY", "find_run", "merge", "run_title"]
 
 Facts = dict[str, Any]
 EMPTY: Facts = {"runs": [], "rows": [], "accuracy": []}
-"""What a file holds before the first run."""
+"""The content of the file before the first run."""
 
 
-def merged(before: Facts, run: Facts, rows: list[Facts], scores: list[Facts]) -> Facts:
-    """``before`` with what ``run`` has measured.
+def merge(before: Facts, run: Facts, rows: list[Facts], scores: list[Facts]) -> Facts:
+    """Merge the rows and scores of a run into earlier results.
 
-    A case is a model, a size and a batch on the CPU or on a GPU: its rows were measured in turn and compared with each
-    other, so it is replaced as a whole. Scores are of a model in a row. Runs of which nothing is left are forgotten.
+    A case is a model, a size and a batch size on the CPU or on a GPU. Its rows were measured in turn and compared with
+    each other, so a case is replaced as a whole. A score belongs to a model and a row, and is replaced alone. Runs that
+    have neither rows nor scores left are removed.
 
     Args:
-        before: ``runs``, ``rows`` and ``accuracy`` of the file; what else it has is left out.
-        run: date, commit, load, machine, versions, rounds and seconds; the date tells it from others.
-        rows: of ``run``.
-        scores: of ``run``, too.
+        before: the earlier ``runs``, ``rows`` and ``accuracy``; other keys are ignored.
+        run: date, commit, load, machine, versions, rounds and seconds. The date identifies the run.
+        rows: rows of ``run``.
+        scores: scores of ``run``.
 
     Returns:
-        The new ``runs``, ``rows`` and ``accuracy``; rows and scores each name their run.
+        The new ``runs``, ``rows`` and ``accuracy``. Every row and score names its run.
     """
-    cases, judged = {_case(row) for row in rows}, {_score(score) for score in scores}
-    found = {
-        "rows": [row for row in before["rows"] if _case(row) not in cases],
-        "accuracy": [score for score in before["accuracy"] if _score(score) not in judged],
+    new_cases, new_scores = {_case(row) for row in rows}, {_score(score) for score in scores}
+    entries = {
+        "rows": [row for row in before["rows"] if _case(row) not in new_cases],
+        "accuracy": [score for score in before["accuracy"] if _score(score) not in new_scores],
     }
-    found["rows"] += [{**row, "run": run["date"]} for row in rows]
-    found["accuracy"] += [{**score, "run": run["date"]} for score in scores]
-    used = {entry["run"] for entries in found.values() for entry in entries}
-    return {"runs": [one for one in (*before["runs"], run) if one["date"] in used], **found}
+    entries["rows"] += [{**row, "run": run["date"]} for row in rows]
+    entries["accuracy"] += [{**score, "run": run["date"]} for score in scores]
+    used = {entry["run"] for section in entries.values() for entry in section}
+    return {"runs": [each for each in (*before["runs"], run) if each["date"] in used], **entries}
 
 
 def _case(row: Facts) -> tuple[Any, ...]:
@@ -45,13 +46,13 @@ def _score(score: Facts) -> tuple[str, str]:
     return score["model"], score["row"]
 
 
-def run_of(facts: Facts, entry: Facts) -> Facts:
-    """The run that a row or a score comes from."""
-    found: Facts = next(run for run in facts["runs"] if run["date"] == entry["run"])
-    return found
+def find_run(facts: Facts, entry: Facts) -> Facts:
+    """Return the run that a row or score belongs to."""
+    run: Facts = next(run for run in facts["runs"] if run["date"] == entry["run"])
+    return run
 
 
 def run_title(run: Facts) -> str:
     """E.g. ``2026-11-20T19:39:09+00:00, commit dedac4c, load 0.3 before it``."""
-    load = "load not noted" if run["load"] is None else f"load {run['load']:.1f} before it"
+    load = "load not recorded" if run["load"] is None else f"load {run['load']:.1f} before it"
     return f"{run['date']}, commit {run['commit']}, {load}"

@@ -1,11 +1,11 @@
-"""How accurate every network gets: trains each with a stated recipe and writes the tables of ``accuracy.md``.
+"""Train every network with a documented recipe, and write the tables of ``accuracy.md``.
 
-    python benchmarks/accuracy.py --camvid CamVid --dubai aerial_dubai          all runs that have no result yet
-    python benchmarks/accuracy.py --camvid CamVid --only deeplabv3-resnet50     this one
-    python benchmarks/accuracy.py --table                                       the tables again, of the results
+    python benchmarks/accuracy.py --camvid CamVid --dubai aerial_dubai          all runs without a result
+    python benchmarks/accuracy.py --camvid CamVid --only deeplabv3-resnet50     only this one
+    python benchmarks/accuracy.py --table                                       write the tables again from the results
 
-A run is one ``rtseg train`` command, which the results keep word by word. Results are added one by one, so that an
-interrupted round goes on where it stopped.
+Each run is one ``rtseg train`` command, which the results contain. Results are saved after every run, so that an
+interrupted series can be continued.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ TABLES = {
     "dubai": "Dubai from the air, 6 classes: trained on tiles 1 and 2, measured on tile 3",
     "fringes": "Drawn interferograms with defects, 6 classes",
 }
-FILE = RESULTS / "accuracy.json"
+RESULTS_FILE = RESULTS / "accuracy.json"
 PAGE = Path(__file__).parent / "accuracy.md"
 MARK = "<!-- tables: made by accuracy.py from results/accuracy.json -->"
 
 _SHORT = "--size 192x320 --crop 160x256 --epochs 2 --eval-every 2 --ema 0.95 --lr 1e-3"
 _SHORTEST = "--size 192x320 --crop 128x192 --epochs 1 --ema 0.95"
-"""For networks of more than ``_HEAVY`` operations an image."""
-_HEAVY = 50e9
+"""For networks with more than ``_HEAVY_FLOPS`` operations per image."""
+_HEAVY_FLOPS = 50e9
 _AERIAL = "--size 512x640 --crop 256x256 --ema 0.95 --flips both --rotation 180"
 _DUBAI = f"{_AERIAL} --epochs 24 --batch 2 --eval-every 6 --lr 2e-4"
-_AFTER = f"{_AERIAL} --epochs 4 --batch 2 --eval-every 2 --lr 1e-4"
-"""What follows a run of ``_DUBAI``, from its weights on."""
-_LARGE = f"{_AERIAL} --epochs 8 --batch 2 --eval-every 4"
+_DUBAI_CONTINUED = f"{_AERIAL} --epochs 4 --batch 2 --eval-every 2 --lr 1e-4"
+"""Starts from the weights of a run with ``_DUBAI``."""
+_DUBAI_LARGE = f"{_AERIAL} --epochs 8 --batch 2 --eval-every 4"
 _FRINGES = "--size 512x512 --crop 256x256 --epochs 8 --eval-every 4 --ema 0.95 --flips both"
-_ROUND = "--size 1024x1024 --crop 512x512 --epochs 8 --batch 4 --eval-every 4 --ema 0.95 --flips both"
+_FRINGES_LARGE = "--size 1024x1024 --crop 512x512 --epochs 8 --batch 4 --eval-every 4 --ema 0.95 --flips both"
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Task:
 
     table: str
     name: str
-    """What was trained, as the table says it."""
+    """What is trained, as in the table."""
     model: str
     recipe: str
     """Options of ``rtseg train``."""
-    begins_with: str = ""
-    """Name of the run whose best checkpoint it begins with."""
+    init_from: str = ""
+    """Name of the run whose best checkpoint is the starting point."""
     mean_of: tuple[str, ...] = ()
-    """Names of the runs whose checkpoints are averaged, instead of a training."""
+    """Names of the runs whose checkpoints are averaged instead of training."""
 
     @property
     def key(self) -> str:
@@ -66,29 +66,35 @@ class Task:
 
 
 def tasks() -> list[Task]:
-    """All rows of all tables, in order."""
+    """Return all rows of all tables, in order."""
     from rtseg.models import MODELS
     from rtseg.models.figures import load_figures
 
     figures = load_figures().networks
     camvid = []
     for name in MODELS:
-        recipe = f"{_SHORTEST} --lr 1e-3" if figures[name].flops > _HEAVY else _SHORT
-        if "vgg" in name:  # without pretrained weights it learns only with batch norm, and slowly
+        recipe = f"{_SHORTEST} --lr 1e-3" if figures[name].flops > _HEAVY_FLOPS else _SHORT
+        if "vgg" in name:  # without pretrained weights it only learns with batch norm and a low learning rate
             camvid.append(Task("camvid", name, f"{name}:norm=true", f"{_SHORTEST} --lr 2e-4"))
         else:
             camvid.append(Task("camvid", name, name, recipe))
     vgg = "fcn32s-vgg16:norm=true"
     first = Task("dubai", "fcn32s-vgg16, CE", vgg, _DUBAI)
     parts = [
-        Task("dubai", f"fcn32s-vgg16, CE, from there on, seed {seed}", vgg, f"{_AFTER} --seed {seed}", first.name)
+        Task(
+            "dubai",
+            f"fcn32s-vgg16, CE, from there on, seed {seed}",
+            vgg,
+            f"{_DUBAI_CONTINUED} --seed {seed}",
+            first.name,
+        )
         for seed in (1, 2, 3)
     ]
     return [
         first,
         *parts,
         Task("dubai", "fcn32s-vgg16, mean of the three", vgg, "", mean_of=tuple(part.name for part in parts)),
-        Task("dubai", "deeplabv3-resnet101", "deeplabv3-resnet101", _LARGE),
+        Task("dubai", "deeplabv3-resnet101", "deeplabv3-resnet101", _DUBAI_LARGE),
         Task("fringes", "fcn-resnet18, CE", "fcn-resnet18:step=8", f"{_FRINGES} --class-weights none"),
         Task(
             "fringes",
@@ -96,17 +102,17 @@ def tasks() -> list[Task]:
             "fcn-resnet18:step=8",
             f"{_FRINGES} --class-weights none --loss asymmetric",
         ),
-        Task("fringes", "icnet at 1024x1024, CE", "icnet", f"{_ROUND} --class-weights none"),
+        Task("fringes", "icnet at 1024x1024, CE", "icnet", f"{_FRINGES_LARGE} --class-weights none"),
         *camvid,
     ]
 
 
-def data_of(task: Task, places: argparse.Namespace) -> str:
-    """``KIND:PATH`` of a table's data."""
+def data_argument(task: Task, folders: argparse.Namespace) -> str:
+    """Return the value of ``--data`` for a task."""
     if task.table == "camvid":
-        return f"camvid:{places.camvid}"
+        return f"camvid:{folders.camvid}"
     if task.table == "dubai":
-        root = places.dubai
+        root = folders.dubai
         return (
             f"pairs:{root}/*/images,{root}/*/masks,classes={root}/mask_colours.json,"
             "val=Tile 3/*,void=#000000,tolerance=1"
@@ -115,27 +121,27 @@ def data_of(task: Task, places: argparse.Namespace) -> str:
     return f"synthetic:fringes,frames=24,size={side}x{side}"
 
 
-def run(task: Task, places: argparse.Namespace, runs: Path) -> dict[str, Any]:
-    """Train, or average, and return the row."""
+def run(task: Task, folders: argparse.Namespace, runs: Path) -> dict[str, Any]:
+    """Train or average, and return the row."""
     folder = _folder(runs, task.table, task.name)
     checkpoint = folder / "best.safetensors"
     started = time.monotonic()
     if task.mean_of:
         parts = [_folder(runs, task.table, name) for name in task.mean_of]
         folder.mkdir(parents=True, exist_ok=True)
-        words = ["average", *(str(part / "best.safetensors") for part in parts), "--output", str(checkpoint)]
-        words += ["--data", data_of(task, places)]
+        arguments = ["average", *(str(part / "best.safetensors") for part in parts), "--output", str(checkpoint)]
+        arguments += ["--data", data_argument(task, folders)]
     else:
-        words = ["train", "--data", data_of(task, places), "--model", task.model, *task.recipe.split()]
-        if task.begins_with:
-            words += ["--init", str(_folder(runs, task.table, task.begins_with) / "best.safetensors")]
-        words += ["--output", str(folder), *(["--resume"] if (folder / "last.safetensors").exists() else [])]
-    subprocess.run([sys.executable, "-m", "rtseg", *words], check=True)
+        arguments = ["train", "--data", data_argument(task, folders), "--model", task.model, *task.recipe.split()]
+        if task.init_from:
+            arguments += ["--init", str(_folder(runs, task.table, task.init_from) / "best.safetensors")]
+        arguments += ["--output", str(folder), *(["--resume"] if (folder / "last.safetensors").exists() else [])]
+    subprocess.run([sys.executable, "-m", "rtseg", *arguments], check=True)
     from rtseg.training.checkpoint import load_checkpoint
 
     state = load_checkpoint(checkpoint)
     return {
-        "command": "rtseg " + " ".join(without_places(words, places, runs)),
+        "command": "rtseg " + " ".join(portable_command(arguments, folders, runs)),
         "epochs": state["epoch"],
         "images": state["trained_on"],
         "minutes": round(60 * state["hours"] if not task.mean_of else (time.monotonic() - started) / 60, 2),
@@ -150,23 +156,23 @@ def run(task: Task, places: argparse.Namespace, runs: Path) -> dict[str, Any]:
 
 
 def _folder(runs: Path, table: str, name: str) -> Path:
-    """The run folder of a row."""
+    """Return the run folder of a row."""
     return runs / f"{table}/{name}".replace(" ", "-").replace(",", "")
 
 
-def without_places(words: list[str], places: argparse.Namespace, runs: Path) -> list[str]:
-    """A command as it reads on any machine."""
-    names = {str(places.camvid): "CamVid", str(places.dubai): "aerial_dubai", str(runs): "runs"}
-    shown = []
-    for word in words:
-        for place, name in names.items():
-            word = word.replace(place, name)
-        shown.append(f"'{word}'" if " " in word or "*" in word else word)
-    return shown
+def portable_command(arguments: list[str], folders: argparse.Namespace, runs: Path) -> list[str]:
+    """Replace the folders of this machine by their names, and quote arguments where necessary."""
+    names = {str(folders.camvid): "CamVid", str(folders.dubai): "aerial_dubai", str(runs): "runs"}
+    portable = []
+    for argument in arguments:
+        for folder, name in names.items():
+            argument = argument.replace(folder, name)
+        portable.append(f"'{argument}'" if " " in argument or "*" in argument else argument)
+    return portable
 
 
 def tables(results: dict[str, Any]) -> str:
-    """All tables, in Markdown."""
+    """Return all tables as Markdown."""
     parts = []
     for table, title in TABLES.items():
         rows = [(task, results[task.key]) for task in tasks() if task.key in results]
@@ -188,29 +194,29 @@ def tables(results: dict[str, Any]) -> str:
 
 
 def write_page(results: dict[str, Any]) -> None:
-    """Put the tables in place of those that the page has."""
+    """Replace the tables of the page."""
     head = PAGE.read_text().split(MARK)[0]
     PAGE.write_text(f"{head}{MARK}\n\n{tables(results)}\n")
 
 
 def main() -> None:
-    """Train what has no result, then write the tables."""
+    """Run all tasks without a result, then write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--camvid", type=Path, help="folder of CamVid; its table is left out without it")
-    parser.add_argument("--dubai", type=Path, help="folder of the Dubai tiles; their table is left out without it")
-    parser.add_argument("--only", nargs="+", help="words of which one must be in TABLE/NAME")
+    parser.add_argument("--camvid", type=Path, help="folder of CamVid; without it, its runs are skipped")
+    parser.add_argument("--dubai", type=Path, help="folder of the Dubai tiles; without it, their runs are skipped")
+    parser.add_argument("--only", nargs="+", help="only runs whose TABLE/NAME contains one of these words")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
-    parser.add_argument("--table", action="store_true", help="only write the page again")
-    places = parser.parse_args()
-    results: dict[str, Any] = json.loads(FILE.read_text()) if FILE.exists() else {}
+    parser.add_argument("--table", action="store_true", help="only write the tables again")
+    folders = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULTS_FILE.read_text()) if RESULTS_FILE.exists() else {}
     for task in tasks():
-        missing = task.table != "fringes" and getattr(places, task.table) is None
-        unwanted = places.only and not any(word in task.key for word in places.only)
-        if places.table or missing or unwanted or task.key in results:
+        missing = task.table != "fringes" and getattr(folders, task.table) is None
+        excluded = folders.only and not any(word in task.key for word in folders.only)
+        if folders.table or missing or excluded or task.key in results:
             continue
         print(f"== {task.key}", flush=True)
-        results[task.key] = run(task, places, places.runs)
-        FILE.write_text(json.dumps(results, indent=1) + "\n")
+        results[task.key] = run(task, folders, folders.runs)
+        RESULTS_FILE.write_text(json.dumps(results, indent=1) + "\n")
     write_page(results)
 
 

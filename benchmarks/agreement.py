@@ -1,9 +1,9 @@
-"""Do all backends give the labels of torch fp32?
+"""Compare the labels of all backends with those of torch fp32.
 
     python benchmarks/agreement.py SOURCE [SOURCE ...] [--stride 12] [--frames 8]
 
-Share of pixels with the same label, over ``--frames`` frames of each source
-(every ``--stride``-th), and of the worst frame.
+Prints the share of pixels with the same label over all frames, and in the worst frame. Of each source, ``--frames``
+frames are used, every ``--stride``-th.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAIRS = (("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino"
 
 
 def main() -> None:
-    """Measure, print, save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+")
     parser.add_argument("--model", default="icnet-camvid")

@@ -1,8 +1,8 @@
-"""Does a long run grow? Loops a clip and watches the resident memory of the process.
+"""Check that memory does not grow in a long run: loop a clip and watch the resident memory of the process.
 
     python benchmarks/memory.py CLIP [--minutes 10]
 
-Prints and saves the size after the first minute, at the end, and the largest seen after the first minute.
+Prints and saves the memory after the first minute, at the end, and the maximum after the first minute.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rtseg.pipeline.report import Status
 
 
 def main() -> None:
-    """Run and watch."""
+    """Run, watch the memory, print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0)
@@ -38,16 +38,16 @@ def main() -> None:
         sizes.append((status.wall_s, process.memory_info().rss / 1e6))
 
     timer.start()
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         report = run.run(on_progress)
     finally:
         timer.cancel()
-    settled = [(at, size) for at, size in sizes if at >= min(60.0, 30 * options.minutes)]
+    settled = [(time_s, size) for time_s, size in sizes if time_s >= min(60.0, 30 * options.minutes)]
     facts = {
         "clip": options.clip.name,
         "output": options.output,
-        "minutes": (time.monotonic() - begun) / 60,
+        "minutes": (time.monotonic() - started) / 60,
         "frames": report.frames_written,
         "fps": report.fps,
         "mb_after_first_minute": settled[0][1],

@@ -1,16 +1,16 @@
-"""How much of the machine the pipeline turns into frames.
+"""Measure how much of the machine's processing power the pipeline turns into frames.
 
     python benchmarks/pipeline.py CLIP [--rounds 5] [--frames 200]
 
-In turn, in one run, on one clip:
+Rows, measured in turn, in one run, on one clip:
 
-- bare: the backend alone on frames that lie ready in memory, all cores, several requests in flight
-- null: rtseg end to end (decode, prepare, infer, labels at the clip's size), nothing kept
+- bare: only the backend, with frames in memory, all cores, several requests in flight
+- null: rtseg end to end (decode, prepare, infer, labels at the size of the clip), output discarded
 - encoded: rtseg end to end with overlay and H.264 file
-- tutorial: the way of most tutorials: one frame at a time, PIL, eager torch fp32, a numpy palette; nothing encoded
+- tutorial: as in most tutorials: one frame at a time, PIL, eager torch fp32, a numpy palette; nothing is encoded
 
-The limit of an end-to-end row is cores / (sum of the CPU seconds that a frame costs in each stage alone), each stage
-measured by itself in the same run: a pipeline without any loss, whatever its threads do, cannot be faster.
+The limit of an end-to-end row is cores / (sum of the CPU seconds per frame of each stage alone), with each stage
+measured by itself in the same run. No pipeline can be faster, however it uses its threads.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from rich.table import Table
 
 from rtseg import Overlay, SourceOptions, StreamOptions, StreamRun, open_backend, open_source
 from rtseg.backends.base import Backend
+from rtseg.bench.environment import rate
 from rtseg.frame import Frame, Labels
 from rtseg.model_file.load import ModelFile
 from rtseg.preprocess import Prepare, resize_labels
@@ -46,14 +47,14 @@ ROWS = ("bare", "null", "encoded", "tutorial")
 
 
 def main() -> None:
-    """Measure, print, save."""
+    """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
     parser.add_argument("--model", default="icnet-camvid")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--tutorial-frames", type=int, default=30, help="it is slow: fewer are enough")
+    parser.add_argument("--tutorial-frames", type=int, default=30, help="frames of the slow row `tutorial`")
     options = parser.parse_args()
 
     part = SourceOptions(max_frames=options.frames, loop=True)
@@ -77,7 +78,7 @@ def main() -> None:
             for stage, seconds in stage_costs(options.clip, part, backend, frames, out).items():
                 costs.setdefault(stage, []).append(seconds)
             print(f"round {round_ + 1}: " + ", ".join(f"{row} {fps[row][-1]:.1f} fps" for row in ROWS))
-        facts = summarise(fps, costs) | {
+        facts = summarize(fps, costs) | {
             "clip": options.clip.name,
             "frame_size": list(frames[0].image.shape[:2]),
             "frames": options.frames,
@@ -92,20 +93,15 @@ def main() -> None:
     print(f"wrote {save('pipeline', facts)}")
 
 
-def rate(left_at: list[float]) -> float:
-    """(n - 1) / (last - first)."""
-    return (len(left_at) - 1) / (left_at[-1] - left_at[0])
-
-
 def bare(backend: Backend, frames: list[Frame]) -> float:
-    """Frames per second of the backend alone, ``depth`` batches in flight."""
+    """Return the frames per second of the backend alone, with ``depth`` batches in flight."""
     prepare = Prepare(backend.spec)
     batches = [prepare(frame.image)[None] for frame in frames]
-    return rate([time.perf_counter() for _ in labelled(backend, batches)])
+    return rate([time.perf_counter() for _ in infer_all(backend, batches)])
 
 
-def labelled(backend: Backend, batches: list[NDArray[np.uint8]]) -> Iterator[Labels]:
-    """Labels of each batch, in order, with ``depth`` in flight."""
+def infer_all(backend: Backend, batches: list[NDArray[np.uint8]]) -> Iterator[Labels]:
+    """Yield the labels of each batch in order, with ``depth`` batches in flight."""
     in_flight = deque()  # type: ignore[var-annotated]
     for batch in batches:
         in_flight.append(backend.submit(batch))
@@ -116,7 +112,7 @@ def labelled(backend: Backend, batches: list[NDArray[np.uint8]]) -> Iterator[Lab
 
 
 def end_to_end(options: argparse.Namespace, part: SourceOptions, output: Path) -> float:
-    """Frames per second of rtseg, as ``rtseg stream`` runs it."""
+    """Return the frames per second of rtseg, as ``rtseg stream`` runs it."""
     run = StreamRun(
         StreamOptions(
             source=str(options.clip),
@@ -141,7 +137,7 @@ class Tutorial:
         from rtseg.weights import find_model
 
         loaded = load_model(find_model(model))
-        self.network = as_trained(loaded)
+        self.network = unfold_batch_norm(loaded)
         height, width = loaded.spec.size
         self.transform = transforms.Compose(
             [transforms.Resize((height, width)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
@@ -149,15 +145,15 @@ class Tutorial:
         self.palette = np.array(loaded.spec.palette, dtype=np.uint8)
 
     def __call__(self, clip: Path, count: int) -> float:
-        """Frames per second over ``count`` frames."""
+        """Return the frames per second over ``count`` frames."""
         import torch
         from PIL import Image
 
         capture = cv2.VideoCapture(str(clip))
-        left_at = []
+        times_s = []
         for _ in range(count):
-            good, bgr = capture.read()
-            if not good:
+            success, bgr = capture.read()
+            if not success:
                 break
             image = Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
             with torch.no_grad():
@@ -165,24 +161,24 @@ class Tutorial:
                 logits = torch.nn.functional.interpolate(logits, size=bgr.shape[:2], mode="bilinear")
             labels = logits.argmax(1)[0].numpy()
             np.asarray(Image.blend(image, Image.fromarray(self.palette[labels]), 0.5))
-            left_at.append(time.perf_counter())
+            times_s.append(time.perf_counter())
         capture.release()
-        return rate(left_at)
+        return rate(times_s)
 
 
-def as_trained(model: ModelFile) -> nn.Module:
-    """The network with its batch norms, as a checkpoint holds it and a tutorial runs it.
+def unfold_batch_norm(model: ModelFile) -> nn.Module:
+    """Return the network with separate batch norm layers, as a tutorial would run it.
 
-    The model file keeps them folded into the convolutions: here each gets the folded shift, and scale 1. That is the
-    same arithmetic with the same labels.
+    A model file stores them folded into the convolutions. Here each layer gets the folded shift and scale 1: the same
+    operations as in a checkpoint, and the same labels.
     """
     import torch
     from torch import nn
 
-    from rtseg.backends.torch import _build
+    from rtseg.backends.torch import build_network
     from rtseg.models import create_model
 
-    folded = _build(model).network.state_dict()
+    folded = build_network(model).network.state_dict()
     network = create_model(model.spec.architecture, len(model.spec.classes)).eval()
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
@@ -195,57 +191,58 @@ def as_trained(model: ModelFile) -> nn.Module:
                     path = next(name for name, module in network.named_modules() if module is convolution)
                     norm.weight.fill_(1)
                     norm.bias.copy_(folded[f"{path}.bias"])
+                    assert norm.running_var is not None
                     norm.running_var.fill_(1 - norm.eps)
     return network
 
 
 def stage_costs(clip: Path, part: SourceOptions, backend: Backend, frames: list[Frame], out: Path) -> dict[str, float]:
-    """CPU seconds that one frame costs in each stage alone, all threads of the process counted."""
+    """Measure the CPU seconds per frame of each stage alone, over all threads of the process."""
     costs: dict[str, float] = {}
     count = len(frames)
 
     @contextmanager
-    def counted(stage: str) -> Iterator[None]:
-        begun = time.process_time()
+    def measure_cpu(stage: str) -> Iterator[None]:
+        started = time.process_time()
         yield
-        costs[stage] = (time.process_time() - begun) / count
+        costs[stage] = (time.process_time() - started) / count
 
-    with counted("decode"):
+    with measure_cpu("decode"):
         for _ in open_source(clip, part):
             pass
     prepare = Prepare(backend.spec)
-    with counted("prepare"):
+    with measure_cpu("prepare"):
         batches = [prepare(frame.image)[None] for frame in frames]
-    with counted("infer"):
-        small = [labels.copy() for labels in labelled(backend, batches)]
-    with counted("labels"):
-        labels = [resize_labels(one, frame.image.shape[:2]) for one, frame in zip(small, frames, strict=True)]
+    with measure_cpu("infer"):
+        small = [labels.copy() for labels in infer_all(backend, batches)]
+    with measure_cpu("labels"):
+        labels = [resize_labels(each, frame.image.shape[:2]) for each, frame in zip(small, frames, strict=True)]
     overlay = Overlay(backend.spec)
-    with counted("overlay"):
-        for frame, one in zip(frames, labels, strict=True):
-            overlay.draw(frame.image, one)
-    images = [overlay.draw(frame.image, one) for frame, one in zip(frames[:50], labels, strict=False)]
+    with measure_cpu("overlay"):
+        for frame, each in zip(frames, labels, strict=True):
+            overlay.draw(frame.image, each)
+    images = [overlay.draw(frame.image, each) for frame, each in zip(frames[:50], labels, strict=False)]
     sink = VideoSink(out)
-    with counted("encode"):
-        for place, frame in enumerate(frames):
-            sink.write(frame, labels[place], images[place % len(images)])
+    with measure_cpu("encode"):
+        for index, frame in enumerate(frames):
+            sink.write(frame, labels[index], images[index % len(images)])
         sink.close()
     return costs
 
 
-def summarise(fps: dict[str, list[float]], costs: dict[str, list[float]]) -> dict[str, object]:
-    """Medians, the two limits, and the ratios that the project aims at."""
+def summarize(fps: dict[str, list[float]], costs: dict[str, list[float]]) -> dict[str, object]:
+    """Return medians, the two limits, and the ratios to the limits and to the tutorial."""
     cost = {stage: float(np.median(values)) for stage, values in costs.items()}
     null_s = cost["decode"] + cost["prepare"] + cost["infer"] + cost["labels"]
     encoded_s = null_s + cost["overlay"] + cost["encode"]
-    middle = {row: float(np.median(values)) for row, values in fps.items()}
+    medians = {row: float(np.median(values)) for row, values in fps.items()}
     limits = {"null": cores() / null_s, "encoded": cores() / encoded_s}
     return {
         "fps": {row: spread(values) for row, values in fps.items()},
         "cpu_ms_per_frame": {stage: 1e3 * seconds for stage, seconds in cost.items()},
         "limit_fps": limits,
-        "share_of_limit": {row: middle[row] / limits[row] for row in limits},
-        "times_the_tutorial": {row: middle[row] / middle["tutorial"] for row in ("null", "encoded")},
+        "share_of_limit": {row: medians[row] / limits[row] for row in limits},
+        "times_the_tutorial": {row: medians[row] / medians["tutorial"] for row in ("null", "encoded")},
     }
 
 
@@ -268,7 +265,7 @@ def show(facts: dict[str, object]) -> None:
     console = Console()
     console.print(table)
     costs = ", ".join(f"{stage} {ms:.2f}" for stage, ms in facts["cpu_ms_per_frame"].items())  # type: ignore[attr-defined]
-    console.print(f"CPU ms a frame, each stage alone: {costs}")
+    console.print(f"CPU ms per frame, each stage alone: {costs}")
 
 
 if __name__ == "__main__":

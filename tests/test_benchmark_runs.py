@@ -1,4 +1,4 @@
-"""What ``benchmarks/backends.py`` keeps of earlier runs, and what its rows of a GPU are compared with."""
+"""How ``benchmarks/backends.py`` merges runs, and the reference for its rows on a GPU."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def module(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"benchmarks{name}", BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 RUNS = module("_runs")
@@ -43,12 +43,12 @@ def score(title: str, miou: float) -> dict[str, Any]:
 @pytest.fixture
 def first() -> dict[str, Any]:
     rows = [row("torch fp32", 1), row("openvino int8", 2), row("torch fp32", 3, batch=4), row("torch fp16 cuda", 4)]
-    found: dict[str, Any] = RUNS.merged(RUNS.EMPTY, run("monday"), rows, [score("torch fp32", 0.5)])
-    return found
+    results: dict[str, Any] = RUNS.merge(RUNS.EMPTY, run("monday"), rows, [score("torch fp32", 0.5)])
+    return results
 
 
-def test_a_case_that_is_measured_again_is_replaced_as_a_whole_and_every_other_one_stays(first: dict[str, Any]) -> None:
-    second = RUNS.merged(first, run("tuesday"), [row("torch fp32", 9)], [])
+def test_a_repeated_case_is_replaced_as_a_whole_and_all_others_are_kept(first: dict[str, Any]) -> None:
+    second = RUNS.merge(first, run("tuesday"), [row("torch fp32", 9)], [])
     assert [(entry["row"], entry["batch"], entry["fps"], entry["run"]) for entry in second["rows"]] == [
         ("torch fp32", 4, 3, "monday"),
         ("torch fp16 cuda", 1, 4, "monday"),
@@ -56,47 +56,47 @@ def test_a_case_that_is_measured_again_is_replaced_as_a_whole_and_every_other_on
     ]
     assert second["accuracy"] == first["accuracy"]
     assert [entry["date"] for entry in second["runs"]] == ["monday", "tuesday"]
-    assert [RUNS.run_of(second, entry)["date"] for entry in second["rows"]] == ["monday", "monday", "tuesday"]
+    assert [RUNS.find_run(second, entry)["date"] for entry in second["rows"]] == ["monday", "monday", "tuesday"]
 
 
-def test_a_case_that_is_new_is_added(first: dict[str, Any]) -> None:
-    second = RUNS.merged(first, run("tuesday"), [row("torch fp32", 9, model="deeplab")], [])
+def test_a_new_case_is_added(first: dict[str, Any]) -> None:
+    second = RUNS.merge(first, run("tuesday"), [row("torch fp32", 9, model="deeplab")], [])
     assert second["rows"][:4] == first["rows"]
     assert second["rows"][4]["run"] == "tuesday"
 
 
-def test_a_score_that_is_judged_again_is_replaced_alone(first: dict[str, Any]) -> None:
-    second = RUNS.merged(first, run("tuesday"), [], [score("torch fp32", 0.6), score("openvino int8", 0.55)])
+def test_a_repeated_score_is_replaced_alone(first: dict[str, Any]) -> None:
+    second = RUNS.merge(first, run("tuesday"), [], [score("torch fp32", 0.6), score("openvino int8", 0.55)])
     assert [(entry["miou"], entry["run"]) for entry in second["accuracy"]] == [(0.6, "tuesday"), (0.55, "tuesday")]
     assert second["rows"] == first["rows"]
 
 
-def test_a_run_of_which_nothing_is_left_is_forgotten(first: dict[str, Any]) -> None:
-    second = RUNS.merged(first, run("tuesday"), first["rows"], [score("torch fp32", 0.6)])
+def test_a_run_without_entries_is_removed(first: dict[str, Any]) -> None:
+    second = RUNS.merge(first, run("tuesday"), first["rows"], [score("torch fp32", 0.6)])
     assert [entry["date"] for entry in second["runs"]] == ["tuesday"]
 
 
-def test_what_was_there_before_is_not_changed_itself(first: dict[str, Any]) -> None:
+def test_the_earlier_results_are_not_modified(first: dict[str, Any]) -> None:
     before = json.dumps(first)
-    RUNS.merged(first, run("tuesday"), [row("torch fp32", 9)], [])
+    RUNS.merge(first, run("tuesday"), [row("torch fp32", 9)], [])
     assert json.dumps(first) == before
     assert RUNS.EMPTY == {"runs": [], "rows": [], "accuracy": []}
 
 
-def test_all_that_is_published_names_a_run_that_is_published_too() -> None:
+def test_every_published_entry_belongs_to_a_published_run() -> None:
     published = json.loads((BENCHMARKS / "results" / "backends.json").read_text())
     assert published["rows"]
     for entry in (*published["rows"], *published["accuracy"]):
-        assert {"date", "commit", "load", "machine", "versions"} <= RUNS.run_of(published, entry).keys()
+        assert {"date", "commit", "load", "machine", "versions"} <= RUNS.find_run(published, entry).keys()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_eager_torch_labels_as_the_torch_backend_does(icnet_file: Path, precision: str) -> None:
+def test_eager_torch_gives_the_labels_of_the_torch_backend(icnet_file: Path, precision: str) -> None:
     with (
         module("_eager").EagerTorch(icnet_file, size=(64, 96), precision=precision, device="cpu") as eager,
-        open_backend("torch", icnet_file, precision=precision, device="cpu") as wanted,
+        open_backend("torch", icnet_file, precision=precision, device="cpu") as reference,
     ):
-        frames = np.random.default_rng(0).integers(0, 256, (2, *wanted.spec.size, 3), dtype=np.uint8)
-        assert (eager.infer(frames) == wanted.infer(frames)).all()
+        frames = np.random.default_rng(0).integers(0, 256, (2, *reference.spec.size, 3), dtype=np.uint8)
+        assert (eager.infer(frames) == reference.infer(frames)).all()
         assert eager.facts()["backend"] == "torch-eager"
-        assert eager.facts()["model_sha256"] == wanted.facts()["model_sha256"]
+        assert eager.facts()["model_sha256"] == reference.facts()["model_sha256"]

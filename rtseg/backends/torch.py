@@ -21,7 +21,7 @@ from rtseg.model_file.spec import ModelSpec
 from rtseg.models import create_model, is_known
 from rtseg.models.label_network import LabelNetwork, fuse_batch_norm
 
-__all__ = ["TorchBackend", "why_not_on_gpu"]
+__all__ = ["TorchBackend", "TorchNetwork", "build_network", "why_not_on_gpu"]
 
 _PREFIX = "network."
 """Prefix of the names that export gives to the weights of a network."""
@@ -56,14 +56,14 @@ class TorchBackend(SlotBackend):
         self.recurrent = model.state_shape is not None
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        label_network = _build(model)
+        label_network = build_network(model)
         if device.type == "cpu":
-            self._add_slots([_EagerSlot(_Network(label_network, device, self.precision))], warmup_runs=0)
+            self._add_slots([_EagerSlot(TorchNetwork(label_network, device, self.precision))], warmup_runs=0)
             return
         depth = 1 if self.recurrent else GPU_DEPTH[options.hint]
         with gpu_lock:
             with _torch_errors():
-                network, gpu = _Network(label_network, device, self.precision), Gpu(device)
+                network, gpu = TorchNetwork(label_network, device, self.precision), Gpu(device)
             self._add_slots((GraphSlot(network, gpu, model.state_shape) for _ in range(depth)), warmup_runs=1)
 
     def _close(self) -> None:
@@ -101,7 +101,12 @@ def _precision(device: str, precision: str) -> str:
     return precision
 
 
-def _build(model: ModelFile) -> LabelNetwork:
+def build_network(model: ModelFile) -> LabelNetwork:
+    """Build the network that a model file names, with batch norm folded, and load the weights of the file.
+
+    Raises:
+        ModelError: the weights or the state do not fit the network.
+    """
     spec = model.spec
     network = fuse_batch_norm(create_model(spec.architecture, len(spec.classes)))
     state_shape = network.state_shape(*spec.size) if network.recurrent else None
@@ -124,7 +129,7 @@ def _build(model: ModelFile) -> LabelNetwork:
     return LabelNetwork(network).to(memory_format=torch.channels_last)
 
 
-class _Network:
+class TorchNetwork:
     """Computes labels and the next state from frames and a state, on a device and in a precision."""
 
     def __init__(self, label_network: LabelNetwork, device: torch.device, precision: str) -> None:
@@ -161,7 +166,7 @@ class _Network:
 class _EagerSlot:
     """See ``Slot``: on the CPU, where ``start`` returns when the labels are done."""
 
-    def __init__(self, network: _Network) -> None:
+    def __init__(self, network: TorchNetwork) -> None:
         self._network = network
         self._state: Tensor | None = None
         self._result: Tensor | None = None
@@ -248,7 +253,7 @@ class GraphSlot:
         state_shape: (D, h, w) of a sequence model.
     """
 
-    def __init__(self, network: _Network, gpu: Gpu, state_shape: tuple[int, int, int] | None) -> None:
+    def __init__(self, network: TorchNetwork, gpu: Gpu, state_shape: tuple[int, int, int] | None) -> None:
         self._network = network
         self._gpu = gpu
         self._state_shape = state_shape

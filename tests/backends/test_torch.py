@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rtseg.backends import open_backend
 from rtseg.backends.slots import SlotBackend, gpu_lock
-from rtseg.backends.torch import Gpu, GraphSlot, _build, _Network
+from rtseg.backends.torch import Gpu, GraphSlot, build_network, TorchNetwork
 from rtseg.errors import BackendError
 from rtseg.model_file.load import load_model
 
@@ -80,7 +80,7 @@ class GraphBackend(SlotBackend):
         model = load_model(path)
         self.spec = model.spec
         self.recurrent = model.state_shape is not None
-        network = _Network(_build(model), CPU, precision)
+        network = TorchNetwork(build_network(model), CPU, precision)
         self._add_slots((GraphSlot(network, gpu, model.state_shape) for _ in range(depth)), warmup_runs=1)
 
 
@@ -168,7 +168,7 @@ def test_a_failure_is_one_line(icnet_file: Path, batch: Images) -> None:
 def test_a_call_makes_no_matrix_on_the_cpu_that_could_not_be_captured(
     icnet_file: Path, batch: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    labels = _build(load_model(icnet_file))
+    labels = build_network(load_model(icnet_file))
     frames = torch.from_numpy(batch[:1].copy())
 
     def refuse(array: object) -> Tensor:
