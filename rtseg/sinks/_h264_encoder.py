@@ -124,7 +124,8 @@ class Recording:
         if self._pts >= 0:
             self._step = pts - self._pts
         self._pts = pts
-        frame.pts, frame.time_base = pts, Fraction(1, _TICKS)
+        # Only the last frame needs a duration: that of the one before it.
+        frame.pts, frame.duration, frame.time_base = pts, self._step, Fraction(1, _TICKS)
         if pts - self._key_pts >= _GOP_TICKS:
             frame.pict_type = PictureType.I
             self._key_pts = pts
@@ -217,7 +218,7 @@ def _encoder_options(crf: int, preset: str) -> dict[str, str]:
     options = {"preset": preset, "crf": str(crf), **_COLOUR_TAGS}
     # No B-frames: a frame leaves the encoder at once, and closing takes no time. Keyframes are set by time in
     # `add`, because a second is a different number of frames in every source.
-    options |= {"bf": "0", "g": "600", "forced-idr": "1"}
+    options |= {"bf": "0", "g": "600", "forced-idr": "1", "flags": "+frame_duration"}
     if preset == "ultrafast":
         options["x264-params"] = _BETTER_ULTRAFAST
     return options

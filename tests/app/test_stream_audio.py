@@ -11,6 +11,7 @@ from helpers.audio_clips import tone_changes, write_audio_clip
 from rtseg.app.options import StreamOptions
 from rtseg.app.stream import StreamRun
 from rtseg.app.terminal import run_to_the_end
+from rtseg.cli import main
 from rtseg.sources.base import SourceOptions
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -35,10 +36,14 @@ def test_the_recording_has_the_audio_of_the_file_in_step(clip: Path, icnet_file:
     assert tone_changes(output) == pytest.approx([1.0], abs=0.025)
 
 
-def test_without_audio_the_recording_has_none(clip: Path, icnet_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("flags", "codecs"), [((), ["opus"]), (("--no-audio",), [])])
+def test_the_command_copies_audio_unless_told_not_to(
+    flags: tuple[str, ...], codecs: list[str], clip: Path, icnet_file: Path, tmp_path: Path
+) -> None:
     output = tmp_path / "out.mp4"
-    StreamRun(StreamOptions(source=str(clip), model=str(icnet_file), output=output, audio=False, show=False)).run()
-    assert audio_codecs(output) == []
+    command = ["stream", str(clip), "--model", str(icnet_file), "--output", str(output), "--quiet", "--no-show"]
+    assert main([*command, *flags]) == 0
+    assert audio_codecs(output) == codecs
 
 
 def test_audio_that_the_format_cannot_hold_is_reported_before_the_run(
@@ -47,7 +52,7 @@ def test_audio_that_the_format_cannot_hold_is_reported_before_the_run(
     output = tmp_path / "out.mov"
     assert run_to_the_end(StreamOptions(source=str(clip), model=str(icnet_file), output=output, show=False)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "audio" in line] == [
+    assert [line for line in lines if "has no audio" in line] == [
         f"video {output} has no audio: .mov cannot hold opus; write .mkv to keep it"
     ]
     assert audio_codecs(output) == []

@@ -127,6 +127,14 @@ def test_the_closed_file_is_an_ordinary_mp4_that_knows_its_length(tmp_path: Path
         assert container.streams.video[0].frames == 75
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_last_frame_lasts_as_long_as_the_one_before_it(tmp_path: Path, suffix: str) -> None:
+    record(tmp_path / f"out{suffix}", [0.0, 0.1, 0.2, 0.3, 0.4])
+    with av.open(tmp_path / f"out{suffix}") as container:
+        assert container.duration == 500_000
+        assert container.streams.video[0].average_rate == 10
+
+
 def test_the_final_name_appears_at_close_and_replaces_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_text("old")
