@@ -121,7 +121,7 @@ class TestTheSameBytes:
             recorded.extend(images)
             raise RecordedError
 
-        monkeypatch.setattr("rtseg.deploy.calibrate.record", record)
+        monkeypatch.setattr("rtseg.deploy.calibrate.record_ranges", record_ranges)
         with pytest.raises(RecordedError):
             calibrate(CalibrateOptions(small_model(tmp_path).path, DATA, frames=10, preprocess=STEPS))
         expected = {image.tobytes() for image in references()}
@@ -160,12 +160,12 @@ def test_ranges_and_the_quantized_graph_contain_the_steps_used_for_calibration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model, told = small_model(tmp_path), list[str]()
+    model, messages = small_model(tmp_path), list[str]()
     data = small_data(model, tmp_path / "data")
     options = CalibrateOptions(
         model.path, data, method="minmax", frames=10, save_model=Path("int8.onnx"), preprocess=("clahe:clip=1",)
     )
-    done = calibrate(options, tell=told.append)
+    done = calibrate(options, notify=messages.append)
     assert load_model(Path("int8.onnx")).spec.preprocess == ("clahe:clip=1",)
-    assert told[0] == "images are prepared by resize,clahe:clip=1; small was trained with resize"
-    assert done.ranges.data.endswith(told[0])
+    assert messages[0] == "images are prepared by resize,clahe:clip=1; small was trained with resize"
+    assert done.ranges.data.endswith(messages[0])
