@@ -60,7 +60,7 @@ class StreamOptions:
     """Video file (.mp4, .mkv or .mov), or ``null`` to write none. If no other output and no window is used:
     SOURCE-rtseg.mp4 in the current folder."""
     audio: Annotated[bool, Option(_OUTPUT)] = True
-    """Copy the audio of a video file into the output video."""
+    """Copy the audio of a local video file into the output video, without encoding it again."""
     show: Annotated[bool | None, Option(_OUTPUT, default="if there is a display and no other output")] = None
     """Show the result in a window."""
     masks: Annotated[Path | None, Option(_OUTPUT, metavar="FOLDER")] = None
