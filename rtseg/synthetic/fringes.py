@@ -99,9 +99,8 @@ class _Scene:
         self.hole_radius = float(rng.uniform(0.1, 0.22)) if self.radius < 2 and rng.random() < 0.12 else 0.0
         self.waves = self._surface_figure()
         self.light = self._illumination()
-        self.contrast: _Field = self._smooth_noise(3, float(rng.uniform(0.01, 0.06))) + np.float32(
-            rng.uniform(0.6, 0.85)
-        )
+        self.contrast = self._smooth_noise(3, float(rng.uniform(0.01, 0.06)))
+        self.contrast += np.float32(rng.uniform(0.6, 0.85))
         self.labels: Labels = np.full(size, _FRINGES, np.uint8)
 
     @classmethod

@@ -1,6 +1,6 @@
 """Vehicles and people: cars (moving and parked), pedestrians, cyclists.
 
-An object here is one object at one moment; ``scene`` decides where it is.
+Each object describes one moment; ``scene`` decides where it is.
 """
 
 from __future__ import annotations
@@ -66,14 +66,9 @@ _BODIES = {
     "saloon": _Body(1.78, 4.6, 0.92, 1.42, _End(1.15, 0.76, 0.8), _End(0.75, 0.88, 0.6)),
     "offroad": _Body(1.85, 4.5, 1.08, 1.78, _End(1.1, 0.98, 0.55), _End(0.05, 1.05, 0.2)),
     "van": _Body(1.95, 5.2, 1.15, 2.25, _End(0.8, 0.98, 0.7), _End(0.02, 1.1, 0.08), cargo=True),
-    "bus": _Body(
-        *(2.45, 10.5, 1.15, 3.0, _End(0.05, 1.1, 0.15), _End(0.05, 1.1, 0.1)),
-        roof_width=0.97,
-        axles=(2.4, 2.2),
-        wheel_radius=0.48,
-        pillars=(0.2, 0.4, 0.6, 0.8),
-    ),
 }
+_BUS_ENDS = _End(0.05, 1.1, 0.15), _End(0.05, 1.1, 0.1)
+_BODIES["bus"] = _Body(2.45, 10.5, 1.15, 3.0, *_BUS_ENDS, 0.97, (2.4, 2.2), 0.48, pillars=(0.2, 0.4, 0.6, 0.8))
 
 # Indices into the colours of a car.
 _PAINT, _SIDE, _ROOF, _GLASS, _WINDSCREEN, _TYRE, _HUB, _BUMPER, _LAMP, _PLATE = range(10)
@@ -297,10 +292,8 @@ def _pedestrian_mesh(crossing: bool, swing: float, detail: int) -> _Mesh:
     """Build a pedestrian of height 1, with vertices (N, 2). ``swing`` is the position of the legs, in [-1, 1]."""
     faces: list[_Face] = []
     if detail == 0:
-        faces.append((np.array(rectangle(-0.08, 0.0, 0.08, 0.46)), _TROUSERS))
-        faces.append((np.array(_FAR_TORSO), _COAT))
-        faces.append((np.array(rectangle(-0.05, 0.85, 0.05, 0.99)), _HAIR))
-        return _merge_faces(faces)
+        legs, head = np.array(rectangle(-0.08, 0.0, 0.08, 0.46)), np.array(rectangle(-0.05, 0.85, 0.05, 0.99))
+        return _merge_faces([(legs, _TROUSERS), (np.array(_FAR_TORSO), _COAT), (head, _HAIR)])
 
     def add_leg(hip: float, foot: float, lift: float) -> None:
         knee = (hip + foot) / 2 + 0.02 * (abs(swing) if crossing else 0)
