@@ -54,8 +54,8 @@ def _quantize(
     made |= {
         f"{result}.scale": scale,
         f"{result}.zero": zero,
-        f"{result}.min": np.float32(bounds.min),
-        f"{result}.max": np.float32(bounds.max),
+        f"{result}.min": np.asarray(bounds.min, np.float32),
+        f"{result}.max": np.asarray(bounds.max, np.float32),
     }
     return [
         helper.make_node("Div", [source, f"{result}.scale"], [f"{result}.divided"], f"{result}.div"),
