@@ -1,4 +1,4 @@
-"""What every conversion of a model file's graph needs: a copy to work on, folded kernels, the type of each tensor."""
+"""Functions that all conversions of a graph share: copy it, fold fp16 casts, look up consumers and types."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from onnx import TensorProto, numpy_helper
 from rtseg.errors import ModelError
 from rtseg.model_file.load import ModelFile
 
-__all__ = ["copy_of", "fold_kernels", "is_quantised", "readers", "value_types"]
+__all__ = ["copy_graph", "find_consumers", "fold_fp16_casts", "infer_types", "is_quantized"]
 
 
-def copy_of(model: ModelFile) -> onnx.ModelProto:
-    """The graph of ``model``, to be changed at will."""
+def copy_graph(model: ModelFile) -> onnx.ModelProto:
+    """Return a copy of the graph of ``model`` that may be changed."""
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
     return graph
 
 
-def fold_kernels(graph: onnx.ModelProto) -> None:
-    """Turn kernels that are stored as fp16 and cast back into float32 weights under the name of the cast's result."""
+def fold_fp16_casts(graph: onnx.ModelProto) -> None:
+    """Replace each fp16 weight and the cast that reads it by one float32 weight, named like the result of the cast."""
     stored = {tensor.name: tensor for tensor in graph.graph.initializer}
     nodes = []
     for node in graph.graph.node:
-        tensor = stored.get(node.input[0]) if _widens(node) else None
+        tensor = stored.get(node.input[0]) if _casts_to_float(node) else None
         if tensor is None or tensor.data_type != TensorProto.FLOAT16:
             nodes.append(node)
             continue
@@ -32,31 +32,31 @@ def fold_kernels(graph: onnx.ModelProto) -> None:
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in graph.graph.initializer if tensor.name in used]
+    weights = [tensor for tensor in graph.graph.initializer if tensor.name in used]
     del graph.graph.initializer[:]
-    graph.graph.initializer.extend(kept)
+    graph.graph.initializer.extend(weights)
 
 
-def _widens(node: onnx.NodeProto) -> bool:
+def _casts_to_float(node: onnx.NodeProto) -> bool:
     return node.op_type == "Cast" and any(a.name == "to" and a.i == TensorProto.FLOAT for a in node.attribute)
 
 
-def is_quantised(graph: onnx.ModelProto) -> bool:
-    """Whether a graph holds Q/DQ pairs."""
+def is_quantized(graph: onnx.ModelProto) -> bool:
+    """Return whether a graph contains Q/DQ pairs."""
     return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.graph.node)
 
 
-def readers(graph: onnx.ModelProto) -> dict[str, list[tuple[onnx.NodeProto, int]]]:
-    """Tensor -> each node that reads it, and at which place of its inputs."""
-    found: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+def find_consumers(graph: onnx.ModelProto) -> dict[str, list[tuple[onnx.NodeProto, int]]]:
+    """Return tensor -> the nodes that read it, each with the index of that input."""
+    consumers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
     for node in graph.graph.node:
-        for place, name in enumerate(node.input):
-            found.setdefault(name, []).append((node, place))
-    return found
+        for index, name in enumerate(node.input):
+            consumers.setdefault(name, []).append((node, index))
+    return consumers
 
 
-def value_types(graph: onnx.ModelProto) -> dict[str, int]:
-    """Tensor -> its type, a number of ``onnx.TensorProto.DataType``; every node is checked on the way.
+def infer_types(graph: onnx.ModelProto) -> dict[str, int]:
+    """Return tensor -> its type in ``onnx.TensorProto.DataType``, and check every node.
 
     Raises:
         ModelError: types or shapes in the graph contradict each other.
@@ -66,7 +66,7 @@ def value_types(graph: onnx.ModelProto) -> dict[str, int]:
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
         name = graph.graph.name
         raise ModelError(
-            f"the graph {name!r} contradicts itself ({str(error).splitlines()[0]}): export it again"
+            f"the graph {name!r} is inconsistent ({str(error).splitlines()[0]}): export it again"
         ) from error
     values = [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]
     types = {value.name: value.type.tensor_type.elem_type for value in values}

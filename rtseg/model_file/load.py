@@ -1,4 +1,4 @@
-"""Load a model file and check that it keeps the contract."""
+"""Loads a model file and checks its inputs, outputs and metadata, see ``rtseg.model_file.spec``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.errors import ModelError
-from rtseg.model_file.spec import _KEY, _LONGEST_TAIL, _MAX_BYTES, ModelSpec
+from rtseg.model_file.spec import METADATA_KEY, ModelSpec
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["ModelFile", "load_model"]
 
+_MAX_BYTES = 1 << 31
+"""Protobuf cannot parse larger files."""
+_MAX_NODES_AFTER_LOGITS = 8
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelFile:
-    """A model file, read and checked."""
+    """A model file, loaded and checked."""
 
     path: Path
     spec: ModelSpec
@@ -26,7 +30,7 @@ class ModelFile:
 
     @property
     def state_shape(self) -> tuple[int, int, int] | None:
-        """(D, h, w) of the state that a sequence model hands from frame to frame; None for every other model."""
+        """(D, h, w) of the state of a sequence model; None for other models."""
         for value in self.graph.graph.output:
             if value.name == "next_state":
                 depth, height, width = _shape(value)[1:]
@@ -35,23 +39,23 @@ class ModelFile:
 
 
 def load_model(path: Path) -> ModelFile:
-    """Read the model file at ``path`` and check the contract of its graph.
+    """Load a model file and check its graph.
 
     Raises:
-        ModelError: no such file, not ONNX, weights outside the file, another contract, or no metadata.
+        ModelError: the file is missing, is not ONNX, has weights in another file, has other inputs or outputs than a
+            model file, or lacks metadata.
     """
     graph = _load_graph(path)
-    spec = _spec_of(graph, path)
-    _check_contract(graph, spec, path)
+    spec = _read_spec(graph, path)
+    _check_inputs_and_outputs(graph, spec, path)
+    predicted = _count_predicted_classes(graph.graph)
+    if predicted is not None and predicted != len(spec.classes):
+        raise ModelError(f"{path} predicts {predicted} classes but names {len(spec.classes)}: export it again")
     return ModelFile(path, spec, graph)
 
 
 def _load_graph(path: Path) -> onnx.ModelProto:
-    """Parse an ONNX file without following references to other files.
-
-    Raises:
-        ModelError: no such file, empty, not ONNX, or its weights lie outside it.
-    """
+    """Parse an ONNX file without reading other files that it refers to."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
@@ -60,20 +64,20 @@ def _load_graph(path: Path) -> onnx.ModelProto:
     if not 0 < path.stat().st_size < _MAX_BYTES:
         raise ModelError(f"{path} is empty or larger than 2 GB: not a model file of rtseg")
     try:
-        # The format is said, else onnx goes by the suffix: a .json or .txt would be read as another one.
+        # Without ``format``, onnx would parse a .json or .txt file as another format.
         model = onnx.load(str(path), format="protobuf", load_external_data=False)
     except (DecodeError, ValueError, OSError) as error:
         raise ModelError(f"{path} is not an ONNX file or is damaged: export it again with `rtseg export`") from error
     if not model.graph.node:
-        raise ModelError(f"{path} is not an ONNX file or is damaged: it holds no graph; export it again")
-    # A path in an untrusted file could point anywhere on this machine.
+        raise ModelError(f"{path} is not an ONNX file or is damaged: it has no graph; export it again")
+    # A path in an untrusted file could point to any file of this machine.
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
-        raise ModelError(f"{path} keeps weights in another file, which is refused: save it as a single ONNX file")
+        raise ModelError(f"{path} stores weights in another file, which is refused: save it as a single ONNX file")
     return model
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """All tensors of a model: weights, and constants in nodes, of every subgraph and function."""
+    """Yield all tensors of a model: weights, and constants in nodes, of every subgraph and function."""
     graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
     while graphs or nodes:
         if graphs:
@@ -90,9 +94,9 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield from (sparse.values, sparse.indices)
 
 
-def _spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
+def _read_spec(model: onnx.ModelProto, path: Path) -> ModelSpec:
     for entry in model.metadata_props:
-        if entry.key == _KEY:
+        if entry.key == METADATA_KEY:
             try:
                 return ModelSpec.from_json(entry.value)
             except ModelError as error:
@@ -100,7 +104,7 @@ def _spec_of(model: onnx.ModelProto, path: Path) -> ModelSpec:
     raise ModelError(f"{path} has no rtseg metadata: make a model file with `rtseg export`")
 
 
-def _check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
+def _check_inputs_and_outputs(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
     import onnx
 
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -113,63 +117,62 @@ def _check_contract(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None
         inputs.remove(states[0])
         outputs.remove(next_states[0])
     height, width = spec.size
-    for what, values, name, tail in (
+    for kind, values, name, shape in (
         ("input", inputs, "frames", [height, width, spec.channels]),
         ("output", outputs, "labels", [height, width]),
     ):
-        wanted = f"one {what} {name}: uint8 (N, {', '.join(map(str, tail))})"
-        found = "; ".join(f"{v.name}: {_kind(v)} {_shape(v)}" for v in values) or "none"
-        good = (
+        is_valid = (
             len(values) == 1
             and values[0].name == name
             and values[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-            and _shape(values[0])[1:] == tail
+            and _shape(values[0])[1:] == shape
         )
-        if not good:
-            raise ModelError(f"{path} has another contract: wanted {wanted}, found {found}")
-    predicted = _predicted_classes(model.graph)
-    if predicted is not None and predicted != len(spec.classes):
-        raise ModelError(f"{path} predicts {predicted} classes but names {len(spec.classes)}: export it again")
+        if not is_valid:
+            expected = f"one {kind} {name}: uint8 (N, {', '.join(map(str, shape))})"
+            raise ModelError(f"{path} is not a model file of rtseg: expected {expected}, got {_describe(values)}")
 
 
-def _check_states(states: list[onnx.ValueInfoProto], following: list[onnx.ValueInfoProto], path: Path) -> None:
+def _check_states(states: list[onnx.ValueInfoProto], next_states: list[onnx.ValueInfoProto], path: Path) -> None:
     import onnx
 
-    shapes = [_shape(value) for value in (*states, *following)]
-    good = (
-        len(states) == len(following) == 1
-        and all(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in (*states, *following))
+    values = [*states, *next_states]
+    shapes = [_shape(value) for value in values]
+    is_valid = (
+        len(states) == len(next_states) == 1
+        and all(value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT for value in values)
         and all(len(shape) == 4 and min(shape[1:]) > 0 and shape[1:] == shapes[0][1:] for shape in shapes)
     )
-    if not good:
-        found = "; ".join(f"{v.name}: {_kind(v)} {_shape(v)}" for v in (*states, *following))
-        wanted = "an input state and an output next_state: float (N, D, h, w) both, with D, h and w fixed and the same"
-        raise ModelError(f"{path} has another contract: wanted {wanted}, found {found}")
+    if not is_valid:
+        expected = "an input state and an output next_state: both float (N, D, h, w) with the same fixed D, h and w"
+        raise ModelError(f"{path} is not a model file of rtseg: expected {expected}, got {_describe(values)}")
+
+
+def _describe(values: list[onnx.ValueInfoProto]) -> str:
+    return "; ".join(f"{value.name}: {_type_name(value)} {_shape(value)}" for value in values) or "none"
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int]:
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
-def _kind(value: onnx.ValueInfoProto) -> str:
+def _type_name(value: onnx.ValueInfoProto) -> str:
     from onnx import TensorProto
 
     number = value.type.tensor_type.elem_type
-    kinds = TensorProto.DataType
-    return kinds.Name(number).lower() if number in kinds.values() else f"type {number}"
+    types = TensorProto.DataType
+    return types.Name(number).lower() if number in types.values() else f"type {number}"
 
 
-def _predicted_classes(graph: onnx.GraphProto) -> int | None:
-    """Channels of the last convolution before the labels; None where something else than a tail lies between."""
-    makers = {output: node for node in graph.node for output in node.output}
+def _count_predicted_classes(graph: onnx.GraphProto) -> int | None:
+    """Return the channels of the last convolution before the labels; None if other nodes follow it."""
+    producers = {output: node for node in graph.node for output in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
-
-    last = makers.get("labels")
-    for _ in range(_LONGEST_TAIL):  # bounded: a graph that nobody checked may bite its own tail
-        if last is not None and last.op_type in ("ArgMax", "Cast", "Identity", "Resize"):
-            last = makers.get(last.input[0])
-    if last is None or last.op_type != "Conv":
+    node = producers.get("labels")
+    for _ in range(_MAX_NODES_AFTER_LOGITS):  # bounded, because an unchecked graph may contain a cycle
+        if node is not None and node.op_type in ("ArgMax", "Cast", "Identity", "Resize"):
+            node = producers.get(node.input[0])
+    if node is None or node.op_type != "Conv":
         return None
-    caster = makers.get(last.input[1])  # kernels stored as fp16 are cast back
-    kernel = weights.get(caster.input[0] if caster is not None and caster.op_type == "Cast" else last.input[1])
+    cast = producers.get(node.input[1])  # the kernel may be stored as fp16 and cast
+    kernel = weights.get(cast.input[0] if cast is not None and cast.op_type == "Cast" else node.input[1])
     return kernel.dims[0] if kernel is not None else None

@@ -1,6 +1,6 @@
-"""The matrices of pyramid pooling. They depend on the size of the input, and on nothing that was trained.
+"""The matrices of pyramid pooling, which depend only on the input size.
 
-Free of torch: giving a model file another input size means making them anew.
+This module does not import torch, so that the input size of a model file can be changed without it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ __all__ = ["pyramid_matrix"]
 
 @lru_cache(maxsize=256)
 def pyramid_matrix(axis: str, length: int, bins: int) -> NDArray[np.float32]:
-    """Averaging ``length`` places into ``bins`` and resizing back, bilinear, as one matrix (length, length).
+    """Return one matrix that averages an axis into bins and upsamples it again, float32 (length, length).
+
+    The bins are those of adaptive average pooling (neighbouring bins overlap if ``bins`` does not divide ``length``).
+    The upsampling is bilinear with ``align_corners=False``.
 
     Args:
-        axis: ``rows``: to be multiplied from the left; ``columns``: from the right.
-        length: of the axis, in places of the feature map.
-        bins: of the pyramid's level.
-
-    The bounds are those of adaptive average pooling (neighbouring bins share a place where ``bins`` does not divide
-    ``length``), the resizing is of the ``align_corners=False`` kind.
+        axis: ``rows`` to multiply from the left, ``columns`` from the right.
+        length: length of the axis, in pixels of the feature map.
+        bins: number of bins of the pyramid level.
     """
     pool = np.zeros((bins, length))
-    for place in range(bins):
-        start, end = place * length // bins, -(-(place + 1) * length // bins)
-        pool[place, start:end] = 1 / (end - start)
+    for index in range(bins):
+        start, end = index * length // bins, -(-(index + 1) * length // bins)
+        pool[index, start:end] = 1 / (end - start)
     centre = np.clip((np.arange(length) + 0.5) * bins / length - 0.5, 0, bins - 1)
     resize = np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(bins)))
     matrix = np.asarray(resize @ pool, dtype=np.float32)

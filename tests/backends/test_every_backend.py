@@ -349,7 +349,7 @@ class TestEveryBackend:
         write_spec(model, wide_spec((4, 6)))
         path = tmp_path / "other.onnx"
         path.write_bytes(model.SerializeToString())
-        with pytest.raises(ModelError, match=r"other\.onnx has another contract: wanted one input frames"):
+        with pytest.raises(ModelError, match=r"other\.onnx is not a model file of rtseg: expected one input frames"):
             open_backend(name, path)
 
     def test_a_graph_of_other_origin_runs_wherever_the_graph_itself_is_run(self, name: str, tmp_path: Path) -> None:
@@ -571,5 +571,5 @@ class TestOpenBackend:
         write_spec(model, replace(wide_spec((4, 6)), architecture="icnet"))
         path = tmp_path / "blue.onnx"
         path.write_bytes(model.SerializeToString())
-        with pytest.raises(OptionError, match="runs at its own size 4x6 only: export it again with --size 64x96"):
+        with pytest.raises(OptionError, match="runs only at its own size 4x6: export it again with --size 64x96"):
             open_backend("openvino", path, size=(64, 96))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rtseg.backends import open_backend
 from rtseg.backends.slots import SlotBackend, gpu_lock
-from rtseg.backends.torch import Gpu, GraphSlot, build_network, TorchNetwork
+from rtseg.backends.torch import Gpu, GraphSlot, TorchNetwork, build_network
 from rtseg.errors import BackendError
 from rtseg.model_file.load import load_model
 
@@ -99,9 +99,7 @@ def test_batches_of_any_length_in_flight_have_the_labels_of_eager_torch(icnet_fi
     frames = [batch[:1], batch[1:3], batch[3:], batch[:3], batch[2:3]]
     gpu = CpuGpu()
     with GraphBackend(icnet_file, gpu, depth=2) as backend:
-        assert (backend.depth, gpu.captures) == (2, 2), (
-            "every slot captures one frame at first"
-        )
+        assert (backend.depth, gpu.captures) == (2, 2), "every slot captures one frame at first"
         tickets = [backend.submit(frames[0])]
         got = []
         for each in frames[1:]:

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from helpers.small_network import small_data, small_model

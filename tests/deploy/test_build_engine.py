@@ -220,7 +220,7 @@ class TestFit:
             ({"batch": 2}, "takes batches of up to 1, not of 2"),
             ({"targets": ("sm_89",)}, "was built for sm_86, not for sm_89"),
             ({"targets": ("sm_86+",)}, "was built for sm_86, not for sm_86+"),
-            ({"max_drop": 0.01}, "is proven to 0.05 points of mIoU, 0.01 are wanted"),
+            ({"max_drop": 0.01}, "was verified to lose at most 0.05 points of mIoU, 0.01 are allowed"),
         ],
     )
     def test_an_engine_that_was_built_otherwise_is_built_again_and_the_reason_is_told(
@@ -462,7 +462,7 @@ class TestTensorRt:
         assert (other.path.name, other.facts.gpu) == ("brightest-fp16-rtx-sm_89-current.engine", "NVIDIA L4")
         assert (other.facts.targets, told) == (("sm_89",), [])
         _, told = build(model, runtime="rtx", targets=("current",), output=one.path)
-        assert told == [f"building again: {one.path} was built for any sm_89, not for NVIDIA L4 alone"]
+        assert told == [f"building again: {one.path} was built for any sm_89, not for NVIDIA L4 only"]
         _, told = build(model, runtime="rtx", targets=("sm_89",), output=one.path)
         assert told == [f"building again: {one.path} was built for NVIDIA L4, not for any sm_89"]
 

@@ -104,7 +104,7 @@ class TestCalibrate:
         assert done.ranges.kept[0].nodes == ("left",)
         assert done.ranges.kept[0].gain > 5
         assert done.verdict.passed
-        assert any("looking for what to leave in float" in line for line in said)
+        assert any("searching for nodes to keep in float" in line for line in said)
         assert find_ranges(small).kept == done.ranges.kept
 
     def test_where_the_budget_cannot_be_kept_nothing_is_written(
@@ -129,7 +129,7 @@ class TestCalibrate:
 
     def test_too_few_images_are_refused(self, small: ModelFile, tmp_path: Path) -> None:
         few = small_data(small, tmp_path / "few", 5)
-        with pytest.raises(DatasetError, match="at least 12 images are needed"):
+        with pytest.raises(DatasetError, match="calibration needs at least 12 images"):
             calibrate(CalibrateOptions(small.path, few))
 
     def test_data_of_other_classes_are_refused(self, small: ModelFile, data: str) -> None:

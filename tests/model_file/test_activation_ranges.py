@@ -7,7 +7,14 @@ import pytest
 from helpers.small_network import small_model
 
 from rtseg.errors import ModelError
-from rtseg.model_file.activation_ranges import Kept, Ranges, default_output, find_ranges, read_ranges, write_ranges
+from rtseg.model_file.activation_ranges import (
+    FloatGroup,
+    Ranges,
+    default_output,
+    find_ranges,
+    read_ranges,
+    write_ranges,
+)
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.spec import ModelSpec, file_sha256
 from rtseg.weights import bundled_models, find_model
@@ -30,7 +37,7 @@ def ranges_for(model: ModelFile, method: str = "minmax") -> Ranges:
         data="noise (4 images)",
         frames=4,
         tensors={"stem.relu": (0.0, 1.5), "left": (-0.1, 1e-3)},
-        kept=(Kept(("body", "right"), 0.25), Kept(("left",), 0.125)),
+        kept=(FloatGroup(("body", "right"), 0.25), FloatGroup(("left",), 0.125)),
         verdict={"passed": True, "miou": {"reference": 0.5, "candidate": 0.4999}},
     )
 
@@ -101,7 +108,7 @@ def test_what_is_no_such_text_is_refused(small: ModelFile, content: bytes) -> No
 def test_a_name_that_is_a_path_needs_output(small: ModelFile) -> None:
     assert default_output(small) == Path("calib") / "small.json"
     spec = ModelSpec("../small", small.spec.classes, small.spec.palette, small.spec.size)
-    with pytest.raises(ModelError, match=r"cannot be the name of a file: give --output"):
+    with pytest.raises(ModelError, match=r"is not a valid file name: give --output"):
         default_output(ModelFile(small.path, spec, small.graph))
 
 

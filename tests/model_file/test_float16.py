@@ -16,9 +16,9 @@ from rtseg.errors import ModelError, OptionError
 from rtseg.model_file.activation_ranges import Ranges
 from rtseg.model_file.emulate_float16 import emulate_float16
 from rtseg.model_file.float16 import to_float16
-from rtseg.model_file.graph import value_types
+from rtseg.model_file.graph import infer_types
 from rtseg.model_file.load import ModelFile, load_model
-from rtseg.model_file.quantize import int8_model, quantize, record
+from rtseg.model_file.quantize import quantize, record_ranges, to_int8
 from rtseg.weights import bundled_models, find_model
 
 FLOAT, HALF, INT8 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8
@@ -31,8 +31,10 @@ def small(tmp_path: Path) -> ModelFile:
 
 
 @pytest.fixture
-def quantised(small: ModelFile) -> ModelFile:
-    return quantize(small, Ranges("small", "0" * 64, "minmax", "noise", 4, record(small, small_images(), "minmax")))
+def quantized(small: ModelFile) -> ModelFile:
+    return quantize(
+        small, Ranges("small", "0" * 64, "minmax", "noise", 4, record_ranges(small, small_images(), "minmax"))
+    )
 
 
 def labels(model: ModelFile, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -41,7 +43,7 @@ def labels(model: ModelFile, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def of_type(model: ModelFile, kind: int) -> set[str]:
-    return {name for name, found in value_types(model.graph).items() if found == kind}
+    return {name for name, found in infer_types(model.graph).items() if found == kind}
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -89,7 +91,7 @@ def test_images_that_are_permuted_as_uint8_are_cast_first(small: ModelFile) -> N
     half = to_float16(small)
     readers = [node for node in half.graph.graph.node if "frames" in node.input]
     assert [node.op_type for node in readers] == ["Cast"]
-    types = value_types(half.graph)
+    types = infer_types(half.graph)
     assert all(types[node.input[0]] == HALF for node in half.graph.graph.node if node.op_type == "Transpose")
     assert (labels(half, small_images()) == wanted).mean() > 0.99
 
@@ -114,14 +116,14 @@ def test_bytes_that_something_needs_as_bytes_are_told_with_the_node(tmp_path: Pa
     with pytest.raises(ModelError) as caught:
         to_float16(model)
     assert str(caught.value) == (
-        f"{model.path} computes with the bytes of the images ({operator} {name!r}), which TensorRT does not: cast "
-        "them to float before that, and export it again"
+        f"{model.path} computes with the bytes of the images ({operator} {name!r}), which TensorRT does not support: "
+        "cast them to float before that, and export it again"
     )
 
 
 def test_a_node_to_keep_computes_in_float32_and_nothing_else_does(small: ModelFile) -> None:
     half = to_float16(small, keep=["body"])
-    types = value_types(half.graph)
+    types = infer_types(half.graph)
     node = next(node for node in half.graph.graph.node if node.name == "body")
     assert [types[name] for name in (*node.input, *node.output)] == [FLOAT] * 4
     casts = {name for node in half.graph.graph.node if node.op_type == "Cast" for name in (*node.input, *node.output)}
@@ -146,7 +148,7 @@ def test_a_weight_that_fp16_cannot_hold_is_refused_unless_its_node_is_kept(small
 
 def test_a_graph_that_contradicts_itself_is_refused(small: ModelFile) -> None:
     next(node for node in small.graph.graph.node if node.name == "sum").input[1] = "frames"
-    with pytest.raises(ModelError, match="contradicts itself"):
+    with pytest.raises(ModelError, match="is inconsistent"):
         to_float16(small)
 
 
@@ -160,10 +162,10 @@ def test_the_state_of_a_sequence_model_is_float32_outside_and_fp16_inside(tmp_pa
     assert (labels(model, small_images()[1:]) != wanted[1:]).mean() > 0.01, "the state does not show in the labels"
 
 
-def test_scales_of_a_quantised_graph_are_fp16_and_its_integers_stay_int8(quantised: ModelFile) -> None:
-    half = to_float16(quantised)
+def test_scales_of_a_quantized_graph_are_fp16_and_its_integers_stay_int8(quantized: ModelFile) -> None:
+    half = to_float16(quantized)
     onnx.checker.check_model(half.graph, full_check=True)
-    types = value_types(half.graph)
+    types = infer_types(half.graph)
     pairs = [node for node in half.graph.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert len(pairs) >= 8
     for node in pairs:
@@ -171,22 +173,22 @@ def test_scales_of_a_quantised_graph_are_fp16_and_its_integers_stay_int8(quantis
         assert (types[integer[0]], types[real[0]], types[node.input[1]]) == (INT8, HALF, HALF)
     assert of_type(half, FLOAT) == set()
     assert {opset.version for opset in half.graph.opset_import if not opset.domain} == {19}
-    assert (labels(half, small_images()) == labels(quantised, small_images())).mean() > 0.98
+    assert (labels(half, small_images()) == labels(quantized, small_images())).mean() > 0.98
 
 
-def test_weights_with_scales_that_fp16_cannot_hold_keep_their_values(quantised: ModelFile) -> None:
-    stored = {tensor.name: tensor for tensor in quantised.graph.graph.initializer}
-    node = next(n for n in quantised.graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored)
+def test_weights_with_scales_that_fp16_cannot_hold_keep_their_values(quantized: ModelFile) -> None:
+    stored = {tensor.name: tensor for tensor in quantized.graph.graph.initializer}
+    node = next(n for n in quantized.graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored)
     scale = numpy_helper.to_array(stored[node.input[1]]).copy()
     scale[0] = 1.3e-7  # fp16 has a single digit there
     stored[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
-    before = dequantised(quantised, node.name)
-    after = dequantised(to_float16(quantised), node.name)
+    before = dequantized(quantized, node.name)
+    after = dequantized(to_float16(quantized), node.name)
     assert np.abs(after - before).max() <= 0.51 * scale.max()
     assert np.abs(after[0] - before[0]).max() <= 2.0**-21
 
 
-def dequantised(model: ModelFile, name: str) -> NDArray[np.float64]:
+def dequantized(model: ModelFile, name: str) -> NDArray[np.float64]:
     node = next(node for node in model.graph.graph.node if node.name == name)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.graph.initializer}
     scale = stored[node.input[1]].astype(np.float64).reshape(-1, 1, 1, 1)
@@ -200,7 +202,7 @@ def test_tensorrt_parses_the_graph(name: str, precision: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     assert name in bundled_models()
     model = load_model(find_model(name))
-    graph = model if precision == "fp32" else to_float16(model if precision == "fp16" else int8_model(model))
+    graph = model if precision == "fp32" else to_float16(model if precision == "fp16" else to_int8(model))
     logger = trt.Logger(trt.Logger.ERROR)
     network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -212,10 +214,10 @@ def test_tensorrt_parses_the_graph(name: str, precision: str) -> None:
 
 @pytest.mark.parametrize("wrong", [np.uint8(0), np.int8(3), None])
 def test_a_graph_that_tensorrt_would_read_as_another_one_is_refused(
-    quantised: ModelFile, wrong: np.generic | None
+    quantized: ModelFile, wrong: np.generic | None
 ) -> None:
-    to_float16(quantised)
-    graph = quantised.graph.graph
+    to_float16(quantized)
+    graph = quantized.graph.graph
     pairs = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     zeros = {node.input[2] for node in pairs}
     for node in pairs if wrong is None else ():
@@ -223,21 +225,21 @@ def test_a_graph_that_tensorrt_would_read_as_another_one_is_refused(
     for tensor in graph.initializer:
         if tensor.name in zeros:
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(wrong or np.uint8(0)), tensor.name))
-    with pytest.raises(ModelError, match=r"not quantised to signed bytes around 0 .*, and `rtseg calibrate` it"):
-        to_float16(quantised)
+    with pytest.raises(ModelError, match=r"not quantized to symmetric int8 .*, and `rtseg calibrate` it"):
+        to_float16(quantized)
 
 
-def test_scales_that_stand_in_nodes_are_read_as_those_beside_the_weights(quantised: ModelFile) -> None:
-    wanted = to_float16(quantised)
+def test_scales_that_stand_in_nodes_are_read_as_those_beside_the_weights(quantized: ModelFile) -> None:
+    wanted = to_float16(quantized)
     moved = onnx.ModelProto()
-    moved.CopyFrom(quantised.graph)
+    moved.CopyFrom(quantized.graph)
     scales = {name for node in moved.graph.node if node.op_type.endswith("Linear") for name in node.input[1:]}
     for tensor in list(moved.graph.initializer):
         if tensor.name in scales:
             moved.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
             moved.graph.initializer.remove(tensor)
     assert any(node.op_type == "Constant" for node in moved.graph.node)
-    found = to_float16(ModelFile(quantised.path, quantised.spec, moved))
+    found = to_float16(ModelFile(quantized.path, quantized.spec, moved))
     frames = np.stack(small_images())
     np.testing.assert_array_equal(labels(found, frames), labels(wanted, frames))
     assert of_type(found, HALF) == of_type(wanted, HALF)

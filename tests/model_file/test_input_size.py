@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rtseg.backends import open_backend
 from rtseg.deploy.export import export_network
 from rtseg.errors import OptionError
-from rtseg.model_file.input_size import at_size
+from rtseg.model_file.input_size import resize_input
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.spec import ModelSpec
 from rtseg.models.icnet import ICNet
@@ -34,7 +34,7 @@ def saved(model: ModelFile, path: Path) -> Path:
 
 
 def test_the_labels_are_those_of_a_fresh_export_at_that_size(icnet_file: Path, exported: Path, tmp_path: Path) -> None:
-    resized = saved(at_size(load_model(icnet_file), OTHER), tmp_path / "resized.onnx")
+    resized = saved(resize_input(load_model(icnet_file), OTHER), tmp_path / "resized.onnx")
     patches = np.random.default_rng(3).integers(0, 256, (3, 12, 28, 3), dtype=np.uint8)
     frames: NDArray[np.uint8] = patches.repeat(8, 1).repeat(8, 2)
     with open_backend("onnxruntime", resized) as one, open_backend("onnxruntime", exported) as other:
@@ -45,13 +45,13 @@ def test_the_labels_are_those_of_a_fresh_export_at_that_size(icnet_file: Path, e
 
 def test_there_and_back_again_gives_the_weights_of_the_file(icnet_file: Path) -> None:
     model = load_model(icnet_file)
-    back = at_size(at_size(model, OTHER), model.spec.size)
+    back = resize_input(resize_input(model, OTHER), model.spec.size)
     wanted = {tensor.name: tensor.SerializeToString() for tensor in model.graph.graph.initializer}
     assert {tensor.name: tensor.SerializeToString() for tensor in back.graph.graph.initializer} == wanted
 
 
 def test_the_contract_holds_at_the_new_size_and_the_graph_is_valid(icnet_file: Path, tmp_path: Path) -> None:
-    path = saved(at_size(load_model(icnet_file), OTHER), tmp_path / "resized.onnx")
+    path = saved(resize_input(load_model(icnet_file), OTHER), tmp_path / "resized.onnx")
     loaded = load_model(path)
     assert loaded.spec.size == OTHER
     onnx.checker.check_model(loaded.graph, full_check=True)
@@ -61,15 +61,15 @@ def test_the_state_of_a_sequence_model_grows_with_the_image_and_the_contract_hol
     sequence_file: Path, tmp_path: Path
 ) -> None:
     model = load_model(sequence_file)
-    larger = at_size(model, OTHER)
+    larger = resize_input(model, OTHER)
     assert (model.state_shape, larger.state_shape) == ((32, 2, 3), (32, 3, 7))
     onnx.checker.check_model(load_model(saved(larger, tmp_path / "resized.onnx")).graph, full_check=True)
-    assert at_size(larger, model.spec.size).state_shape == model.state_shape
+    assert resize_input(larger, model.spec.size).state_shape == model.state_shape
 
 
 def test_what_was_measured_at_the_old_size_is_left_out(icnet_file: Path) -> None:
     model = load_model(icnet_file)
-    spec = at_size(model, OTHER).spec
+    spec = resize_input(model, OTHER).spec
     assert model.spec.miou is not None
     assert (spec.miou, spec.measured_on, spec.extra) == (None, "", {})
     assert (spec.name, spec.classes, spec.licence) == (model.spec.name, model.spec.classes, model.spec.licence)
@@ -78,7 +78,7 @@ def test_what_was_measured_at_the_old_size_is_left_out(icnet_file: Path) -> None
 def test_the_model_that_was_loaded_stays_as_it_is(icnet_file: Path) -> None:
     model = load_model(icnet_file)
     before = model.graph.SerializeToString(deterministic=True)
-    at_size(model, OTHER)
+    resize_input(model, OTHER)
     assert model.graph.SerializeToString(deterministic=True) == before
 
 
@@ -89,7 +89,7 @@ def test_a_size_that_is_no_multiple_of_32_is_refused_with_the_nearest(
     icnet_file: Path, size: tuple[int, int], near: str
 ) -> None:
     with pytest.raises(OptionError, match=rf"got {size[0]}x{size[1]}: try {near}$"):
-        at_size(load_model(icnet_file), size)
+        resize_input(load_model(icnet_file), size)
 
 
 @pytest.mark.parametrize("operator", ["Reshape", "Expand", "Einsum", "Add"])
@@ -98,8 +98,8 @@ def test_a_graph_that_hangs_on_its_size_is_refused_with_the_next_step(icnet_file
     for node in model.graph.graph.node:
         if node.op_type == "MatMul":  # e.g. a matrix of pyramid pooling, added to the map instead
             node.op_type = operator
-    with pytest.raises(OptionError, match="runs at its own size 64x96 only: export it again with --size 96x224"):
-        at_size(model, OTHER)
+    with pytest.raises(OptionError, match="runs only at its own size 64x96: export it again with --size 96x224"):
+        resize_input(model, OTHER)
 
 
 def test_a_graph_whose_matrices_were_merged_is_refused(icnet_file: Path) -> None:
@@ -109,4 +109,4 @@ def test_a_graph_whose_matrices_were_merged_is_refused(icnet_file: Path) -> None
             if name.endswith("rows_6"):
                 node.input[place] = name.replace("rows_6", "rows_2")
     with pytest.raises(OptionError, match="export it again with --size 96x224"):
-        at_size(model, OTHER)
+        resize_input(model, OTHER)

@@ -81,9 +81,9 @@ class TestModelSpec:
             ({"classes": [str(n) for n in range(256)], "palette": [[0, 0, 0]] * 256}, "1 to 255 classes, got 256"),
             ({"classes": ["a", "b"]}, "2 classes but 3 colours"),
             ({"classes": ["a", "a", "b"]}, "names repeat"),
-            ({"classes": [1, 2, 3]}, "must be texts"),
-            ({"name": None}, "must be texts"),
-            ({"preprocess": [5]}, "must be texts"),
+            ({"classes": [1, 2, 3]}, "must be strings"),
+            ({"name": None}, "must be strings"),
+            ({"preprocess": [5]}, "must be strings"),
             ({"miou": "good"}, "miou must be a number"),
             ({"palette": [[0, 0, 0], [0, 0, 256], [0, 0, 0]]}, "colour of 'Car'"),
             ({"palette": [[0, 0, 0], [0, 0, -1], [0, 0, 0]]}, "colour of 'Car'"),
@@ -173,24 +173,24 @@ class TestLoadModel:
     @pytest.mark.parametrize(
         ("change", "told"),
         [
-            ({"frames": ("frames", TensorProto.FLOAT, ["N", 4, 6, 3])}, "found frames: float [0, 4, 6, 3]"),
-            ({"frames": ("frames", TensorProto.UINT8, ["N", 3, 4, 6])}, "found frames: uint8 [0, 3, 4, 6]"),
-            ({"frames": ("frames", TensorProto.UINT8, ["N", "H", "W", 3])}, "found frames: uint8 [0, 0, 0, 3]"),
-            ({"frames": ("frames", TensorProto.UINT8, [4, 6, 3])}, "found frames: uint8 [4, 6, 3]"),
-            ({"frames": ("frames", TensorProto.UINT8, ["N", 8, 6, 3])}, "found frames: uint8 [0, 8, 6, 3]"),
-            ({"frames": ("images", TensorProto.UINT8, ["N", 4, 6, 3])}, "found images: uint8 [0, 4, 6, 3]"),
-            ({"frames": ("frames", 99, ["N", 4, 6, 3])}, "found frames: type 99 [0, 4, 6, 3]"),
-            ({"labels": ("labels", TensorProto.INT64, ["N", 4, 6])}, "found labels: int64 [0, 4, 6]"),
-            ({"labels": ("logits", TensorProto.UINT8, ["N", 4, 6])}, "found logits: uint8 [0, 4, 6]"),
-            ({"labels": ("labels", TensorProto.UINT8, ["N", 4, 6, 1])}, "found labels: uint8 [0, 4, 6, 1]"),
-            ({"labels": ("labels", TensorProto.UINT8, ["N", 2, 3])}, "found labels: uint8 [0, 2, 3]"),
+            ({"frames": ("frames", TensorProto.FLOAT, ["N", 4, 6, 3])}, "got frames: float [0, 4, 6, 3]"),
+            ({"frames": ("frames", TensorProto.UINT8, ["N", 3, 4, 6])}, "got frames: uint8 [0, 3, 4, 6]"),
+            ({"frames": ("frames", TensorProto.UINT8, ["N", "H", "W", 3])}, "got frames: uint8 [0, 0, 0, 3]"),
+            ({"frames": ("frames", TensorProto.UINT8, [4, 6, 3])}, "got frames: uint8 [4, 6, 3]"),
+            ({"frames": ("frames", TensorProto.UINT8, ["N", 8, 6, 3])}, "got frames: uint8 [0, 8, 6, 3]"),
+            ({"frames": ("images", TensorProto.UINT8, ["N", 4, 6, 3])}, "got images: uint8 [0, 4, 6, 3]"),
+            ({"frames": ("frames", 99, ["N", 4, 6, 3])}, "got frames: type 99 [0, 4, 6, 3]"),
+            ({"labels": ("labels", TensorProto.INT64, ["N", 4, 6])}, "got labels: int64 [0, 4, 6]"),
+            ({"labels": ("logits", TensorProto.UINT8, ["N", 4, 6])}, "got logits: uint8 [0, 4, 6]"),
+            ({"labels": ("labels", TensorProto.UINT8, ["N", 4, 6, 1])}, "got labels: uint8 [0, 4, 6, 1]"),
+            ({"labels": ("labels", TensorProto.UINT8, ["N", 2, 3])}, "got labels: uint8 [0, 2, 3]"),
         ],
     )
     def test_another_contract_is_refused_with_what_was_wanted_and_what_was_found(
         self, tmp_path: Path, change: dict[str, tuple[str, int, list[int | str]]], told: str
     ) -> None:
         text = refusal(saved(tmp_path / "a.onnx", blue_graph(**change)))
-        assert "has another contract: wanted one" in text
+        assert "is not a model file of rtseg: expected one" in text
         assert f"{next(iter(change))}: uint8 (N, 4, 6" in text
         assert told in text
 
@@ -203,7 +203,7 @@ class TestLoadModel:
     def test_a_graph_without_inputs_breaks_the_contract(self, tmp_path: Path) -> None:
         model = blue_graph()
         del model.graph.input[:]
-        assert "found none" in refusal(saved(tmp_path / "a.onnx", model))
+        assert "got none" in refusal(saved(tmp_path / "a.onnx", model))
 
     def test_weights_that_are_listed_as_inputs_too_are_no_inputs(self, tmp_path: Path) -> None:
         model = blue_graph()
@@ -211,7 +211,7 @@ class TestLoadModel:
         assert load_model(saved(tmp_path / "a.onnx", model)).spec == SPEC
 
     def test_metadata_that_tell_of_another_size_than_the_graph_break_the_contract(self, tmp_path: Path) -> None:
-        assert "wanted one input frames: uint8 (N, 8, 12, 3)" in refusal(
+        assert "expected one input frames: uint8 (N, 8, 12, 3)" in refusal(
             saved(tmp_path / "a.onnx", blue_graph(), replace(SPEC, size=(8, 12)))
         )
 
@@ -246,12 +246,12 @@ class TestSequenceModel:
     @pytest.mark.parametrize(
         ("states", "following", "told"),
         [
-            ([STATE], [], "found state: float [0, 8, 2, 3]"),
-            ([], [NEXT], "found next_state: float [0, 8, 2, 3]"),
-            ([("state", TensorProto.FLOAT16, ["N", 8, 2, 3])], [NEXT], "found state: float16 [0, 8, 2, 3]; next_state"),
+            ([STATE], [], "got state: float [0, 8, 2, 3]"),
+            ([], [NEXT], "got next_state: float [0, 8, 2, 3]"),
+            ([("state", TensorProto.FLOAT16, ["N", 8, 2, 3])], [NEXT], "got state: float16 [0, 8, 2, 3]; next_state"),
             ([STATE], [("next_state", TensorProto.DOUBLE, ["N", 8, 2, 3])], "next_state: double [0, 8, 2, 3]"),
             ([("state", TensorProto.FLOAT, ["N", 8, 3, 2])], [NEXT], "state: float [0, 8, 3, 2]; next_state"),
-            ([("state", TensorProto.FLOAT, ["N", 8, "h", "w"])], [NEXT], "found state: float [0, 8, 0, 0]"),
+            ([("state", TensorProto.FLOAT, ["N", 8, "h", "w"])], [NEXT], "got state: float [0, 8, 0, 0]"),
             (
                 [("state", TensorProto.FLOAT, ["N", 48])],
                 [("next_state", TensorProto.FLOAT, ["N", 48])],
@@ -263,12 +263,12 @@ class TestSequenceModel:
         self, tmp_path: Path, states: list[Value], following: list[Value], told: str
     ) -> None:
         text = refusal(saved(tmp_path / "a.onnx", remembering(states, following)))
-        assert "wanted an input state and an output next_state: float (N, D, h, w) both" in text
+        assert "expected an input state and an output next_state: both float (N, D, h, w)" in text
         assert told in text
 
     def test_a_second_state_is_one_input_too_many(self, tmp_path: Path) -> None:
         more: Value = ("more", TensorProto.FLOAT, ["N", 8, 2, 3])
-        assert "found frames: uint8 [0, 4, 6, 3]; more: float [0, 8, 2, 3]" in refusal(
+        assert "got frames: uint8 [0, 4, 6, 3]; more: float [0, 8, 2, 3]" in refusal(
             saved(tmp_path / "a.onnx", remembering([STATE, more], [NEXT]))
         )
 
@@ -312,7 +312,7 @@ def test_a_file_that_keeps_weights_in_another_file_is_refused_wherever_it_says_s
     model = blue_graph()
     hide(model)
     text = refusal(saved(tmp_path / "a.onnx", model))
-    assert "keeps weights in another file, which is refused: save it as a single ONNX file" in text
+    assert "stores weights in another file, which is refused: save it as a single ONNX file" in text
 
 
 def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:

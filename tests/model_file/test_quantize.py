@@ -17,10 +17,10 @@ from rtseg.backends import open_backend
 from rtseg.backends.base import BackendOptions
 from rtseg.backends.onnxruntime import OnnxRuntimeBackend
 from rtseg.errors import BackendUnavailable, ModelError, OptionError, ProofError
-from rtseg.model_file.activation_ranges import Kept, Ranges
+from rtseg.model_file.activation_ranges import FloatGroup, Ranges
 from rtseg.model_file.histogram import Histogram
 from rtseg.model_file.load import ModelFile, load_model
-from rtseg.model_file.quantize import groups, int8_model, quantize, record
+from rtseg.model_file.quantize import quantizable_groups, quantize, record_ranges, to_int8
 from rtseg.weights import find_model
 
 Images = NDArray[np.uint8]
@@ -32,7 +32,7 @@ def small(tmp_path: Path) -> ModelFile:
 
 
 def ranges_of(model: ModelFile) -> Ranges:
-    return Ranges("small", "0" * 64, "minmax", "noise", 4, record(model, small_images(), "minmax"))
+    return Ranges("small", "0" * 64, "minmax", "noise", 4, record_ranges(model, small_images(), "minmax"))
 
 
 def labels(model: ModelFile, frames: Images) -> Images:
@@ -60,27 +60,27 @@ def by_hand(model: ModelFile, frames: Images) -> dict[str, NDArray[np.float64]]:
 
 class TestRecord:
     def test_minmax_is_the_least_and_the_greatest_value_of_all_images(self, small: ModelFile) -> None:
-        found = record(small, small_images(), "minmax")
+        found = record_ranges(small, small_images(), "minmax")
         assert set(found) == {"scaled", "stem.relu", "body.relu", "left", "right"}
         for name, values in by_hand(small, small_images()).items():
             assert found[name] == pytest.approx((min(values.min(), 0), max(values.max(), 0)), rel=1e-4, abs=1e-4)
 
     def test_percentile_and_entropy_lie_within_the_extremes(self, small: ModelFile) -> None:
-        widest = record(small, small_images(), "minmax")
+        widest = record_ranges(small, small_images(), "minmax")
         for method in ("percentile", "entropy"):
-            found = record(small, small_images(), method)
+            found = record_ranges(small, small_images(), method)
             assert found.keys() == widest.keys()
             for name, (low, high) in found.items():
                 assert widest[name][0] <= low <= 0 < high <= widest[name][1]
 
     def test_it_tells_of_every_image(self, small: ModelFile) -> None:
         seen: list[int] = []
-        record(small, small_images(3), "minmax", seen.append)
+        record_ranges(small, small_images(3), "minmax", seen.append)
         assert seen == [1, 2, 3]
 
     def test_no_image_is_refused(self, small: ModelFile) -> None:
         with pytest.raises(ModelError, match="no image to record the ranges of small on"):
-            record(small, [], "minmax")
+            record_ranges(small, [], "minmax")
 
     def test_a_model_whose_only_convolution_is_the_last_is_refused(self, tmp_path: Path) -> None:
         model = load_model(convolved(tmp_path / "convolved.onnx"))
@@ -90,19 +90,19 @@ class TestRecord:
         last = next(tensor for tensor in model.graph.graph.initializer if tensor.name == "last")
         last.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(last)[:, :3], "last"))
         black = np.zeros((*model.spec.size, 3), np.uint8)
-        told = "the graph has no convolution but the last, which stays float: there is nothing to quantise"
+        told = "the graph has no convolution but the last, which stays float: there is nothing to quantize"
         with pytest.raises(ModelError, match=told):
-            record(model, [black], "minmax")
+            record_ranges(model, [black], "minmax")
         with pytest.raises(ModelError, match=told):
             quantize(model, Ranges("convolved", "0" * 64, "minmax", "noise", 1, {}))
 
     def test_another_method_is_refused_with_those_there_are(self, small: ModelFile) -> None:
         with pytest.raises(OptionError, match="minmax, entropy, percentile, got 'random'"):
-            record(small, small_images(), "random")
+            record_ranges(small, small_images(), "random")
 
     def test_a_sequence_model_is_refused_with_the_next_step(self, tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"sequence model.*use another --precision"):
-            record(small_model(tmp_path, recurrent=True), small_images(), "minmax")
+            record_ranges(small_model(tmp_path, recurrent=True), small_images(), "minmax")
 
 
 class TestHistogram:
@@ -151,8 +151,8 @@ class TestQuantize:
         assert biases == {f"{name}.bias" for name in ("stem", *INNER, "logits")}
 
     def test_ranges_that_leave_all_in_float_are_refused(self, small: ModelFile) -> None:
-        kept = tuple(Kept(names, 0.1) for names in groups(small).values())
-        with pytest.raises(ProofError, match="INT8 does not suit small, all of it is to stay in float: use another"):
+        kept = tuple(FloatGroup(names, 0.1) for names in quantizable_groups(small).values())
+        with pytest.raises(ProofError, match="INT8 does not suit small, all nodes are kept in float: use another"):
             quantize(small, replace(ranges_of(small), kept=kept))
 
     def test_the_convolutions_and_the_sum_read_pairs_and_the_logits_do_not(self, small: ModelFile) -> None:
@@ -192,7 +192,7 @@ class TestQuantize:
         assert min(Counter(wanted.ravel().tolist()).values()) >= 50
 
     def test_what_is_kept_stays_in_float(self, small: ModelFile) -> None:
-        kept = replace(ranges_of(small), kept=(Kept(("left",), 1.0),))
+        kept = replace(ranges_of(small), kept=(FloatGroup(("left",), 1.0),))
         graph = quantize(small, kept).graph.graph
         makers = {name: node.op_type for node in graph.node for name in node.output}
         nodes = {node.name: node for node in graph.node}
@@ -200,20 +200,20 @@ class TestQuantize:
         assert [makers.get(name) for name in nodes["body"].input[:2]] == ["DequantizeLinear", "DequantizeLinear"]
 
     def test_groups_are_the_nodes_that_read_a_tensor(self, small: ModelFile) -> None:
-        assert groups(small) == {
+        assert quantizable_groups(small) == {
             "scaled": ("stem",),
             "stem.relu": ("body", "right"),
             "body.relu": ("left",),
             "left": ("sum",),
         }
 
-    def test_a_quantised_model_is_refused_and_int8_model_leaves_it_alone(self, small: ModelFile) -> None:
-        quantised = quantize(small, ranges_of(small))
-        with pytest.raises(ModelError, match="is quantised already"):
-            quantize(quantised, ranges_of(small))
-        with pytest.raises(ModelError, match="is quantised already"):
-            record(quantised, small_images(), "minmax")
-        assert int8_model(quantised) is quantised
+    def test_a_quantized_model_is_refused_and_int8_model_leaves_it_alone(self, small: ModelFile) -> None:
+        quantized = quantize(small, ranges_of(small))
+        with pytest.raises(ModelError, match="is quantized already"):
+            quantize(quantized, ranges_of(small))
+        with pytest.raises(ModelError, match="is quantized already"):
+            record_ranges(quantized, small_images(), "minmax")
+        assert to_int8(quantized) is quantized
 
     def test_ranges_that_lack_a_tensor_are_refused_with_the_next_step(self, small: ModelFile) -> None:
         ranges = ranges_of(small)
@@ -223,7 +223,7 @@ class TestQuantize:
 
     def test_metadata_and_the_model_given_stay(self, small: ModelFile, tmp_path: Path) -> None:
         before = small.graph.SerializeToString(deterministic=True)
-        path = tmp_path / "quantised.onnx"
+        path = tmp_path / "quantized.onnx"
         path.write_bytes(quantize(small, ranges_of(small)).graph.SerializeToString())
         assert load_model(path).spec == small.spec
         assert small.graph.SerializeToString(deterministic=True) == before
@@ -238,7 +238,7 @@ class TestQuantize:
             return real(name, *arguments, **more)  # type: ignore[arg-type]
 
         monkeypatch.setattr(builtins, "__import__", lacking)
-        for work in (lambda: quantize(small, ranges), lambda: record(small, small_images(), "minmax")):
+        for work in (lambda: quantize(small, ranges), lambda: record_ranges(small, small_images(), "minmax")):
             with pytest.raises(BackendUnavailable, match=r"pip install 'rtseg\[onnxruntime\]'"):
                 work()
 
@@ -265,16 +265,16 @@ class TestBundled:
         assert 0.97 < (found[0] == found[1]).mean() < 1
 
     def test_images_are_made_smaller_before_they_are_rounded(self) -> None:
-        graph = int8_model(load_model(find_model("icnet-camvid"))).graph.graph
+        graph = to_int8(load_model(find_model("icnet-camvid"))).graph.graph
         makers = {name: node.op_type for node in graph.node for name in node.output}
         read = [makers[node.input[0]] for node in graph.node if node.op_type == "AveragePool"]
         assert read == ["Add", "DequantizeLinear"], "of the images, and of features"
 
     def test_openvino_computes_nearly_all_convolutions_in_int8(self) -> None:
-        quantised = int8_model(load_model(find_model("icnet-camvid")))
+        quantized = to_int8(load_model(find_model("icnet-camvid")))
         core = openvino.Core()
-        network = core.read_model(quantised.graph.SerializeToString(), b"")
-        network.reshape({"frames": [1, *quantised.spec.size, 3]})
+        network = core.read_model(quantized.graph.SerializeToString(), b"")
+        network.reshape({"frames": [1, *quantized.spec.size, 3]})
         # Without bf16 every CPU takes the same road.
         compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         kinds: Counter[str] = Counter()
@@ -288,12 +288,12 @@ class TestBundled:
 
 
 def test_the_openvino_backend_keeps_its_promises_with_several_copies_of_an_int8_model(small: ModelFile) -> None:
-    quantised = quantize(small, ranges_of(small))
+    quantized = quantize(small, ranges_of(small))
     frames = small_images(6)
-    wanted = labels(quantised, frames)
+    wanted = labels(quantized, frames)
     from rtseg.backends.openvino import OpenVinoBackend
 
-    with OpenVinoBackend(quantised, BackendOptions(threads=2)) as backend:
+    with OpenVinoBackend(quantized, BackendOptions(threads=2)) as backend:
         assert backend.precision == "int8"
         assert backend.depth >= 2
         tickets = []
@@ -307,10 +307,10 @@ def test_the_openvino_backend_keeps_its_promises_with_several_copies_of_an_int8_
         assert (backend.infer(frames) == wanted).mean() > 0.97
 
 
-def test_a_quantised_file_takes_another_size(small: ModelFile) -> None:
-    from rtseg.model_file.input_size import at_size
+def test_a_quantized_file_takes_another_size(small: ModelFile) -> None:
+    from rtseg.model_file.input_size import resize_input
 
     ranges = ranges_of(small)
-    first, second = at_size(quantize(small, ranges), (64, 64)), quantize(at_size(small, (64, 64)), ranges)
+    first, second = resize_input(quantize(small, ranges), (64, 64)), quantize(resize_input(small, (64, 64)), ranges)
     frames = np.random.default_rng(2).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
     assert (labels(first, frames) == labels(second, frames)).all()

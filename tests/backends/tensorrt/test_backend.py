@@ -588,9 +588,7 @@ class TestFailures:
     def test_a_context_that_cannot_be_made_is_a_sentence(self, machine: Machine, blue: ModelFile) -> None:
         engine = write_engine(blue)
         machine.failures["context"] = 0
-        with pytest.raises(
-            BackendError, match=r"TensorRT-RTX 1\.7\.1\.116 cannot run the engine: close other"
-        ):
+        with pytest.raises(BackendError, match=r"TensorRT-RTX 1\.7\.1\.116 cannot run the engine: close other"):
             opened(engine)
         assert not machine.left()
 
