@@ -205,7 +205,7 @@ def measure_miou(model: str, config: Config, camvid: Path) -> dict[str, Any]:
 
     score: dict[str, Any] = {"model": model, "row": config.title, "miou": None, "failure": None}
     options = EvaluationOptions(
-        model, f"camvid:{camvid}", "val", backend=config.backend, precision=config.precision, device=config.device
+        f"camvid:{camvid}", model, "val", backend=config.backend, precision=config.precision, device=config.device
     )
     try:
         with Evaluation(options) as evaluation:

@@ -105,7 +105,7 @@ class TestTheSameBytes:
 
     def test_in_evaluation(self, monkeypatch: pytest.MonkeyPatch) -> None:
         backend = use_recording_backend(monkeypatch, "rtseg.app.evaluate")
-        with Evaluation(EvaluationOptions("icnet-camvid", DATA, "train", preprocess=STEPS)) as evaluation:
+        with Evaluation(EvaluationOptions(DATA, "icnet-camvid", "train", preprocess=STEPS)) as evaluation:
             evaluation.run()
             expected = [reference(Path(evaluation.dataset.title(index))) for index in range(len(evaluation.dataset))]
         assert len(expected) > COUNT // 2
@@ -150,7 +150,7 @@ def test_reports_contain_the_steps_used_and_the_steps_of_the_model(monkeypatch: 
     assert run.report()["preprocess_of_model"] == []
     assert any("small was trained with resize" in notice for notice in run.notices)
     use_recording_backend(monkeypatch, "rtseg.app.evaluate")
-    with Evaluation(EvaluationOptions("icnet-camvid", DATA, "train")) as evaluation:
+    with Evaluation(EvaluationOptions(DATA, "icnet-camvid", "train")) as evaluation:
         facts = evaluation.run([0])
         assert evaluation.notice == ""
     assert facts["preprocess"] == facts["preprocess_of_model"] == []

@@ -121,9 +121,9 @@ class PredictOptions:
 class EvaluationOptions:
     """Which model to measure, and on which labelled images."""
 
-    model: ModelName
     data: Annotated[str, Option(_DATA, ("--data", "-d"), metavar="KIND:PATH")]
     """Labelled images, e.g. camvid:FOLDER."""
+    model: ModelName = DEFAULT_MODEL
     split: DataSplit = "val"
     backend: BackendName = "auto"
     precision: PrecisionName = "auto"

@@ -19,7 +19,7 @@ DATA = "synthetic:street,frames=3"
 
 
 def test_the_result_names_model_data_and_backend(icnet_file: Path) -> None:
-    with Evaluation(EvaluationOptions(str(icnet_file), DATA, "val", backend="onnxruntime")) as evaluation:
+    with Evaluation(EvaluationOptions(DATA, str(icnet_file), "val", backend="onnxruntime")) as evaluation:
         facts = evaluation.run()
     assert (facts["model"], facts["model_sha256"]) == ("tiny", file_sha256(icnet_file))
     assert (facts["data"], facts["images"], facts["size"]) == ("synthetic street val (3 frames)", 3, [64, 96])
@@ -30,7 +30,7 @@ def test_the_result_names_model_data_and_backend(icnet_file: Path) -> None:
 
 
 def test_only_the_evaluated_images_are_counted(icnet_file: Path) -> None:
-    with Evaluation(EvaluationOptions(str(icnet_file), DATA, "val", backend="onnxruntime")) as evaluation:
+    with Evaluation(EvaluationOptions(DATA, str(icnet_file), "val", backend="onnxruntime")) as evaluation:
         assert evaluation.run([2, 0])["images"] == 2
         assert evaluation.run([1])["images"] == 1
 
@@ -41,18 +41,18 @@ def test_a_model_with_other_classes_than_the_data_is_refused_and_the_message_lis
     path = tmp_path / "wide.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(DatasetError, match=r"wide has the classes class 0, .*has Sky, .*: evaluate on data with"):
-        Evaluation(EvaluationOptions(str(path), DATA, "val"))
+        Evaluation(EvaluationOptions(DATA, str(path), "val"))
 
 
 def test_an_unknown_backend_is_refused(icnet_file: Path) -> None:
     with pytest.raises(OptionError, match="unknown backend 'caffe'"):
-        Evaluation(EvaluationOptions(str(icnet_file), DATA, "val", backend="caffe"))
+        Evaluation(EvaluationOptions(DATA, str(icnet_file), "val", backend="caffe"))
 
 
 @pytest.fixture(scope="module")
 def facts(icnet_file: Path) -> dict[str, Any]:
     """The metrics of the last image."""
-    with Evaluation(EvaluationOptions(str(icnet_file), DATA, "val", backend="onnxruntime")) as evaluation:
+    with Evaluation(EvaluationOptions(DATA, str(icnet_file), "val", backend="onnxruntime")) as evaluation:
         return evaluation.run([2])
 
 
@@ -121,12 +121,12 @@ class TestVideos:
     def test_flicker_is_measured_between_the_frames_of_each_video(
         self, icnet_file: Path, backend: ResetRecorder
     ) -> None:
-        with Evaluation(EvaluationOptions(str(icnet_file), "blues:", "val")) as evaluation:
+        with Evaluation(EvaluationOptions("blues:", str(icnet_file), "val")) as evaluation:
             facts = evaluation.run()
         # Each frame has one more row with label 2. Two of the 12 pixels of row 0 are void, none of row 2.
         assert facts["flicker"] == pytest.approx((10 + 12) / (2 * (96 - 4)))
 
     def test_the_state_of_the_model_is_reset_after_each_video(self, icnet_file: Path, backend: ResetRecorder) -> None:
-        with Evaluation(EvaluationOptions(str(icnet_file), "blues:", "val")) as evaluation:
+        with Evaluation(EvaluationOptions("blues:", str(icnet_file), "val")) as evaluation:
             assert evaluation.run()["images"] == 5
         assert backend.resets == [0, 2, 4]

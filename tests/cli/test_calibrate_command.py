@@ -93,7 +93,7 @@ class TestStopping:
         def stop(*given: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(module, "record", stop)
+        monkeypatch.setattr(module, "record_ranges", stop)
         assert main(["calibrate", str(small.path), "--data", data]) == 130
         assert capsys.readouterr().err == "rtseg: stopped\n"
         assert not Path("calib").exists()
@@ -111,7 +111,7 @@ class TestStopping:
             f"    Path({str(working)!r}).touch()\n"
             "    for _ in images: pass\n"
             "    time.sleep(600)\n"
-            "calibrate.record = work\n"
+            "calibrate.record_ranges = work\n"
             "sys.exit(main())"
         )
         process = subprocess.Popen(

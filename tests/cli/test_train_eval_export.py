@@ -124,7 +124,7 @@ class TestInterrupting:
         def stop(*_: object) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("rtseg.training.train._step", stop)
+        monkeypatch.setattr("rtseg.training.train._train_step", stop)
         assert main([*TRAIN, *CPU, "--output", str(tmp_path / "run")]) == 130
         assert "stopped; no epoch was finished, so start again" in capsys.readouterr().out
 
@@ -197,7 +197,7 @@ class TestBadInput:
             ("export BEST --output RUN.txt", "--output must end in .onnx"),
             ("export BEST --output RUN.onnx --size 100x100", "try --size 96x96"),
             ("export BEST --output WRONG/text.bin/a.onnx", "cannot write WRONG/text.bin/a.onnx"),
-            ("export BEST --output /proc/a.onnx", "cannot write /proc/a.onnx"),
+            ("export BEST --output /proc/a.onnx", "/proc/a.onnx cannot be written"),
             ("eval --data camvid:WRONG", "no WRONG/val.txt"),
             ("eval --data nothing", "--data must be KIND:PATH"),
             ("eval --data synthetic:street --split dev", "splits train, val, test; got 'dev'"),
