@@ -7,7 +7,7 @@ from rtseg.bench.compare import check_comparable, compare, regressions
 from rtseg.errors import OptionError
 
 
-def test_ratios_are_new_by_old() -> None:
+def test_ratios_are_new_divided_by_old() -> None:
     changes = {change.name: change for change in compare(clip_result(fps=30), clip_result(fps=33, p95=18))}
     assert changes["clip.mp4, auto, file: rate"].ratio == pytest.approx(1.1)
     assert changes["clip.mp4, auto, live: latency p95"].ratio == pytest.approx(0.9)
@@ -15,17 +15,17 @@ def test_ratios_are_new_by_old() -> None:
 
 
 @pytest.mark.parametrize(("fps", "worse"), [(27.1, False), (26.9, True), (60.0, False)])
-def test_a_rate_may_fall_by_so_many_percent(fps: float, worse: bool) -> None:
+def test_a_rate_may_fall_by_the_given_percentage(fps: float, worse: bool) -> None:
     assert bool(regressions(compare(clip_result(fps=30), clip_result(fps=fps)), 10)) == worse
 
 
 @pytest.mark.parametrize(("p95", "worse"), [(21.9, False), (22.1, True), (5.0, False)])
-def test_a_latency_may_rise_by_so_many_percent(p95: float, worse: bool) -> None:
-    found = regressions(compare(clip_result(p95=20), clip_result(p95=p95)), 10)
-    assert [change.unit for change in found] == (["ms"] if worse else [])
+def test_a_latency_may_rise_by_the_given_percentage(p95: float, worse: bool) -> None:
+    changes = regressions(compare(clip_result(p95=20), clip_result(p95=p95)), 10)
+    assert [change.unit for change in changes] == (["ms"] if worse else [])
 
 
-def test_the_latency_of_a_file_is_no_figure_since_frames_only_wait_in_queues() -> None:
+def test_the_latency_of_a_file_is_not_compared() -> None:
     names = [change.name for change in compare(clip_result(), clip_result())]
     assert "clip.mp4, auto, file: latency p95" not in names
 
@@ -47,7 +47,7 @@ def test_a_simulated_disk_is_not_compared_with_a_real_one() -> None:
     assert not any(name.startswith("hdd") and "workers" in name for name in names)
 
 
-def test_results_without_a_common_figure_are_refused() -> None:
+def test_results_with_nothing_in_common_are_refused() -> None:
     old = clip_result()
     for row in old["pipeline"]:
         row["asked_for"] = "torch"
@@ -56,21 +56,21 @@ def test_results_without_a_common_figure_are_refused() -> None:
 
 
 class TestComparable:
-    def test_the_same_work_is(self) -> None:
+    def test_the_same_workload_is_accepted(self) -> None:
         check_comparable(clip_result(), "pipeline", dict(WORKLOAD))
 
-    def test_another_kind_is_not(self) -> None:
+    def test_another_kind_is_refused(self) -> None:
         with pytest.raises(OptionError, match="measures pipeline, this one storage"):
             check_comparable(clip_result(), "storage", {})
 
     @pytest.mark.parametrize(
         ("key", "value"), [("frames", 20), ("source", "b.mp4"), ("model", "m"), ("model_size", [64, 64])]
     )
-    def test_other_work_is_not(self, key: str, value: object) -> None:
+    def test_another_workload_is_refused(self, key: str, value: object) -> None:
         with pytest.raises(OptionError, match=f"{key} was .* now: measure the same work"):
             check_comparable(clip_result(), "pipeline", WORKLOAD | {key: value})
 
-    def test_another_model_of_the_disk_is_not(self) -> None:
+    def test_another_disk_model_is_refused(self) -> None:
         old = storage_result() | {"disk_model": {"seek_ms": 1.0}}
         with pytest.raises(OptionError, match="simulated another disk model"):
             check_comparable(old, "storage", old["workload"])

@@ -47,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("seconds", [0.0, 4.0, 30.0])
-def test_the_rate_is_that_of_the_images_after_the_warm_up(clock: Clock, depth: int, seconds: float) -> None:
+def test_the_rate_leaves_out_the_warm_up(clock: Clock, depth: int, seconds: float) -> None:
     backend = Timed(clock, depth)
     assert frames_per_second(backend, seconds) == pytest.approx(1 / OTHER_S)
     assert clock.now_s >= 100 + FIRST_S + seconds
@@ -55,13 +55,13 @@ def test_the_rate_is_that_of_the_images_after_the_warm_up(clock: Clock, depth: i
     assert backend.done == backend.submitted, "nothing is left in flight"
 
 
-def test_a_model_gets_images_of_its_own_channels(clock: Clock) -> None:
+def test_images_have_the_channels_of_the_model(clock: Clock) -> None:
     assert frames_per_second(Timed(clock, 2, channels=4), 1.0) == pytest.approx(1 / OTHER_S)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["icnet:width=4", "icnet:width=4,channels=2"])
-def test_a_network_is_measured_here(architecture: str) -> None:
+def test_a_network_is_measured_on_this_machine(architecture: str) -> None:
     figures, cost = measure(architecture), compute_cost(architecture, CLASSES, SIZE)
     assert (figures.parameters, figures.flops) == (cost.parameters, cost.flops)
     assert figures.fps > 0

@@ -22,15 +22,15 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, FakeBackend]]:
     """Name, hint and backend of every one that was opened."""
-    found: list[tuple[str, str, FakeBackend]] = []
+    backends: list[tuple[str, str, FakeBackend]] = []
 
     def open_fake(name: str, model: str, *, hint: str, **options: Any) -> FakeBackend:
         backend = FakeBackend(depth=2)
-        found.append((name, hint, backend))
+        backends.append((name, hint, backend))
         return backend
 
     monkeypatch.setattr("rtseg.bench.pipeline.open_backend", open_fake)
-    return found
+    return backends
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def clip(tmp_path: Path) -> str:
 
 
 class TestClip:
-    def test_every_backend_runs_at_both_paces_in_turn(self, opened: list[Any], clip: str) -> None:
-        told: list[str] = []
-        wanted = ClipOptions(source=clip, backends=("one", "two"), frames=5, rounds=2)
-        sections = measure_clip(wanted, lambda done, total, what: told.append(what))
+    def test_every_backend_runs_in_both_modes_in_turn(self, opened: list[Any], clip: str) -> None:
+        progress: list[str] = []
+        options = ClipOptions(source=clip, backends=("one", "two"), frames=5, rounds=2)
+        sections = measure_clip(options, lambda done, total, what: progress.append(what))
         once = ["one file", "one live", "two file", "two live", "one alone", "two alone"]
-        assert told == [f"round {round_}: {what}" for round_ in (1, 2) for what in once]
+        assert progress == [f"round {round_}: {what}" for round_ in (1, 2) for what in once]
         assert [(name, hint) for name, hint, _ in opened] == [
             ("one", "throughput"),
             ("one", "latency"),
@@ -69,23 +69,23 @@ class TestClip:
             assert set(row["stages"]) == {"read", "prepare", "infer", "render", "null"}
             assert (row["limit_fps"] is None) == (row["state"] == "live")
 
-    def test_other_steps_are_taken_and_told(self, opened: list[Any], clip: str) -> None:
+    def test_other_preprocessing_steps_are_used_and_reported(self, opened: list[Any], clip: str) -> None:
         sections = measure_clip(ClipOptions(source=clip, preprocess=("clahe:clip=2,tiles=8",), frames=3, rounds=1))
         check_result(make_result("pipeline", sections, {}, 0.1))
         for row in sections["pipeline"]:
             assert (row["preprocess"], row["preprocess_of_model"]) == (["clahe:clip=2,tiles=8"], [])
 
-    def test_a_background_that_is_missing_is_told_before_the_first_run(self, opened: list[Any], clip: str) -> None:
-        wanted = ClipOptions(source=clip, preprocess=("background:missing.png",), frames=3)
+    def test_a_missing_background_is_reported_before_the_first_run(self, opened: list[Any], clip: str) -> None:
+        options = ClipOptions(source=clip, preprocess=("background:missing.png",), frames=3)
         with pytest.raises(OptionError, match=r"background image missing\.png"):
-            measure_clip(wanted, lambda done, total, what: pytest.fail("it went on"))
+            measure_clip(options, lambda done, total, what: pytest.fail("it went on"))
 
-    def test_ctrl_c_keeps_what_was_measured(self, opened: list[Any], clip: str) -> None:
-        def tell(done: int, total: int, what: str) -> None:
+    def test_ctrl_c_keeps_the_measurements(self, opened: list[Any], clip: str) -> None:
+        def on_progress(done: int, total: int, what: str) -> None:
             if done == 1:
                 raise KeyboardInterrupt
 
-        sections = measure_clip(ClipOptions(source=clip, frames=3), tell)
+        sections = measure_clip(ClipOptions(source=clip, frames=3), on_progress)
         assert not sections["complete"]
         assert [row["state"] for row in sections["pipeline"]] == ["file"]
         assert all(backend.closed == 1 for _, _, backend in opened)
@@ -96,7 +96,7 @@ class TestClip:
             measure_clip(ClipOptions(source="camera:0"))
 
     @pytest.mark.parametrize("more", [{"frames": 1}, {"rounds": 0}, {"backends": ("a", "a")}, {"backends": ("",)}])
-    def test_a_slip_is_told(self, more: dict[str, Any]) -> None:
+    def test_wrong_options_are_refused(self, more: dict[str, Any]) -> None:
         with pytest.raises(OptionError, match="--"):
             ClipOptions(**more)
 
@@ -106,7 +106,7 @@ class TestRun:
         with pytest.raises(SourceError, match="gave 1 frames"):
             run_pipeline(FakeSource(1), FakeBackend())
 
-    def test_images_are_prepared_as_asked_in_the_run_and_in_its_limit(self) -> None:
+    def test_the_run_and_its_limit_use_the_given_preprocessing(self) -> None:
         class Noting(FakeBackend):
             def __init__(self) -> None:
                 super().__init__()
@@ -127,18 +127,18 @@ class TestRun:
         assert len(limited.seen) >= 8
         assert set(limited.seen) == {0}
 
-    def test_images_are_drawn(self) -> None:
+    def test_images_are_rendered(self) -> None:
         run = run_pipeline(FakeSource(6), FakeBackend())
         assert run.report.frames_written == 6
         assert run.report.stages["render"]["mean_ms"] > 0
 
-    def test_a_sequence_model_begins_anew(self) -> None:
+    def test_a_sequence_model_is_reset(self) -> None:
         backend = FakeBackend(recurrent=True)
         run_pipeline(FakeSource(3), backend)
         run_pipeline(FakeSource(3), backend)
         assert {0, 3} <= set(backend.resets)
 
-    def test_every_stage_costs_something_alone(self) -> None:
+    def test_every_stage_has_a_cost(self) -> None:
         backend = FakeBackend(depth=2)
         costs = cpu_costs(lambda: FakeSource(10), backend)
         assert set(costs) == {"read", "prepare", "infer", "render"}
@@ -152,17 +152,17 @@ class TestBottleneck:
         report = RunReport("end of source", 9, 9, 9, 0, 0, fps, {}, stages, 1.0)
         return Run(report, {}, depth)
 
-    def test_shares_are_of_the_time_between_two_frames(self) -> None:
+    def test_shares_refer_to_the_time_between_two_frames(self) -> None:
         shares = busy_shares(self.run_of(20.0, read=5.0, infer=45.0))
         assert shares == pytest.approx({"read": 0.1, "infer": 0.9})
         assert bottleneck(shares) == "infer"
 
-    def test_batches_in_flight_at_once_count_once(self) -> None:
+    def test_parallel_batches_count_once(self) -> None:
         shares = busy_shares(self.run_of(20.0, depth=4, read=45.0, infer=100.0))
         assert shares == pytest.approx({"read": 0.9, "infer": 0.5})
         assert bottleneck(shares) == "read"
 
-    def test_the_limit_is_cores_by_the_sum_of_what_the_stages_cost(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_limit_is_cores_divided_by_the_sum_of_the_costs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rtseg.bench.stage_costs.cores", lambda: 4)
         costs = [{"read": 0.01, "infer": infer} for infer in (0.03, 0.01, 0.09)]
         facts = limit_facts([self.run_of(fps) for fps in (90.0, 80.0, 97.0)], costs)
@@ -170,6 +170,6 @@ class TestBottleneck:
         assert facts["share_of_limit"] == pytest.approx(0.9)
         assert facts["cpu_ms"] == pytest.approx({"read": 10.0, "infer": 30.0})
 
-    def test_what_the_processor_does_not_limit_has_no_limit(self) -> None:
+    def test_there_is_no_limit_without_costs(self) -> None:
         facts = limit_facts([self.run_of(90.0)], [])
         assert facts == {"cpu_ms": None, "limit_fps": None, "share_of_limit": None}

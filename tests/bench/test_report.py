@@ -37,21 +37,23 @@ def shown() -> Callable[[dict[str, Any]], str]:
 
 class TestSchema:
     @pytest.mark.parametrize("make", RESULTS)
-    def test_a_result_has_it_also_once_it_was_written(self, make: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
+    def test_a_result_is_valid_before_and_after_writing(
+        self, make: Callable[[], dict[str, Any]], tmp_path: Path
+    ) -> None:
         result = make()
         check_result(result)
         (tmp_path / "a.json").write_text(json.dumps(result))
         assert read_result(tmp_path / "a.json") == result
 
     @pytest.mark.parametrize("make", RESULTS)
-    def test_it_tells_machine_versions_commit_and_method(self, make: Callable[[], dict[str, Any]]) -> None:
+    def test_a_result_contains_machine_versions_commit_and_method(self, make: Callable[[], dict[str, Any]]) -> None:
         result = make()
         assert result["machine"]["cores"] >= 1
         assert {"rtseg", "numpy"} <= set(result["versions"])
         assert isinstance(result["commit"], str)
         assert any("(n - 1) / (last - first)" in line for line in result["method"])
 
-    def test_a_result_older_than_the_steps_in_its_rows_is_still_one(self) -> None:
+    def test_a_result_without_the_newer_keys_is_valid(self) -> None:
         result = clip_result()
         for row in result["pipeline"]:
             del row["preprocess"], row["preprocess_of_model"]
@@ -61,13 +63,13 @@ class TestSchema:
             check_result(result)
 
     @pytest.mark.parametrize("key", sorted(storage_result()))
-    def test_every_key_is_needed(self, key: str) -> None:
+    def test_every_key_is_required(self, key: str) -> None:
         result = storage_result()
         del result[key]
         with pytest.raises(ValueError, match=f"has no '{key}'"):
             check_result(result)
 
-    def test_a_wrong_type_is_named_with_its_place(self) -> None:
+    def test_a_wrong_type_is_reported_with_its_path(self) -> None:
         result = storage_result()
         result["reading"][1]["cold"]["in_memory"] = "none"
         with pytest.raises(ValueError, match=r"result\.reading\[1\]\.cold\.in_memory is str, not int or float"):
@@ -83,63 +85,63 @@ class TestSchema:
             check_result(storage_result() | {key: value})
 
     @pytest.mark.parametrize("text", ["", "[]", "{}", "no json", '{"schema": 1}'])
-    def test_a_file_that_is_no_result_is_a_wrong_option(self, text: str, tmp_path: Path) -> None:
+    def test_a_file_without_a_result_is_an_option_error(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "old.json").write_text(text)
         with pytest.raises(OptionError, match=r"--compare .*old\.json is not a result"):
             read_result(tmp_path / "old.json")
 
-    def test_so_is_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_an_option_error(self, tmp_path: Path) -> None:
         with pytest.raises(OptionError, match="cannot be read"):
             read_result(tmp_path / "old.json")
 
 
 class TestTables:
-    def test_every_line_of_a_simulated_disk_says_so(self, shown: Callable[[dict[str, Any]], str]) -> None:
-        said = shown(storage_result())
-        lines = [line for line in said.splitlines() if line.strip("│┃ ").startswith("hdd")]
+    def test_every_line_of_a_simulated_disk_is_marked(self, shown: Callable[[dict[str, Any]], str]) -> None:
+        text = shown(storage_result())
+        lines = [line for line in text.splitlines() if line.strip("│┃ ").startswith("hdd")]
         assert len(lines) >= 6
         assert all("hdd (simulated)" in line for line in lines)
-        assert "ssd (simulated)" not in said
+        assert "ssd (simulated)" not in text
 
-    def test_a_decoder_that_does_not_know_the_format_is_a_row_that_says_so(
+    def test_a_decoder_that_does_not_support_the_format_has_a_row_with_the_reason(
         self, shown: Callable[[dict[str, Any]], str]
     ) -> None:
         (line,) = [line for line in shown(storage_result()).splitlines() if "ssd" in line and "turbojpeg" in line]
         assert "turbojpeg decodes no PNG" in line
 
-    def test_a_cold_run_that_was_not_cold_is_told(self, shown: Callable[[dict[str, Any]], str]) -> None:
+    def test_a_cold_run_that_was_not_cold_is_marked(self, shown: Callable[[dict[str, Any]], str]) -> None:
         result = storage_result()
         assert "not cold" not in shown(result)
         result["reading"][0]["cold"] |= {"in_memory": 0.4, "as_said": False}
         assert "not cold: 40 % in memory" in shown(result)
 
-    def test_the_bottleneck_is_said_in_words(self, shown: Callable[[dict[str, Any]], str]) -> None:
+    def test_the_bottleneck_is_named(self, shown: Callable[[dict[str, Any]], str]) -> None:
         assert "clip.mp4, file, openvino: the bottleneck is infer, busy for 90 % of the time" in shown(clip_result())
 
-    def test_the_published_figures_are_said_to_be_published(self, shown: Callable[[dict[str, Any]], str]) -> None:
-        said = shown(storage_result())
-        assert "as published, not measured here" in said
-        assert "11 and 23 fps" in said
+    def test_published_values_are_marked_as_published(self, shown: Callable[[dict[str, Any]], str]) -> None:
+        text = shown(storage_result())
+        assert "as published, not measured here" in text
+        assert "11 and 23 fps" in text
 
-    def test_a_busy_machine_is_told(self, shown: Callable[[dict[str, Any]], str]) -> None:
+    def test_a_busy_machine_is_reported(self, shown: Callable[[dict[str, Any]], str]) -> None:
         result = clip_result()
         assert "other work" not in shown(result)
         result["machine"] |= {"load_before": 7.0, "cores": 2}
         assert "other work had a load of 7.0 on 2 cores" in shown(result)
 
-    def test_a_result_that_was_stopped_says_so(self, shown: Callable[[dict[str, Any]], str]) -> None:
+    def test_an_incomplete_result_is_marked(self, shown: Callable[[dict[str, Any]], str]) -> None:
         assert "stopped" not in shown(clip_result())
         assert "stopped" in shown(clip_result() | {"complete": False})
 
 
 class TestChart:
     @pytest.mark.parametrize("make", RESULTS)
-    def test_it_is_an_image_with_something_in_it(self, make: Callable[[], dict[str, Any]]) -> None:
+    def test_the_chart_is_an_image_with_content(self, make: Callable[[], dict[str, Any]]) -> None:
         image = cv2.imdecode(np.frombuffer(draw(make()), np.uint8), cv2.IMREAD_COLOR)
         assert min(image.shape[:2]) > 300
         assert len(np.unique(image[::5, ::5])) > 50
 
-    def test_simulated_bars_are_hatched_and_their_panels_say_so(self) -> None:
+    def test_simulated_bars_are_hatched_and_labelled(self) -> None:
         figure = make_figure(storage_result())
         reading = [axis for axis in figure.axes if axis.get_title().startswith("reading")]
         assert len(reading) == 4
@@ -152,7 +154,7 @@ class TestChart:
         assert names == ["ssd\ncold", "hdd (simulated)\ncold"]
         assert [bool(bar.get_hatch()) for bar in fps.patches] == [False, True]
 
-    def test_a_panel_that_was_not_cold_says_so(self) -> None:
+    def test_a_panel_that_was_not_cold_is_marked(self) -> None:
         result = storage_result()
         for row in result["reading"]:
             if row["cold"]:
@@ -165,7 +167,7 @@ class TestChart:
         (axis,) = [axis for axis in figure.axes if axis.get_title() == "reading, ssd, cold"]
         assert sorted(bar.get_height() for bar in axis.patches) == [30, 50, 95, 100]
 
-    def test_nothing_measured_is_still_an_image(self) -> None:
+    def test_an_empty_result_has_a_chart(self) -> None:
         assert draw(clip_result() | {"pipeline": []}).startswith(b"\x89PNG")
 
     def test_without_matplotlib_the_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,12 +21,12 @@ def encoded(suffix: str, pixels: NDArray[np.generic]) -> bytes:
 
 
 class TestFourChannels:
-    def test_of_a_png_they_are_what_is_stored_also_where_it_is_transparent(self) -> None:
+    def test_a_png_is_read_as_stored_even_where_transparent(self) -> None:
         pixels = noise(4)
         np.testing.assert_array_equal(decode_image(png(pixels), 4), pixels[..., BGRA])
 
     @pytest.mark.parametrize("write", [png, tiff])
-    def test_of_16_bits_the_high_byte_is_kept(self, write: object) -> None:
+    def test_16_bits_are_reduced_to_the_high_byte(self, write: object) -> None:
         pixels = noise(4, np.uint16)
         found = decode_image(write(pixels), 4)  # type: ignore[operator]
         assert found.dtype == np.uint8
@@ -34,21 +34,21 @@ class TestFourChannels:
 
     @pytest.mark.parametrize("order", ["<", ">"])
     @pytest.mark.parametrize("extra", [None, 0, 1, 2])
-    def test_of_a_tiff_the_colours_are_never_multiplied_by_the_fourth(self, order: str, extra: int | None) -> None:
+    def test_tiff_colours_are_not_multiplied_by_the_fourth_channel(self, order: str, extra: int | None) -> None:
         pixels = noise(4)
         data = tiff(pixels, order=order, extra=extra, wide=extra == 2)
         np.testing.assert_array_equal(decode_image(data, 4), pixels[..., BGRA])
 
-    def test_a_webp_with_transparency_holds_them(self) -> None:
+    def test_a_webp_with_alpha_is_read(self) -> None:
         pixels = np.full((16, 16, 4), (10, 60, 200, 90), np.uint8)
         found = decode_image(encoded(".webp", pixels), 4)
         assert np.abs(found.astype(int) - pixels).max() <= 3
 
-    def test_grey_and_another_plane_make_three_equal_ones_and_that(self) -> None:
+    def test_grey_with_alpha_becomes_three_equal_channels_and_alpha(self) -> None:
         pixels = noise(2)
         np.testing.assert_array_equal(decode_image(png(pixels), 4), pixels[..., [0, 0, 0, 1]])
 
-    def test_they_are_turned_as_the_exif_tag_asks_like_the_colours_alone(self) -> None:
+    def test_exif_orientation_is_applied_as_to_three_channels(self) -> None:
         pixels = noise(4)
         turned = decode_image(png(pixels, turned=True), 4)
         np.testing.assert_array_equal(turned, np.rot90(pixels[..., BGRA], -1))
@@ -57,11 +57,11 @@ class TestFourChannels:
 
 class TestTwoChannels:
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-    def test_of_a_png_of_grey_and_alpha_they_are_what_is_stored(self, dtype: type) -> None:
+    def test_a_png_with_grey_and_alpha_is_read_as_stored(self, dtype: type) -> None:
         pixels = noise(2, dtype)
         np.testing.assert_array_equal(decode_image(png(pixels), 2), pixels >> 8 * (pixels.itemsize - 1))
 
-    def test_colours_are_mixed_to_grey_as_itu_r_bt_601_says(self) -> None:
+    def test_colours_become_grey_according_to_itu_r_bt_601(self) -> None:
         pixels = noise(4)
         found = decode_image(png(pixels), 2)
         luma = pixels[..., :3] @ np.array([0.299, 0.587, 0.114])
@@ -70,7 +70,7 @@ class TestTwoChannels:
 
 
 class TestThreeChannels:
-    def test_a_plane_beside_the_colours_is_left_out(self) -> None:
+    def test_alpha_is_ignored(self) -> None:
         pixels = noise(4)
         np.testing.assert_array_equal(decode_image(png(pixels)), pixels[..., [2, 1, 0]])
 
@@ -80,13 +80,11 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("suffix", "channels"), [(".png", 1), (".png", 3), (".jpg", 1), (".jpg", 3), (".tiff", 3), (".bmp", 3)]
     )
-    def test_a_file_without_that_plane_is_not_padded_and_the_planes_that_it_has_are_told(
+    def test_a_file_without_the_extra_channel_is_refused_with_its_number_of_channels(
         self, suffix: str, channels: int, wanted: int
     ) -> None:
         data = encoded(suffix, noise(channels))
-        with pytest.raises(
-            ChannelsError, match=rf"has {channels} channels?, not the required {wanted}: save"
-        ):
+        with pytest.raises(ChannelsError, match=rf"has {channels} channels?, not the required {wanted}: save"):
             decode_image(data, wanted)
 
     @pytest.mark.parametrize(
@@ -104,7 +102,7 @@ class TestRefused:
             decode_image(data, 4)
 
     @pytest.mark.parametrize("channels", [2, 3, 4])
-    def test_inks_are_refused(self, channels: int) -> None:
+    def test_cmyk_is_refused(self, channels: int) -> None:
         with pytest.raises(ImageError, match="is a CMYK image"):
             decode_image(tiff(noise(4), photometric=5, extra=None), channels)
 
@@ -117,25 +115,25 @@ class TestRefused:
 
     @pytest.mark.parametrize("write", [png, tiff])
     @pytest.mark.parametrize("kept", [0, 4, 10, 60, 150])
-    def test_a_file_that_is_cut_off_is_damaged_and_nothing_worse(self, write: object, kept: int) -> None:
+    def test_a_truncated_file_is_reported_as_damaged(self, write: object, kept: int) -> None:
         with pytest.raises(ImageError, match="damaged"):
             decode_image(write(noise(4))[:kept], 4)  # type: ignore[operator]
 
-    def test_numbers_with_a_point_are_no_image(self) -> None:
+    def test_floating_point_pixels_are_refused(self) -> None:
         with pytest.raises(ImageError, match="stores float32, not integers"):
             decode_image(encoded(".tiff", np.ones((4, 4, 4), np.float32)), 4)
 
 
 class TestShown:
-    def test_of_four_channels_the_colours_are_shown_and_of_two_the_grey(self) -> None:
+    def test_four_channels_show_their_colours_and_two_their_grey(self) -> None:
         four, two = noise(4), noise(2)
         np.testing.assert_array_equal(to_bgr(four), four[..., :3])
         np.testing.assert_array_equal(to_bgr(two), two[..., [0, 0, 0]])
 
-    def test_colours_are_shown_as_they_are_without_a_copy(self) -> None:
+    def test_three_channels_are_returned_without_a_copy(self) -> None:
         colours = noise(3)
         assert to_bgr(colours) is colours
 
 
-def test_a_network_of_grey_is_given_colours_and_every_other_its_own_channels() -> None:
+def test_a_grey_network_takes_bgr_images() -> None:
     assert [image_channels(channels) for channels in (1, 2, 3, 4)] == [3, 2, 3, 4]

@@ -46,7 +46,7 @@ def encoded(suffix: str, pixels: NDArray[np.generic]) -> bytes:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".webp", ".ppm"])
-def test_every_kind_is_the_same_in_every_library(decode: Decoder, suffix: str, channels: int) -> None:
+def test_every_format_decodes_alike_in_every_library(decode: Decoder, suffix: str, channels: int) -> None:
     pixels = make_image(channels)
     suffix = ".pgm" if (suffix, channels) == (".ppm", 1) else suffix
     found = decode(encoded(suffix, pixels), DecodeOptions())
@@ -58,14 +58,14 @@ def test_every_kind_is_the_same_in_every_library(decode: Decoder, suffix: str, c
 
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".png", 1), (".png", 3), (".tiff", 1), (".pgm", 1)])
-def test_of_16_bits_the_high_byte_is_kept(decode: Decoder, suffix: str, channels: int) -> None:
+def test_16_bits_are_reduced_to_the_high_byte(decode: Decoder, suffix: str, channels: int) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (9, 11, channels), dtype=np.uint16)
     np.testing.assert_array_equal(decode(encoded(suffix, values), DecodeOptions()), values >> 8)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_jpeg_is_turned_as_cv2_turns_it(decode: Decoder, orientation: int, channels: int) -> None:
+def test_a_jpeg_is_rotated_as_by_cv2(decode: Decoder, orientation: int, channels: int) -> None:
     data = encoded(".jpg", make_image(channels))
     tiff = b"II*\x00\x08\x00\x00\x00\x01\x00" + struct.pack("<HHII", 0x0112, 3, 1, orientation) + bytes(4)
     exif = b"Exif\x00\x00" + tiff
@@ -77,7 +77,7 @@ def test_a_jpeg_is_turned_as_cv2_turns_it(decode: Decoder, orientation: int, cha
 
 
 @pytest.mark.parametrize("reduce", [2, 4, 8])
-def test_a_jpeg_is_reduced_alike_and_rounded_up(reduce: int) -> None:
+def test_reduced_jpegs_have_equal_size_and_content(reduce: int) -> None:
     data = encoded(".jpg", make_image(3, size=(50, 70)))
     found = {}
     for name in ("cv2", "pil", "turbojpeg"):
@@ -89,20 +89,20 @@ def test_a_jpeg_is_reduced_alike_and_rounded_up(reduce: int) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".webp", ".ppm"])
 @pytest.mark.parametrize("kept", [0, 1, 20, 0.5, 0.95])
-def test_a_file_that_is_cut_off_is_no_image(decode: Decoder, suffix: str, kept: float) -> None:
+def test_a_truncated_file_is_refused(decode: Decoder, suffix: str, kept: float) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
     data = encoded(suffix, noise)
     with pytest.raises(ImageError, match="is damaged"):
         decode(data[: int(kept * len(data)) if isinstance(kept, float) else kept], DecodeOptions())
 
 
-def test_what_is_too_large_is_refused_before_it_is_decoded(decode: Decoder) -> None:
+def test_a_too_large_image_is_refused_before_decoding(decode: Decoder) -> None:
     with pytest.raises(ImageError, match="has 24x40 pixels, more than --max-pixels allows, 959"):
         decode(encoded(".png", make_image(3)), DecodeOptions(max_pixels=959))
     assert decode(encoded(".png", make_image(3)), DecodeOptions(max_pixels=960)).shape == (24, 40, 3)
 
 
-def test_inks_are_refused(decode: Decoder) -> None:
+def test_cmyk_is_refused(decode: Decoder) -> None:
     image = pytest.importorskip("PIL.Image").new("CMYK", (8, 8))
     data = BytesIO()
     image.save(data, "JPEG")
@@ -110,13 +110,13 @@ def test_inks_are_refused(decode: Decoder) -> None:
         decode(data.getvalue(), DecodeOptions())
 
 
-def test_transparency_is_left_out(decode: Decoder) -> None:
+def test_alpha_is_ignored(decode: Decoder) -> None:
     pixels = np.dstack([make_image(3), np.full((24, 40), 9, np.uint8)])
     np.testing.assert_array_equal(decode(encoded(".png", pixels), DecodeOptions()), pixels[..., :3])
 
 
 @pytest.mark.parametrize("name", ["pil", "turbojpeg", "torchvision"])
-def test_a_library_that_is_missing_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, LIBRARIES[name], None)
     if name == "torchvision":
         monkeypatch.setitem(sys.modules, "torch", None)

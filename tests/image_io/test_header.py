@@ -38,11 +38,11 @@ def encoded(suffix: str, channels: int, *options: int) -> bytes:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_kind_size_and_channels_are_those_of_the_file(data: bytes, kind: str, channels: int) -> None:
+def test_format_size_and_channels_are_read(data: bytes, kind: str, channels: int) -> None:
     assert read_header(data) == ImageHeader(kind, 23, 37, channels)
 
 
-def test_a_bmp_from_top_to_bottom_has_a_height_all_the_same() -> None:
+def test_a_top_down_bmp_has_a_positive_height() -> None:
     data = encoded(".bmp", 3)
     assert read_header(data[:22] + struct.pack("<i", -23) + data[26:]) == ImageHeader("bmp", 23, 37, 3)
 
@@ -57,7 +57,7 @@ def test_a_bigtiff_is_read(order: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp", ".webp", ".ppm"])
-def test_a_head_that_is_cut_off_is_none_and_nothing_worse(suffix: str) -> None:
+def test_a_truncated_header_is_none(suffix: str) -> None:
     data = encoded(suffix, 3)
     for length in range(60):
         found = read_header(data[:length])
@@ -65,11 +65,11 @@ def test_a_head_that_is_cut_off_is_none_and_nothing_worse(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"GIF89a", b"P5 a b", b"P9 1 1 ", b"RIFF1234WEBPVP8?" + bytes(40)])
-def test_what_is_no_image_has_none(data: bytes) -> None:
+def test_other_data_have_no_header(data: bytes) -> None:
     assert read_header(data) is None
 
 
-def test_noise_behind_a_true_beginning_is_no_crash() -> None:
+def test_noise_after_a_valid_signature_does_not_crash() -> None:
     random = np.random.default_rng(1)
     for start in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"II*\x00", b"MM\x00*", b"II+\x00", b"BM", b"RIFFxxxxWEBPVP8 "):
         for _ in range(50):

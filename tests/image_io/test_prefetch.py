@@ -99,7 +99,7 @@ def prefetch(jobs: Iterator[Job[int]] | list[Number], kind: str = "ssd", **optio
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("knows", [True, False])
-def test_all_come_in_order_whichever_is_done_first(kind: str, knows: bool) -> None:
+def test_results_come_in_order_whichever_is_finished_first(kind: str, knows: bool) -> None:
     gates = [threading.Event() for _ in range(3)]
 
     def slow_first(number: int) -> None:
@@ -117,7 +117,7 @@ def test_all_come_in_order_whichever_is_done_first(kind: str, knows: bool) -> No
 
 
 @pytest.mark.parametrize("kind", ["hdd", "network"])
-def test_of_slow_storage_one_file_is_read_at_a_time_while_others_are_decoded(kind: str) -> None:
+def test_slow_storage_is_read_one_file_at_a_time_while_others_are_decoded(kind: str) -> None:
     steps = Steps()
     both = threading.Barrier(2, timeout=WAIT_S)
 
@@ -132,7 +132,7 @@ def test_of_slow_storage_one_file_is_read_at_a_time_while_others_are_decoded(kin
     assert steps.announced == list(range(40))
 
 
-def test_of_an_ssd_several_files_are_read_at_once() -> None:
+def test_an_ssd_is_read_by_several_threads() -> None:
     steps = Steps()
     both = threading.Barrier(3, timeout=WAIT_S)
     jobs = [Number(n, steps, on_read=lambda n: both.wait() if 1 <= n <= 3 else None) for n in range(20)]
@@ -143,7 +143,7 @@ def test_of_an_ssd_several_files_are_read_at_once() -> None:
 
 @pytest.mark.parametrize("kind", ["ssd", "hdd"])
 @pytest.mark.parametrize("knows", [True, False])
-def test_what_is_held_ahead_stays_within_the_budget(kind: str, knows: bool) -> None:
+def test_memory_stays_within_the_budget(kind: str, knows: bool) -> None:
     jobs = [Number(n, raw=20, size=100 + 30 * (n % 3), knows=knows) for n in range(200)]
     largest = 180
     with prefetch(jobs, kind, budget=1000) as ahead, closing(iter(ahead)) as outcomes:
@@ -158,7 +158,7 @@ def test_a_single_job_larger_than_the_budget_is_done_alone() -> None:
     assert ahead.peak_bytes <= 5010
 
 
-def test_no_more_jobs_are_taken_than_may_be_ahead() -> None:
+def test_max_ahead_limits_the_jobs() -> None:
     taken: list[int] = []
 
     def jobs() -> Iterator[Number]:
@@ -171,7 +171,7 @@ def test_no_more_jobs_are_taken_than_may_be_ahead() -> None:
             assert len(taken) <= number + 1 + 6
 
 
-def test_the_next_one_is_read_though_what_comes_after_it_fills_the_room() -> None:
+def test_the_next_job_is_read_even_if_later_jobs_use_up_the_budget() -> None:
     full = threading.Event()
 
     class Late(Number):
@@ -193,7 +193,7 @@ def test_no_more_are_decoded_at_once_than_the_profile_allows() -> None:
     assert 2 <= steps.most["decode"] <= 3
 
 
-def test_an_error_of_the_jobs_comes_after_those_before_it() -> None:
+def test_an_error_of_the_iterator_is_raised_after_the_jobs_before_it() -> None:
     def jobs() -> Iterator[Number]:
         yield from (Number(n) for n in range(5))
         raise KeyError("no sixth")
@@ -205,7 +205,7 @@ def test_an_error_of_the_jobs_comes_after_those_before_it() -> None:
 
 
 @pytest.mark.parametrize("step", ["on_read", "on_decode"])
-def test_what_is_no_exception_ends_no_thread_unheard(step: str) -> None:
+def test_system_exit_in_a_job_is_its_outcome(step: str) -> None:
     def leave(number: int) -> None:
         raise SystemExit(number)
 
@@ -214,7 +214,7 @@ def test_what_is_no_exception_ends_no_thread_unheard(step: str) -> None:
     assert isinstance(outcome.error, SystemExit)
 
 
-def test_ctrl_c_while_nothing_comes_ends_the_threads() -> None:
+def test_ctrl_c_while_waiting_ends_the_threads() -> None:
     gate = threading.Event()
     looks: list[int] = []
 
@@ -232,7 +232,7 @@ def test_ctrl_c_while_nothing_comes_ends_the_threads() -> None:
 
 
 @pytest.mark.parametrize("step", ["on_read", "on_decode"])
-def test_an_error_is_the_outcome_of_its_job_alone(step: str) -> None:
+def test_an_error_only_affects_its_own_job(step: str) -> None:
     def fail(number: int) -> None:
         if number == 7:
             raise ValueError("broken")
@@ -245,7 +245,7 @@ def test_an_error_is_the_outcome_of_its_job_alone(step: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_leaving_in_the_middle_ends_the_threads_and_lets_go_of_what_is_left(kind: str) -> None:
+def test_leaving_early_ends_the_threads_and_discards_the_remaining_jobs(kind: str) -> None:
     steps = Steps()
     with prefetch((Number(n, steps) for n in range(100_000)), kind, budget=5000) as ahead:
         for outcome in ahead:
@@ -255,7 +255,7 @@ def test_leaving_in_the_middle_ends_the_threads_and_lets_go_of_what_is_left(kind
     assert set(range(11)).isdisjoint(steps.discarded)
 
 
-def test_being_asked_to_stop_ends_the_iteration_while_nothing_comes() -> None:
+def test_should_stop_ends_the_iteration_while_waiting() -> None:
     gate, stop = threading.Event(), threading.Event()
     ahead = prefetch([Number(0, on_decode=partial(_hold, gate, {0}))], should_stop=stop.is_set)
     threading.Timer(0.05, stop.set).start()
@@ -265,7 +265,7 @@ def test_being_asked_to_stop_ends_the_iteration_while_nothing_comes() -> None:
 
 
 class TestStalls:
-    def test_a_read_that_does_not_come_back_is_given_up_and_the_others_come(self) -> None:
+    def test_a_read_that_hangs_is_abandoned_and_the_other_jobs_finish(self) -> None:
         gate = threading.Event()
         jobs = [Number(n, on_read=partial(_hold, gate, {3})) for n in range(10)]
         for kind in ("hdd", "ssd"):
@@ -278,7 +278,7 @@ class TestStalls:
             gate.set()
             _await_threads()
 
-    def test_several_in_a_row_are_an_error_and_the_end(self) -> None:
+    def test_several_hanging_reads_in_a_row_raise(self) -> None:
         gate = threading.Event()
         steps = Steps()
         jobs = [Number(n, steps, on_read=partial(_hold, gate, range(2, 1000))) for n in range(1000)]
@@ -293,7 +293,7 @@ class TestStalls:
         _await_threads()
         assert {2, 3, 4} <= set(steps.discarded)  # what came late is let go of
 
-    def test_an_announcement_that_hangs_is_left_behind_and_let_go_of_later(self) -> None:
+    def test_a_hanging_announcement_is_abandoned_and_discarded_later(self) -> None:
         gate, began = threading.Event(), threading.Event()
         steps = Steps()
 
@@ -312,7 +312,7 @@ class TestStalls:
         _await_threads()
         assert 1 in steps.discarded
 
-    def test_a_read_that_goes_on_giving_data_may_take_long(self) -> None:
+    def test_a_read_that_keeps_receiving_data_may_take_long(self) -> None:
         class Slow(Number):
             def read(self, slot: Slot) -> int:
                 for _ in range(8):
@@ -323,7 +323,7 @@ class TestStalls:
         with prefetch([Slow(0)], timeout_s=0.4) as ahead:
             assert [outcome.value for outcome in ahead] == [0]
 
-    def test_giving_the_slot_back_lets_the_next_read_begin(self) -> None:
+    def test_releasing_the_slot_lets_the_next_read_start(self) -> None:
         began = threading.Event()
 
         class Cached(Number):
@@ -350,59 +350,7 @@ def _await_threads() -> None:
             thread.join(WAIT_S)
 
 
-class TestReadProfile:
-    @pytest.mark.parametrize(
-        ("kind", "serial"), [("ssd", False), ("memory", False), (REMOTE, False), ("hdd", True), ("network", True)]
-    )
-    def test_what_seeks_or_is_far_is_read_one_file_at_a_time(self, kind: str, serial: bool) -> None:
-        assert profile(kind).serial is serial
-        assert profile(kind).readers == (1 if serial else 16 if kind == REMOTE else 4)
-
-    @pytest.mark.parametrize(("first_byte_s", "kind"), [(0.009, "hdd"), (0.0002, "ssd")])
-    def test_an_unknown_one_is_measured_on_files_that_are_not_in_memory(self, first_byte_s: float, kind: str) -> None:
-        unknown = profile("unknown")
-        assert unknown.serial
-        for _ in range(100):
-            unknown.record_first_byte(1e-5, from_memory=True)
-        assert unknown.is_measuring
-        assert not unknown.serial
-        for _ in range(8):
-            unknown.record_first_byte(first_byte_s, from_memory=False)
-        assert (unknown.storage.kind, unknown.is_measuring) == (kind, False)
-        assert unknown.serial is (kind == "hdd")
-        assert "measured" in unknown.storage.why
-
-    def test_what_was_measured_holds_for_the_device_and_for_no_other(self) -> None:
-        place = Storage("unknown", "vda is a virtual disk", "test:1")
-        first, at_once = ReadProfile(place, 4), ReadProfile(place, 4)
-        for _ in range(8):
-            first.record_first_byte(0.0002, from_memory=False)
-        second = ReadProfile(place, 4)
-        assert (second.storage.kind, second.is_measuring, second.announces) == ("ssd", False, True)
-        assert second.storage.why == first.storage.why
-        assert at_once.is_measuring  # it began before that was known
-        assert ReadProfile(Storage("unknown", "another", "test:2"), 4).is_measuring
-        assert ReadProfile(Storage("unknown", "of no known mount"), 4).is_measuring
-        assert ReadProfile(Storage("hdd", "--storage hdd", "test:1"), 4).serial
-
-    def test_threads_that_measure_one_device_at_once_agree_in_the_end(self) -> None:
-        place = Storage("unknown", "a test", "test:3")
-
-        def measure() -> None:
-            mine = ReadProfile(place, 4)
-            for _ in range(8):
-                mine.record_first_byte(0.009, from_memory=False)
-            assert mine.storage.kind == "hdd"
-
-        threads = [threading.Thread(target=measure) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(WAIT_S)
-        assert ReadProfile(place, 4).storage.kind == "hdd"
-
-
-def test_a_process_that_was_stopped_for_long_blames_no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_suspended_process_does_not_cause_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     from rtseg.image_io import _queued_job as queued_job
 
     slept_s = [0.0]

@@ -78,7 +78,7 @@ def run(
 
 @pytest.mark.parametrize("kind", ["ssd", "hdd", "memory", "unknown", REMOTE])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_all_jobs_come_in_order_and_the_bounds_hold(seed: int, kind: str) -> None:
+def test_all_jobs_come_in_order_within_the_limits(seed: int, kind: str) -> None:
     chance = random.Random(f"{seed} {kind}")
     budget = chance.choice([1, 500, 5_000, 50_000])
     threads = chance.choice([1, 2, 9])
@@ -90,17 +90,17 @@ def test_all_jobs_come_in_order_and_the_bounds_hold(seed: int, kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", ["ssd", "hdd"])
-def test_nine_threads_share_room_for_less_than_one(kind: str) -> None:
+def test_nine_threads_work_with_a_budget_for_less_than_one_job(kind: str) -> None:
     ahead, _ = run(3, kind, 1, 9)
     assert ahead.peak_bytes <= 2 * LARGEST
 
 
 @pytest.mark.parametrize("take", [1, 2, 50, 1000])
-def test_leaving_anywhere_leaves_no_thread(take: int) -> None:
+def test_leaving_at_any_time_leaves_no_thread(take: int) -> None:
     run(4, "ssd", 20_000, 4, take=take)
 
 
-def test_other_threads_may_close_while_the_caller_waits() -> None:
+def test_another_thread_may_close_while_the_caller_waits() -> None:
     def endless() -> Iterator[Restless]:
         chance = random.Random(5)
         number = 0

@@ -22,7 +22,7 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in entries(folder))
 
 
-def test_what_was_put_is_got_by_another_process_too(tmp_path: Path) -> None:
+def test_an_entry_can_be_read_by_another_cache_of_the_folder(tmp_path: Path) -> None:
     SsdCache(tmp_path / "new" / "c", 1000).put("key", b"content")
     again = SsdCache(tmp_path / "new" / "c", 1000)
     found: list[bool] = []
@@ -54,7 +54,7 @@ def test_a_damaged_entry_is_a_miss_and_can_be_replaced(tmp_path: Path, damage: s
     assert len(entries(tmp_path)) == 1
 
 
-def test_what_was_not_used_for_longest_goes_first_and_the_bound_holds(tmp_path: Path) -> None:
+def test_the_least_recently_used_entries_are_removed_first(tmp_path: Path) -> None:
     cache = SsdCache(tmp_path, 10 * (HEAD + 80))
     for number in range(10):
         cache.put(str(number), bytes([number]) * 80)
@@ -70,14 +70,14 @@ def test_what_was_not_used_for_longest_goes_first_and_the_bound_holds(tmp_path: 
     assert kept[1] > 1
 
 
-def test_an_entry_larger_than_the_bound_is_not_kept(tmp_path: Path) -> None:
+def test_an_entry_larger_than_the_limit_is_not_stored(tmp_path: Path) -> None:
     cache = SsdCache(tmp_path, 100)
     cache.put("small", bytes(10))
     cache.put("large", bytes(200))
     assert (cache.has("small"), cache.has("large"), cache.fault) == (True, False, None)
 
 
-def test_putting_the_same_again_does_not_count_twice(tmp_path: Path) -> None:
+def test_replacing_an_entry_does_not_count_it_twice(tmp_path: Path) -> None:
     cache = SsdCache(tmp_path, 3 * (HEAD + 10))
     cache.put("a", bytes(10))
     for _ in range(20):
@@ -85,13 +85,13 @@ def test_putting_the_same_again_does_not_count_twice(tmp_path: Path) -> None:
     assert cache.has("a")
 
 
-def test_a_folder_that_cannot_be_made_is_an_option_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_option_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OptionError, match=r"--ssd-cache .*file.*give another folder"):
         SsdCache(tmp_path / "file", 100)
 
 
-def test_a_folder_that_cannot_be_written_any_more_is_read_all_the_same_and_says_so(tmp_path: Path) -> None:
+def test_a_folder_that_became_read_only_is_still_read_and_reported(tmp_path: Path) -> None:
     cache = SsdCache(tmp_path, 1000)
     cache.put("key", b"content")
     # As good as read-only, for root too: the entry's folder cannot be made where a file has its name.
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written_any_more_is_read_all_the_same_and_says_
     assert cache.get("key") == b"content"
 
 
-def test_what_a_dead_process_left_half_written_is_removed_and_what_one_writes_now_is_not(tmp_path: Path) -> None:
+def test_only_old_half_written_entries_are_removed(tmp_path: Path) -> None:
     (tmp_path / "ab").mkdir()
     old, new = tmp_path / "ab" / "x.1.1.part", tmp_path / "ab" / "y.2.2.part"
     for path in (old, new):
@@ -128,7 +128,7 @@ def _fill(folder: str, limit: int, first: int, wrong: object) -> None:
         wrong.set()  # type: ignore[attr-defined]
 
 
-def test_threads_and_processes_at_once_get_what_was_put_and_keep_the_bound(tmp_path: Path) -> None:
+def test_threads_and_processes_may_share_the_cache(tmp_path: Path) -> None:
     limit = 10 * (HEAD + 100)
     context = multiprocessing.get_context("spawn")
     wrong = context.Event()

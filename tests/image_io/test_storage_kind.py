@@ -60,13 +60,13 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize(("rotational", "kind"), [("1", "hdd"), ("0", "ssd"), (None, "unknown")])
-def test_a_partition_is_as_its_disk(machine: Machine, rotational: str | None, kind: str) -> None:
+def test_a_partition_has_the_kind_of_its_disk(machine: Machine, rotational: str | None, kind: str) -> None:
     machine.partition(machine.disk("sda", "8:0", rotational), "sda1", "8:1")
     machine.mount("/", "ext4", "/dev/sda1", "8:1")
     assert machine.kind("/no/such/file.png") == kind
 
 
-def test_the_deepest_mount_counts_and_of_two_on_one_point_the_last(machine: Machine) -> None:
+def test_the_deepest_and_latest_mount_counts(machine: Machine) -> None:
     machine.disk("nvme0n1", "259:0", "0")
     machine.disk("sda", "8:0", "1")
     machine.mount("/data", "xfs", "/dev/nvme0n1", "259:0")
@@ -75,7 +75,7 @@ def test_the_deepest_mount_counts_and_of_two_on_one_point_the_last(machine: Mach
     assert [machine.kind(path) for path in ("/data/a", "/database/a", "/a")] == ["hdd", "ssd", "ssd"]
 
 
-def test_a_volume_on_crypt_on_raid_is_as_slow_as_its_slowest_disk(machine: Machine) -> None:
+def test_a_volume_on_an_encrypted_raid_has_the_kind_of_its_slowest_disk(machine: Machine) -> None:
     fast, slow = machine.disk("sda", "8:0", "0"), machine.disk("sdb", "8:16", "1")
     raid = machine.stack("md0", "9:0", [fast, machine.partition(slow, "sdb1", "8:17")])
     machine.stack("dm-1", "253:1", [machine.stack("dm-0", "253:0", [raid])])
@@ -99,7 +99,7 @@ def test_btrfs_which_has_no_device_number_is_found_by_its_source(machine: Machin
     assert machine.kind("/a") == "hdd"
 
 
-def test_an_overlay_is_as_its_layers_where_they_can_be_seen(machine: Machine) -> None:
+def test_an_overlay_has_the_kind_of_its_visible_layers(machine: Machine) -> None:
     machine.disk("sda", "8:0", "1")
     machine.mount("/", "overlay", "overlay", options="rw,lowerdir=/var/low,upperdir=/var/up,workdir=/var/work")
     assert machine.kind("/a") == "unknown"
@@ -108,7 +108,7 @@ def test_an_overlay_is_as_its_layers_where_they_can_be_seen(machine: Machine) ->
     assert machine.kind("/a") == "hdd"
 
 
-def test_a_loop_is_as_the_file_behind_it_and_a_circle_of_them_ends(machine: Machine) -> None:
+def test_a_loop_device_has_the_kind_of_its_file_and_a_cycle_is_unknown(machine: Machine) -> None:
     machine.disk("sda", "8:0", "1")
     loop = machine.disk("loop0", "7:0", "0")
     (loop / "loop").mkdir()
@@ -121,13 +121,13 @@ def test_a_loop_is_as_the_file_behind_it_and_a_circle_of_them_ends(machine: Mach
 
 
 @pytest.mark.parametrize(("name", "model"), [("vda", ""), ("sda", "QEMU HARDDISK"), ("sdb", "Virtual Disk")])
-def test_a_virtual_disk_that_claims_to_turn_is_not_believed(machine: Machine, name: str, model: str) -> None:
+def test_a_virtual_disk_that_claims_to_be_rotational_is_unknown(machine: Machine, name: str, model: str) -> None:
     machine.disk(name, "8:0", "1", model)
     machine.mount("/", "ext4", f"/dev/{name}", "8:0")
     assert machine.kind("/a") == "unknown"
 
 
-def test_memory_is_memory_and_a_space_in_a_mount_point_is_read(machine: Machine) -> None:
+def test_tmpfs_is_memory_also_with_a_space_in_the_mount_point(machine: Machine) -> None:
     machine.mount("/my\\040files", "tmpfs", "tmpfs")
     assert machine.kind("/my files/a") == "memory"
 
@@ -136,7 +136,7 @@ def test_a_system_without_mountinfo_is_unknown(tmp_path: Path) -> None:
     assert find_storage("/a", root=tmp_path).kind == "unknown"
 
 
-def test_this_machine_gives_an_answer_for_every_path() -> None:
+def test_this_machine_has_a_kind_for_every_path() -> None:
     assert find_storage("/proc/self").why
     assert find_storage(Path(__file__)).kind in ("ssd", "hdd", "network", "memory", "unknown")
 
@@ -148,6 +148,6 @@ def test_the_device_is_that_of_the_mount_itself(machine: Machine) -> None:
     assert found == {"/a": "8:1", "/over/a": "0:41"}
 
 
-def test_where_no_mount_is_known_there_is_no_device(machine: Machine) -> None:
+def test_an_unknown_mount_has_no_device(machine: Machine) -> None:
     machine.mount("/mnt", "ext4", "/dev/sda1", "8:1")
     assert find_storage("/a", root=machine.root).device is None

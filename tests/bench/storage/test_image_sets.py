@@ -25,7 +25,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-def test_drawn_images_are_grey_pngs_of_the_size_and_are_gone_afterwards(tmp_path: Path) -> None:
+def test_drawn_images_are_grey_pngs_and_are_removed_afterwards(tmp_path: Path) -> None:
     with draw_images(DrawnOptions(10, (64, 96), "png"), tmp_path) as images:
         assert images.folder.parent == tmp_path
         read = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in images.paths]
@@ -37,25 +37,25 @@ def test_drawn_images_are_grey_pngs_of_the_size_and_are_gone_afterwards(tmp_path
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_they_are_gone_whatever_ends_the_work(tmp_path: Path, error: type[BaseException]) -> None:
+def test_drawn_images_are_removed_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), draw_images(DrawnOptions(2, (64, 64), "png"), tmp_path):
         raise error
     assert list(tmp_path.iterdir()) == []
 
 
-def test_copies_are_removed_and_the_user_s_files_stay_as_they_were(data: Path, tmp_path: Path) -> None:
-    place = tmp_path / "disk"
-    place.mkdir()
-    (place / "mine").write_text("mine")
+def test_copies_are_removed_and_the_originals_stay(data: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (disk / "mine").write_text("mine")
     before = contents(data)
-    with copy_images(data, place) as images:
+    with copy_images(data, disk) as images:
         assert [path.read_bytes() for path in images.paths] == [before[f"{n}.jpg"][0] for n in range(3)]
         assert images.folder != data
     assert contents(data) == before
-    assert [path.name for path in place.iterdir()] == ["mine"]
+    assert [path.name for path in disk.iterdir()] == ["mine"]
 
 
-def test_images_are_taken_where_they_lie(data: Path) -> None:
+def test_images_are_used_in_their_own_folder(data: Path) -> None:
     before = contents(data)
     images = use_images(data)
     assert [path.name for path in images.paths] == ["0.jpg", "1.jpg", "2.jpg"]
@@ -70,24 +70,24 @@ def test_one_image_is_not_enough_for_a_rate(data: Path) -> None:
         use_images(data)
 
 
-def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFound, match="no image"):
         use_images(tmp_path)
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="cannot be written"), draw_images(DrawnOptions(), tmp_path / "missing"):
         pass
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"images": 1}, "--images must be at least 2"),
         ({"format": "gif"}, "--format must be png or jpg"),
         ({"size": (8, 3072)}, "--image-size must be within"),
     ],
 )
-def test_a_slip_is_told(options: dict[str, object], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
+def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         DrawnOptions(**options)  # type: ignore[arg-type]

@@ -34,19 +34,19 @@ def is_there(path: Path, page: int) -> bool:
         os.close(fd)
 
 
-def test_what_was_just_written_lies_in_memory_until_it_is_dropped(file: Path) -> None:
+def test_a_new_file_is_in_memory_until_it_is_dropped(file: Path) -> None:
     assert share_in_memory([file]) == 1.0
     assert drop([file]) == 0.0
-    assert not is_there(file, 0)  # to ask has the kernel begin to read: of the other pages nothing can be said then
+    assert not is_there(file, 0)  # asking makes the kernel read ahead, so the other pages cannot be checked
 
 
-def test_what_is_loaded_is_there_again(file: Path) -> None:
+def test_a_loaded_file_is_in_memory(file: Path) -> None:
     drop([file])
     assert load([file]) == 1.0
     assert all(is_there(file, page) for page in range(PAGES))
 
 
-def test_the_share_is_of_the_pages_of_all_files(file: Path) -> None:
+def test_the_share_counts_the_pages_of_all_files(file: Path) -> None:
     other = file.with_name("other")
     other.write_bytes(bytes(3 * PAGES * mmap.PAGESIZE))
     empty = file.with_name("empty")
@@ -56,7 +56,7 @@ def test_the_share_is_of_the_pages_of_all_files(file: Path) -> None:
     assert share_in_memory([file, other, empty]) == 0.75
 
 
-def test_pages_that_somebody_maps_stay_and_are_told(file: Path) -> None:
+def test_mapped_pages_stay_and_are_counted(file: Path) -> None:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         assert mapped[0] is not None
         assert drop([file]) > 0
@@ -67,6 +67,6 @@ def test_no_files_are_not_in_memory() -> None:
 
 
 @pytest.mark.parametrize("call", [drop, load])
-def test_a_file_that_is_gone_is_named(call: object, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(call: object, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"gone\.png cannot be opened"):
         call([tmp_path / "gone.png"])  # type: ignore[operator]

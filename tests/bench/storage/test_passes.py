@@ -38,8 +38,8 @@ class Counting:
         self._decode = open_decoder("cv2")
         self._lock = Lock()
 
-    def __call__(self, data: bytes, wanted: DecodeOptions) -> Image:
-        image = self._decode(data, wanted)
+    def __call__(self, data: bytes, options: DecodeOptions) -> Image:
+        image = self._decode(data, options)
         with self._lock:
             self.names.append(int(image[0, 0, 0]))
             self.threads.add("main" if current_thread() is main_thread() else current_thread().name)
@@ -73,9 +73,7 @@ def setup(folder: Path, disk: SimulatedDisk | None = None) -> Setup:
 
 @pytest.mark.parametrize("workers", WAYS)
 @pytest.mark.parametrize("cold", [True, False])
-def test_every_image_is_decoded_once_whoever_does_it(
-    folder: Path, decoder: Counting, workers: int | str, cold: bool
-) -> None:
+def test_every_image_is_decoded_once(folder: Path, decoder: Counting, workers: int | str, cold: bool) -> None:
     passed = setup(folder).read("cv2", workers, cold=cold)
     assert sorted(decoder.names) == list(range(COUNT))
     assert passed.images_per_s > 0
@@ -84,13 +82,15 @@ def test_every_image_is_decoded_once_whoever_does_it(
 
 
 @pytest.mark.parametrize(("workers", "alone"), [(0, True), (1, False), (3, False), (AUTO, False)])
-def test_without_workers_the_caller_decodes(folder: Path, decoder: Counting, workers: int | str, alone: bool) -> None:
+def test_without_workers_the_calling_thread_decodes(
+    folder: Path, decoder: Counting, workers: int | str, alone: bool
+) -> None:
     setup(folder).read("cv2", workers, cold=False)
     assert (decoder.threads == {"main"}) == alone
     assert ("main" in decoder.threads) == alone
 
 
-def test_a_cold_pass_begins_with_nothing_in_memory_and_a_warm_one_with_all(folder: Path) -> None:
+def test_a_cold_pass_starts_with_nothing_in_memory_and_a_warm_one_with_everything(folder: Path) -> None:
     if find_storage(folder).kind == "memory":
         pytest.skip("the folder for temporary files is not on a disk")
     one = setup(folder)
@@ -101,7 +101,7 @@ def test_a_cold_pass_begins_with_nothing_in_memory_and_a_warm_one_with_all(folde
 
 
 @pytest.mark.parametrize("workers", WAYS)
-def test_a_simulated_disk_is_asked_for_every_image_of_a_cold_pass_and_for_none_of_a_warm_one(
+def test_a_simulated_disk_reads_every_image_of_a_cold_pass_and_none_of_a_warm_one(
     folder: Path, disk: SimulatedDisk, decoder: Counting, workers: int | str
 ) -> None:
     one = setup(folder, disk)
@@ -114,7 +114,7 @@ def test_a_simulated_disk_is_asked_for_every_image_of_a_cold_pass_and_for_none_o
     assert sorted(decoder.names) == sorted(3 * list(range(COUNT)))
 
 
-def test_the_second_pass_through_a_cache_asks_the_disk_for_nothing(
+def test_the_second_pass_with_a_cache_does_not_use_the_disk(
     folder: Path, disk: SimulatedDisk, decoder: Counting, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cache = tmp_path_factory.mktemp("cache")
@@ -126,7 +126,7 @@ def test_the_second_pass_through_a_cache_asks_the_disk_for_nothing(
 
 
 @pytest.mark.parametrize("workers", WAYS)
-def test_a_damaged_image_ends_the_measuring_and_is_named(folder: Path, workers: int | str) -> None:
+def test_a_damaged_image_ends_the_pass_and_is_named(folder: Path, workers: int | str) -> None:
     (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:40])
     with pytest.raises(SourceError, match=r"3\.png.*remove (it|them)"):
         setup(folder).read("cv2", workers, cold=False)
@@ -144,7 +144,7 @@ class TestWhyNot:
         assert "pip install 'rtseg[bench]'" in (unsupported_reason("pil", use_images(folder)) or "")
 
 
-def test_memory_is_that_of_a_fresh_process(folder: Path) -> None:
+def test_memory_is_measured_in_a_new_process(folder: Path) -> None:
     ballast = np.ones(400_000_000, np.uint8)
     memory = measure_read_memory(folder, ReadOptions(prefetch_mb=16))
     assert 10 < memory.before_mb <= memory.peak_mb < ballast.nbytes / 1e6

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The empty folder for temporary files, on an SSD."""
     folder = tmp_path / "temporary"
     folder.mkdir()
@@ -47,10 +47,10 @@ def options(*storages: str, simulate: bool = False, **more: Any) -> StorageOptio
 class TestWhole:
     @pytest.fixture
     def result(self) -> dict[str, Any]:
-        wanted = options("ssd", "hdd", simulate=True, decoders=("cv2", "turbojpeg"))
-        return make_result("storage", measure_storage(wanted), {}, 0.1)
+        storage_options = options("ssd", "hdd", simulate=True, decoders=("cv2", "turbojpeg"))
+        return make_result("storage", measure_storage(storage_options), {}, 0.1)
 
-    def test_everything_is_measured_marked_and_removed(self, result: dict[str, Any], place: Path) -> None:
+    def test_everything_is_measured_marked_and_removed(self, result: dict[str, Any], temporary_folder: Path) -> None:
         check_result(result)
         assert result["complete"]
         rows = [(row["storage"], row["decoder"], row["workers"]) for row in result["reading"]]
@@ -72,36 +72,36 @@ class TestWhole:
         assert all(set(row["stages"]) == {"read", "prepare", "infer", "render", "null"} for row in pipeline.values())
         assert all((row["limit_fps"] is not None) == (state == "warm") for (_, state), row in pipeline.items())
         assert [row["ratio"] is None for row in result["ratios"]] == [True, True, False, False, False, False]
-        assert list(place.iterdir()) == []
+        assert list(temporary_folder.iterdir()) == []
 
 
-def test_runs_come_in_turn_and_the_cold_one_before_the_warm_one() -> None:
-    told: list[str] = []
-    measure_storage(options("ssd", network=False), lambda done, total, what: told.append(what))
+def test_runs_are_made_in_turn_cold_before_warm() -> None:
+    progress: list[str] = []
+    measure_storage(options("ssd", network=False), lambda done, total, what: progress.append(what))
     once = [f"read ssd cv2 {workers} {state}" for workers in (0, 2, "auto") for state in ("cold", "warm")]
-    assert told[1:] == [f"round {round_}: {what}" for round_ in (1, 2) for what in once]
+    assert progress[1:] == [f"round {round_}: {what}" for round_ in (1, 2) for what in once]
 
 
-def test_other_steps_are_taken_and_told() -> None:
+def test_other_preprocessing_steps_are_used_and_reported() -> None:
     sections = measure_storage(options("ssd", preprocess=("clahe",), workers=(0,), rounds=1))
     check_result(make_result("storage", sections, {}, 0.1))
     assert [(row["preprocess"], row["preprocess_of_model"]) for row in sections["pipeline"]] == 2 * [(["clahe"], [])]
     assert all(row["limit_fps"] for row in sections["pipeline"] if row["state"] == "warm")
 
 
-def test_a_background_that_is_missing_is_told_and_what_was_written_removed(place: Path) -> None:
+def test_a_missing_background_is_reported_and_written_files_are_removed(temporary_folder: Path) -> None:
     with pytest.raises(OptionError, match=r"background image missing\.png"):
         measure_storage(options("ssd", preprocess=("background:missing.png",)))
-    assert list(place.iterdir()) == []
+    assert list(temporary_folder.iterdir()) == []
 
 
-def test_ctrl_c_keeps_what_was_measured_and_removes_what_was_written(place: Path) -> None:
-    def tell(done: int, total: int, what: str) -> None:
-        assert len(list(place.iterdir())) >= 1
+def test_ctrl_c_keeps_the_measurements_and_removes_written_files(temporary_folder: Path) -> None:
+    def on_progress(done: int, total: int, what: str) -> None:
+        assert len(list(temporary_folder.iterdir())) >= 1
         if what.startswith("round 1: read ssd cv2 2 warm"):
             raise KeyboardInterrupt
 
-    result = make_result("storage", measure_storage(options("ssd"), _after_writing(tell)), {}, 0.1)
+    result = make_result("storage", measure_storage(options("ssd"), _after_writing(on_progress)), {}, 0.1)
     check_result(result)
     assert not result["complete"]
     (none, two) = result["reading"]
@@ -111,14 +111,14 @@ def test_ctrl_c_keeps_what_was_measured_and_removes_what_was_written(place: Path
     assert two["cold"]
     assert two["warm"] is None
     assert result["pipeline"] == []
-    assert list(place.iterdir()) == []
+    assert list(temporary_folder.iterdir()) == []
 
 
-def _after_writing(tell: Any) -> Any:
-    return lambda done, total, what: None if what == "writing images" else tell(done, total, what)
+def _after_writing(on_progress: Any) -> Any:
+    return lambda done, total, what: None if what == "writing images" else on_progress(done, total, what)
 
 
-def test_the_user_s_images_are_read_where_they_lie_and_stay(tmp_path: Path, place: Path) -> None:
+def test_the_images_of_the_user_are_read_in_their_folder_and_stay(tmp_path: Path, temporary_folder: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for number in range(3):
@@ -128,17 +128,17 @@ def test_the_user_s_images_are_read_where_they_lie_and_stay(tmp_path: Path, plac
     assert sections["storages"][0]["folder"] == str(data)
     assert sections["images"]["drawn"] is False
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in data.iterdir()} == before
-    assert list(place.iterdir()) == []
+    assert list(temporary_folder.iterdir()) == []
 
 
-def test_a_storage_of_another_kind_is_refused_before_anything_is_written(place: Path) -> None:
+def test_a_storage_of_another_kind_is_refused_before_anything_is_written(temporary_folder: Path) -> None:
     with pytest.raises(OptionError, match=r"is ssd \(the test says so\), not hdd: .*--simulate"):
         measure_storage(options("hdd"), lambda done, total, what: pytest.fail("it went on"))
-    assert list(place.iterdir()) == []
+    assert list(temporary_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"rounds": 0}, "--rounds"),
         ({"workers": ()}, "--workers"),
@@ -148,12 +148,12 @@ def test_a_storage_of_another_kind_is_refused_before_anything_is_written(place: 
         ({"cache": Path("/no/such")}, "--ssd-cache /no/such is not a folder"),
     ],
 )
-def test_a_slip_is_told(more: dict[str, Any], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
+def test_wrong_options_are_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         options("ssd", **more)
 
 
-def test_a_decoder_that_is_asked_for_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_requested_decoder_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "simplejpeg", None)
     with pytest.raises(MissingExtra, match="simplejpeg"):
         options("ssd", decoders=("turbojpeg",))

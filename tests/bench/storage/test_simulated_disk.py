@@ -45,13 +45,13 @@ def test_a_file_costs_one_access_and_its_transfer(disk: SimulatedDisk, clock: Cl
     assert disk.seeks == 1
 
 
-def test_every_file_costs_an_access_of_its_own(disk: SimulatedDisk, clock: Clock) -> None:
+def test_every_file_costs_its_own_access(disk: SimulatedDisk, clock: Clock) -> None:
     for path in (ONE, TWO):
         disk.read(path, 1000, clock())
     assert clock() - 5.0 == pytest.approx(2 * (ACCESS_S + 1000 / 100e6))
 
 
-def test_what_was_read_comes_from_memory_until_it_is_forgotten(disk: SimulatedDisk, clock: Clock) -> None:
+def test_a_file_comes_from_memory_until_it_is_forgotten(disk: SimulatedDisk, clock: Clock) -> None:
     disk.read(ONE, 1000, clock())
     before_s = clock()
     disk.read(ONE, 1000, clock())
@@ -61,13 +61,13 @@ def test_what_was_read_comes_from_memory_until_it_is_forgotten(disk: SimulatedDi
     assert clock() - before_s == pytest.approx(ACCESS_S + 1000 / 100e6)
 
 
-def test_what_is_kept_costs_nothing(disk: SimulatedDisk, clock: Clock) -> None:
+def test_a_file_in_memory_costs_nothing(disk: SimulatedDisk, clock: Clock) -> None:
     disk.keep([ONE])
     disk.read(ONE, 1000, clock())
     assert (clock(), disk.seeks) == (5.0, 0)
 
 
-def test_another_reader_between_the_parts_of_a_file_makes_each_part_a_seek(disk: SimulatedDisk, clock: Clock) -> None:
+def test_another_reader_between_the_parts_of_a_file_causes_seeks(disk: SimulatedDisk, clock: Clock) -> None:
     others = iter(range(100))
     clock.meanwhile = lambda: disk.announce(Path(f"other {next(others)}"), 4096)
     disk.read(ONE, 10 * CHUNK, clock())
@@ -76,7 +76,7 @@ def test_another_reader_between_the_parts_of_a_file_makes_each_part_a_seek(disk:
     assert clock() - 5.0 == pytest.approx(19 * ACCESS_S + (10 * CHUNK + 9 * 4096) / 100e6)
 
 
-def test_an_announced_file_comes_whole_whoever_reads_meanwhile(disk: SimulatedDisk, clock: Clock) -> None:
+def test_an_announced_file_is_transferred_without_interruption(disk: SimulatedDisk, clock: Clock) -> None:
     disk.announce(ONE, 10 * CHUNK)
     disk.announce(TWO, 10 * CHUNK)
     assert clock() == 5.0
@@ -86,13 +86,13 @@ def test_an_announced_file_comes_whole_whoever_reads_meanwhile(disk: SimulatedDi
     assert disk.seeks == 2
 
 
-def test_one_request_waits_for_the_one_before(disk: SimulatedDisk, clock: Clock) -> None:
+def test_a_request_waits_for_the_previous_one(disk: SimulatedDisk, clock: Clock) -> None:
     disk.announce(ONE, 1_000_000)
     disk.read(TWO, 1000, clock())
     assert clock() - 5.0 == pytest.approx(2 * ACCESS_S + 1_001_000 / 100e6)
 
 
-def test_time_that_the_real_file_took_is_part_of_the_model_s(disk: SimulatedDisk, clock: Clock) -> None:
+def test_the_time_of_the_real_read_counts(disk: SimulatedDisk, clock: Clock) -> None:
     asked_s = clock()
     clock.now_s += 0.004
     disk.read(ONE, 1000, asked_s)
@@ -108,14 +108,14 @@ def test_a_reader_that_wakes_up_late_does_not_stop_the_disk(clock: Clock) -> Non
     assert clock() - 5.0 == pytest.approx(ACCESS_S + 10 * CHUNK / 100e6, abs=0.0011)
 
 
-def test_every_part_that_came_is_told(disk: SimulatedDisk, clock: Clock) -> None:
+def test_every_part_is_reported(disk: SimulatedDisk, clock: Clock) -> None:
     parts = []
     disk.read(ONE, 3 * CHUNK + 1, clock(), lambda: parts.append(clock()))
     assert len(parts) == 4
     assert parts == sorted(parts)
 
 
-def test_the_default_is_a_disk_of_about_115_random_reads_a_second() -> None:
+def test_the_default_disk_has_about_115_random_reads_per_second() -> None:
     model = DiskModel()
     assert 1 / (model.access_s + model.transfer_s(4096)) == pytest.approx(115, abs=1)
     assert {"seek_ms", "turn_ms", "mb_per_s", "queue", "stated"} <= set(model.facts())

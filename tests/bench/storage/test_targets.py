@@ -44,24 +44,24 @@ class TestParsing:
 
 class TestKinds:
     @pytest.mark.parametrize(
-        ("asked_for", "found"),
+        ("asked_for", "actual"),
         [("ssd", "hdd"), ("ssd", "network"), ("ssd", "memory"), ("hdd", "ssd"), ("hdd", "memory"), ("hdd", "network")],
     )
-    def test_a_storage_of_another_kind_is_refused_and_its_kind_named(self, asked_for: str, found: str) -> None:
+    def test_a_storage_of_another_kind_is_refused_and_its_kind_named(self, asked_for: str, actual: str) -> None:
         with pytest.raises(
-            OptionError, match=rf"--storage {asked_for}=/x: /x is {found} \(sda says so\), not {asked_for}"
+            OptionError, match=rf"--storage {asked_for}=/x: /x is {actual} \(sda says so\), not {asked_for}"
         ):
-            check_kind(TargetFolder("label", asked_for, Path("/x")), Path("/x"), Storage(found, "sda says so"))
+            check_kind(TargetFolder("label", asked_for, Path("/x")), Path("/x"), Storage(actual, "sda says so"))
 
     @pytest.mark.parametrize(
-        ("asked_for", "found"), [("ssd", "ssd"), ("hdd", "hdd"), ("ssd", "unknown"), ("hdd", "unknown")]
+        ("asked_for", "actual"), [("ssd", "ssd"), ("hdd", "hdd"), ("ssd", "unknown"), ("hdd", "unknown")]
     )
-    def test_the_stated_kind_and_an_unknown_one_are_accepted(self, asked_for: str, found: str) -> None:
-        check_kind(TargetFolder("label", asked_for, None), Path("/x"), Storage(found, ""))
+    def test_the_stated_kind_and_an_unknown_one_are_accepted(self, asked_for: str, actual: str) -> None:
+        check_kind(TargetFolder("label", asked_for, None), Path("/x"), Storage(actual, ""))
 
-    @pytest.mark.parametrize("found", ["ssd", "hdd", "network", "memory", "unknown"])
-    def test_auto_accepts_every_kind(self, found: str) -> None:
-        check_kind(TargetFolder("auto", "auto", None), Path("/x"), Storage(found, ""))
+    @pytest.mark.parametrize("actual", ["ssd", "hdd", "network", "memory", "unknown"])
+    def test_auto_accepts_every_kind(self, actual: str) -> None:
+        check_kind(TargetFolder("auto", "auto", None), Path("/x"), Storage(actual, ""))
 
     def test_a_disk_may_be_simulated_on_any_storage_but_a_hard_disk(self) -> None:
         target = TargetFolder("hdd", "hdd", None, simulated=True)
