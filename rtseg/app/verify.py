@@ -61,7 +61,7 @@ class Comparison:
             self.candidate,
             self.data,
             self.budget,
-            worst=self.options.worst,
+            worst_dir=self.options.worst,
             frames=self.options.frames,
             judged_by=self._candidate.judged_by,
             on_progress=on_progress,

@@ -1,1 +1,1 @@
-"""From a trained network to a file that runs anywhere."""
+"""Export, calibrate, build and verify models."""

@@ -1,4 +1,4 @@
-"""torch -> model file: head and tail are put around a network, and the file must agree with torch before it is kept."""
+"""Exports a torch network to a model file, and verifies that both predict the same labels."""
 
 from __future__ import annotations
 
@@ -36,47 +36,47 @@ __all__ = ["export_checkpoint", "export_network"]
 
 _OPSET = 18
 _MIN_AGREEMENT = 0.9995
-"""Share of pixels on which the file must agree with torch fp32."""
-_PROOF_FRAMES = 4
-_PROOF_FPS = 10.0
-"""Of each street, where a state is carried from frame to frame."""
+"""Minimum share of pixels on which the file and torch must agree, both in fp32."""
+_VERIFICATION_FRAMES = 4
+"""Frames of each synthetic street, for a sequence model."""
+_VERIFICATION_FPS = 10.0
 
 
 def export_checkpoint(
     checkpoint: Path, output: Path, *, name: str | None = None, size: tuple[int, int] | None = None
 ) -> ModelSpec:
-    """Make a model file of a training checkpoint.
+    """Export a training checkpoint to a model file.
 
     Args:
         checkpoint: ``best.safetensors`` or ``last.safetensors`` of a run folder.
         output: the ``.onnx`` file to write.
-        name: what the model is called; the stem of ``output`` unless given.
-        size: (H, W) of its input, in pixels; the size it was evaluated at in training unless given.
+        name: name of the model; the stem of ``output`` by default.
+        size: (H, W) of its input, in pixels; the size of the evaluation in training by default.
 
     Returns:
-        The metadata that the file holds.
+        The metadata of the file.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        OptionError: the network cannot take ``size``, or the background image of its preprocessing is not there.
-        ModelError: the file disagrees with torch, or a step of its preprocessing is not known.
+        OptionError: the network does not support ``size``, or the background image of its preprocessing is missing.
+        ModelError: the file disagrees with torch, or a preprocessing step is unknown.
         SinkError: the file cannot be written.
     """
     state = load_checkpoint(checkpoint)
     network = network_from_checkpoint(state, checkpoint)
-    spec = _spec_from(state, checkpoint, name or output.stem, size)
+    spec = _make_spec(state, checkpoint, name or output.stem, size)
     network.check_size(*spec.size)
-    Prepare(spec)  # a step that nobody can take must not get into a model file
+    Prepare(spec)  # raises an error for an unknown preprocessing step
     export_network(network, spec, output)
     return spec
 
 
-def _spec_from(state: dict[str, Any], path: Path, name: str, size: tuple[int, int] | None) -> ModelSpec:
+def _make_spec(state: dict[str, Any], path: Path, name: str, size: tuple[int, int] | None) -> ModelSpec:
     try:
         trained_size = tuple(state["size"])
         size = size or trained_size
-        same = state["scores"] is not None and size == trained_size
-        where = f"{state['validated_on']}, input {size[0]}x{size[1]}"
+        is_measured = state["scores"] is not None and size == trained_size
+        measured_on = f"{state['validated_on']}, input {size[0]}x{size[1]}"
         return ModelSpec(
             name=name,
             classes=tuple(state["classes"]),
@@ -87,21 +87,23 @@ def _spec_from(state: dict[str, Any], path: Path, name: str, size: tuple[int, in
             architecture=state["architecture"],
             trained_on=state["trained_on"],
             licence=state["licence"],
-            miou=state["scores"]["miou"] if same else None,
-            measured_on=where if same else "",
+            miou=state["scores"]["miou"] if is_measured else None,
+            measured_on=measured_on if is_measured else "",
             extra={key: state[key] for key in ("recipe", "epoch", "hours")}
-            | ({"iou": state["scores"]["iou"]} if same else {}),
+            | ({"iou": state["scores"]["iou"]} if is_measured else {}),
         )
     except (KeyError, TypeError, IndexError) as error:
-        raise CheckpointError(f"{path} lacks what a model file must say ({error}): train with this rtseg") from error
+        raise CheckpointError(
+            f"{path} lacks metadata of a model file ({error}): train with this version of rtseg"
+        ) from error
 
 
 def export_network(network: Network, spec: ModelSpec, output: Path) -> None:
-    """Write ``network`` as a model file with fp16-stored weights; it appears under its name only once proven.
+    """Write ``network`` as a model file with weights stored as fp16. The file is verified before it gets its name.
 
     Raises:
-        ModelError: the file disagrees with torch on more than 0.05 % of the pixels of drawn streets, of which a
-            sequence model sees a few frames each.
+        ModelError: the file and torch disagree on more than 0.05 % of the pixels of synthetic streets (a few frames of
+            each for a sequence model).
         SinkError: the file cannot be written.
         MissingExtra: the exporter's package is not installed.
     """
@@ -109,42 +111,41 @@ def export_network(network: Network, spec: ModelSpec, output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
     check_writable(output, str(output))  # before the work, not after it
     with sink_errors(output), atomic_path(output) as part:
-        _make(network, spec, part)
+        _write_and_verify(network, spec, part)
 
 
-def _make(network: Network, spec: ModelSpec, part: Path) -> None:
-    """Write the model file under the name ``part``, and prove it."""
+def _write_and_verify(network: Network, spec: ModelSpec, part: Path) -> None:
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
-        raise ModelError(f"{spec.name} has weights that are no numbers: its training broke, train again")
+        raise ModelError(f"{spec.name} has weights that are NaN or infinite: its training failed, train again")
     fused_network = fuse_batch_norm(network)
     _round_kernels(fused_network)
     fused_network.fix_size(*spec.size)
     fused = LabelNetwork(fused_network).eval()
     model = _trace(fused, spec.size)
-    _store_half(model)
+    _store_float16(model)
     _strip(model)
     write_spec(model, spec)
     onnx.checker.check_model(model)
     part.write_bytes(model.SerializeToString())
-    _prove(part, fused, spec.size)
+    _verify(part, fused, spec.size)
 
 
 def _trace(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
-    """The graph of ``network``, every parameter and buffer in it under its own name.
+    """Export ``network`` to a graph in which every parameter and buffer has its own name.
 
-    The exporter merges tensors that are equal and drops biases of zeros, which would lose names and, with them, the
-    way back to torch and to other sizes. So it sees stand-ins that are all different; the values follow afterwards.
+    The exporter merges equal tensors and drops biases of zeros. Their names would be lost, but loading the file in
+    torch and changing its size need them. So random values are exported, which all differ, and replaced afterwards.
     """
-    stand_in = deepcopy(network)
+    randomized = deepcopy(network)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for tensor in chain(stand_in.parameters(), stand_in.buffers()):
+        for tensor in chain(randomized.parameters(), randomized.buffers()):
             tensor.copy_(torch.rand(tensor.shape, generator=generator))
-    model = _export(stand_in, size)
+    model = _export(randomized, size)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         if name not in stored:
-            raise ModelError(f"the exporter left {name} out of the graph: not written")
+            raise ModelError(f"the exporter dropped {name} from the graph: nothing was written")
         stored[name].CopyFrom(numpy_helper.from_array(tensor.detach().numpy(), name))
     return model
 
@@ -157,8 +158,8 @@ def _export(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
         example = (*example, torch.zeros((2, *network.network.state_shape(*size))))
     batch = torch.export.Dim("N", min=1, max=1024)
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")  # about the exporter's own internals
+        with warnings.catch_warnings(), _silenced():
+            warnings.simplefilter("ignore")  # they are about the exporter itself
             program = torch.onnx.export(
                 network,
                 example,
@@ -171,19 +172,19 @@ def _export(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
             )
     except ModuleNotFoundError as error:
         raise MissingExtra.for_feature("the ONNX exporter", error.name, "train") from error
-    assert program is not None  # with dynamo=True it always is
+    assert program is not None  # always true with dynamo=True
     model: onnx.ModelProto = program.model_proto
     return model
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's log lines and prints are about itself, not about the user's model."""
+def _silenced() -> Iterator[None]:
+    """Suppress prints and log messages of the exporter, which do not concern the user's model."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):  # noqa: PTH123
+        with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):  # noqa: PTH123
             yield
     finally:
         logger.setLevel(level)
@@ -191,7 +192,7 @@ def _quiet() -> Iterator[None]:
 
 @torch.no_grad()
 def _round_kernels(network: Network) -> None:
-    """Round to fp16 before tracing: storing loses nothing then, and torch and the file hold the same numbers."""
+    """Round kernels to fp16 before the export, so that torch and the file have the same weights."""
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
             rounded = module.weight.half().float()
@@ -199,34 +200,34 @@ def _round_kernels(network: Network) -> None:
                 module.weight.copy_(rounded)
 
 
-def _store_half(model: onnx.ModelProto) -> None:
-    """Keep the kernels of convolutions as fp16, cast back at load: half the file, and the arithmetic stays fp32."""
+def _store_float16(model: onnx.ModelProto) -> None:
+    """Store kernels of convolutions as fp16 with a cast to fp32, which halves the file. The arithmetic stays fp32."""
     kernels = {node.input[1] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
     casts = []
     for tensor in list(model.graph.initializer):
         values = numpy_helper.to_array(tensor)
-        if tensor.name not in kernels or tensor.data_type != TensorProto.FLOAT or not _fits_half(values):
+        if tensor.name not in kernels or tensor.data_type != TensorProto.FLOAT or not _fits_float16(values):
             continue
-        widened = f"{tensor.name}.fp32"
+        float_name = f"{tensor.name}.fp32"
         for node in model.graph.node:
-            for place, name in enumerate(node.input):
+            for index, name in enumerate(node.input):
                 if name == tensor.name:
-                    node.input[place] = widened
-        casts.append(helper.make_node("Cast", [tensor.name], [widened], f"{tensor.name}.cast", to=TensorProto.FLOAT))
+                    node.input[index] = float_name
+        casts.append(helper.make_node("Cast", [tensor.name], [float_name], f"{tensor.name}.cast", to=TensorProto.FLOAT))
         tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), tensor.name))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    # Shapes and types that the exporter wrote down inside no longer hold for the halved tensors.
+    # The recorded types of intermediate tensors are no longer correct.
     del model.graph.value_info[:]
 
 
-def _fits_half(values: NDArray[Any]) -> bool:
+def _fits_float16(values: NDArray[Any]) -> bool:
     return bool(np.abs(values).max() < np.finfo(np.float16).max)
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes about the Python source: half a megabyte, and paths of this machine."""
+    """Remove the exporter's notes about the Python source: half a megabyte, with paths of this machine."""
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -237,24 +238,24 @@ def _strip(model: onnx.ModelProto) -> None:
     model.graph.doc_string = model.doc_string = ""
 
 
-def _prove(path: Path, reference: LabelNetwork, size: tuple[int, int]) -> None:
-    """Compare the file with torch on the frames of a few streets, the state carried from one to the next."""
+def _verify(path: Path, reference: LabelNetwork, size: tuple[int, int]) -> None:
+    """Compare the file with torch on frames of a few synthetic streets."""
     recurrent = reference.network.recurrent
-    moments = range(_PROOF_FRAMES) if recurrent else range(1)
+    frames_per_street = _VERIFICATION_FRAMES if recurrent else 1
     agreements: list[float] = []
     with open_backend("openvino", path, precision="fp32") as backend, torch.no_grad():
         for seed in range(4):
             street = Street((540, 960), seed=seed)
             backend.reset()
             state: Tensor | None = None
-            for moment in moments:
-                image = resize(street.render(3.0 * seed + moment / _PROOF_FPS)[0], size)
+            for index in range(frames_per_street):
+                image = resize(street.render(3.0 * seed + index / _VERIFICATION_FPS)[0], size)
                 frames = with_extra_channel(image, backend.spec.channels)[None]
                 if recurrent:
-                    wanted, state = reference(torch.from_numpy(frames), state)
+                    labels, state = reference(torch.from_numpy(frames), state)
                 else:
-                    wanted = reference(torch.from_numpy(frames))
-                agreements.append(float((wanted.numpy() == backend.infer(frames)).mean()))
+                    labels = reference(torch.from_numpy(frames))
+                agreements.append(float((labels.numpy() == backend.infer(frames)).mean()))
     agreement = float(np.mean(agreements))
     if agreement < _MIN_AGREEMENT:
-        raise ModelError(f"the exported graph agrees with torch on only {agreement:.2%} of pixels: not written")
+        raise ModelError(f"the exported graph and torch agree on only {agreement:.2%} of pixels: nothing was written")

@@ -1,4 +1,4 @@
-"""The graph through TensorRT: parsed into a strongly typed network, and built into a plan."""
+"""Builds a graph with TensorRT: parses it into a strongly typed network, and builds a plan."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rtseg.backends.tensorrt.engine_file import covers
 from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors, get_logger, strip_source_location
 from rtseg.deploy.options import CURRENT
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
+from rtseg.model_file.graph import copy_graph
 from rtseg.model_file.load import ModelFile
 from rtseg.system.nvidia import find_gpu
 
@@ -22,79 +23,82 @@ if TYPE_CHECKING:
 __all__ = ["PORTABLE", "BuildTarget", "Plan", "build_plan", "resolve_target"]
 
 PORTABLE = "sm_86+"
-"""Compute capability 8.6 and all after it: what TensorRT-RTX builds for by itself."""
-_NO_DRIVER = "and there is no usable NVIDIA driver here: install one, or use --runtime rtx, which builds without a GPU"
-_WAKE_S = 0.5
-"""Longest time in which a Ctrl-C may stay unheard."""
-_TOLD = 3
-"""Reasons of a failure that the message names."""
+"""Compute capability 8.6 and later, the default of TensorRT-RTX."""
+_NO_DRIVER = "and there is no usable NVIDIA driver: install one, or use --runtime rtx, which builds without a GPU"
+_CTRL_C_INTERVAL_S = 0.5
+"""Longest delay until Ctrl-C is handled."""
+_MAX_REASONS = 3
+"""Number of reasons in the message of a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildTarget:
-    """Where an engine is to run."""
+    """The GPUs that an engine is built for."""
 
     targets: tuple[str, ...]
-    """Compute capabilities, as ``rtseg.backends.tensorrt.engine_file.EngineFacts.targets``."""
+    """Compute capabilities, see ``rtseg.backends.tensorrt.engine_file.EngineFacts.targets``."""
     gpu: str | None
-    """The GPU that it is built for, where it is built for one."""
+    """Name of the GPU if it is built for one; None if it is built for all GPUs of ``targets``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What TensorRT built."""
+    """The result of a build."""
 
     data: bytes
     """The engine."""
     seconds: float
-    """That the build took."""
+    """Duration of the build."""
     timing_cache: bytes | None
-    """What it learned of the GPU on the way; None for a build without such a cache."""
+    """TensorRT's timings of the GPU; None for a build without a timing cache."""
 
 
-def resolve_target(trt: TensorRTLibrary, wanted: tuple[str, ...]) -> BuildTarget:
-    """Where the engines of a runtime can run, given what is wanted; the usual unless given.
+def resolve_target(trt: TensorRTLibrary, targets: tuple[str, ...]) -> BuildTarget:
+    """Check the requested targets, and replace no targets by the default of the runtime.
+
+    The default of TensorRT is the GPU of this machine. The default of TensorRT-RTX is ``PORTABLE``, or the GPU of this
+    machine if it is older.
 
     Raises:
         OptionError: the runtime does not build for a target.
-        BackendUnavailable: it is to build for the GPU in this machine, and there is none.
+        BackendUnavailable: the build needs a GPU, and this machine has none.
     """
-    if trt.name == "rtx" and wanted != (CURRENT,):
-        return BuildTarget(_named_targets(trt, wanted), None)
+    if trt.name == "rtx" and targets != (CURRENT,):
+        return BuildTarget(_check_targets(trt, targets), None)
     gpu = find_gpu()
     if gpu is None and trt.name == "rtx":
         raise BackendUnavailable(
-            f"--target {CURRENT} builds on the GPU in this machine, and there is no usable one: name its compute "
+            f"--target {CURRENT} builds on the GPU of this machine, and there is no usable one: name its compute "
             "capability, e.g. sm_89, or leave --target out"
         )
     if gpu is None:
-        raise BackendUnavailable(f"{trt.title} builds where there is a GPU, {_NO_DRIVER}")
-    if wanted not in ((), (gpu.target,), (CURRENT,)):
+        raise BackendUnavailable(f"{trt.title} needs a GPU to build, {_NO_DRIVER}")
+    if targets not in ((), (gpu.target,), (CURRENT,)):
         raise OptionError(
-            f"{trt.title} builds for the GPU in this machine, {gpu.name} ({gpu.target}), not for {', '.join(wanted)}: "
-            "leave --target out, or use --runtime rtx"
+            f"{trt.title} builds for the GPU of this machine, {gpu.name} ({gpu.target}), not for "
+            f"{', '.join(targets)}: leave --target out, or use --runtime rtx"
         )
     return BuildTarget((gpu.target,), gpu.name)
 
 
-def _named_targets(trt: TensorRTLibrary, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """What TensorRT-RTX builds for without a GPU."""
+def _check_targets(trt: TensorRTLibrary, targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the targets for which TensorRT-RTX builds without a GPU."""
     known = {f"sm_{name[2:]}": name for name in trt.module.ComputeCapability.__members__ if name.startswith("SM")}
-    for target in wanted:
+    for target in targets:
         if target == CURRENT:
-            raise OptionError(f"--target {CURRENT} stands alone: such an engine is for the GPU in this machine")
+            raise OptionError(f"--target {CURRENT} cannot be combined: such an engine is for the GPU of this machine")
         if target not in known and target != PORTABLE:
             raise OptionError(
-                f"{trt.title} does not build for {target}: it does for {', '.join(known)}, "
-                f"and with {PORTABLE} (the default) for all from 8.6 on"
+                f"{trt.title} does not build for {target}: use {', '.join(known)}, "
+                f"or {PORTABLE} (the default) for 8.6 and later"
             )
-    if PORTABLE in wanted and len(wanted) > 1:
-        raise OptionError(f"--target {PORTABLE} stands alone: it has all later ones in it")
-    return wanted or (_usual_target(known),)
+    if PORTABLE in targets and len(targets) > 1:
+        raise OptionError(f"--target {PORTABLE} cannot be combined: it includes all later ones")
+    return targets or (_default_target(known),)
 
 
-def _usual_target(known: Collection[str]) -> str:
-    """What TensorRT-RTX builds for unless told otherwise: the GPU that is here where it is older than ``PORTABLE``."""
+def _default_target(known: Collection[str]) -> str:
+    """Return the default target of TensorRT-RTX: ``PORTABLE``, or the GPU of this machine if it is older."""
     gpu = find_gpu()
     if gpu is None or gpu.target not in known or covers((PORTABLE,), gpu.target):
         return PORTABLE
@@ -104,37 +108,37 @@ def _usual_target(known: Collection[str]) -> str:
 def build_plan(
     trt: TensorRTLibrary,
     model: ModelFile,
-    place: BuildTarget,
+    target: BuildTarget,
     *,
     batch: int = 1,
     timing_cache: bytes | None = None,
     on_progress: Callable[[str], None] = lambda phase: None,
 ) -> Plan:
-    """Build an engine. Its precision is that of the graph; fp32 is never rounded to TF32.
+    """Build an engine in the precision of the graph. fp32 is never rounded to TF32.
 
-    The build runs on a thread of its own: TensorRT lets Python run meanwhile, so that Ctrl-C is heard, and is told to
-    stop through its progress monitor, which it asks at every step: it may take a few seconds to the next.
+    The build runs on a separate thread, so that Ctrl-C is handled meanwhile. TensorRT is cancelled through its progress
+    monitor, which it calls at every step. The next step may take a few seconds.
 
     Args:
         trt: the runtime.
-        model: the graph, already of the precision that is wanted.
-        place: see ``resolve_target``.
-        batch: most frames of a batch: with 1 the engine takes one frame, else 1 to so many.
-        timing_cache: what an earlier build learned, b"" to begin one; None for a build without.
-        on_progress: called with the name of every phase, from any thread.
+        model: the graph, in the precision of the engine.
+        target: see ``resolve_target``.
+        batch: largest batch. With 1 the batch is fixed; otherwise the engine takes 1 to ``batch`` frames.
+        timing_cache: timings of an earlier build, b"" to start a new cache; None for a build without.
+        on_progress: called with the name of every phase, on any thread.
 
     Raises:
         BackendUnavailable: there is no usable driver.
-        ModelError: the parser refuses the graph; the text holds its reasons.
-        BackendError: the build failed; the text holds TensorRT's reasons.
+        ModelError: the parser rejects the graph; the text has its reasons.
+        BackendError: the build failed; the text has TensorRT's reasons.
     """
     cancelled = Event()
     with ThreadPoolExecutor(1, thread_name_prefix="rtseg-engine") as executor:
-        executor.submit(int).result()  # the thread is there: no Ctrl-C can hit its making, and leave it unknown
+        executor.submit(int).result()  # starts the thread, so that Ctrl-C cannot interrupt its start
         try:
             monitor = _monitor(trt, cancelled, on_progress)
-            building = executor.submit(_build, trt, model, place, batch, timing_cache, monitor)
-            while not wait([building], _WAKE_S).done:  # a Ctrl-C right before a wait is heard when that ends
+            building = executor.submit(_build, trt, model, target, batch, timing_cache, monitor)
+            while not wait([building], _CTRL_C_INTERVAL_S).done:  # Ctrl-C just before a wait is handled after it
                 pass
             return building.result()
         except KeyboardInterrupt:
@@ -160,44 +164,42 @@ def _monitor(trt: TensorRTLibrary, cancelled: Event, on_progress: Callable[[str]
 
 
 def _build(
-    trt: TensorRTLibrary, model: ModelFile, place: BuildTarget, batch: int, timing_cache: bytes | None, monitor: Any
+    trt: TensorRTLibrary, model: ModelFile, target: BuildTarget, batch: int, timing_cache: bytes | None, monitor: Any
 ) -> Plan:
     with captured_errors(trt) as reasons:
         builder = _builder(trt)
         network = builder.create_network(1 << int(trt.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         parser = trt.module.OnnxParser(network, get_logger(trt.module))
         if not parser.parse(_with_batch(model, batch).SerializeToString()):
-            raise ModelError(f"{trt.title} refuses the graph of {model.path}: {_parser_reasons(parser)}")
+            raise ModelError(f"{trt.title} rejects the graph of {model.path}: {_parser_reasons(parser)}")
         config = builder.create_builder_config()
         config.progress_monitor = monitor
         config.clear_flag(trt.module.BuilderFlag.TF32)
         if batch > 1:
             config.add_optimization_profile(_profile(builder, network, batch))
         if trt.name == "rtx":
-            _set_targets(trt, config, place)
+            _set_targets(trt, config, target)
         cache = _set_cache(config, timing_cache) if timing_cache is not None else None
         began = time.perf_counter()
         plan = builder.build_serialized_network(network, config)
         seconds = time.perf_counter() - began
         if plan is None:
-            where = ", ".join(place.targets)
-            raise BackendError(f"{trt.title} cannot build {model.spec.name} for {where}: {_listed(reasons)}")
+            raise BackendError(
+                f"{trt.title} cannot build {model.spec.name} for {', '.join(target.targets)}: {_join(reasons)}"
+            )
         return Plan(bytes(plan), seconds, bytes(cache.serialize()) if cache is not None else None)
 
 
 def _builder(trt: TensorRTLibrary) -> Any:
     try:
         return trt.module.Builder(get_logger(trt.module))
-    except TypeError as error:  # "factory function returned nullptr": all that TensorRT says of a missing driver
-        raise BackendUnavailable(f"{trt.title} cannot begin, {_NO_DRIVER}") from error
+    except TypeError as error:  # TensorRT's only error without a driver: "factory function returned nullptr"
+        raise BackendUnavailable(f"{trt.title} cannot start, {_NO_DRIVER}") from error
 
 
 def _with_batch(model: ModelFile, batch: int) -> onnx.ModelProto:
-    """The graph for a batch of 1, which TensorRT can then count on; as it is for more."""
-    import onnx
-
-    graph = onnx.ModelProto()
-    graph.CopyFrom(model.graph)
+    """Copy the graph, with the batch fixed to 1 if that is the largest batch, so that TensorRT can optimize for it."""
+    graph = copy_graph(model)
     if batch == 1:
         for value in (*graph.graph.input, *graph.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 1
@@ -205,33 +207,35 @@ def _with_batch(model: ModelFile, batch: int) -> onnx.ModelProto:
 
 
 def _profile(builder: Any, network: Any, batch: int) -> Any:
-    """For 1 to ``batch`` frames. The most of them are what the build optimises for."""
+    """Make an optimization profile for 1 to ``batch`` frames, optimized for ``batch``."""
     profile = builder.create_optimization_profile()
-    for place in range(network.num_inputs):
-        tensor = network.get_input(place)
-        tail = tuple(tensor.shape)[1:]
-        profile.set_shape(tensor.name, (1, *tail), (batch, *tail), (batch, *tail))
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = tuple(tensor.shape)[1:]
+        profile.set_shape(tensor.name, (1, *shape), (batch, *shape), (batch, *shape))
     return profile
 
 
-def _set_targets(trt: TensorRTLibrary, config: Any, place: BuildTarget) -> None:
-    if place.targets == (PORTABLE,):
+def _set_targets(trt: TensorRTLibrary, config: Any, target: BuildTarget) -> None:
+    if target.targets == (PORTABLE,):
         return
-    names = ["CURRENT"] if place.gpu is not None else [target.upper().replace("_", "") for target in place.targets]
+    names = ["CURRENT"] if target.gpu is not None else [each.upper().replace("_", "") for each in target.targets]
     config.num_compute_capabilities = len(names)
-    for number, name in enumerate(names):
-        # Where this is not heeded the engine is one for another GPU, and nothing tells.
-        if not config.set_compute_capability(getattr(trt.module.ComputeCapability, name), number):
+    for index, name in enumerate(names):
+        # If the result were ignored, the engine would be for another GPU without any error.
+        if not config.set_compute_capability(getattr(trt.module.ComputeCapability, name), index):
             if len(names) == 1:
-                raise BackendError(f"{trt.title} does not take {place.gpu or place.targets[0]} as a target")
-            among = ", ".join(place.targets)
-            raise BackendError(f"{trt.title} does not take {place.targets[number]} among {among}: build for it alone")
+                raise BackendError(f"{trt.title} does not accept {target.gpu or target.targets[0]} as a target")
+            raise BackendError(
+                f"{trt.title} does not accept {target.targets[index]} among {', '.join(target.targets)}: "
+                "build an engine for it only"
+            )
 
 
-def _set_cache(config: Any, known: bytes) -> Any:
-    """The timing cache of a build: ``known`` where TensorRT takes it, else an empty one."""
-    cache = config.create_timing_cache(known)
-    if cache is None or not config.set_timing_cache(cache, False):  # of another TensorRT or GPU: worth nothing here
+def _set_cache(config: Any, timings: bytes) -> Any:
+    """Set the timing cache of a build: ``timings`` if TensorRT accepts them, otherwise an empty one."""
+    cache = config.create_timing_cache(timings)
+    if cache is None or not config.set_timing_cache(cache, False):  # from another TensorRT or GPU
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache
@@ -239,15 +243,15 @@ def _set_cache(config: Any, known: bytes) -> Any:
 
 def _parser_reasons(parser: Any) -> str:
     reasons = []
-    for place in range(parser.num_errors):
-        error = parser.get_error(place)
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
         node = f"{error.node_operator()} {error.node_name()!r}" if error.node_operator() else "the file"
         reasons.append(f"{node}: {_reason(error.desc()) or 'this operator is not supported'}")
-    return _listed(reasons)
+    return _join(reasons)
 
 
 def _reason(text: str) -> str:
-    """Why the parser refuses a node, out of its own text: a condition of its source, or lines that lead to one."""
+    """Extract the reason from an error of the parser: a condition in its source code, or lines that end in one."""
     lines = [line for line in text.splitlines() if not line.startswith("Invalid Node") and "catchCudaError" not in line]
     quoted = text.split('"')
     if "&&" in text and len(quoted) > 2:  # creator && "Plugin not found, ..."
@@ -255,5 +259,5 @@ def _reason(text: str) -> str:
     return "; ".join(strip_source_location(line) for line in lines if line != "false")
 
 
-def _listed(reasons: list[str]) -> str:
-    return "; ".join(dict.fromkeys(reasons[:_TOLD])) or "it gives no reason"
+def _join(reasons: list[str]) -> str:
+    return "; ".join(dict.fromkeys(reasons[:_MAX_REASONS])) or "it gives no reason"

@@ -1,4 +1,4 @@
-"""Proof that a model still labels right after it was changed: made smaller, quantized, or built for another runtime."""
+"""Verifies that a converted model (smaller, quantized, or built for another runtime) still predicts the same labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rtseg.datasets.evaluate import are_consecutive
 from rtseg.datasets.loader import DatasetReader
 from rtseg.datasets.synthetic import UnlabelledStreets
 from rtseg.errors import DatasetError, ModelError, OptionError
-from rtseg.frame import Labels
+from rtseg.frame import Image, Labels
 from rtseg.metrics.confusion import ConfusionMatrix, compute_scores
 from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import Prepare, resize_labels
@@ -28,22 +28,22 @@ __all__ = ["BUDGETS", "Budget", "Verdict", "open_verification_data", "verify"]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How far labels may be from those of the reference.
+    """How much the labels may differ from those of the reference.
 
     Raises:
-        OptionError: a bound is out of its range.
+        OptionError: a bound is out of range.
     """
 
     max_drop: float
-    """Points of mIoU, 0 to 100, that may be lost."""
+    """Allowed loss of mIoU, in points, 0 to 100."""
     min_agreement: float | None
-    """Least share of pixels with the same label, in [0, 1]; None where the mIoU alone decides."""
+    """Minimum share of pixels with the same label, in [0, 1]; None if only the mIoU counts."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_drop <= 100:
-            raise OptionError(f"--max-drop wants points of mIoU, 0 to 100, e.g. 0.5; got {self.max_drop:g}")
+            raise OptionError(f"--max-drop must be points of mIoU, 0 to 100, e.g. 0.5; got {self.max_drop:g}")
         if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
-            raise OptionError(f"--min-agreement wants a share, 0 to 1, e.g. 0.995; got {self.min_agreement:g}")
+            raise OptionError(f"--min-agreement must be a share, 0 to 1, e.g. 0.995; got {self.min_agreement:g}")
 
 
 BUDGETS = {
@@ -52,55 +52,56 @@ BUDGETS = {
     "fp16": Budget(0.05, 0.995),
     "int8": Budget(0.5, None),
 }
-"""What each precision may cost. Eight bits for a value move many outlines by a pixel: there the mIoU alone decides."""
+"""Precision -> budget. INT8 moves many outlines by a pixel, so only its mIoU counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a comparison found; shares and IoU are in [0, 1]."""
+    """The result of a comparison. Shares and IoU are in [0, 1]."""
 
     reference: dict[str, Any]
-    """What was compared with, as ``Backend.facts``."""
+    """``Backend.facts`` of the reference."""
     candidate: dict[str, Any]
-    """What was judged, as ``Backend.facts``."""
+    """``Backend.facts`` of the candidate."""
     judged_by: str
-    """What computed the candidate's labels, in words, e.g. ``the graph on the CPU by ONNX Runtime 1.31``."""
+    """What computed the labels of the candidate, e.g. ``the graph on the CPU by ONNX Runtime 1.31``."""
     data: str
-    """The images, in words."""
+    """Description of the images."""
     images: int
+    """Number of images."""
     budget: Budget
     agreement: float
-    """Share of all pixels to which both give the same label."""
+    """Share of all pixels with the same label."""
     miou: tuple[float, float] | None
-    """Of the reference and of the candidate, over the classes that the truth has; None for images without truth."""
+    """mIoU of the reference and of the candidate, over the classes of the ground truth; None without ground truth."""
     iou: dict[str, tuple[float, float]]
-    """Of the reference and of the candidate, for each class that the truth has."""
+    """Class -> IoU of the reference and of the candidate, for the classes of the ground truth."""
     worst: tuple[tuple[str, float], ...]
-    """The images that agree least, the worst first: name, without the folder, and agreement."""
+    """The images with the lowest agreement, lowest first: (file name, agreement)."""
 
     @property
     def drop(self) -> float | None:
-        """Points of mIoU that the candidate lost; less than 0 where it is better."""
+        """Loss of mIoU, in points; negative if the candidate is better."""
         return None if self.miou is None else 100 * (self.miou[0] - self.miou[1])
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it is not good enough, a sentence each; none where it is."""
-        found = []
+        """Why the candidate failed, as sentences; empty if it passed."""
+        reasons = []
         if self.drop is not None and self.drop > self.budget.max_drop:
-            found.append(f"mIoU drops by {self.drop:.2f} points, at most {self.budget.max_drop:g} are allowed")
-        least = self.budget.min_agreement
-        if least is not None and self.agreement < least:
-            found.append(f"only {self.agreement:.3%} of the pixels agree, at least {least:.3%} are wanted")
-        return tuple(found)
+            reasons.append(f"mIoU drops by {self.drop:.2f} points, at most {self.budget.max_drop:g} are allowed")
+        minimum = self.budget.min_agreement
+        if minimum is not None and self.agreement < minimum:
+            reasons.append(f"only {self.agreement:.3%} of the pixels agree, at least {minimum:.3%} are required")
+        return tuple(reasons)
 
     @property
     def passed(self) -> bool:
-        """Whether the candidate may take the place of the reference."""
+        """Whether the candidate can replace the reference."""
         return not self.reasons
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: all of it, with names for what stands in pairs."""
+        """Return the verdict for JSON."""
         both = ("reference", "candidate")
         return {
             "passed": self.passed,
@@ -123,17 +124,17 @@ class Verdict:
 
 
 def open_verification_data(spec: ModelSpec, data: str | None, split: str = "val") -> Dataset:
-    """Images for a proof: those that the user named, else drawn streets.
+    """Open the images to verify a model with.
 
     Args:
         spec: of the model.
-        data: ``KIND:PATH``, as ``open_dataset`` takes it. None for drawn streets: with their truth where the model
-            knows the classes of CamVid, else as mere images, for which agreement alone can be judged.
-        split: of the data that the user named.
+        data: ``KIND:PATH``, see ``open_dataset``. By default synthetic streets: with ground truth if the model has the
+            classes of CamVid, otherwise without, so that only the agreement is measured.
+        split: split of ``data``.
 
     Raises:
-        DatasetError: the data cannot be used, or have other classes than the model.
-        OptionError: ``data`` is malformed, or its images lack the model's channels.
+        DatasetError: the data cannot be used, or has other classes than the model.
+        OptionError: ``data`` is malformed, or its images lack channels that the model needs.
     """
     if data is None:
         if spec.classes == CLASSES and spec.channels == 3:
@@ -154,108 +155,126 @@ def verify(
     data: Dataset,
     budget: Budget,
     *,
-    worst: Path | None = None,
+    worst_dir: Path | None = None,
     frames: int | None = None,
     judged_by: str = "",
     reader: DatasetReader | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verdict:
-    """Label the same images with both, and judge the candidate by a budget.
+    """Label the same images with both models, and check the candidate against a budget.
 
-    The agreement is counted at the models' own size, the IoU at the size of the truth, void left out. The mean is over
-    the classes that the truth has: for another class a single stray pixel would be an IoU of 0, and no drop of the
-    candidate's but an accident.
+    The agreement is measured at the input size of the models, the IoU at the size of the ground truth without void
+    pixels. The mIoU is the mean over the classes of the ground truth: for any other class, one wrong pixel would give
+    an IoU of 0.
 
     Args:
-        reference: what is taken for right.
-        candidate: what is judged, of the same classes, size and channels.
+        reference: the model to compare with.
+        candidate: the model to verify, with the same classes, size and channels.
         data: the images, see ``open_verification_data``.
-        budget: what may be lost, see ``BUDGETS``.
-        worst: folder for drawings of the images that agree least; it is made.
-        frames: how many images, spread evenly over the data (for a sequence model the first ones); all unless given.
-        reader: how files are read; as usual unless given.
-        judged_by: the verdict's words for what computes the candidate; what the backend says unless given.
-        on_progress: called after every image with how many are done, and of how many.
+        budget: how much the labels may differ, see ``BUDGETS``.
+        worst_dir: folder for drawings of the images with the lowest agreement; it is created.
+        frames: number of images, spread evenly over the data (the first ones for a sequence model); all by default.
+        judged_by: see ``Verdict.judged_by``; made from the candidate's facts by default.
+        reader: reads the files; with default options by default.
+        on_progress: called after every image with the number of images done and the total.
 
     Raises:
-        ModelError: the two differ in classes, size or channels.
-        DatasetError: there is no image, or one cannot be used; or the data have no truth while the budget
-            bounds the mIoU alone.
+        ModelError: the models differ in classes, size or channels.
+        DatasetError: there is no image, or one cannot be used; or the data has no ground truth and the budget limits
+            only the mIoU.
         OptionError: ``frames`` is less than 1.
         BackendError: a runtime failed.
         SinkError: a drawing cannot be written.
     """
-    _refuse_unlike(reference.spec, candidate.spec)
-    spec = reference.spec
-    both = (reference, candidate)
-    prepares = [Prepare(backend.spec) for backend in both]
-    confusions = [ConfusionMatrix(len(spec.classes)) for _ in both]
-    images = LabelDifferences(spec)
-    places = _places(len(data), frames, consecutive=reference.recurrent)
-    if not places:
+    _check_comparable(reference.spec, candidate.spec)
+    indices = _select_images(len(data), frames, consecutive=reference.recurrent)
+    if not indices:
         raise DatasetError(f"{data.name} holds no image: give other --data")
-    equal = pixels = 0
-    before: int | None = None
-    with closing((reader or DatasetReader()).load(data, places)) as loaded:
-        for done, (place, image, truth) in enumerate(loaded, start=1):
-            labels: list[Labels] = []
-            for backend, prepare, confusion in zip(both, prepares, confusions, strict=True):
-                if not are_consecutive(data, before, place):
-                    backend.reset()
-                labels.append(backend.infer(prepare(image)[None])[0].copy())
-                confusion.add(resize_labels(labels[-1], (truth.shape[0], truth.shape[1])), truth)
-            same = int(np.count_nonzero(labels[0] == labels[1]))
-            equal, pixels = equal + same, pixels + labels[0].size
-            images.add(Path(data.title(place)).name, same / labels[0].size, image, labels[0], labels[1])
-            before = place
-            on_progress(done, len(places))
-    if worst is not None:
-        images.write(worst)
-    iou = _iou_of_both(confusions, spec.classes)
+    comparison = _Comparison(reference, candidate)
+    previous: int | None = None
+    with closing((reader or DatasetReader()).load(data, indices)) as loaded:
+        for done, (index, image, truth) in enumerate(loaded, start=1):
+            if not are_consecutive(data, previous, index):
+                comparison.reset()
+            comparison.add(Path(data.title(index)).name, image, truth)
+            previous = index
+            on_progress(done, len(indices))
+    if worst_dir is not None:
+        comparison.differences.write(worst_dir)
+    iou = comparison.iou()
     if not iou and budget.min_agreement is None:
-        raise DatasetError(f"{data.name}: without truth only agreement can be judged: give --data or --min-agreement")
+        raise DatasetError(
+            f"{data.name}: without ground truth only the agreement can be checked: give --data or --min-agreement"
+        )
     return Verdict(
         reference=reference.facts(),
         candidate=candidate.facts(),
         judged_by=judged_by or f"the graph on {candidate.device} by {candidate.name} {candidate.version}",
-        data=data.name if len(places) == len(data) else f"{len(places)} images of {data.name}",
-        images=len(places),
+        data=data.name if len(indices) == len(data) else f"{len(indices)} images of {data.name}",
+        images=len(indices),
         budget=budget,
-        agreement=equal / pixels,
+        agreement=comparison.equal_pixels / comparison.pixels,
         miou=tuple(np.mean(list(iou.values()), axis=0).tolist()) if iou else None,
         iou=iou,
-        worst=images.names(),
+        worst=comparison.differences.names(),
     )
 
 
-def _refuse_unlike(reference: ModelSpec, candidate: ModelSpec) -> None:
-    """Raises ModelError where the labels of two models cannot be compared."""
-    for what, mine, other in (
+class _Comparison:
+    """The labels of two models on the same images."""
+
+    def __init__(self, reference: Backend, candidate: Backend) -> None:
+        self._backends = (reference, candidate)
+        self._prepares = [Prepare(backend.spec) for backend in self._backends]
+        self._classes = reference.spec.classes
+        self._confusions = [ConfusionMatrix(len(self._classes)) for _ in self._backends]
+        self.differences = LabelDifferences(reference.spec)
+        self.equal_pixels = self.pixels = 0
+
+    def reset(self) -> None:
+        """See ``Backend.reset``."""
+        for backend in self._backends:
+            backend.reset()
+
+    def add(self, name: str, image: Image, truth: Labels) -> None:
+        """Label an image with both models."""
+        labels: list[Labels] = []
+        for backend, prepare, confusion in zip(self._backends, self._prepares, self._confusions, strict=True):
+            labels.append(backend.infer(prepare(image)[None])[0].copy())
+            confusion.add(resize_labels(labels[-1], (truth.shape[0], truth.shape[1])), truth)
+        equal = int(np.count_nonzero(labels[0] == labels[1]))
+        self.equal_pixels, self.pixels = self.equal_pixels + equal, self.pixels + labels[0].size
+        self.differences.add(name, equal / labels[0].size, image, labels[0], labels[1])
+
+    def iou(self) -> dict[str, tuple[float, float]]:
+        """Return class -> IoU of both models, for the classes of the ground truth."""
+        reference, candidate = (confusion.matrix() for confusion in self._confusions)
+        if not reference.any():
+            return {}
+        ious = (compute_scores(reference).iou, compute_scores(candidate).iou)
+        rows = zip(self._classes, reference.sum(1), *ious, strict=True)
+        # A class of the ground truth has an IoU, whatever is predicted.
+        return {name: (before or 0.0, after or 0.0) for name, pixels, before, after in rows if pixels}
+
+
+def _check_comparable(reference: ModelSpec, candidate: ModelSpec) -> None:
+    """Raise ModelError if the labels of two models cannot be compared."""
+    for attribute, first, second in (
         ("classes", ", ".join(reference.classes), ", ".join(candidate.classes)),
         ("size", "x".join(map(str, reference.size)), "x".join(map(str, candidate.size))),
         ("channels", str(reference.channels), str(candidate.channels)),
     ):
-        if mine != other:
+        if first != second:
             raise ModelError(
-                f"{reference.name} and {candidate.name} cannot be compared, their {what} differ ({mine}; {other}): "
-                "give two files of one model"
+                f"{reference.name} and {candidate.name} cannot be compared, their {attribute} differ "
+                f"({first}; {second}): give two files of the same model"
             )
 
 
-def _places(count: int, wanted: int | None, *, consecutive: bool) -> list[int]:
-    """Which images of ``count`` to look at."""
-    if wanted is None or wanted >= count:
+def _select_images(count: int, frames: int | None, *, consecutive: bool) -> list[int]:
+    """Return the indices of the images to use, out of ``count``."""
+    if frames is None or frames >= count:
         return list(range(count))
-    if wanted < 1:
-        raise OptionError(f"--frames must be at least 1, got {wanted}")
-    return list(range(wanted)) if consecutive else [place * count // wanted for place in range(wanted)]
-
-
-def _iou_of_both(confusions: list[ConfusionMatrix], classes: tuple[str, ...]) -> dict[str, tuple[float, float]]:
-    """IoU of reference and candidate for every class that the truth has; empty without truth."""
-    reference, candidate = (confusion.matrix() for confusion in confusions)
-    if not reference.any():
-        return {}
-    pairs = zip(classes, reference.sum(1), compute_scores(reference).iou, compute_scores(candidate).iou, strict=True)
-    # A class of the truth has an IoU, whatever was predicted.
-    return {name: (before or 0.0, after or 0.0) for name, there, before, after in pairs if there}
+    if frames < 1:
+        raise OptionError(f"--frames must be at least 1, got {frames}")
+    return list(range(frames)) if consecutive else [step * count // frames for step in range(frames)]

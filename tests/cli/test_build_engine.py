@@ -123,7 +123,7 @@ class TestCommand:
             ("brightest.onnx --size 50x50", "multiples of 32"),
             ("brightest.onnx --runtime cuda", "--runtime must be one of auto, tensorrt, rtx"),
             ("brightest.onnx --target 8.6", "--target must be compute capabilities"),
-            ("brightest.onnx --target sm_90", "does not build for sm_90: it does for sm_75"),
+            ("brightest.onnx --target sm_90", "does not build for sm_90: use sm_75"),
             ("brightest.onnx --timing-cache t", "--timing-cache is for TensorRT"),
             ("brightest.onnx -o x.plan", "--output must end in .engine"),
             ("brightest.onnx -o brightest.onnx/x.engine", "cannot be written"),

@@ -136,8 +136,8 @@ class TestExitCodes:
         ("options", "told"),
         [
             ("{tiny} {tiny} --data camvid:nowhere", "no nowhere/val.txt"),
-            ("{tiny} {tiny} --max-drop 101", "--max-drop wants points of mIoU"),
-            ("{tiny} {tiny} --min-agreement 99", "--min-agreement wants a share, 0 to 1"),
+            ("{tiny} {tiny} --max-drop 101", "--max-drop must be points of mIoU"),
+            ("{tiny} {tiny} --min-agreement 99", "--min-agreement must be a share, 0 to 1"),
             ("{tiny} {tiny} --frames 0", "--frames must be at least 1"),
             ("{tiny} {wide}", "cannot be compared, their classes differ"),
             ("{wide} {wide} --data synthetic:street", "give --data with the same classes"),

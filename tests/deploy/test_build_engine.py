@@ -338,7 +338,7 @@ class TestRefusal:
         with pytest.raises(ModelError) as caught:
             build(uncast(Path("uncast.onnx")), precision="fp32")
         said = str(caught.value)
-        assert "refuses the graph of uncast.onnx: Slice" in said
+        assert "rejects the graph of uncast.onnx: Slice" in said
         assert "Found unsupported input type of UINT8" in said
         assert "\n" not in said
         assert "cpp" not in said
@@ -381,9 +381,9 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("targets", "told"),
         [
-            (("sm_90",), r"does not build for sm_90: it does for sm_75, .*sm_120.*and with sm_86\+"),
+            (("sm_90",), r"does not build for sm_90: use sm_75, .*sm_120.*or sm_86\+"),
             (("sm_89+",), r"does not build for sm_89\+"),
-            (("sm_86+", "sm_120"), r"--target sm_86\+ stands alone"),
+            (("sm_86+", "sm_120"), r"--target sm_86\+ cannot be combined"),
         ],
     )
     def test_a_target_that_the_runtime_does_not_know_is_refused(

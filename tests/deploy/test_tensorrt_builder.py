@@ -68,7 +68,7 @@ class TestBuild:
         assert plan.timing_cache == begun_with + b" and more"
 
     def test_without_a_driver_it_is_said_what_to_do(self, model: Any) -> None:
-        with pytest.raises(BackendUnavailable, match=r"no usable NVIDIA driver here: .*--runtime rtx"):
+        with pytest.raises(BackendUnavailable, match=r"no usable NVIDIA driver: .*--runtime rtx"):
             build_plan(FakeTensorRt(driver=False).trt(), model, HERE)
 
     @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ class TestBuild:
     def test_what_the_parser_refuses_is_told_in_its_words(self, model: Any, said: str, meant: str) -> None:
         with pytest.raises(ModelError) as caught:
             build_plan(FakeTensorRt(refuses=said).trt(), model, HERE)
-        assert str(caught.value) == f"TensorRT 11.4.0.1 refuses the graph of {model.path}: {meant}"
+        assert str(caught.value) == f"TensorRT 11.4.0.1 rejects the graph of {model.path}: {meant}"
 
     def test_a_build_that_fails_tells_why(self, model: Any) -> None:
         fails = "IBuilder::buildSerializedNetwork: Error Code 2: OutOfMemory (Requested size was 7 bytes.)"
@@ -118,7 +118,7 @@ class TestBuild:
         assert answers == [True]
 
 
-class TestPlace:
+class TestTarget:
     def found(self, monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None) -> None:
         monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda: gpu)
 
@@ -148,14 +148,14 @@ class TestPlace:
         self.found(monkeypatch, Gpu("NVIDIA L4", "sm_89"))
         assert resolve_target(RTX, ("current",)) == HERE
         assert resolve_target(FakeTensorRt().trt(), ("current",)) == HERE
-        with pytest.raises(OptionError, match="--target current stands alone"):
+        with pytest.raises(OptionError, match="--target current cannot be combined"):
             resolve_target(RTX, ("sm_86", "current"))
         self.found(monkeypatch, None)
         with pytest.raises(BackendUnavailable, match="there is no usable one: name its compute capability"):
             resolve_target(RTX, ("current",))
 
     @pytest.mark.parametrize(
-        ("place", "asked"),
+        ("target", "asked"),
         [
             (BuildTarget(("sm_86+",), None), {}),
             (BuildTarget(("sm_89", "sm_120"), None), {0: 89, 1: 120}),
@@ -163,17 +163,17 @@ class TestPlace:
             (HERE, {0: _MEMBERS["CURRENT"]}),
         ],
     )
-    def test_rtx_is_asked_for_just_that(self, model: Any, place: BuildTarget, asked: dict[int, int]) -> None:
+    def test_rtx_is_asked_for_just_that(self, model: Any, target: BuildTarget, asked: dict[int, int]) -> None:
         fake = FakeTensorRt()
         trt = TensorRTLibrary(fake, "rtx", "1.7")
         fake.ComputeCapability = RTX.module.ComputeCapability  # type: ignore[attr-defined]
-        build_plan(trt, model, place)
+        build_plan(trt, model, target)
         assert fake.capabilities == asked
         assert fake.num_compute_capabilities == len(asked)
 
     def test_without_a_gpu_it_builds_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found(monkeypatch, None)
-        with pytest.raises(BackendUnavailable, match=r"no usable NVIDIA driver here: .*--runtime rtx"):
+        with pytest.raises(BackendUnavailable, match=r"no usable NVIDIA driver: .*--runtime rtx"):
             resolve_target(FakeTensorRt().trt(), ())
 
 

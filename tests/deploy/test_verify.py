@@ -150,17 +150,17 @@ class TestBudget:
 
     def test_too_little_agreement_is_told_with_both_numbers(self) -> None:
         verdict = compare(Wrong(3), Budget(100, 0.8))
-        assert verdict.reasons == ("only 75.000% of the pixels agree, at least 80.000% are wanted",)
+        assert verdict.reasons == ("only 75.000% of the pixels agree, at least 80.000% are required",)
         assert compare(Wrong(3), Budget(100, 0.75)).passed
 
     @pytest.mark.parametrize("drop", [-0.1, 100.1, float("nan")])
     def test_a_drop_that_is_none_is_refused(self, drop: float) -> None:
-        with pytest.raises(OptionError, match="--max-drop wants points"):
+        with pytest.raises(OptionError, match="--max-drop must be points"):
             Budget(drop, None)
 
     @pytest.mark.parametrize("share", [-0.1, 99.5, float("nan")])
     def test_an_agreement_that_is_no_share_is_refused(self, share: float) -> None:
-        with pytest.raises(OptionError, match="--min-agreement wants a share"):
+        with pytest.raises(OptionError, match="--min-agreement must be a share"):
             Budget(1.0, share)
 
 
@@ -191,7 +191,7 @@ class TestImages:
         assert not compare(Wrong(3), Budget(0.0, 0.8), Columns(labelled=False)).passed
 
     def test_without_truth_a_budget_of_miou_alone_would_pass_anything_and_is_refused(self) -> None:
-        with pytest.raises(DatasetError, match="only agreement can be judged: give --data or --min-agreement"):
+        with pytest.raises(DatasetError, match="only the agreement can be checked: give --data or --min-agreement"):
             compare(Wrong(12), Budget(0.5, None), Columns(labelled=False))
 
     def test_no_image_proves_nothing(self) -> None:
@@ -220,7 +220,7 @@ class TestImages:
 class TestDrawings:
     def test_image_both_labels_and_their_difference_stand_side_by_side(self, tmp_path: Path) -> None:
         folder = tmp_path / "a" / "worst"
-        compare(Wrong(3, since=3), worst=folder)
+        compare(Wrong(3, since=3), worst_dir=folder)
         (path,) = folder.iterdir()
         assert path.name == "1-75.00-image-3.png"
         drawn = cv2.imread(str(path))
@@ -234,17 +234,17 @@ class TestDrawings:
         assert right[3].max() < 10
 
     def test_images_that_agree_are_not_drawn(self, tmp_path: Path) -> None:
-        compare(Wrong(3, since=2), worst=tmp_path)
+        compare(Wrong(3, since=2), worst_dir=tmp_path)
         assert {path.name[2:] for path in tmp_path.iterdir()} == {"75.00-image-2.png", "75.00-image-3.png"}
 
     def test_no_more_than_six_are_drawn(self, tmp_path: Path) -> None:
-        verdict = compare(Wrong(3), data=Columns(9), worst=tmp_path)
+        verdict = compare(Wrong(3), data=Columns(9), worst_dir=tmp_path)
         assert len(verdict.worst) == len(list(tmp_path.iterdir())) == 6
 
     def test_a_folder_that_cannot_be_made_is_told(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(SinkError, match=r"cannot create the folder .*file/x \(.*\): give another --worst"):
-            compare(Wrong(3), worst=tmp_path / "file" / "x")
+            compare(Wrong(3), worst_dir=tmp_path / "file" / "x")
 
 
 class TestProofData:
