@@ -92,7 +92,7 @@ class PredictOptions:
         OptionError: ``only`` is empty or names an unknown kind of result.
     """
 
-    images: Annotated[tuple[str | Path, ...], Option(argument="IMAGES...")]
+    images: Annotated[tuple[str | Path, ...], Option(argument="IMAGES")]
     """Image files, folders of images (without their subfolders) and globs."""
     output: Annotated[Path, Option(_OUTPUT, ("--output", "-o"), metavar="FOLDER")]
     """Folder for the results; it is created."""

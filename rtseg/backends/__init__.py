@@ -5,6 +5,7 @@ A backend has two main methods: ``submit`` a batch and ``wait`` for its labels. 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +28,7 @@ BACKENDS: dict[str, tuple[str, str, str | None]] = {
 """Name -> (module, class or function, extra that installs the runtime)."""
 
 
+_log = logging.getLogger(__name__)
 _ENGINE_SUFFIX = ".engine"
 """Suffix of the files that `rtseg build-engine` writes."""
 
@@ -57,13 +59,13 @@ def open_backend(
 
         path = find_model(model)
         if path.suffix == _ENGINE_SUFFIX:
-            return _open_engine(name, path, backend_options, size)
+            return _logged(_open_engine(name, path, backend_options, size))
         model = load_model(path)
     if size is not None and size != model.spec.size:
         from rtseg.model_file.input_size import resize_input
 
         model = resize_input(model, size)
-    return _open(name, model, backend_options) if name != "auto" else _open_auto(model, backend_options)
+    return _logged(_open(name, model, backend_options) if name != "auto" else _open_auto(model, backend_options))
 
 
 def read_spec(model: Path) -> ModelSpec:
@@ -77,6 +79,16 @@ def read_spec(model: Path) -> ModelSpec:
     from rtseg.backends.tensorrt.engine_file import read_engine_facts
 
     return read_engine_facts(model).spec
+
+
+def _logged(backend: Backend) -> Backend:
+    height, width = backend.spec.size
+    _log.info(
+        "%s at %dx%d on %s %s (%s, %s), %s",
+        *(backend.spec.name, height, width, backend.name, backend.version, backend.precision, backend.device),
+        backend.chosen,
+    )
+    return backend
 
 
 def _open(name: str, model: ModelFile, options: BackendOptions) -> Backend:

@@ -18,7 +18,9 @@ EXAMPLES = (
 
 def average(
     messages: MessageOptions,
-    checkpoints: list[Path] = typer.Argument(..., help="Two or more checkpoints of one network with the same classes."),
+    checkpoints: list[Path] = typer.Argument(
+        ..., metavar="CHECKPOINTS", help="Two or more checkpoints of one network with the same classes."
+    ),
     output: Path = typer.Option(..., "--output", "-o", metavar="FILE", help="The .safetensors file to write."),
     data: str = typer.Option(
         "",

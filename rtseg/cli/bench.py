@@ -136,5 +136,5 @@ def bench(options: _BenchOptions, messages: MessageOptions) -> None:
         given = "both are given" if is_clip else "neither is given"
         raise OptionError(f"bench measures --storage or --pipeline, and {given}: give one")
     outcome = ResultOptions(options.output, options.compare, options.max_regression, options.report)
-    console = open_console(quiet=messages.quiet)
+    console = open_console(progress=not messages.quiet)
     raise typer.Exit(run(options.of_clip() if is_clip else options.of_storage(), outcome, console))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import typer
 
@@ -10,21 +11,29 @@ from rtseg.cli.messages import open_console
 
 __all__ = ["doctor"]
 
-EXAMPLES = ("rtseg doctor", "rtseg doctor --json > machine.json")
+EXAMPLES = ("rtseg doctor", "rtseg doctor --report machine.json")
 
 
 def doctor(
-    as_json: bool = typer.Option(False, "--json", help="Print JSON to standard output instead of a table."),
+    report: Path | None = typer.Option(
+        None,
+        metavar="FILE.json",
+        help="Write everything to this JSON file. A dash (-) prints the JSON instead of the table.",
+    ),
 ) -> None:
     """Look at processor, GPU, runtimes, cameras, display, disks and codecs, and say what to install for more."""
     from rich.table import Table
 
     from rtseg.app import doctor as doctor_
+    from rtseg.system.atomic_files import write_text
 
     findings = doctor_.examine()
-    if as_json:
-        print(json.dumps(doctor_.as_json(findings), indent=2, ensure_ascii=False))
-        return
+    if report is not None:
+        text = json.dumps(doctor_.as_json(findings), indent=2, ensure_ascii=False)
+        if str(report) == "-":
+            print(text)
+            return
+        write_text(report, text + "\n")
     console = open_console()
     table = Table(box=None, show_header=False, pad_edge=False)
     topic = ""

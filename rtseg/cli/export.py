@@ -20,7 +20,9 @@ EXAMPLES = (
 
 def export(
     messages: MessageOptions,
-    checkpoint: Path = typer.Argument(..., help="best.safetensors or last.safetensors of a run folder."),
+    checkpoint: Path = typer.Argument(
+        ..., metavar="CHECKPOINT", help="best.safetensors or last.safetensors of a run folder."
+    ),
     output: Path = typer.Option(..., "--output", "-o", metavar="FILE.onnx", help="The model file to write."),
     name: str = typer.Option("", help="Name of the model.", show_default="the name of the file"),
     size: str = typer.Option(

@@ -20,7 +20,9 @@ EXAMPLES = (
 
 def label(
     messages: MessageOptions,
-    folder: Path = typer.Argument(..., help="Folder of images. The boxes are kept in boxes.csv in this folder."),
+    folder: Path = typer.Argument(
+        ..., metavar="FOLDER", help="Folder of images. The boxes are kept in boxes.csv in this folder."
+    ),
     boxes: Path | None = typer.Option(
         None, "--from", metavar="FILE.csv", help="Open no window, and use the boxes in this file."
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rtseg.errors import OptionError, RtsegError
 from rtseg.option import Option
@@ -41,25 +41,38 @@ class MessageOptions:
             raise OptionError(f"--log-level must be one of {', '.join(_LEVELS)}, got {self.log_level!r}")
 
 
-def open_console(*, quiet: bool = False) -> Console:
-    """A console that prints text as it is: names of files may hold what rich would take for markup."""
+def open_console(*, quiet: bool = False, progress: bool = True) -> Console:
+    """A console that prints text as it is: file names may contain what rich would read as markup.
+
+    Args:
+        quiet: print nothing.
+        progress: whether progress bars may be shown, on a terminal.
+    """
     from rich.console import Console
 
-    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, quiet=quiet)
+    console = Console(
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=True,
+        quiet=quiet,
+        force_terminal=None if progress else False,
+    )
     if not console.is_terminal and console.width < _TABLE_WIDTH:
         console.width = _TABLE_WIDTH
     return console
 
 
 @contextmanager
-def log_to_stderr(options: MessageOptions, command: str) -> Iterator[None]:
-    """Log to standard error while a command runs, without passwords; nothing unless it was asked for."""
+def log_to_stderr(options: MessageOptions, command: str, values: dict[str, Any]) -> Iterator[None]:
+    """Log to standard error while a command runs, without passwords; log nothing by default."""
     level = options.log_level or ("info" if options.verbose else None)
     if level is None:
         yield
         return
     import logging
     import platform
+    import time
 
     from rtseg.system.redact import RedactingFilter
     from rtseg.version import __version__
@@ -73,7 +86,10 @@ def log_to_stderr(options: MessageOptions, command: str) -> Iterator[None]:
     root.setLevel(level.upper())
     try:
         log.info("rtseg %s, Python %s: %s", __version__, platform.python_version(), command)
+        log.debug("options: %s", {name.rpartition("__")[2]: value for name, value in values.items()})
+        started_s = time.monotonic()
         yield
+        log.info("done in %.1f s", time.monotonic() - started_s)
     except RtsegError as error:
         log.debug("%s", error, exc_info=True)
         raise

@@ -24,7 +24,7 @@ EXAMPLES = ("rtseg models", "rtseg models icnet fcn8s-vgg16", "rtseg models --me
 def models(
     names: list[str] = typer.Argument(
         [],
-        metavar="NETWORK...",
+        metavar="NETWORK",
         help="Networks to list. With --measure they can have options, e.g. icnet:width=64.",
         show_default="all",
     ),

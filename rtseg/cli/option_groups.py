@@ -53,7 +53,7 @@ def with_options(function: Callable[..., T]) -> Callable[..., T]:
             values[leaf.path] = values[leaf.path] or before.get(leaf.name, values[leaf.path])
         arguments = {name: values[name] for name in declared if name in values}
         message_options = groups[_MESSAGES].build(values)
-        with log_to_stderr(message_options, context.command_path):
+        with log_to_stderr(message_options, context.command_path, values):
             arguments |= {name: groups[name].build(values) for name in declared if name in groups and name != messages}
             if messages is not None:
                 arguments[messages] = message_options

@@ -95,7 +95,10 @@ class CalibrateOptions:
     split: Annotated[str, Option("Data")] = "train"
     """Split of the data to record on; not one that is used to measure the model later."""
     method: Annotated[str, Option(choices=_METHODS)] = "percentile"
-    """How the range of an activation is found; see `rtseg.model_file.quantize.record_ranges`."""
+    """How the range of an activation is derived from its values.
+
+    See ``rtseg.model_file.quantize.record_ranges``.
+    """
     frames: Annotated[int, Option("Data")] = 300
     """Number of images to record on, spread evenly over the data."""
     output: Annotated[Path | None, Option(None, ("--output", "-o"), metavar="FILE.json", default="in calib/")] = None

@@ -111,7 +111,7 @@ class TrainOptions:
     lr: Annotated[float, Option("Optimization")] = 1e-3
     """Highest learning rate of the schedule."""
     schedule: Annotated[str, Option("Optimization", choices=_CHOICES["schedule"])] = "poly"
-    """How the learning rate falls; see `rtseg.training.schedules`."""
+    """How the learning rate falls during training."""
     weight_decay: Annotated[float, Option("Optimization")] = 0.01
     """Weight decay of the optimizer."""
     ema: Annotated[float, Option("Optimization")] = 0.998

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,9 +35,15 @@ def test_every_finding_has_a_line_and_every_remedy_is_told_once(capsys: pytest.C
     ]
 
 
-def test_as_json_they_have_their_fields(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
+@pytest.mark.parametrize("report", ["-", "machine.json"])
+def test_as_json_they_have_their_fields(
+    report: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["doctor", "--report", report]) == 0
+    printed = capsys.readouterr().out
+    assert ("for more:" in printed) == (report != "-")
+    facts = json.loads(printed if report == "-" else Path(report).read_text())
     assert facts["findings"][1] == {
         "topic": "runtime",
         "name": "torch",
