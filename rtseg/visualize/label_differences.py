@@ -78,7 +78,7 @@ class LabelDifferences:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = failure_reason(error)
-            raise SinkError(f"cannot make the folder {folder} ({reason}): give another --worst") from error
+            raise SinkError(f"cannot create the folder {folder} ({reason}): give another --worst") from error
         for rank, entry in enumerate(self._entries, start=1):
             stem = re.sub(r"[^\w.-]+", "_", Path(entry.name).stem)[-60:]
             data = cv2.imencode(".png", self._draw(entry))[1].tobytes()
