@@ -83,15 +83,15 @@ def row_label(row: dict[str, Any]) -> str:
 def show(result: dict[str, Any], console: Console) -> None:
     """Print all tables that have rows."""
     if result["reading"]:
-        _print(console, _reading_table(result["reading"]))
+        console.print(_reading_table(result["reading"]))
     for row in result["storages"]:
         console.print(f"{row_label(row)}: {row['folder']}, {row['kind']} ({row['known_by']})", soft_wrap=True)
     if result["automatic"]:
-        _print(console, _automatic_table(result["automatic"]))
+        console.print(_automatic_table(result["automatic"]))
     if result["pipeline"]:
-        _print(console, _pipeline_table(result["pipeline"]))
+        console.print(_pipeline_table(result["pipeline"]))
         for row in result["pipeline"]:
-            _print(console, _stages_table(row))
+            console.print(_stages_table(row))
         for line in (*preprocess_lines(result["pipeline"]), *bottleneck_lines(result["pipeline"])):
             console.print(line, soft_wrap=True)
     if result["memory"]:
@@ -102,7 +102,7 @@ def show(result: dict[str, Any], console: Console) -> None:
             soft_wrap=True,
         )
     if result["ratios"]:
-        _print(console, _ratio_table(result["ratios"]))
+        console.print(_ratio_table(result["ratios"]))
         published = result["published"]
         console.print(
             f"{published['of']}: {published['hdd_fps']:g} and {published['ssd_fps']:g} fps, a ratio of "
@@ -114,10 +114,6 @@ def show(result: dict[str, Any], console: Console) -> None:
         console.print(f"other work had a load of {load:.1f} on {cores} cores before the first run: measure again")
     if not result["complete"]:
         console.print("stopped: these are the measurements so far")
-
-
-def _print(console: Console, table: Table) -> None:
-    console.print(table)
 
 
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str], notes: Sequence[str] = ()) -> Table:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.frame import Image
-from rtseg.image_io.header import ImageHeader, jpeg_segments, read_header, tiff_tags
+from rtseg.image_io.header import BIGTIFF, TIFF_BYTE_ORDERS, ImageHeader, jpeg_segments, read_header, tiff_tags
 from rtseg.system.opencv import cv2
 
 __all__ = [
@@ -38,8 +38,6 @@ _REDUCED = {
 }
 _DAMAGED = "is damaged or cut off"
 _JPEG_END = b"\xff\xd9"
-_TIFF_BYTE_ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">"}
-_BIGTIFF: Final = (b"II+\x00", b"MM\x00+")
 _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 262, 277, 284, 338
 """TIFF tags."""
 _RGB, _INTERLEAVED, _UNSPECIFIED = 2, 1, 0
@@ -164,9 +162,9 @@ def _without_tiff_alpha(data: bytes) -> bytes:
 
     Source: TIFF revision 6.0, 1992, sections 2 (structure), 8 (tags) and 18 (ExtraSamples).
     """
-    if data.startswith(_BIGTIFF):
+    if data.startswith(BIGTIFF):
         raise ChannelsError("is a BigTIFF, whose extra channel cannot be read: save it as a PNG with alpha")
-    order = _TIFF_BYTE_ORDERS.get(data[:4])
+    order = TIFF_BYTE_ORDERS.get(data[:4])
     tags = tiff_tags(data) if order else {}
     samples = tags.get(_SAMPLES, (0, 1))[1]
     if samples < 4:

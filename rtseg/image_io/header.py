@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ImageHeader", "jpeg_segments", "read_header", "tiff_tags"]
+__all__ = ["BIGTIFF", "TIFF_BYTE_ORDERS", "ImageHeader", "jpeg_segments", "read_header", "tiff_tags"]
 
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 """By colour type; a palette counts as colours. Source: PNG (Third Edition), W3C 2025, 11.2.1."""
@@ -21,8 +21,8 @@ _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers that no length follows."""
 _JPEG_SCAN, _JPEG_EXIF = 0xDA, 0xE1
-_TIFF_BYTE_ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">", b"II+\x00": "<", b"MM\x00+": ">"}
-_BIGTIFF: Final = (b"II+\x00", b"MM\x00+")
+TIFF_BYTE_ORDERS: Final = {b"II*\x00": "<", b"MM\x00*": ">", b"II+\x00": "<", b"MM\x00+": ">"}
+BIGTIFF: Final = (b"II+\x00", b"MM\x00+")
 _WIDTH, _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _SAMPLES = 256, 257, 262, 274, 277
 """TIFF tags."""
 _CMYK = 5
@@ -61,7 +61,7 @@ def read_header(data: bytes) -> ImageHeader | None:
             return _png(data)
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data)
-        if data[:4] in _TIFF_BYTE_ORDERS:
+        if data[:4] in TIFF_BYTE_ORDERS:
             return _tiff(data)
         if data.startswith(b"BM"):
             return _bmp(data)
@@ -116,11 +116,11 @@ def tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
 
     Empty if the file is damaged. Source: TIFF revision 6.0, 1992, section 2; BigTIFF has the same with wider fields.
     """
-    order = _TIFF_BYTE_ORDERS.get(data[:4])
+    order = TIFF_BYTE_ORDERS.get(data[:4])
     if order is None:
         return {}
     offset, start_at, count, entry_bytes, value_at = "Q", 8, "Q", 20, 12
-    if data[:4] not in _BIGTIFF:
+    if data[:4] not in BIGTIFF:
         offset, start_at, count, entry_bytes, value_at = "I", 4, "H", 12, 8
     try:
         (start,) = struct.unpack_from(f"{order}{offset}", data, start_at)

@@ -22,8 +22,7 @@ from threading import Condition, RLock, Thread, current_thread
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from rtseg.image_io._queued_job import QueuedJob, State
-from rtseg.image_io.jobs import Job, Outcome, ReadTimeout, Slot, StorageTimeout
+from rtseg.image_io.jobs import Job, Outcome, QueuedJob, ReadTimeout, Slot, State, StorageTimeout
 from rtseg.image_io.memory_budget import MemoryBudget
 from rtseg.image_io.read_profile import ReadProfile
 

@@ -81,9 +81,7 @@ class ReadProfile:
     @property
     def threads(self) -> int:
         """How many threads to start: those that decode, and those that wait for the storage meanwhile."""
-        if self._storage.kind == REMOTE:
-            return self.decoders + _REMOTE_READERS
-        return self.decoders + 1
+        return self.decoders + (_REMOTE_READERS if self._storage.kind == REMOTE else 1)
 
     @property
     def files_ahead(self) -> int:

@@ -351,11 +351,11 @@ def _await_threads() -> None:
 
 
 def test_a_suspended_process_does_not_cause_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rtseg.image_io import _queued_job as queued_job
+    from rtseg.image_io import jobs as jobs_module
 
     slept_s = [0.0]
-    real = queued_job.time.monotonic
-    monkeypatch.setattr(queued_job.time, "monotonic", lambda: real() + slept_s[0])
+    real = jobs_module.time.monotonic
+    monkeypatch.setattr(jobs_module.time, "monotonic", lambda: real() + slept_s[0])
 
     def read(number: int) -> None:
         if number == 3:

@@ -77,7 +77,7 @@ class SimulatedDisk:
     ) -> None:
         self.model = model
         self.seeks = 0
-        self._clock = clock
+        self.clock = clock
         self._sleep = sleep
         self._lock = Lock()
         self._idle_s = float("-inf")
@@ -88,7 +88,7 @@ class SimulatedDisk:
         """Request the ``size`` bytes of a file without waiting, as ``posix_fadvise(WILLNEED)`` does."""
         with self._lock:
             if path not in self._arrival_s:
-                self._arrival_s[path] = self._serve(path, 0, size, self._clock())
+                self._arrival_s[path] = self._serve(path, 0, size, self.clock())
 
     def read(self, path: Path, size: int, request_s: float, on_data: Callable[[], None] = lambda: None) -> None:
         """Return when the ``size`` bytes of a file, requested at the time ``request_s``, would have arrived.
@@ -132,13 +132,9 @@ class SimulatedDisk:
         return self._idle_s
 
     def _wait(self, until_s: float) -> None:
-        rest_s = until_s - self._clock()
+        rest_s = until_s - self.clock()
         if rest_s > 0:
             self._sleep(rest_s)
-
-    def now_s(self) -> float:
-        """Return the time of the clock, in seconds."""
-        return self._clock()
 
 
 class SimulatedFile(ImageFile):
@@ -162,7 +158,7 @@ class SimulatedFile(ImageFile):
 
     def read(self, slot: Slot) -> bytes:
         """See ``ImageFile``."""
-        request_s = self._disk.now_s()
+        request_s = self._disk.clock()
         data = self._file.read(slot)
         self._disk.read(self._path, self._size, request_s, slot.keep_alive)
         return data
