@@ -17,6 +17,7 @@ ROOT = Path(rtseg.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LIGHT = (
     "rtseg.app.options",
+    "rtseg.bench.options",
     "rtseg.deploy.options",
     "rtseg.errors",
     "rtseg.option",

@@ -6,30 +6,20 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from rtseg.cli.option_groups import OptionGroup
+from rtseg.deploy.options import EngineOptions
 from rtseg.errors import OptionError
 
 __all__ = ["read_recipe"]
 
-_KEYS: dict[str, tuple[type, ...]] = {
-    "model": (str,),
-    "precision": (str,),
-    "batch": (int,),
-    "size": (str,),
-    "runtime": (str,),
-    "target": (str,),
-    "timing-cache": (str,),
-    "output": (str,),
-    "data": (str,),
-    "max-drop": (int, float),
-}
-_WORDS = {str: "text", int: "a whole number", float: "a number"}
+_WORDS = {int: "a whole number", float: "a number"}
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The options that a recipe gives, by their names on the command line; paths are seen from the current folder.
+    """The fields of ``EngineOptions`` that a recipe sets. Paths in it are relative to the current folder.
 
     Raises:
-        OptionError: there is no such file, it is not TOML, names no model, or has a key that is no option.
+        OptionError: the file cannot be read, is not TOML, names no model, or has a key that is not an option.
     """
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -39,11 +29,15 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OptionError(f"{path} is not TOML ({error}): see engines/README.md") from error
+    options = {option.key: option for option in OptionGroup(EngineOptions).leaves if option.key != "force"}
+    values = {}
     for key, value in recipe.items():
-        if key not in _KEYS:
-            raise OptionError(f"{path} has the key {key!r}, which is no option; known are {', '.join(_KEYS)}")
-        if type(value) not in _KEYS[key]:
-            raise OptionError(f"{path}: {key} must be {_WORDS[_KEYS[key][-1]]}, got {value!r}")
-    if "model" not in recipe:
-        raise OptionError(f"{path} names no model: give it a line such as model = 'icnet-camvid'")
-    return recipe
+        if key not in options:
+            raise OptionError(f"{path} has the key {key!r}, which is not an option; known are {', '.join(options)}")
+        kind = options[key].values.kind
+        if type(value) not in {int: (int,), float: (int, float)}.get(kind, (str,)):
+            raise OptionError(f"{path}: {key} must be {_WORDS.get(kind, 'text')}, got {value!r}")
+        values[options[key].name] = options[key].value(kind(value))
+    if "model" not in values:
+        raise OptionError(f"{path} names no model: add a line such as model = 'icnet-camvid'")
+    return values

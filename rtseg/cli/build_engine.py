@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
+from rtseg.cli._recipe import read_recipe
 from rtseg.cli.messages import MessageOptions, open_console
 from rtseg.cli.option_groups import GivenFields
-from rtseg.cli.parsing import parse_size
 from rtseg.deploy.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -37,8 +35,10 @@ def build_engine(options: EngineOptions, given: GivenFields, messages: MessageOp
     and nothing was written.
     """
     if Path(options.model).suffix == ".toml":
-        own = {name: getattr(options, name) for name in given if name != "model"}
-        options = replace(_read_recipe(Path(options.model)), **own)
+        own = {
+            name: getattr(options, name) for name in given & {*EngineOptions.__dataclass_fields__} if name != "model"
+        }
+        options = EngineOptions(**read_recipe(Path(options.model)) | own)
     console = open_console(quiet=messages.quiet)
     try:
         built = _build(console, options)
@@ -46,23 +46,6 @@ def build_engine(options: EngineOptions, given: GivenFields, messages: MessageOp
         print("stopped; nothing was written")
         raise typer.Exit(130) from None
     _print_engine(console, built)
-
-
-def _read_recipe(path: Path) -> EngineOptions:
-    from rtseg.cli._recipe import read_recipe
-
-    parsers: dict[str, Callable[[Any], Any]] = {
-        "size": parse_size,
-        "target": lambda text: tuple(part.strip() for part in text.split(",")),
-        "timing-cache": Path,
-        "output": Path,
-    }
-    names = {"target": "targets"}
-    values = {
-        names.get(key, key.replace("-", "_")): parsers[key](value) if key in parsers else value
-        for key, value in read_recipe(path).items()
-    }
-    return EngineOptions(**values)
 
 
 def _build(console: Console, options: EngineOptions) -> BuiltEngine:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from rtseg.cli.messages import open_console
+from rtseg.cli.messages import MessageOptions, open_console
 
 __all__ = ["doctor"]
 
@@ -15,6 +15,7 @@ EXAMPLES = ("rtseg doctor", "rtseg doctor --report machine.json")
 
 
 def doctor(
+    messages: MessageOptions,
     report: Path | None = typer.Option(
         None,
         metavar="FILE.json",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rtseg.cli.messages import open_console
+from rtseg.cli.messages import MessageOptions, open_console
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ EXAMPLES = ("rtseg models", "rtseg models icnet fcn8s-vgg16", "rtseg models --me
 
 
 def models(
+    messages: MessageOptions,
     names: list[str] = typer.Argument(
         [],
         metavar="NETWORK",

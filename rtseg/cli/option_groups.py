@@ -17,11 +17,9 @@ from rtseg.cli.messages import MessageOptions, log_to_stderr
 from rtseg.cli.parsing import VALUES, Values
 from rtseg.option import Group, Option
 
-__all__ = ["GivenFields", "with_options"]
+__all__ = ["GivenFields", "OptionGroup", "with_options"]
 
 T = TypeVar("T")
-
-_MESSAGES = "messages_"
 
 GivenFields = frozenset[str]
 """As the type of a parameter of a command: the names of the fields that were set on the command line."""
@@ -31,35 +29,27 @@ def with_options(function: Callable[..., T]) -> Callable[..., T]:
     """Make a function into a command that Typer understands.
 
     Each parameter whose type is an options class is replaced by the options of that class; the function gets the
-    object. All other parameters are passed to Typer as they are. Every command has ``MessageOptions``, which may also
-    be given before its name.
+    object. All other parameters are passed to Typer as they are. One parameter must be ``MessageOptions``, which may
+    also be given before the name of the command.
     """
-    hints = get_type_hints(function, include_extras=True)
-    declared = signature(function).parameters
-    groups = {name: _OptionGroup(hints[name], name) for name in declared if is_dataclass(hints[name])}
-    messages = next((name for name in groups if hints[name] is MessageOptions), None)
-    given = next((name for name in declared if hints[name] == GivenFields), None)
-    groups[_MESSAGES] = _OptionGroup(MessageOptions, _MESSAGES)
+    hints, declared = get_type_hints(function, include_extras=True), signature(function).parameters
+    groups = {name: OptionGroup(hints[name], f"{name}__") for name in declared if is_dataclass(hints[name])}
+    (messages,) = [name for name in groups if hints[name] is MessageOptions]
+    given = [name for name in declared if hints[name] == GivenFields]
     parameters = [Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    for name in [name for name in declared if name not in (messages, given)] + [_MESSAGES]:
-        if name in groups:
-            parameters += groups[name].parameters()
-        else:
-            parameters.append(declared[name].replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY))
+    for name in sorted(declared.keys() - set(given), key=lambda name: (name == messages, [*declared].index(name))):
+        own = declared[name].replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY)
+        parameters += groups[name].parameters() if name in groups else [own]
 
     def command(context: typer.Context, **values: Any) -> T:
         before = context.find_root().params
-        for leaf in groups[_MESSAGES].leaves:
-            values[leaf.path] = values[leaf.path] or before.get(leaf.name, values[leaf.path])
-        arguments = {name: values[name] for name in declared if name in values}
-        message_options = groups[_MESSAGES].build(values)
-        with log_to_stderr(message_options, context.command_path, values):
-            arguments |= {name: groups[name].build(values) for name in declared if name in groups and name != messages}
-            if messages is not None:
-                arguments[messages] = message_options
-            if given is not None:
-                arguments[given] = _given(context, values)
-            return function(**arguments)
+        for option in groups[messages].leaves:
+            values[option.path] = values[option.path] or before.get(option.name, values[option.path])
+        arguments = {name: value for name, value in values.items() if name in declared}
+        arguments[messages] = groups[messages].build(values)
+        with log_to_stderr(arguments[messages], context.command_path, values):
+            arguments |= {name: group.build(values) for name, group in groups.items() if name != messages}
+            return function(**arguments, **dict.fromkeys(given, _given(context, values)))
 
     command.__doc__, command.__name__, command.__module__ = function.__doc__, function.__name__, function.__module__
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -68,10 +58,8 @@ def with_options(function: Callable[..., T]) -> Callable[..., T]:
 
 
 def _given(context: typer.Context, values: dict[str, Any]) -> GivenFields:
-    sources = {name: context.get_parameter_source(name) for name in values if not name.startswith(_MESSAGES)}
-    return frozenset(
-        name.rpartition("__")[2] for name, source in sources.items() if source and source.name == "COMMANDLINE"
-    )
+    sources = {name.rpartition("__")[2]: context.get_parameter_source(name) for name in values}
+    return frozenset(name for name, source in sources.items() if source and source.name == "COMMANDLINE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +75,11 @@ class _Leaf:
     """``MISSING`` where the user must give a value."""
     is_optional: bool
     values: Values
+
+    @property
+    def key(self) -> str:
+        """The long flag without its dashes, or the name of an argument in small letters; as in a recipe."""
+        return (self.flags or (self.option.argument.lower(),))[0].removeprefix("--")
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -121,18 +114,18 @@ class _Leaf:
         return self.values.parse(given, self.flags[-1] if self.flags else self.option.argument)
 
 
-class _OptionGroup:
+class OptionGroup:
     """An options class, and the groups within it."""
 
-    def __init__(self, kind: type[Any], path: str, without: tuple[str, ...] = ()) -> None:
+    def __init__(self, kind: type[Any], path: str = "", without: tuple[str, ...] = ()) -> None:
         self._kind = kind
-        self._members: dict[str, _Leaf | _OptionGroup] = {}
+        self._members: dict[str, _Leaf | OptionGroup] = {}
         hints, texts = get_type_hints(kind, include_extras=True), _field_texts(kind)
         for field in fields(kind):
-            hint, name = hints[field.name], f"{path}__{field.name}"
+            hint, name = hints[field.name], f"{path}{field.name}"
             for mark in getattr(hint, "__metadata__", ()):
                 if isinstance(mark, Group):
-                    self._members[field.name] = _OptionGroup(get_args(hint)[0], name, mark.without)
+                    self._members[field.name] = OptionGroup(get_args(hint)[0], f"{name}__", mark.without)
                 elif isinstance(mark, Option) and field.name not in without:
                     self._members[field.name] = _leaf(field, name, get_args(hint)[0], mark, texts)
 
@@ -140,7 +133,7 @@ class _OptionGroup:
     def leaves(self) -> list[_Leaf]:
         """All options, with those of groups within this one."""
         members = self._members.values()
-        return [leaf for each in members for leaf in (each.leaves if isinstance(each, _OptionGroup) else [each])]
+        return [leaf for each in members for leaf in (each.leaves if isinstance(each, OptionGroup) else [each])]
 
     def parameters(self) -> list[Parameter]:
         """One for each option."""
@@ -149,7 +142,7 @@ class _OptionGroup:
     def build(self, given: dict[str, Any]) -> Any:
         """The options object for what Typer read."""
         values = {
-            name: member.build(given) if isinstance(member, _OptionGroup) else member.value(given[member.path])
+            name: member.build(given) if isinstance(member, OptionGroup) else member.value(given[member.path])
             for name, member in self._members.items()
         }
         return self._kind(**values)

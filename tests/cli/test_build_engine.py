@@ -205,7 +205,7 @@ class TestRecipe:
         [
             (
                 "model = 'a'\nprecison = 'fp16'",
-                "has the key 'precison', which is no option; known are model",
+                "has the key 'precison', which is not an option; known are model",
             ),
             ("model = 'a'\nbatch = '4'", "batch must be a whole number, got '4'"),
             ("model = 'a'\nbatch = true", "batch must be a whole number, got True"),
@@ -230,4 +230,4 @@ class TestRecipe:
 
     def test_a_recipe_gives_what_it_says_and_nothing_else(self) -> None:
         Path("r.toml").write_text("model = 'a'\nmax-drop = 1")
-        assert read_recipe(Path("r.toml")) == {"model": "a", "max-drop": 1}
+        assert read_recipe(Path("r.toml")) == {"model": "a", "max_drop": 1.0}

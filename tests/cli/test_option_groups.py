@@ -128,7 +128,7 @@ def test_a_malformed_value_names_its_option(words: str, message: str) -> None:
 def test_the_help_is_the_first_paragraph_below_the_field(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def command(options: Outer) -> None:
+    def command(options: Outer, messages: MessageOptions) -> None:
         pass
 
     text = help_of(command, capsys, monkeypatch)
