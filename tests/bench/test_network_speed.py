@@ -15,7 +15,7 @@ FIRST_S, OTHER_S = 5.0, 0.25
 
 
 class Clock:
-    """Stands still until somebody works."""
+    """A clock that only moves when a backend works."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -25,7 +25,7 @@ class Clock:
 
 
 class Timed(FakeBackend):
-    """Takes ``FIRST_S`` for the first image, as a cold machine does, and ``OTHER_S`` for each of the others."""
+    """Takes ``FIRST_S`` for the first image, like a cold machine, and ``OTHER_S`` for every other."""
 
     def __init__(self, clock: Clock, depth: int, channels: int = 3) -> None:
         super().__init__(wide_spec(channels=channels), depth=depth)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, FakeBackend]]:
-    """Name, hint and backend of every one that was opened."""
+    """Name, hint and object of every opened backend."""
     backends: list[tuple[str, str, FakeBackend]] = []
 
     def open_fake(name: str, model: str, *, hint: str, **options: Any) -> FakeBackend:
@@ -62,7 +62,7 @@ class TestClip:
             ("two", "live"),
         ]
         for row in sections["pipeline"]:
-            # A clip of three frames begins again; live, frames may be dropped, but none is lost.
+            # A clip of three frames is repeated. A live run may drop frames, but counts them.
             assert row["frames"] + row["dropped"] == 2 * 5
             assert row["state"] == "live" or row["dropped"] == 0
             assert len(row["fps"]["rounds"]) == 2

@@ -1,4 +1,4 @@
-"""A small result of each kind, made by the code under test from figures that are known."""
+"""A small result of each kind, built by the code under test from known values."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def pipeline_row(storage: str | None, state: str, fps: float, p95: float = 20.0)
 
 
 def storage_result() -> dict[str, Any]:
-    """An SSD and a simulated disk; figures as in the test of the ratios."""
+    """An SSD and a simulated disk, with the values that the tests of the ratios expect."""
     reading = [
         reading_row("ssd", "cv2", 0, 50, 80),
         reading_row("ssd", "cv2", 2, 100, 160),
@@ -92,6 +92,6 @@ def storage_result() -> dict[str, Any]:
 
 
 def clip_result(fps: float = 30.0, p95: float = 20.0) -> dict[str, Any]:
-    """One backend at both paces."""
+    """One backend in both modes."""
     rows = [pipeline_row(None, "file", fps), pipeline_row(None, "live", 25.0, p95)]
     return make_result("pipeline", {"pipeline": rows, "complete": True}, dict(WORKLOAD), load=0.1)

@@ -11,7 +11,7 @@ from rtseg.image_io.decode import ChannelsError, ImageError, decode_image, image
 from rtseg.system.opencv import cv2
 
 BGRA = [2, 1, 0, 3]
-"""Of the samples that a file stores in the order R, G, B, other."""
+"""Order of the samples of a file that stores R, G, B, other."""
 
 
 def encoded(suffix: str, pixels: NDArray[np.generic]) -> bytes:

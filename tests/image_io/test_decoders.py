@@ -30,7 +30,7 @@ def decode(request: pytest.FixtureRequest) -> Decoder:
 
 
 def make_image(channels: int, dtype: type = np.uint8, size: tuple[int, int] = (24, 40)) -> NDArray[np.generic]:
-    """Smooth, so that JPEG keeps it, and unlike in every direction and channel."""
+    """A smooth image, which JPEG preserves, and which differs in every direction and channel."""
     rows, columns = np.mgrid[: size[0], : size[1]]
     planes = [rows * 3 + columns, 230 - rows * 2 - columns, 60 + columns * 3 - rows][:channels]
     pixels = np.stack(planes, axis=2).astype(np.uint8).astype(dtype)

@@ -23,7 +23,7 @@ def profile(kind: str = "ssd", threads: int = 4) -> ReadProfile:
 
 
 class Steps:
-    """Counts who is where at once."""
+    """Counts how many jobs are in each step at the same time."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -39,13 +39,13 @@ class Steps:
 
 
 class Number(Job[int]):
-    """Gives its number back.
+    """Returns its number.
 
     Args:
-        number: which.
-        steps: where it tells what it does.
+        number: the number.
+        steps: records the steps.
         on_read, on_decode: called with the number.
-        raw: bytes that it holds once read.
+        raw: bytes held after reading.
         size: bytes of the result.
         knows: whether ``decode_bytes`` is known after reading.
     """
@@ -107,7 +107,7 @@ def test_results_come_in_order_whichever_is_finished_first(kind: str, knows: boo
             assert gates[number - 1].wait(WAIT_S)
 
     def open_gates(number: int) -> None:
-        if number == 8:  # three of the first wait until a later one has been read
+        if number == 8:  # jobs 1 to 3 wait until a later one has been read
             for gate in gates:
                 gate.set()
 
@@ -176,7 +176,7 @@ def test_the_next_job_is_read_even_if_later_jobs_use_up_the_budget() -> None:
 
     class Late(Number):
         def announce(self) -> None:
-            if self.number == 2:  # the others overtake it, until no more of them fit
+            if self.number == 2:  # the others overtake it until the budget is used up
                 assert full.wait(WAIT_S)
 
     jobs = [Late(n, on_decode=lambda n: full.set() if n == 4 else None) for n in range(20)]
@@ -291,7 +291,7 @@ class TestStalls:
         assert ahead.abandoned_threads >= 3
         gate.set()
         _await_threads()
-        assert {2, 3, 4} <= set(steps.discarded)  # what came late is let go of
+        assert {2, 3, 4} <= set(steps.discarded)  # late results are discarded
 
     def test_a_hanging_announcement_is_abandoned_and_discarded_later(self) -> None:
         gate, began = threading.Event(), threading.Event()
@@ -359,8 +359,8 @@ def test_a_suspended_process_does_not_cause_timeouts(monkeypatch: pytest.MonkeyP
 
     def read(number: int) -> None:
         if number == 3:
-            slept_s[0] = 100.0  # as if the machine had slept in the middle of a read
-            threading.Event().wait(0.3)  # the caller looks several times
+            slept_s[0] = 100.0  # as if the machine had been suspended during a read
+            threading.Event().wait(0.3)  # the caller checks several times
 
     with Prefetch(
         [Number(n, on_read=read) for n in range(6)], profile=profile("hdd"), budget=10_000, timeout_s=WAIT_S

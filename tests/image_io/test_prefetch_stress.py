@@ -1,4 +1,4 @@
-"""Many jobs with random pauses, sizes and failures: all come in order, within bounds, and no thread stays."""
+"""Many jobs with random pauses, sizes and failures finish in order, within the limits, and leave no thread."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 COUNT = 2000
 LARGEST = 2 * 1000
-"""Bytes of one job: what is read and what is made of it."""
+"""Most bytes of one job: file and result."""
 WAIT_S = 20.0
 
 
-class Restless(Job[int]):
-    """Pauses for microseconds, fails, gives its slot back and knows its size, or not, as ``chance`` has it."""
+class RandomJob(Job[int]):
+    """Pauses for microseconds, fails, releases its slot early and knows its size, all at random."""
 
-    def __init__(self, number: int, chance: random.Random) -> None:
+    def __init__(self, number: int, rng: random.Random) -> None:
         self.name = str(number)
         self.number = number
-        self.fails = chance.choice(["announce", "read", "decode", *37 * [""]])
-        self._raw, self._size = chance.randint(0, 1000), chance.randint(1, 1000)
-        self._knows = chance.random() < 0.5
-        self._gives_back = chance.random() < 0.2
-        self._pauses = {step: chance.choice([0, 0, 1e-6, 2e-4]) for step in ("announce", "read", "decode")}
+        self.fails = rng.choice(["announce", "read", "decode", *37 * [""]])
+        self._raw, self._size = rng.randint(0, 1000), rng.randint(1, 1000)
+        self._knows = rng.random() < 0.5
+        self._releases_early = rng.random() < 0.2
+        self._pauses = {step: rng.choice([0, 0, 1e-6, 2e-4]) for step in ("announce", "read", "decode")}
 
     def _do(self, step: str) -> None:
         time.sleep(self._pauses[step])
@@ -43,7 +43,7 @@ class Restless(Job[int]):
         self._do("announce")
 
     def read(self, slot: Slot) -> int:
-        if self._gives_back:
+        if self._releases_early:
             slot.release()
         self._do("read")
         if self._knows:
@@ -57,10 +57,10 @@ class Restless(Job[int]):
 
 def run(
     seed: int, kind: str, budget: int, threads: int, most: int | None = None, take: int = COUNT
-) -> tuple[Prefetch[int], list[Restless]]:
-    """Check ``take`` outcomes; the jobs are never more than ``COUNT``."""
-    chance = random.Random(seed)
-    jobs = [Restless(number, chance) for number in range(COUNT)]
+) -> tuple[Prefetch[int], list[RandomJob]]:
+    """Check the first ``take`` outcomes of ``COUNT`` jobs."""
+    rng = random.Random(seed)
+    jobs = [RandomJob(number, rng) for number in range(COUNT)]
     profile = ReadProfile(Storage(kind, "a test"), threads)
     with Prefetch(jobs, profile=profile, budget=budget, timeout_s=WAIT_S, max_ahead=most) as ahead:
         seen = 0
@@ -70,7 +70,7 @@ def run(
                 assert (outcome.error is not None) == bool(job.fails)
             assert outcome.value == (None if outcome.error else job.number)
             seen += 1
-            time.sleep(chance.choice([0, 0, 0, 1e-6, 1e-4]))
+            time.sleep(rng.choice([0, 0, 0, 1e-6, 1e-4]))
         assert seen == take
     assert ahead.abandoned_threads == 0
     return ahead, jobs
@@ -79,13 +79,13 @@ def run(
 @pytest.mark.parametrize("kind", ["ssd", "hdd", "memory", "unknown", REMOTE])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_all_jobs_come_in_order_within_the_limits(seed: int, kind: str) -> None:
-    chance = random.Random(f"{seed} {kind}")
-    budget = chance.choice([1, 500, 5_000, 50_000])
-    threads = chance.choice([1, 2, 9])
-    most = chance.choice([None, 1, 7])
+    rng = random.Random(f"{seed} {kind}")
+    budget = rng.choice([1, 500, 5_000, 50_000])
+    threads = rng.choice([1, 2, 9])
+    most = rng.choice([None, 1, 7])
     ahead, _ = run(seed, kind, budget, threads, most)
     readers = ReadProfile(Storage(kind, "a test"), threads).readers
-    # What is reserved for those that are just read is a guess, and the head of the line always may go on.
+    # The memory reserved for running reads is an estimate, and the first job in the queue may always continue.
     assert ahead.peak_bytes <= budget + (readers + 1) * LARGEST
 
 
@@ -101,11 +101,11 @@ def test_leaving_at_any_time_leaves_no_thread(take: int) -> None:
 
 
 def test_another_thread_may_close_while_the_caller_waits() -> None:
-    def endless() -> Iterator[Restless]:
-        chance = random.Random(5)
+    def endless() -> Iterator[RandomJob]:
+        rng = random.Random(5)
         number = 0
         while True:
-            yield Restless(number, chance)
+            yield RandomJob(number, rng)
             number += 1
 
     profile = ReadProfile(Storage("ssd", "a test"), 4)

@@ -45,7 +45,7 @@ def test_a_measured_kind_is_only_used_for_its_own_device() -> None:
     second = ReadProfile(storage, 4)
     assert (second.storage.kind, second.is_measuring, second.announces) == ("ssd", False, True)
     assert second.storage.why == first.storage.why
-    assert concurrent.is_measuring  # it began before that was known
+    assert concurrent.is_measuring  # it started before the kind was known
     assert ReadProfile(Storage("unknown", "another", "test:2"), 4).is_measuring
     assert ReadProfile(Storage("unknown", "of no known mount"), 4).is_measuring
     assert ReadProfile(Storage("hdd", "--storage hdd", "test:1"), 4).serial

@@ -10,8 +10,8 @@ import pytest
 from rtseg.errors import OptionError
 from rtseg.image_io.ssd_cache import SsdCache
 
-HEAD = 20
-"""Bytes of an entry beside its content."""
+HEADER_BYTES = 20
+"""Bytes of an entry without its content."""
 
 
 def entries(folder: Path) -> list[Path]:
@@ -55,14 +55,14 @@ def test_a_damaged_entry_is_a_miss_and_can_be_replaced(tmp_path: Path, damage: s
 
 
 def test_the_least_recently_used_entries_are_removed_first(tmp_path: Path) -> None:
-    cache = SsdCache(tmp_path, 10 * (HEAD + 80))
+    cache = SsdCache(tmp_path, 10 * (HEADER_BYTES + 80))
     for number in range(10):
         cache.put(str(number), bytes([number]) * 80)
         path = max(entries(tmp_path), key=lambda entry: entry.stat().st_ctime_ns)
         os.utime(path, (number, number))
     assert cache.get("0") is not None  # used now, so "1" is the oldest
     cache.put("10", bytes(80))
-    assert size_of(tmp_path) <= 10 * (HEAD + 80)
+    assert size_of(tmp_path) <= 10 * (HEADER_BYTES + 80)
     kept = [number for number in range(11) if cache.has(str(number))]
     assert 0 in kept
     assert 10 in kept
@@ -78,7 +78,7 @@ def test_an_entry_larger_than_the_limit_is_not_stored(tmp_path: Path) -> None:
 
 
 def test_replacing_an_entry_does_not_count_it_twice(tmp_path: Path) -> None:
-    cache = SsdCache(tmp_path, 3 * (HEAD + 10))
+    cache = SsdCache(tmp_path, 3 * (HEADER_BYTES + 10))
     cache.put("a", bytes(10))
     for _ in range(20):
         cache.put("b", bytes(10))
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_created_is_an_option_error(tmp_path: Path) -> N
 def test_a_folder_that_became_read_only_is_still_read_and_reported(tmp_path: Path) -> None:
     cache = SsdCache(tmp_path, 1000)
     cache.put("key", b"content")
-    # As good as read-only, for root too: the entry's folder cannot be made where a file has its name.
+    # Like a read-only folder, but also for root: the folder of an entry cannot be created where a file has its name.
     for number in range(256):
         folder = tmp_path / f"{number:02x}"
         if not folder.exists():
@@ -129,7 +129,7 @@ def _fill(folder: str, limit: int, first: int, wrong: object) -> None:
 
 
 def test_threads_and_processes_may_share_the_cache(tmp_path: Path) -> None:
-    limit = 10 * (HEAD + 100)
+    limit = 10 * (HEADER_BYTES + 100)
     context = multiprocessing.get_context("spawn")
     wrong = context.Event()
     process = context.Process(target=_fill, args=(str(tmp_path), limit, 5, wrong))

@@ -8,7 +8,7 @@ from rtseg.image_io.storage_kind import find_storage
 
 
 class Machine:
-    """The parts of ``/proc`` and ``/sys`` that tell of storage, in a folder."""
+    """The parts of ``/proc`` and ``/sys`` that describe storage, in a folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,7 +39,7 @@ class Machine:
         return self._known(folder, device)
 
     def stack(self, name: str, device: str, parts: list[Path]) -> Path:
-        folder = self.disk(name, device, "0")  # what a volume says of itself is not asked
+        folder = self.disk(name, device, "0")  # what the volume itself says must not count
         (folder / "slaves").mkdir()
         for part in parts:
             (folder / "slaves" / part.name).symlink_to(part)

@@ -12,7 +12,7 @@ from rtseg.errors import OptionError, SinkError, SourceNotFound
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder with three images of the user, and a text."""
+    """A folder with three images and a text file of the user."""
     folder = tmp_path / "data"
     folder.mkdir()
     for number in range(3):

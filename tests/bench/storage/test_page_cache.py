@@ -15,7 +15,7 @@ PAGES = 8
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """A file of some pages, just written."""
+    """A new file of some pages."""
     if find_storage(tmp_path).kind in ("memory", "network"):
         pytest.skip("the folder for temporary files is not on a disk")
     path = tmp_path / "file"
@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def is_there(path: Path, page: int) -> bool:
-    """Whether a page comes without the disk: the kernel refuses to wait for it. Not by mincore."""
+    """Whether a page can be read without waiting for the disk. Does not use mincore."""
     fd = os.open(path, os.O_RDONLY)
     try:
         return os.preadv(fd, [bytearray(1)], page * mmap.PAGESIZE, os.RWF_NOWAIT) == 1

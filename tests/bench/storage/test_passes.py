@@ -1,4 +1,4 @@
-"""One pass over a set; what reads is counted, nothing is timed."""
+"""Passes over a set of images: reads are counted, nothing is timed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("no_thread_left")
 
 
 class Counting:
-    """A decoder that knows what it decoded, and on which thread."""
+    """A decoder that records what it decoded, and on which thread."""
 
     def __init__(self) -> None:
         self.names: list[int] = []
@@ -56,7 +56,7 @@ def decoder(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Images whose grey is their number."""
+    """Images whose grey value is their number."""
     for number in range(COUNT):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((64, 80), number, np.uint8))
     return tmp_path
@@ -158,5 +158,5 @@ def test_reading_large_images_takes_little_more_than_the_budget(tmp_path: Path) 
         (tmp_path / f"{number}.png").hardlink_to(first)
     memory = measure_read_memory(tmp_path, ReadOptions(prefetch_mb=4))
     assert memory.peak_mb < memory.budget_mb + 200
-    # A decoded image has 9 MB; were every thread to decode in its turn, each would keep the room for two.
+    # A decoded image has 9 MB. If all threads took turns in decoding, each would keep memory for two images.
     assert memory.peak_mb - memory.before_mb < memory.budget_mb + 80

@@ -1,4 +1,4 @@
-"""The storage bench as a whole: tiny images, a backend of the tests, a disk that is simulated fast."""
+"""The whole storage benchmark, with tiny images, a fake backend and a fast simulated disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated disk, by a clock that only moves when somebody sleeps."""
+"""The simulated disk, with a clock that only moves when a thread sleeps."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_another_reader_between_the_parts_of_a_file_causes_seeks(disk: Simulated
     others = iter(range(100))
     clock.meanwhile = lambda: disk.announce(Path(f"other {next(others)}"), 4096)
     disk.read(ONE, 10 * CHUNK, clock())
-    # The last part is followed by one more announcement, of which nobody waits for the end.
+    # After the last part there is one more announcement, whose end is not waited for.
     assert disk.seeks == 20
     assert clock() - 5.0 == pytest.approx(19 * ACCESS_S + (10 * CHUNK + 9 * 4096) / 100e6)
 
@@ -93,10 +93,10 @@ def test_a_request_waits_for_the_previous_one(disk: SimulatedDisk, clock: Clock)
 
 
 def test_the_time_of_the_real_read_counts(disk: SimulatedDisk, clock: Clock) -> None:
-    asked_s = clock()
+    request_s = clock()
     clock.now_s += 0.004
-    disk.read(ONE, 1000, asked_s)
-    assert clock() - asked_s == pytest.approx(ACCESS_S + 1000 / 100e6)
+    disk.read(ONE, 1000, request_s)
+    assert clock() - request_s == pytest.approx(ACCESS_S + 1000 / 100e6)
 
 
 def test_a_reader_that_wakes_up_late_does_not_stop_the_disk(clock: Clock) -> None:
