@@ -58,7 +58,7 @@ def batch() -> Images:
 
 
 @pytest.fixture(scope="module")
-def place(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def environment(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Where the backend ``name`` can work: TensorRT on the fake GPU, with engines that are made as they are needed."""
     if name != "tensorrt":
         yield
@@ -72,14 +72,14 @@ def place(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(scope="module")
-def backend(name: str, place: None, icnet_file: Path) -> Iterator[Backend]:
+def backend(name: str, environment: None, icnet_file: Path) -> Iterator[Backend]:
     """The backend ``name`` in fp32 with the tiny model."""
     with open_backend(name, icnet_file, precision="fp32") as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def truth(bundled: Path, real_frames: Images) -> Images:
+def reference_labels(bundled: Path, real_frames: Images) -> Images:
     """What torch says of the real frames in fp32, with the bundled model."""
     with open_backend("torch", bundled, precision="fp32", device="cpu") as reference:
         return np.concatenate([reference.infer(frame[None]) for frame in real_frames])
@@ -105,18 +105,18 @@ def test_every_backend_there_is_takes_these_tests() -> None:
     assert set(NAMES) == set(BACKENDS) == set(PACKAGES) == set(LACKING)
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("environment")
 class TestEveryBackend:
     def test_labels_agree_with_torch_on_999_of_1000_pixels_in_fp32(
-        self, name: str, bundled: Path, real_frames: Images, truth: Images
+        self, name: str, bundled: Path, real_frames: Images, reference_labels: Images
     ) -> None:
-        assert len(np.unique(truth)) >= 5, "labels of so few classes prove nothing"
+        assert len(np.unique(reference_labels)) >= 5, "labels of so few classes prove nothing"
         with open_backend(name, bundled, precision="fp32") as opened:
             assert opened.precision == "fp32"
-            assert agreement(labels_one_by_one(opened, real_frames), truth) >= 0.999
+            assert agreement(labels_one_by_one(opened, real_frames), reference_labels) >= 0.999
 
     def test_labels_agree_with_torch_on_990_of_1000_pixels_in_bf16(
-        self, name: str, bundled: Path, real_frames: Images, truth: Images
+        self, name: str, bundled: Path, real_frames: Images, reference_labels: Images
     ) -> None:
         if name not in WITH_BF16:
             pytest.skip(f"{name} does not compute in bf16")
@@ -125,8 +125,8 @@ class TestEveryBackend:
         with open_backend(name, bundled, precision="bf16") as opened:
             assert opened.precision == "bf16"
             labels = labels_one_by_one(opened, real_frames)
-        assert agreement(labels, truth) >= 0.99
-        assert (labels != truth).any(), "not one pixel differs: was it bf16 at all?"
+        assert agreement(labels, reference_labels) >= 0.99
+        assert (labels != reference_labels).any(), "not one pixel differs: was it bf16 at all?"
 
     def test_it_says_what_it_is(self, name: str, backend: Backend) -> None:
         assert backend.name == name
@@ -188,16 +188,16 @@ class TestEveryBackend:
     ) -> None:
         frames = view(batch[:4])
         assert not frames.flags.c_contiguous
-        wanted = backend.infer(np.ascontiguousarray(frames)).copy()
-        np.testing.assert_array_equal(backend.infer(frames), wanted)
+        expected = backend.infer(np.ascontiguousarray(frames)).copy()
+        np.testing.assert_array_equal(backend.infer(frames), expected)
 
     def test_a_batch_that_may_not_be_written_to_is_labelled_too(
         self, name: str, backend: Backend, batch: Images
     ) -> None:
         locked = batch[:1].copy()
         locked.flags.writeable = False
-        wanted = backend.infer(batch[:1]).copy()
-        np.testing.assert_array_equal(backend.infer(locked), wanted)
+        expected = backend.infer(batch[:1]).copy()
+        np.testing.assert_array_equal(backend.infer(locked), expected)
 
     def test_the_batch_is_only_read(self, name: str, backend: Backend, batch: Images) -> None:
         frames = batch[:2].copy()
@@ -211,15 +211,15 @@ class TestEveryBackend:
         alone = labels_one_by_one(backend, batch[:depth])
         for order in permutations(range(depth)):
             tickets = [backend.submit(frame[None]) for frame in batch[:depth]]
-            for place in order:
-                np.testing.assert_array_equal(backend.wait(tickets[place])[0], alone[place])
+            for index in order:
+                np.testing.assert_array_equal(backend.wait(tickets[index])[0], alone[index])
 
     def test_labels_stay_valid_while_fewer_than_depth_batches_are_submitted(
         self, name: str, backend: Backend, batch: Images
     ) -> None:
         labels = backend.infer(batch[:1])
         before = labels.copy()
-        later = [backend.submit(batch[place : place + 1]) for place in range(1, backend.depth)]
+        later = [backend.submit(batch[index : index + 1]) for index in range(1, backend.depth)]
         np.testing.assert_array_equal(labels, before)
         for ticket in later:
             backend.wait(ticket)
@@ -237,8 +237,8 @@ class TestEveryBackend:
         self, name: str, icnet_file: Path, batch: Images, hint: str
     ) -> None:
         opened = open_backend(name, icnet_file, hint=hint)
-        for place in range(opened.depth):
-            opened.submit(batch[place : place + 1])
+        for index in range(opened.depth):
+            opened.submit(batch[index : index + 1])
         opened.close()
         opened.close()
 
@@ -252,12 +252,12 @@ class TestEveryBackend:
     ) -> None:
         frames = np.ascontiguousarray(real_frames[:2, ::2, ::2])
         with open_backend("torch", bundled, size=(192, 320), precision="fp32", device="cpu") as reference:
-            wanted = labels_one_by_one(reference, frames)
-        assert len(np.unique(wanted)) >= 5
+            expected = labels_one_by_one(reference, frames)
+        assert len(np.unique(expected)) >= 5
         with open_backend(name, bundled, size=(192, 320), precision="fp32") as opened:
             assert opened.spec.size == (192, 320)
             assert opened.spec.miou is None, "that was measured at another size"
-            assert agreement(labels_one_by_one(opened, frames), wanted) >= 0.999
+            assert agreement(labels_one_by_one(opened, frames), expected) >= 0.999
 
     def test_its_own_size_changes_nothing(self, name: str, icnet_file: Path) -> None:
         with open_backend(name, icnet_file, size=(HEIGHT, WIDTH)) as opened:
@@ -297,9 +297,9 @@ class TestEveryBackend:
     def test_any_number_of_threads_gives_the_same_labels(
         self, name: str, icnet_file: Path, backend: Backend, batch: Images, torch_threads: None, threads: int
     ) -> None:
-        wanted = labels_one_by_one(backend, batch[:2])
+        expected = labels_one_by_one(backend, batch[:2])
         with open_backend(name, icnet_file, precision="fp32", threads=threads) as opened:
-            assert agreement(labels_one_by_one(opened, batch[:2]), wanted) >= 0.999
+            assert agreement(labels_one_by_one(opened, batch[:2]), expected) >= 0.999
 
     def test_a_missing_package_is_told_with_the_command_that_brings_it(
         self, name: str, icnet_file: Path, monkeypatch: pytest.MonkeyPatch
@@ -367,7 +367,7 @@ class TestEveryBackend:
 
 
 @pytest.fixture(scope="module")
-def sequence(name: str, place: None, sequence_file: Path) -> Iterator[Backend]:
+def sequence(name: str, environment: None, sequence_file: Path) -> Iterator[Backend]:
     """The backend ``name`` in fp32 with the tiny sequence model."""
     with open_backend(name, sequence_file, precision="fp32") as opened:
         yield opened
@@ -380,7 +380,7 @@ def sequence_truth(sequence_file: Path, batch: Images) -> Images:
         return labels_one_by_one(reference, batch)
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("environment")
 class TestSequenceModel:
     @pytest.mark.parametrize("hint", ["throughput", "latency"])
     def test_one_frame_is_in_flight_whatever_the_hint(self, name: str, sequence_file: Path, hint: str) -> None:
@@ -394,8 +394,8 @@ class TestSequenceModel:
         sequence.reset()
         labels = labels_one_by_one(sequence, batch)
         assert len(np.unique(sequence_truth)) >= 4, "labels of so few classes prove nothing"
-        for got, wanted in zip(labels, sequence_truth, strict=True):
-            assert agreement(got, wanted) >= 0.999
+        for got, expected in zip(labels, sequence_truth, strict=True):
+            assert agreement(got, expected) >= 0.999
 
     def test_after_a_reset_the_same_frames_have_the_same_labels_and_without_one_they_have_others(
         self, name: str, sequence: Backend, batch: Images
@@ -411,9 +411,9 @@ class TestSequenceModel:
         self, name: str, sequence_file: Path, sequence: Backend, batch: Images
     ) -> None:
         sequence.reset()
-        wanted = labels_one_by_one(sequence, batch[:2])
+        expected = labels_one_by_one(sequence, batch[:2])
         with open_backend(name, sequence_file, precision="fp32") as opened:
-            np.testing.assert_array_equal(labels_one_by_one(opened, batch[:2]), wanted)
+            np.testing.assert_array_equal(labels_one_by_one(opened, batch[:2]), expected)
 
     def test_each_image_of_a_batch_is_a_frame_of_a_video_of_its_own(
         self, name: str, sequence: Backend, batch: Images
@@ -426,8 +426,8 @@ class TestSequenceModel:
         sequence.reset()
         for moment in range(4):
             labels = sequence.infer(np.stack([frames[moment] for frames in videos]))
-            for got, wanted in zip(labels, alone, strict=True):
-                assert agreement(got, wanted[moment]) >= 0.999
+            for got, expected in zip(labels, alone, strict=True):
+                assert agreement(got, expected[moment]) >= 0.999
 
     def test_a_batch_of_another_length_begins_anew(self, name: str, sequence: Backend, batch: Images) -> None:
         sequence.reset()
@@ -467,10 +467,10 @@ class TestSequenceModel:
     def test_at_another_size_it_remembers_too(self, name: str, sequence_file: Path, batch: Images) -> None:
         frames = np.ascontiguousarray(batch.repeat(2, 1)[:4])
         with open_backend("torch", sequence_file, size=(128, 96), precision="fp32", device="cpu") as reference:
-            wanted = labels_one_by_one(reference, frames)
+            expected = labels_one_by_one(reference, frames)
         with open_backend(name, sequence_file, size=(128, 96), precision="fp32") as opened:
-            assert agreement(labels_one_by_one(opened, frames), wanted) >= 0.999
-            assert agreement(opened.infer(frames[:1])[0], wanted[0]) < 0.999
+            assert agreement(labels_one_by_one(opened, frames), expected) >= 0.999
+            assert agreement(opened.infer(frames[:1])[0], expected[0]) < 0.999
 
     def test_a_model_of_single_images_has_nothing_to_forget(self, name: str, backend: Backend, batch: Images) -> None:
         assert not backend.recurrent
@@ -550,7 +550,7 @@ class TestOpenBackend:
             open_backend("caffe", icnet_file)
 
     @pytest.mark.parametrize(
-        ("options", "told"),
+        ("options", "message"),
         [
             ({"precision": "fp64"}, "--precision must be one of auto, fp32, fp16, bf16, int8, got 'fp64'"),
             ({"device": "tpu"}, "--device must be one of auto, cpu, cuda, got 'tpu'"),
@@ -558,8 +558,10 @@ class TestOpenBackend:
             ({"threads": 0}, "threads must be at least 1, got 0"),
         ],
     )
-    def test_an_unknown_option_value_is_refused_with_those_known(self, options: dict[str, object], told: str) -> None:
-        with pytest.raises(OptionError, match=told):
+    def test_an_unknown_option_value_is_refused_with_those_known(
+        self, options: dict[str, object], message: str
+    ) -> None:
+        with pytest.raises(OptionError, match=message):
             BackendOptions(**options)  # type: ignore[arg-type]
 
     def test_a_model_that_is_not_there_is_refused(self) -> None:

@@ -1,4 +1,4 @@
-"""Which backend ``auto`` takes, and how that is told."""
+"""Which backend ``auto`` takes, and the reason it gives."""
 
 from __future__ import annotations
 
@@ -193,5 +193,5 @@ class TestWithAGpu:
             "stream": ["stream", "-s", "a.png", "-o", "null", "-m", str(icnet_file)],
         }
         assert main(given[command]) == 0
-        told = " ".join(capsys.readouterr().out.split())
-        assert f"the GPU is not used: no engine for tiny at 64x96 in engines/: {BUILD} {icnet_file}`" in told
+        message = " ".join(capsys.readouterr().out.split())
+        assert f"the GPU is not used: no engine for tiny at 64x96 in engines/: {BUILD} {icnet_file}`" in message

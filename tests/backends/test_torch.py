@@ -137,14 +137,14 @@ def test_the_array_is_the_callers_again_as_soon_as_submit_returns(icnet_file: Pa
 def test_the_state_of_a_sequence_model_stays_in_its_memory(sequence_file: Path, batch: Images) -> None:
     video = [frame[None] for frame in batch]
     with GraphBackend(sequence_file, CpuGpu(), depth=1) as backend:
-        wanted = labels_of(sequence_file, video)
+        expected = labels_of(sequence_file, video)
         for _ in range(2):
             backend.reset()
-            for frame, labels in zip(video, wanted, strict=True):
+            for frame, labels in zip(video, expected, strict=True):
                 np.testing.assert_array_equal(backend.infer(frame), labels)
-        assert (backend.infer(video[0]) != wanted[0]).any(), "without a reset it remembers"
+        assert (backend.infer(video[0]) != expected[0]).any(), "without a reset it remembers"
         backend.infer(batch[:2])
-        np.testing.assert_array_equal(backend.infer(video[0]), wanted[0])
+        np.testing.assert_array_equal(backend.infer(video[0]), expected[0])
 
 
 def test_labels_in_half_precision_are_near_those_in_full(icnet_file: Path, batch: Images) -> None:

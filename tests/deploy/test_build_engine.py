@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from helpers.fake_tensorrt import FakeTensorRt
+from helpers.fake_tensorrt import FakeTensorRT
 from helpers.small_graphs import SIZE, STATE, brightest, convolved, remembering, uncast
 
 from rtseg import backends
@@ -72,10 +72,10 @@ class OnAGpu(OnnxRuntimeBackend):
 
 
 def build(model: Path | str, **options: Any) -> tuple[BuiltEngine, list[str]]:
-    """The engine, and what was told on the way."""
-    told: list[str] = []
-    built = build_engine(EngineOptions(model, **{"data": ONE, "runtime": "rtx"} | options), notify=told.append)
-    return built, told
+    """Build an engine; return it and the messages for the user."""
+    messages: list[str] = []
+    built = build_engine(EngineOptions(model, **{"data": ONE, "runtime": "rtx"} | options), notify=messages.append)
+    return built, messages
 
 
 def files(folder: str = "engines") -> list[str]:
@@ -87,9 +87,9 @@ class TestBuild:
     def test_the_engine_and_its_facts_are_written_under_the_name_that_says_what_it_is(
         self, model: Path, rtx: str
     ) -> None:
-        built, told = build(model)
+        built, messages = build(model)
         assert built.is_new
-        assert told == []
+        assert messages == []
         assert built.path == Path("engines/brightest-fp16-rtx-sm_86+.engine")
         assert files() == [built.path.name, f"{built.path.name}.json"]
         facts = read_engine_facts(built.path)
@@ -194,9 +194,9 @@ class TestFit:
     def test_an_engine_that_fits_is_left_as_it_is(self, model: Path) -> None:
         first, _ = build(model)
         before = first.path.stat()
-        again, told = build(model)
+        again, messages = build(model)
         assert not again.is_new
-        assert told == []
+        assert messages == []
         assert again.facts == first.facts
         assert (again.path.stat().st_ino, again.path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -208,9 +208,9 @@ class TestFit:
     def test_force_builds_it_all_the_same(self, model: Path) -> None:
         first, _ = build(model)
         inode = first.path.stat().st_ino
-        again, told = build(model, force=True)
+        again, messages = build(model, force=True)
         assert again.is_new
-        assert told == []
+        assert messages == []
         assert again.path.stat().st_ino != inode
 
     @pytest.mark.parametrize(
@@ -228,16 +228,16 @@ class TestFit:
     ) -> None:
         place = {"output": Path("x.engine"), "targets": ("sm_86",)}
         build(model, **place)
-        built, told = build(model, **place | options)
-        assert told == [f"building again: x.engine {reason}"]
+        built, messages = build(model, **place | options)
+        assert messages == [f"building again: x.engine {reason}"]
         assert built.is_new
 
     def test_another_model_file_under_the_same_name_is_built_again(self, model: Path) -> None:
         build(model)
         brightest(model, gain=0.25)
-        built, told = build(model)
+        built, messages = build(model)
         assert built.facts.model_sha256 == file_sha256(model)
-        assert told == [f"building again: {built.path} was built from another model file"]
+        assert messages == [f"building again: {built.path} was built from another model file"]
 
     def test_another_size_under_the_same_name_is_built_again(self, model: Path) -> None:
         build(model, output=Path("x.engine"))
@@ -245,29 +245,31 @@ class TestFit:
         facts_path(Path("x.engine")).write_text(
             replace(read_engine_facts(Path("x.engine")), model_sha256=file_sha256(other)).to_json()
         )
-        _, told = build(other, output=Path("x.engine"))
-        assert told == ["building again: x.engine was built for 32x64, not for 64x32"]
+        _, messages = build(other, output=Path("x.engine"))
+        assert messages == ["building again: x.engine was built for 32x64, not for 64x32"]
 
     def test_an_engine_of_another_version_is_built_again(self, model: Path, rtx: str) -> None:
         built, _ = build(model)
         text = json.loads(facts_path(built.path).read_text()) | {"runtime_version": "1.0.0.21"}
         facts_path(built.path).write_text(json.dumps(text))
-        again, told = build(model)
-        assert told == [f"building again: {built.path} was built by TensorRT-RTX 1.0.0.21, this is TensorRT-RTX {rtx}"]
+        again, messages = build(model)
+        assert messages == [
+            f"building again: {built.path} was built by TensorRT-RTX 1.0.0.21, this is TensorRT-RTX {rtx}"
+        ]
         assert read_engine_facts(again.path).runtime_version == rtx
 
     def test_a_truncated_engine_is_built_again(self, model: Path) -> None:
         built, _ = build(model)
         built.path.write_bytes(built.path.read_bytes()[:1000])
-        again, told = build(model)
-        assert told == [f"building again: {built.path} is damaged or was changed"]
+        again, messages = build(model)
+        assert messages == [f"building again: {built.path} is damaged or was changed"]
         read_engine(again.path, again.facts)
 
     def test_an_engine_without_its_json_is_built_again(self, model: Path) -> None:
         built, _ = build(model)
         facts_path(built.path).unlink()
-        again, told = build(model)
-        assert told == [f"building again: {built.path} has no {built.path.name}.json beside it"]
+        again, messages = build(model)
+        assert messages == [f"building again: {built.path} has no {built.path.name}.json beside it"]
         assert again.is_new
 
 
@@ -292,9 +294,9 @@ class TestInt8:
         assert built.facts.certificate["agreement"] > 0.9
         assert not build(model, precision="int8", max_drop=100.0)[0].is_new
         self.calibrate(model, highest=1000.0)
-        again, told = build(model, precision="int8", max_drop=100.0)
+        again, messages = build(model, precision="int8", max_drop=100.0)
         assert again.is_new
-        assert told == [f"building again: {built.path} was quantized with other ranges than those recorded now"]
+        assert messages == [f"building again: {built.path} was quantized with other ranges than those recorded now"]
 
     def test_a_file_that_is_quantized_already_needs_no_ranges(self, model: Path) -> None:
         self.calibrate(model)
@@ -337,11 +339,11 @@ class TestRefusal:
     def test_a_graph_that_the_parser_refuses_is_told_with_its_reasons(self) -> None:
         with pytest.raises(ModelError) as caught:
             build(uncast(Path("uncast.onnx")), precision="fp32")
-        said = str(caught.value)
-        assert "rejects the graph of uncast.onnx: Slice" in said
-        assert "Found unsupported input type of UINT8" in said
-        assert "\n" not in said
-        assert "cpp" not in said
+        message = str(caught.value)
+        assert "rejects the graph of uncast.onnx: Slice" in message
+        assert "Found unsupported input type of UINT8" in message
+        assert "\n" not in message
+        assert "cpp" not in message
         assert not Path("engines").exists()
 
     def test_int8_without_ranges_says_how_to_make_them(self, model: Path) -> None:
@@ -379,7 +381,7 @@ class TestRefusal:
             build_engine(EngineOptions(model, runtime="rtx"), on_progress=lambda phase: pytest.fail(phase))
 
     @pytest.mark.parametrize(
-        ("targets", "told"),
+        ("targets", "message"),
         [
             (("sm_90",), r"does not build for sm_90: use sm_75, .*sm_120.*or sm_86\+"),
             (("sm_89+",), r"does not build for sm_89\+"),
@@ -387,9 +389,9 @@ class TestRefusal:
         ],
     )
     def test_a_target_that_the_runtime_does_not_know_is_refused(
-        self, model: Path, targets: tuple[str, ...], told: str
+        self, model: Path, targets: tuple[str, ...], message: str
     ) -> None:
-        with pytest.raises(OptionError, match=told):
+        with pytest.raises(OptionError, match=message):
             build(model, targets=targets)
 
     def test_a_timing_cache_is_refused_for_it_would_stay_empty(self, model: Path) -> None:
@@ -426,8 +428,8 @@ class TestTensorRt:
     def test_it_builds_for_the_gpu_here_and_keeps_what_it_measured(
         self, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        fake = FakeTensorRt(cache=b" and more")
-        monkeypatch.setattr("rtseg.deploy.build_engine.import_tensorrt", lambda wanted: fake.trt())
+        fake = FakeTensorRT(cache=b" and more")
+        monkeypatch.setattr("rtseg.deploy.build_engine.import_tensorrt", lambda expected: fake.trt())
         monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda: Gpu("NVIDIA L4", "sm_89"))
         built, _ = build(model, runtime="tensorrt", timing_cache=Path("measured"))
         assert built.path == Path("engines/brightest-fp16-tensorrt-sm_89.engine")
@@ -440,49 +442,49 @@ class TestTensorRt:
     def test_an_engine_of_another_gpu_of_the_same_capability_is_built_again(
         self, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("rtseg.deploy.build_engine.import_tensorrt", lambda wanted: FakeTensorRt().trt())
+        monkeypatch.setattr("rtseg.deploy.build_engine.import_tensorrt", lambda expected: FakeTensorRT().trt())
         for name in ("NVIDIA L4", "NVIDIA L40S"):
             monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda name=name: Gpu(name, "sm_89"))
-            built, told = build(model, runtime="tensorrt")
-        assert told == [f"building again: {built.path} was built for NVIDIA L4, this is NVIDIA L40S"]
+            built, messages = build(model, runtime="tensorrt")
+        assert messages == [f"building again: {built.path} was built for NVIDIA L4, this is NVIDIA L40S"]
 
     def test_an_engine_of_rtx_for_the_gpu_here_stands_beside_one_for_all_of_its_kind(
         self, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        fake = FakeTensorRt()
+        fake = FakeTensorRT()
         members = {"CURRENT": 1, "SM89": 89}
         fake.ComputeCapability = SimpleNamespace(__members__=members, **members)  # type: ignore[attr-defined]
         monkeypatch.setattr(
-            "rtseg.deploy.build_engine.import_tensorrt", lambda wanted: TensorRTLibrary(fake, "rtx", "1.7")
+            "rtseg.deploy.build_engine.import_tensorrt", lambda expected: TensorRTLibrary(fake, "rtx", "1.7")
         )
         monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda: Gpu("NVIDIA L4", "sm_89"))
         one, _ = build(model, runtime="rtx", targets=("sm_89",))
-        other, told = build(model, runtime="rtx", targets=("current",))
+        other, messages = build(model, runtime="rtx", targets=("current",))
         assert (one.path.name, one.facts.gpu) == ("brightest-fp16-rtx-sm_89.engine", None)
         assert (other.path.name, other.facts.gpu) == ("brightest-fp16-rtx-sm_89-current.engine", "NVIDIA L4")
-        assert (other.facts.targets, told) == (("sm_89",), [])
-        _, told = build(model, runtime="rtx", targets=("current",), output=one.path)
-        assert told == [f"building again: {one.path} was built for any sm_89, not for NVIDIA L4 only"]
-        _, told = build(model, runtime="rtx", targets=("sm_89",), output=one.path)
-        assert told == [f"building again: {one.path} was built for NVIDIA L4, not for any sm_89"]
+        assert (other.facts.targets, messages) == (("sm_89",), [])
+        _, messages = build(model, runtime="rtx", targets=("current",), output=one.path)
+        assert messages == [f"building again: {one.path} was built for any sm_89, not for NVIDIA L4 only"]
+        _, messages = build(model, runtime="rtx", targets=("sm_89",), output=one.path)
+        assert messages == [f"building again: {one.path} was built for NVIDIA L4, not for any sm_89"]
 
     @pytest.mark.parametrize(
-        ("cache", "told"), [("folder", "folder is a folder"), ("none/cache", "there is no folder none")]
+        ("cache", "message"), [("folder", "folder is a folder"), ("none/cache", "there is no folder none")]
     )
     def test_a_timing_cache_that_cannot_be_kept_is_told_before_the_work(
-        self, model: Path, monkeypatch: pytest.MonkeyPatch, cache: str, told: str
+        self, model: Path, monkeypatch: pytest.MonkeyPatch, cache: str, message: str
     ) -> None:
-        monkeypatch.setattr("rtseg.deploy.build_engine.import_tensorrt", lambda wanted: FakeTensorRt().trt())
+        monkeypatch.setattr("rtseg.deploy.build_engine.import_tensorrt", lambda expected: FakeTensorRT().trt())
         monkeypatch.setattr("rtseg.deploy.tensorrt_builder.find_gpu", lambda: Gpu("NVIDIA L4", "sm_89"))
         Path("folder").mkdir()
         options = EngineOptions(model, runtime="tensorrt", timing_cache=Path(cache))
-        with pytest.raises(SinkError, match=f"--timing-cache {cache} .*{told}|--timing-cache {told}"):
+        with pytest.raises(SinkError, match=f"--timing-cache {cache} .*{message}|--timing-cache {message}"):
             build_engine(options, on_progress=lambda phase: pytest.fail(phase))
 
 
 class TestOptions:
     @pytest.mark.parametrize(
-        ("options", "told"),
+        ("options", "message"),
         [
             ({"precision": "bf16"}, "--precision must be one of fp16, fp32, int8, got 'bf16'"),
             ({"runtime": "cuda"}, "--runtime must be one of auto, tensorrt, rtx, got 'cuda'"),
@@ -497,6 +499,6 @@ class TestOptions:
             ({"max_drop": float("nan")}, "--max-drop must be points of mIoU"),
         ],
     )
-    def test_a_value_out_of_range_is_named(self, options: dict[str, Any], told: str) -> None:
-        with pytest.raises(OptionError, match=told):
+    def test_a_value_out_of_range_is_named(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(OptionError, match=message):
             EngineOptions("icnet-camvid", **options)

@@ -90,21 +90,21 @@ class TestCalibrate:
         assert not set(judged) & set(seen)
 
     def test_fewer_images_than_asked_for_are_told(self, small: ModelFile, data: str) -> None:
-        said: list[str] = []
-        calibrate(CalibrateOptions(small.path, data, method="minmax", frames=300), notify=said.append)
-        assert len(said) == 1
-        assert "fewer than --frames 300" in said[0]
+        messages: list[str] = []
+        calibrate(CalibrateOptions(small.path, data, method="minmax", frames=300), notify=messages.append)
+        assert len(messages) == 1
+        assert "fewer than --frames 300" in messages[0]
 
     def test_what_costs_too_much_is_left_in_float_and_noted(
         self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         spoil(monkeypatch, "body.relu")
-        said: list[str] = []
-        done = calibrate(CalibrateOptions(small.path, data, method="minmax"), notify=said.append)
+        messages: list[str] = []
+        done = calibrate(CalibrateOptions(small.path, data, method="minmax"), notify=messages.append)
         assert done.ranges.kept[0].nodes == ("left",)
         assert done.ranges.kept[0].gain > 5
         assert done.verdict.passed
-        assert any("searching for nodes to keep in float" in line for line in said)
+        assert any("searching for nodes to keep in float" in line for line in messages)
         assert find_ranges(small).kept == done.ranges.kept
 
     def test_where_the_budget_cannot_be_kept_nothing_is_written(

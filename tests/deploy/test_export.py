@@ -91,10 +91,10 @@ class TestModelFile:
         self, icnet: ICNet, icnet_file: Path, images: NDArray[np.uint8]
     ) -> None:
         with torch.no_grad():
-            wanted = LabelNetwork(deepcopy(icnet))(torch.from_numpy(images)).numpy()
-        assert len(np.unique(wanted)) > 3
+            expected = LabelNetwork(deepcopy(icnet))(torch.from_numpy(images)).numpy()
+        assert len(np.unique(expected)) > 3
         with open_backend("onnxruntime", icnet_file) as backend:
-            assert (backend.infer(images) == wanted).mean() >= 0.99
+            assert (backend.infer(images) == expected).mean() >= 0.99
 
     def test_it_is_no_larger_than_15_mb(self, icnet_file: Path) -> None:
         assert icnet_file.stat().st_size <= 15_000_000

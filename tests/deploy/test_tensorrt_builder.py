@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers.fake_tensorrt import FakeTensorRt
+from helpers.fake_tensorrt import FakeTensorRT
 from helpers.small_graphs import SIZE, brightest, uncast
 
 from rtseg.backends.tensorrt.library import TensorRTLibrary, captured_errors
@@ -32,7 +32,7 @@ def model(tmp_path: Path) -> Any:
 
 class TestBuild:
     def test_the_network_is_strongly_typed_and_fp32_is_not_rounded_to_tf32(self, model: Any) -> None:
-        fake = FakeTensorRt()
+        fake = FakeTensorRT()
         phases: list[str] = []
         plan = build_plan(fake.trt(), model, HERE, on_progress=phases.append)
         assert (plan.data, plan.timing_cache) == (b"plan", None)
@@ -42,7 +42,7 @@ class TestBuild:
         assert phases == ["Building engine"]
 
     def test_one_frame_is_fixed_in_the_graph_and_the_model_is_left_as_it_was(self, model: Any) -> None:
-        fake = FakeTensorRt()
+        fake = FakeTensorRT()
         before = model.graph.SerializeToString()
         build_plan(fake.trt(), model, HERE)
         shapes = [
@@ -54,7 +54,7 @@ class TestBuild:
         assert model.graph.SerializeToString() == before
 
     def test_with_more_it_takes_one_to_so_many_and_is_best_at_the_most(self, model: Any) -> None:
-        fake = FakeTensorRt()
+        fake = FakeTensorRT()
         build_plan(fake.trt(), model, HERE, batch=4)
         assert fake.profiles == [{"frames": ((1, *SIZE, 3), (4, *SIZE, 3), (4, *SIZE, 3))}]
 
@@ -62,17 +62,17 @@ class TestBuild:
     def test_a_timing_cache_is_used_if_it_is_of_this_gpu_and_version(
         self, model: Any, known: bytes, begun_with: bytes
     ) -> None:
-        fake = FakeTensorRt()
+        fake = FakeTensorRT()
         plan = build_plan(fake.trt(), model, HERE, timing_cache=known)
         assert fake.begun_with == begun_with
         assert plan.timing_cache == begun_with + b" and more"
 
     def test_without_a_driver_it_is_said_what_to_do(self, model: Any) -> None:
         with pytest.raises(BackendUnavailable, match=r"no usable NVIDIA driver: .*--runtime rtx"):
-            build_plan(FakeTensorRt(driver=False).trt(), model, HERE)
+            build_plan(FakeTensorRT(driver=False).trt(), model, HERE)
 
     @pytest.mark.parametrize(
-        ("said", "meant"),
+        ("error", "reason"),
         [
             ("false", "Det 'det': this operator is not supported"),
             (
@@ -86,24 +86,24 @@ class TestBuild:
             ),
         ],
     )
-    def test_what_the_parser_refuses_is_told_in_its_words(self, model: Any, said: str, meant: str) -> None:
+    def test_what_the_parser_refuses_is_told_in_its_words(self, model: Any, error: str, reason: str) -> None:
         with pytest.raises(ModelError) as caught:
-            build_plan(FakeTensorRt(refuses=said).trt(), model, HERE)
-        assert str(caught.value) == f"TensorRT 11.4.0.1 rejects the graph of {model.path}: {meant}"
+            build_plan(FakeTensorRT(refuses=error).trt(), model, HERE)
+        assert str(caught.value) == f"TensorRT 11.4.0.1 rejects the graph of {model.path}: {reason}"
 
     def test_a_build_that_fails_tells_why(self, model: Any) -> None:
         fails = "IBuilder::buildSerializedNetwork: Error Code 2: OutOfMemory (Requested size was 7 bytes.)"
         with pytest.raises(BackendError, match=r"cannot build brightest for sm_89: Requested size was 7 bytes$"):
-            build_plan(FakeTensorRt(fails=fails).trt(), model, HERE)
+            build_plan(FakeTensorRT(fails=fails).trt(), model, HERE)
 
     def test_ctrl_c_makes_the_runtime_stop(self, model: Any, hears_ctrl_c: None, no_thread_left: None) -> None:
-        fake = FakeTensorRt()
+        fake = FakeTensorRT()
         steps = 0
 
         def work(monitor: Any) -> None:
             nonlocal steps
             os.kill(os.getpid(), signal.SIGINT)
-            while monitor.step_complete("Building engine", steps):  # for ever, unless it is told to stop
+            while monitor.step_complete("Building engine", steps):  # forever, unless it is cancelled
                 steps += 1
 
         fake.work = work
@@ -111,7 +111,7 @@ class TestBuild:
             build_plan(fake.trt(), model, HERE)
 
     def test_a_build_that_nobody_stops_is_let_on(self, model: Any) -> None:
-        fake = FakeTensorRt()
+        fake = FakeTensorRT()
         answers: list[bool] = []
         fake.work = lambda monitor: answers.append(monitor.step_complete("Building engine", 0))
         build_plan(fake.trt(), model, HERE)
@@ -124,13 +124,13 @@ class TestTarget:
 
     def test_tensorrt_builds_for_the_gpu_that_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found(monkeypatch, Gpu("NVIDIA H200", "sm_90"))
-        assert resolve_target(FakeTensorRt().trt(), ()) == BuildTarget(("sm_90",), "NVIDIA H200")
-        assert resolve_target(FakeTensorRt().trt(), ("sm_90",)) == BuildTarget(("sm_90",), "NVIDIA H200")
+        assert resolve_target(FakeTensorRT().trt(), ()) == BuildTarget(("sm_90",), "NVIDIA H200")
+        assert resolve_target(FakeTensorRT().trt(), ("sm_90",)) == BuildTarget(("sm_90",), "NVIDIA H200")
 
     def test_and_for_no_other(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found(monkeypatch, Gpu("NVIDIA H200", "sm_90"))
         with pytest.raises(OptionError, match=r"NVIDIA H200 \(sm_90\), not for sm_86: leave --target out"):
-            resolve_target(FakeTensorRt().trt(), ("sm_86",))
+            resolve_target(FakeTensorRT().trt(), ("sm_86",))
 
     @pytest.mark.parametrize(
         ("here", "target"),
@@ -147,7 +147,7 @@ class TestTarget:
     ) -> None:
         self.found(monkeypatch, Gpu("NVIDIA L4", "sm_89"))
         assert resolve_target(RTX, ("current",)) == HERE
-        assert resolve_target(FakeTensorRt().trt(), ("current",)) == HERE
+        assert resolve_target(FakeTensorRT().trt(), ("current",)) == HERE
         with pytest.raises(OptionError, match="--target current cannot be combined"):
             resolve_target(RTX, ("sm_86", "current"))
         self.found(monkeypatch, None)
@@ -164,7 +164,7 @@ class TestTarget:
         ],
     )
     def test_rtx_is_asked_for_just_that(self, model: Any, target: BuildTarget, asked: dict[int, int]) -> None:
-        fake = FakeTensorRt()
+        fake = FakeTensorRT()
         trt = TensorRTLibrary(fake, "rtx", "1.7")
         fake.ComputeCapability = RTX.module.ComputeCapability  # type: ignore[attr-defined]
         build_plan(trt, model, target)
@@ -174,13 +174,13 @@ class TestTarget:
     def test_without_a_gpu_it_builds_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.found(monkeypatch, None)
         with pytest.raises(BackendUnavailable, match=r"no usable NVIDIA driver: .*--runtime rtx"):
-            resolve_target(FakeTensorRt().trt(), ())
+            resolve_target(FakeTensorRT().trt(), ())
 
 
 def test_a_graph_that_rtx_refuses_is_told_the_same_way(tmp_path: Path) -> None:
     module = pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx")
     trt = TensorRTLibrary(module, "rtx", module.__version__)
-    told = pytest.raises(ModelError, match=r"Slice '': Found unsupported input type of UINT8$")
-    with captured_errors(trt) as said, told:
+    rejected = pytest.raises(ModelError, match=r"Slice '': Found unsupported input type of UINT8$")
+    with captured_errors(trt) as errors, rejected:
         build_plan(trt, load_model(uncast(tmp_path / "uncast.onnx")), BuildTarget(("sm_86+",), None))
-    assert said
+    assert errors

@@ -181,9 +181,9 @@ class TestImages:
         assert [backend.resets for backend in backends] == [[0, 2], [0, 2]]
 
     def test_progress_is_told_after_every_image(self) -> None:
-        told: list[tuple[int, int]] = []
-        compare(Wrong(), on_progress=lambda done, total: told.append((done, total)), frames=2)
-        assert told == [(1, 2), (2, 2)]
+        message: list[tuple[int, int]] = []
+        compare(Wrong(), on_progress=lambda done, total: message.append((done, total)), frames=2)
+        assert message == [(1, 2), (2, 2)]
 
     def test_without_truth_agreement_alone_decides(self) -> None:
         verdict = compare(Wrong(3), Budget(0.0, 0.7), Columns(labelled=False))

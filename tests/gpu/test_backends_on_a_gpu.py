@@ -16,10 +16,10 @@ from backends.test_every_backend import (  # noqa: F401 - fixtures and tests tha
     backend,
     batch,
     labels_one_by_one,
+    reference_labels,
     sequence,
     sequence_truth,
     torch_threads,
-    truth,
 )
 from helpers.engines_on_demand import built_engine, open_with_engine
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def environment(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A working folder; TensorRT's engines are built in it as they are needed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp(name))
@@ -66,23 +66,23 @@ def clip_truth(bundled: Path, clip: Images) -> Images:
         return labels_one_by_one(reference, clip)
 
 
-def send_through(opened: Backend, clip: Images, wanted: Images, frames: int) -> int:
+def send_through(opened: Backend, clip: Images, expected: Images, frames: int) -> int:
     """Send frames with all slots in flight; the number of those whose labels are not what they are to be."""
     wrong = 0
     in_flight: deque[tuple[int, object]] = deque()
     for number in range(frames + opened.depth):
         if number < frames:
-            place = number % len(clip)
-            in_flight.append((place, opened.submit(clip[place : place + 1])))
+            index = number % len(clip)
+            in_flight.append((index, opened.submit(clip[index : index + 1])))
         if in_flight and (len(in_flight) == opened.depth or number >= frames):
-            place, ticket = in_flight.popleft()
+            index, ticket = in_flight.popleft()
             labels = opened.wait(ticket)[0]  # type: ignore[arg-type]
-            wrong += agreement(labels, wanted[place]) < 0.99
+            wrong += agreement(labels, expected[index]) < 0.99
     assert not in_flight
     return wrong
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("environment")
 class TestOnAGpu:
     def test_ten_thousand_frames_with_two_streams_have_the_labels_of_torch(
         self, name: str, bundled: Path, clip: Images, clip_truth: Images

@@ -1,4 +1,4 @@
-"""Model files so small that a test can run hundreds of batches through them and say beforehand what comes out."""
+"""Tiny model files with predictable labels, for tests with hundreds of batches."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SIZE = (4, 6)
 
 
 def blue_file(folder: Path) -> ModelFile:
-    """Labels every pixel with its blue."""
+    """Write a model whose label of a pixel is its blue value."""
     return _saved(blue_graph(), folder / "blue.onnx")
 
 
 def counting_file(folder: Path) -> ModelFile:
-    """A sequence model: labels every pixel with its blue plus the number of frames that came before."""
+    """Write a sequence model whose label of a pixel is its blue value plus the number of earlier frames."""
     nodes = [
         helper.make_node("Slice", ["frames", "start", "end", "axes"], ["blue"]),
         helper.make_node("Squeeze", ["blue", "axes"], ["plane"]),
@@ -58,13 +58,13 @@ def _saved(model: onnx.ModelProto, path: Path) -> ModelFile:
 
 
 def frames_of(*blues: int) -> NDArray[np.uint8]:
-    """A batch of images of one colour each."""
+    """Return a batch of images, each of one blue value."""
     batch = np.full((len(blues), *SIZE, 3), 7, np.uint8)
     batch[..., 0] = np.array(blues, np.uint8)[:, None, None]
     return batch
 
 
 def blues_in(labels: NDArray[np.uint8]) -> list[int]:
-    """What ``frames_of`` was told, out of labels of one value each."""
+    """Return the blue values of the images of a batch, from their labels."""
     assert (labels == labels[:, :1, :1]).all(), "an image has labels of several values"
     return [int(value) for value in labels[:, 0, 0]]

@@ -1,4 +1,4 @@
-"""Engines for tests on a GPU: built for it when a test asks for one."""
+"""Builds the engines that tests on a GPU need."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from rtseg.model_file.load import ModelFile
 
 
 def built_engine(model: ModelFile, *, precision: str = "fp32", batch: int = 1) -> Path:
-    """An engine of ``model`` in ``engines``, by the TensorRT that is installed, for the GPU that is here."""
+    """Build an engine of ``model`` in ``engines``, with the installed TensorRT, for the GPU of this machine."""
     trt = import_tensorrt("auto")
-    place = resolve_target(trt, ())
+    target = resolve_target(trt, ())
     graph = to_float16(model) if precision == "fp16" else model
     return write_engine(
         model,
-        plan=build_plan(trt, graph, place, batch=batch).data,
+        plan=build_plan(trt, graph, target, batch=batch).data,
         precision=precision,
         batch=batch,
         runtime=trt.name,
         runtime_version=trt.version,
-        targets=place.targets,
-        gpu=place.gpu,
+        targets=target.targets,
+        gpu=target.gpu,
     )
 
 
 def open_with_engine(model: ModelFile, options: BackendOptions) -> Backend:
-    """As a backend of ``BACKENDS``: builds the engine that is asked for, then opens it."""
+    """Build the engine for a model and open it. It can replace the ``tensorrt`` entry of ``BACKENDS``."""
     from rtseg.backends.tensorrt.backend import open_tensorrt
 
     if options.precision in ("auto", "fp32", "fp16"):

@@ -1,17 +1,16 @@
-"""A machine with a GPU, made of bytearrays: pycuda, TensorRT-RTX and the driver as ``rtseg.backends`` sees them.
+"""A simulated machine with a GPU: pycuda, TensorRT-RTX, TensorRT and the driver, as ``rtseg.backends`` uses them.
 
-It is as late as a GPU may be: what is put on a stream is done only when somebody waits for it. And it is as strict as
-one is not: a call without a context, memory used after it was freed or changed while a copy of it is on its way, two
-streams on the same memory, an object that dies where CUDA could not free it, or memory taken or given back while
-another thread captures a CUDA graph, is a ``Misuse``. What cannot be raised where it happens stands in ``faults``.
+It is as lazy as a GPU may be: work on a stream runs only when somebody waits for it. And it is stricter than a GPU. A
+``Misuse`` is raised for: a call without a context, memory that is used after it was freed or changed during a copy, two
+streams that use the same memory, an object that dies where CUDA cannot free it, and memory that is allocated or freed
+while another thread captures a CUDA graph. Errors that cannot be raised where they happen are listed in ``faults``.
 
-TensorRT-RTX compiles the kernels of a shape in its first run, unless they are in the runtime cache, and captures a
-graph by itself: never in the first run of a context, in the second where that is like the first, and anew whenever
-shapes or addresses are others than captured, at once or one run later. Dynamic shapes that are not specialised eagerly
-are captured later, in a run that nobody can foretell. TensorRT captures nothing, and its first run of a shape cannot be
-captured.
+TensorRT-RTX compiles the kernels of a shape in its first run, unless they are in the runtime cache. It captures a graph
+by itself: never in the first run of a context, in the second if it has the same shapes, and again when shapes or
+addresses change, at once or one run later. Dynamic shapes that are not specialized eagerly are captured in some later
+run. TensorRT captures nothing, and its first run of a shape cannot be captured.
 
-An engine is the ONNX file itself, run by ONNX Runtime: labels can be compared with those of every other backend.
+An engine is the ONNX file itself, run by ONNX Runtime, so its labels can be compared with those of other backends.
 """
 
 from __future__ import annotations
@@ -52,11 +51,11 @@ DRIVER = "580.65.06"
 NON_BLOCKING = 1
 OUT_OF_MEMORY, ILLEGAL_ADDRESS, STREAM_CAPTURE_INVALIDATED = 2, 700, 901
 _GARBAGE = 0xAB
-"""What fresh memory is full of."""
+"""The content of newly allocated memory."""
 
 
 class Misuse(AssertionError):
-    """CUDA would have done anything at all."""
+    """A use of CUDA whose effect is undefined."""
 
 
 class CudaError(Exception):
@@ -69,7 +68,7 @@ class CudaMemoryError(CudaError):
 
 @dataclass(eq=False)
 class Work:
-    """Something on a stream."""
+    """An operation on a stream."""
 
     what: str
     run: Callable[[], None]
@@ -102,7 +101,7 @@ class Memory:
 
 
 class Pinned:
-    """Page-locked memory under an array; it goes with the last view."""
+    """Page-locked memory of an array; it is freed with the last view."""
 
     def __init__(self, machine: Machine, shape: tuple[int, ...]) -> None:
         self._machine = machine
@@ -115,7 +114,7 @@ class Pinned:
         self.made = owner.reshape(shape)
 
     def take(self) -> NDArray[np.uint8]:
-        """The array, given away: from now on only its views keep it alive."""
+        """Return the array. From now on only its views keep it alive."""
         array = self.made
         del self.made
         return array
@@ -137,13 +136,13 @@ class Stream:
     machine: Machine
 
     def __init__(self, flags: int = 0) -> None:
-        self.machine = self.machine  # the one of now: a traceback may keep this alive until there is another
+        self.machine = self.machine  # the current one: a traceback may keep the stream alive until there is another
         self.queue: list[Work | Event] = []
         self.machine.check_current("Stream")
         if not flags & NON_BLOCKING:
-            raise Misuse("a stream that waits for the default one: what others do there ends a capture")
+            raise Misuse("a stream that waits for the default one: work of others there would end a capture")
         self.recorded: list[Work] | None = None
-        """What was put here since a capture began; None outside of one."""
+        """Work that was queued since a capture began; None outside of a capture."""
         self.handle = next(self.machine.handles)
         self.machine.streams[self.handle] = self
 
@@ -201,7 +200,7 @@ class Event:
         self.machine.check_current("record")
         if stream is None:
             raise Misuse("an event is recorded on the default stream")
-        stream.queue = [entry for entry in stream.queue if entry is not self]  # it stands for the last place alone
+        stream.queue = [entry for entry in stream.queue if entry is not self]  # an event marks only the last point
         stream.queue.append(self)
         self._stream = weakref.ref(stream)
         return self
@@ -212,7 +211,7 @@ class Event:
         machine.check_permitted("a wait")
         error = machine.failure("synchronize")
         if error is not None:
-            del self  # which the traceback would keep alive, unlike that of a call into C++
+            del self  # the traceback would keep it alive, unlike that of a call into C++
             raise error
         stream = self._stream() if self._stream is not None else None
         if stream is not None and self in stream.queue:
@@ -239,10 +238,10 @@ class Context:
 
 
 class Machine:
-    """The GPU, its memory, and what went wrong.
+    """The GPU, its memory, and the errors.
 
     Args:
-        room: bytes on the GPU.
+        room: memory of the GPU, in bytes.
     """
 
     def __init__(self, room: int = 1 << 30) -> None:
@@ -257,22 +256,22 @@ class Machine:
         self.caches: weakref.WeakSet[RuntimeCache] = weakref.WeakSet()
         self.faults: list[str] = []
         self.failures: dict[str, int] = {}
-        """Call -> how many more of them go well before one fails; none is asked for that is not here."""
+        """Call -> how many more of them succeed before one fails. All other calls succeed."""
         self.inferences = 0
         self.graph_strategies: list[Any] = []
         self.recaptures_late = False
-        """Whether TensorRT-RTX captures other shapes or addresses in their second run, or in the first."""
+        """Whether TensorRT-RTX captures other shapes or addresses in their second run instead of the first."""
         self.graphs: dict[int, list[Work]] = {}
-        """Recorded, and not destroyed yet."""
+        """Captured graphs that are not destroyed yet."""
         self.executables: dict[int, list[Work]] = {}
-        """Ready to be launched, and not destroyed yet."""
+        """Instantiated graphs that are not destroyed yet."""
         self.replays = 0
         self.is_broken = False
-        """Whether every call of the driver gives an error of earlier work."""
+        """Whether every call of the driver returns an error of earlier work."""
         self.plans: list[bytes] = []
-        """What was to be deserialised, in order."""
+        """The engines that were loaded, in order."""
         self.captures: list[int] = []
-        """Lengths of the batches whose graphs were captured, in order."""
+        """Batch lengths of the captured graphs, in order."""
         self.compilations = 0
         self.during_capture: Callable[[], None] = lambda: None
         self.log: Callable[[str], None] = lambda message: None
@@ -305,7 +304,7 @@ class Machine:
             raise Misuse(f"{what} while another thread captures a CUDA graph: CUDA forbids it")
 
     def capture_mode(self) -> int:
-        """Of this thread."""
+        """Return the capture mode of this thread."""
         return getattr(self._stacks, "mode", 0)
 
     def exchange_mode(self, mode: int) -> int:
@@ -315,7 +314,7 @@ class Machine:
 
     @contextmanager
     def captured(self, length: int) -> Iterator[None]:
-        """Within it, this thread captures."""
+        """Capture on this thread in the ``with`` block."""
         self.check_quiet("a capture")
         self.captures.append(length)
         self.capturing = threading.get_ident()
@@ -361,7 +360,7 @@ class Machine:
             raise Misuse(f"{what} with memory that was freed meanwhile")
 
     def left(self) -> list[str]:
-        """What nobody freed."""
+        """Return everything that was not freed."""
         return [
             *(f"{memory.data.nbytes} bytes on the GPU" for memory in self.memory.values()),
             *("a stream" for _ in self.streams),
@@ -491,7 +490,7 @@ _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
 
 
 class ExecutionContext:
-    """``IExecutionContext``: looks at shapes and addresses when it is put on a stream, at memory when that runs."""
+    """``IExecutionContext``: reads shapes and addresses when it is queued, and memory when it runs."""
 
     def __init__(
         self, machine: Machine, session: ort.InferenceSession, batch: int, config: RuntimeConfig | None
@@ -506,7 +505,7 @@ class ExecutionContext:
         self._runs = 0
         self._shape_runs: Counter[int] = Counter()
         self._settled: tuple[Any, ...] = ()
-        """Shapes and addresses of the last run; of the graph, where there is one."""
+        """Shapes and addresses of the last run, or of the graph if there is one."""
         self._settled_runs = 0
         self._inputs = {entry.name: entry for entry in session.get_inputs()}
         self._outputs = {entry.name: entry for entry in session.get_outputs()}
@@ -583,7 +582,7 @@ class ExecutionContext:
         return True
 
     def _compile(self, length: int) -> None:
-        """What comes before the first inferences of a shape."""
+        """Compile the kernels of a shape before its first run."""
         cache = self._cache()
         self._shape_runs[length] += 1
         if self._shape_runs[length] == 1 and (cache is None or length not in cache.compiled):
@@ -640,7 +639,7 @@ def _pycuda(machine: Machine) -> dict[str, ModuleType]:
         memory = machine.memory_at(address, source.nbytes, "an upload")
         pinned = machine.pinned_of(source, "an upload")
         as_queued, first, size = source.copy(), source.__array_interface__["data"][0], source.nbytes
-        # By address, as the GPU has it: an array in here would keep the memory alive.
+        # By address, like a GPU: a reference to the array would keep the memory alive.
         there = (ctypes.c_uint8 * size).from_address(first)
 
         def run() -> None:
@@ -660,7 +659,7 @@ def _pycuda(machine: Machine) -> dict[str, ModuleType]:
         pinned = machine.pinned_of(target, "a download")
         first, size = target.__array_interface__["data"][0], target.nbytes
         there = (ctypes.c_uint8 * size).from_address(first)
-        target[...] = VOID  # from now on nobody knows what stands there, until it is done
+        target[...] = VOID  # the content is undefined until the download is done
 
         def run() -> None:
             machine.check_alive(memory, "a download")
@@ -758,7 +757,7 @@ class _Nvml:
 
 
 class _Libcuda:
-    """``libcuda.so.1``, as much of it as pycuda has no call for."""
+    """``libcuda.so.1``: the functions that pycuda lacks."""
 
     cuInit = cuDeviceGet = staticmethod(lambda *arguments: 0)  # noqa: N815
 
@@ -835,10 +834,10 @@ class _Libcuda:
 
 @contextmanager
 def missing(package: str) -> Iterator[None]:
-    """Within it, importing ``package`` fails.
+    """Make the import of ``package`` fail in the ``with`` block.
 
-    The fixture ``monkeypatch`` would not do: it may be undone after the fake machine is gone, and bring its modules
-    back for all tests that follow.
+    The fixture ``monkeypatch`` cannot be used: it may be undone after the fake machine is removed, and would restore
+    its modules for all later tests.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, package, None)
@@ -847,7 +846,7 @@ def missing(package: str) -> Iterator[None]:
 
 @contextmanager
 def installed(machine: Machine, package: str = "tensorrt_rtx") -> Iterator[Machine]:
-    """Within it, this process finds the GPU, the driver and the packages of ``machine``, ``package`` among them."""
+    """Let this process find the GPU, the driver and the packages of ``machine`` in the ``with`` block."""
     from rtseg.backends.tensorrt.cuda import _device
 
     libraries: dict[str | None, Any] = {"libnvidia-ml.so.1": _Nvml(), "libcuda.so.1": _Libcuda(machine)}
@@ -880,7 +879,7 @@ def write_engine(
     targets: tuple[str, ...] = ("sm_86+",),
     gpu: str | None = None,
 ) -> Path:
-    """An engine of ``model``, which the fake runs unless there is a ``plan``, and the facts beside it."""
+    """Write an engine of ``model`` and its facts. The fake runtime can run it, unless ``plan`` is given."""
     path = engine_path(folder, f"{model.spec.name}-{batch}", precision, runtime, targets)
     folder.mkdir(parents=True, exist_ok=True)
     path.write_bytes(plan or json.dumps({"batch": batch}).encode() + b"\n" + model.graph.SerializeToString())
@@ -908,14 +907,14 @@ def write_engine(
 
 
 def write_for_tensorrt(model: ModelFile, **facts: Any) -> Path:
-    """An engine of TensorRT proper, which is for the GPU that is here."""
+    """Write an engine of TensorRT (not TensorRT-RTX) for the GPU of the fake machine."""
     return write_engine(
         model, runtime="tensorrt", runtime_version=TENSORRT_VERSION, targets=(TARGET,), gpu=GPU, **facts
     )
 
 
 def open_with_engine(model: ModelFile, options: BackendOptions) -> Backend:
-    """As a backend of ``BACKENDS``: makes the engine that is asked for, as if it had been built, then opens it."""
+    """Write the engine for a model and open it. It can replace the ``tensorrt`` entry of ``BACKENDS``."""
     from rtseg.backends.tensorrt.backend import open_tensorrt
 
     if options.precision in ("auto", "fp32", "fp16"):

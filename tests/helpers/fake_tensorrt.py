@@ -1,4 +1,4 @@
-"""A TensorRT that is not there: it notes what it is asked for."""
+"""A fake TensorRT that records how it is called."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import onnx
 from rtseg.backends.tensorrt.library import TensorRTLibrary
 
 
-class FakeTensorRt:
-    """A module like ``tensorrt``: notes what it is asked for, and builds a plan that tells of it.
+class FakeTensorRT:
+    """A module like ``tensorrt``: records how it is called, and builds a plan that contains it.
 
     Args:
-        driver: whether there is one.
-        cache: the only timing cache that it takes, besides an empty one.
-        refuses: what the parser says of the graph.
-        fails: what the build ends with.
+        driver: whether there is a driver.
+        cache: the only timing cache that it accepts, besides an empty one.
+        refuses: error of the parser.
+        fails: error of the build.
     """
 
     __version__ = "11.4.0.1"
@@ -48,7 +48,7 @@ class FakeTensorRt:
     def trt(self) -> TensorRTLibrary:
         return TensorRTLibrary(self, "tensorrt", self.__version__)
 
-    def Builder(self, logger: Any) -> Any:  # noqa: N802 - as the runtime calls it
+    def Builder(self, logger: Any) -> Any:  # noqa: N802 - the name in TensorRT
         if not self.driver:
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self.logger = logger
@@ -67,13 +67,13 @@ class FakeTensorRt:
 
     num_errors = 1
 
-    def get_error(self, place: int) -> Any:
+    def get_error(self, index: int) -> Any:
         return SimpleNamespace(desc=lambda: self.refuses, node_operator=lambda: "Det", node_name=lambda: "det")
 
     num_inputs = 1
 
-    def get_input(self, place: int) -> Any:
-        value = self.graph.graph.input[place]
+    def get_input(self, index: int) -> Any:
+        value = self.graph.graph.input[index]
         return SimpleNamespace(name=value.name, shape=[dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim])
 
     def create_builder_config(self) -> Any:

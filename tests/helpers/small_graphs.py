@@ -1,4 +1,4 @@
-"""The smallest graphs that TensorRT takes, for tests of what is built of a model file."""
+"""Small graphs that TensorRT accepts, for tests that build engines."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STATE = (1, 4, 8)
 
 
 def brightest(path: Path, *, gain: float = 0.5, size: tuple[int, int] = SIZE) -> Path:
-    """Write a model whose class is the brightest of B, G and R, after ``gain``; of two that are equal the first.
+    """Write a model whose class is the brightest of B, G and R after ``gain``; the first of equal ones.
 
-    A gain of 1000 is too much for fp16: it has no number above 65504.
+    A gain of 1000 overflows in fp16, whose largest number is 65504.
     """
     model = _model(gain, size)
     write_spec(model, ModelSpec("brightest", CLASSES, PALETTE, size))
@@ -30,7 +30,7 @@ def brightest(path: Path, *, gain: float = 0.5, size: tuple[int, int] = SIZE) ->
 
 
 def remembering(path: Path) -> Path:
-    """Write a sequence model: ``brightest`` with a state beside it that fades."""
+    """Write a sequence model: ``brightest`` with a state that decays."""
     model = _model(0.5, SIZE)
     shape = ["N", *STATE]
     model.graph.node.append(helper.make_node("Mul", ["state", "gain"], ["next_state"], "fade"))
@@ -60,7 +60,7 @@ def _model(gain: float, size: tuple[int, int]) -> onnx.ModelProto:
 
 
 def convolved(path: Path) -> Path:
-    """Write a model of two convolutions, which has something to quantise: they mix B, G and R into a score a class."""
+    """Write a model of two convolutions, which can be quantized: they mix B, G and R into a score per class."""
     model = _model(1.0, SIZE)
     graph = model.graph
     widen, _, _, narrow = graph.node
@@ -84,7 +84,7 @@ def convolved(path: Path) -> Path:
 
 
 def uncast(path: Path) -> Path:
-    """Write a model that slices its uint8 images before any cast, which the parser of TensorRT refuses."""
+    """Write a model that slices its uint8 images before a cast, which TensorRT's parser rejects."""
     model = blue_graph(casts=False, frames=("frames", UINT8, ["N", *SIZE, 3]), labels=("labels", UINT8, ["N", *SIZE]))
     write_spec(model, ModelSpec("uncast", CLASSES, PALETTE, SIZE))
     onnx.save(model, path)

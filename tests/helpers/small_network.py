@@ -1,4 +1,4 @@
-"""A model file that is quantised in no time: four convolutions, one of them beside a shortcut."""
+"""A small model file that is quantized quickly: four convolutions, one of them parallel to a shortcut."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rtseg.system.opencv import cv2
 SIZE = (32, 48)
 SPEC = ModelSpec("small", ("one", "two", "three"), ((0, 0, 0), (9, 9, 9), (99, 99, 99)), SIZE)
 INNER = ("body", "left", "right")
-"""The convolutions that may be quantised, beside the first one; ``sum`` adds what the last two give."""
+"""The nodes that can be quantized, without the first convolution; ``sum`` adds the results of the last two."""
 
 
 def small_graph(*, recurrent: bool = False) -> onnx.ModelProto:
-    """``frames`` -> stem -> body -> left + right -> logits -> ``labels``, with weights that are always the same.
+    """``frames`` -> stem -> body -> left + right -> logits -> ``labels``, with constant weights.
 
     Args:
-        recurrent: make a sequence model of it: ``state`` is added to ``right``, ``next_state`` is what the logits read.
+        recurrent: make it a sequence model: ``state`` is added to ``right``, ``next_state`` is the input of the logits.
     """
     random = np.random.default_rng(3)
     weights = {
@@ -80,20 +80,20 @@ def _convolution(name: str, source: str, kernel: int) -> onnx.NodeProto:
 
 
 def small_model(folder: Path, *, recurrent: bool = False) -> ModelFile:
-    """The graph as a file, loaded."""
+    """Write the graph to a file and load it."""
     path = folder / "small.onnx"
     path.write_bytes(small_graph(recurrent=recurrent).SerializeToString())
     return load_model(path)
 
 
 def small_images(count: int = 4) -> NDArray[np.uint8]:
-    """Noise in patches, uint8 (count, 32, 48, 3), always the same."""
+    """Return noise in patches, uint8 (count, 32, 48, 3), always the same."""
     patches = np.random.default_rng(7).integers(0, 256, (count, 8, 12, 3), dtype=np.uint8)
     return patches.repeat(4, 1).repeat(4, 2)
 
 
 def small_data(model: ModelFile, folder: Path, count: int = 24) -> str:
-    """Images labelled by the float model itself, void where little decides, as ``KIND:PATH``."""
+    """Write images labelled by the float model itself, void where its logits are close; return ``KIND:PATH``."""
     from rtseg.backends import open_backend
 
     random = np.random.default_rng(5)

@@ -61,16 +61,16 @@ class TestRounding:
     def test_every_value_is_that_of_arithmetic_in_fp16(self) -> None:
         model = half_model("Relu")
         values = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-        wanted = computed_in_half(model, values)
-        assert (run(emulate_float16(model), values) == wanted).mean() > 0.99, "sums may differ in their last bit"
-        assert (run(model, values) == wanted).mean() < 0.9, "the runtime rounds by itself: this module is not needed"
+        expected = computed_in_half(model, values)
+        assert (run(emulate_float16(model), values) == expected).mean() > 0.99, "sums may differ in their last bit"
+        assert (run(model, values) == expected).mean() < 0.9, "the runtime rounds by itself: this module is not needed"
 
     def test_what_is_too_large_for_fp16_overflows(self) -> None:
         model = half_model("Relu")
         values = np.full(SHAPE, 60000, np.float32)
-        wanted = computed_in_half(model, values)
-        assert not np.isfinite(wanted).all()
-        assert np.array_equal(np.isfinite(run(emulate_float16(model), values)), np.isfinite(wanted))
+        expected = computed_in_half(model, values)
+        assert not np.isfinite(expected).all()
+        assert np.array_equal(np.isfinite(run(emulate_float16(model), values)), np.isfinite(expected))
 
     @pytest.mark.parametrize("operator", ["Sigmoid", "Relu", "Identity"])
     def test_no_tensor_but_those_between_two_casts_is_fp16(self, operator: str) -> None:

@@ -58,11 +58,11 @@ def test_only_the_factors_of_resizing_are_float32(name: str) -> None:
 @pytest.mark.parametrize("name", BUNDLED)
 def test_labels_agree_with_fp32_on_995_of_1000_pixels_of_real_frames(name: str, real_frames: NDArray[np.uint8]) -> None:
     model = load_model(find_model(name))
-    wanted = labels(model, real_frames)
+    expected = labels(model, real_frames)
     # Rounded to fp16 behind every node: plainly, a CPU computes an fp16 graph in float32.
     found = labels(emulate_float16(to_float16(model)), real_frames)
-    assert 0.995 <= (found == wanted).mean() < 1
-    assert len(np.unique(wanted)) >= 5
+    assert 0.995 <= (found == expected).mean() < 1
+    assert len(np.unique(expected)) >= 5
 
 
 def test_metadata_and_contract_stay(small: ModelFile, tmp_path: Path) -> None:
@@ -87,13 +87,13 @@ def test_images_that_are_permuted_as_uint8_are_cast_first(small: ModelFile) -> N
     copy.CopyFrom(first)
     first.CopyFrom(second)
     second.CopyFrom(copy)
-    wanted = labels(small, small_images())
+    expected = labels(small, small_images())
     half = to_float16(small)
     readers = [node for node in half.graph.graph.node if "frames" in node.input]
     assert [node.op_type for node in readers] == ["Cast"]
     types = infer_types(half.graph)
     assert all(types[node.input[0]] == HALF for node in half.graph.graph.node if node.op_type == "Transpose")
-    assert (labels(half, small_images()) == wanted).mean() > 0.99
+    assert (labels(half, small_images()) == expected).mean() > 0.99
 
 
 @pytest.mark.parametrize("operator", ["Squeeze", "Concat", "Equal"])
@@ -157,9 +157,9 @@ def test_the_state_of_a_sequence_model_is_float32_outside_and_fp16_inside(tmp_pa
     half = to_float16(model)
     assert half.state_shape == model.state_shape == (8, *SIZE)
     assert of_type(half, FLOAT) == {"state", "next_state"}
-    wanted, found = labels(model, small_images()), labels(half, small_images())
-    assert (found == wanted).mean() > 0.97
-    assert (labels(model, small_images()[1:]) != wanted[1:]).mean() > 0.01, "the state does not show in the labels"
+    expected, found = labels(model, small_images()), labels(half, small_images())
+    assert (found == expected).mean() > 0.97
+    assert (labels(model, small_images()[1:]) != expected[1:]).mean() > 0.01, "the state does not show in the labels"
 
 
 def test_scales_of_a_quantized_graph_are_fp16_and_its_integers_stay_int8(quantized: ModelFile) -> None:
@@ -230,7 +230,7 @@ def test_a_graph_that_tensorrt_would_read_as_another_one_is_refused(
 
 
 def test_scales_that_stand_in_nodes_are_read_as_those_beside_the_weights(quantized: ModelFile) -> None:
-    wanted = to_float16(quantized)
+    expected = to_float16(quantized)
     moved = onnx.ModelProto()
     moved.CopyFrom(quantized.graph)
     scales = {name for node in moved.graph.node if node.op_type.endswith("Linear") for name in node.input[1:]}
@@ -241,5 +241,5 @@ def test_scales_that_stand_in_nodes_are_read_as_those_beside_the_weights(quantiz
     assert any(node.op_type == "Constant" for node in moved.graph.node)
     found = to_float16(ModelFile(quantized.path, quantized.spec, moved))
     frames = np.stack(small_images())
-    np.testing.assert_array_equal(labels(found, frames), labels(wanted, frames))
-    assert of_type(found, HALF) == of_type(wanted, HALF)
+    np.testing.assert_array_equal(labels(found, frames), labels(expected, frames))
+    assert of_type(found, HALF) == of_type(expected, HALF)

@@ -38,16 +38,16 @@ def test_the_labels_are_those_of_a_fresh_export_at_that_size(icnet_file: Path, e
     patches = np.random.default_rng(3).integers(0, 256, (3, 12, 28, 3), dtype=np.uint8)
     frames: NDArray[np.uint8] = patches.repeat(8, 1).repeat(8, 2)
     with open_backend("onnxruntime", resized) as one, open_backend("onnxruntime", exported) as other:
-        labels, wanted = one.infer(frames), other.infer(frames)
-    assert len(np.unique(wanted)) > 3
-    np.testing.assert_array_equal(labels, wanted)
+        labels, expected = one.infer(frames), other.infer(frames)
+    assert len(np.unique(expected)) > 3
+    np.testing.assert_array_equal(labels, expected)
 
 
 def test_there_and_back_again_gives_the_weights_of_the_file(icnet_file: Path) -> None:
     model = load_model(icnet_file)
     back = resize_input(resize_input(model, OTHER), model.spec.size)
-    wanted = {tensor.name: tensor.SerializeToString() for tensor in model.graph.graph.initializer}
-    assert {tensor.name: tensor.SerializeToString() for tensor in back.graph.graph.initializer} == wanted
+    expected = {tensor.name: tensor.SerializeToString() for tensor in model.graph.graph.initializer}
+    assert {tensor.name: tensor.SerializeToString() for tensor in back.graph.graph.initializer} == expected
 
 
 def test_the_contract_holds_at_the_new_size_and_the_graph_is_valid(icnet_file: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class TestModelSpec:
             ModelSpec.from_json(text)
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "message"),
         [
             ({"classes": [], "palette": []}, "1 to 255 classes, got 0"),
             ({"classes": [str(n) for n in range(256)], "palette": [[0, 0, 0]] * 256}, "1 to 255 classes, got 256"),
@@ -96,8 +96,8 @@ class TestModelSpec:
             ({"size": 5}, "metadata cannot be read"),
         ],
     )
-    def test_a_fact_that_cannot_be_true_is_refused(self, change: dict[str, object], told: str) -> None:
-        with pytest.raises(ModelError, match=told):
+    def test_a_fact_that_cannot_be_true_is_refused(self, change: dict[str, object], message: str) -> None:
+        with pytest.raises(ModelError, match=message):
             ModelSpec.from_json(json.dumps(json.loads(SPEC.to_json()) | change))
 
     def test_a_class_is_found_by_its_name_in_any_case(self) -> None:
@@ -171,7 +171,7 @@ class TestLoadModel:
         assert "metadata cannot be read" in refusal(saved(tmp_path / "a.onnx", model, None))
 
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("change", "message"),
         [
             ({"frames": ("frames", TensorProto.FLOAT, ["N", 4, 6, 3])}, "got frames: float [0, 4, 6, 3]"),
             ({"frames": ("frames", TensorProto.UINT8, ["N", 3, 4, 6])}, "got frames: uint8 [0, 3, 4, 6]"),
@@ -187,12 +187,12 @@ class TestLoadModel:
         ],
     )
     def test_another_contract_is_refused_with_what_was_wanted_and_what_was_found(
-        self, tmp_path: Path, change: dict[str, tuple[str, int, list[int | str]]], told: str
+        self, tmp_path: Path, change: dict[str, tuple[str, int, list[int | str]]], message: str
     ) -> None:
         text = refusal(saved(tmp_path / "a.onnx", blue_graph(**change)))
         assert "is not a model file of rtseg: expected one" in text
         assert f"{next(iter(change))}: uint8 (N, 4, 6" in text
-        assert told in text
+        assert message in text
 
     def test_a_second_input_or_output_breaks_the_contract(self, tmp_path: Path) -> None:
         for what in ("input", "output"):
@@ -244,7 +244,7 @@ class TestSequenceModel:
         assert load_model(saved(tmp_path / "a.onnx", model)).state_shape is None
 
     @pytest.mark.parametrize(
-        ("states", "following", "told"),
+        ("states", "following", "message"),
         [
             ([STATE], [], "got state: float [0, 8, 2, 3]"),
             ([], [NEXT], "got next_state: float [0, 8, 2, 3]"),
@@ -260,11 +260,11 @@ class TestSequenceModel:
         ],
     )
     def test_any_other_form_is_refused_with_what_was_wanted_and_what_was_found(
-        self, tmp_path: Path, states: list[Value], following: list[Value], told: str
+        self, tmp_path: Path, states: list[Value], following: list[Value], message: str
     ) -> None:
         text = refusal(saved(tmp_path / "a.onnx", remembering(states, following)))
         assert "expected an input state and an output next_state: both float (N, D, h, w)" in text
-        assert told in text
+        assert message in text
 
     def test_a_second_state_is_one_input_too_many(self, tmp_path: Path) -> None:
         more: Value = ("more", TensorProto.FLOAT, ["N", 8, 2, 3])

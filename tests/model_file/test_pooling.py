@@ -13,10 +13,10 @@ from rtseg.model_file.pooling import pyramid_matrix
 def test_the_matrices_do_what_adaptive_pooling_and_bilinear_resizing_do(bins: int, size: tuple[int, int]) -> None:
     height, width = size
     features = torch.from_numpy(np.random.default_rng(bins).normal(size=(2, 3, height, width)))
-    wanted = F.interpolate(F.adaptive_avg_pool2d(features, bins), size, mode="bilinear", align_corners=False)
+    expected = F.interpolate(F.adaptive_avg_pool2d(features, bins), size, mode="bilinear", align_corners=False)
     rows = torch.from_numpy(pyramid_matrix("rows", height, bins)).double()
     columns = torch.from_numpy(pyramid_matrix("columns", width, bins)).double()
-    torch.testing.assert_close(rows @ features @ columns, wanted, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(rows @ features @ columns, expected, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("axis", ["rows", "columns"])

@@ -90,10 +90,10 @@ class TestRecord:
         last = next(tensor for tensor in model.graph.graph.initializer if tensor.name == "last")
         last.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(last)[:, :3], "last"))
         black = np.zeros((*model.spec.size, 3), np.uint8)
-        told = "the graph has no convolution but the last, which stays float: there is nothing to quantize"
-        with pytest.raises(ModelError, match=told):
+        message = "the graph has no convolution but the last, which stays float: there is nothing to quantize"
+        with pytest.raises(ModelError, match=message):
             record_ranges(model, [black], "minmax")
-        with pytest.raises(ModelError, match=told):
+        with pytest.raises(ModelError, match=message):
             quantize(model, Ranges("convolved", "0" * 64, "minmax", "noise", 1, {}))
 
     def test_another_method_is_refused_with_those_there_are(self, small: ModelFile) -> None:
@@ -171,8 +171,8 @@ class TestQuantize:
         for node in graph.node:
             if node.op_type == "DequantizeLinear" and node.input[0] in after:
                 scale = after[node.input[1]].reshape(-1, 1, 1, 1)
-                wanted = before[node.input[0].split(".weight")[0] + ".weight"].astype(np.float32)
-                assert (np.abs(after[node.input[0]] * scale - wanted) <= 0.5001 * scale).all()
+                expected = before[node.input[0].split(".weight")[0] + ".weight"].astype(np.float32)
+                assert (np.abs(after[node.input[0]] * scale - expected) <= 0.5001 * scale).all()
                 assert len(np.unique(scale)) > 1
                 seen += 1
         assert seen == 1 + len(INNER)
@@ -187,9 +187,9 @@ class TestQuantize:
 
     def test_labels_agree_with_float_on_most_pixels(self, small: ModelFile) -> None:
         frames = small_images()
-        wanted = labels(small, frames)
-        assert (labels(quantize(small, ranges_of(small)), frames) == wanted).mean() > 0.95
-        assert min(Counter(wanted.ravel().tolist()).values()) >= 50
+        expected = labels(small, frames)
+        assert (labels(quantize(small, ranges_of(small)), frames) == expected).mean() > 0.95
+        assert min(Counter(expected.ravel().tolist()).values()) >= 50
 
     def test_what_is_kept_stays_in_float(self, small: ModelFile) -> None:
         kept = replace(ranges_of(small), kept=(FloatGroup(("left",), 1.0),))
@@ -250,11 +250,11 @@ class TestBundled:
         self, name: str, least: float, backend: str, real_frames: Images
     ) -> None:
         with open_backend(backend, name, precision="fp32") as opened:
-            wanted = np.concatenate([opened.infer(frame[None]).copy() for frame in real_frames])
+            expected = np.concatenate([opened.infer(frame[None]).copy() for frame in real_frames])
         with open_backend(backend, name, precision="int8") as opened:
             assert opened.precision == "int8"
             found = np.concatenate([opened.infer(frame[None]).copy() for frame in real_frames])
-        assert least < (found == wanted).mean() < 1
+        assert least < (found == expected).mean() < 1
 
     def test_the_ranges_hold_at_another_size(self, real_frames: Images) -> None:
         frame = np.ascontiguousarray(real_frames[:1, 64:320, 64:576])
@@ -290,7 +290,7 @@ class TestBundled:
 def test_the_openvino_backend_keeps_its_promises_with_several_copies_of_an_int8_model(small: ModelFile) -> None:
     quantized = quantize(small, ranges_of(small))
     frames = small_images(6)
-    wanted = labels(quantized, frames)
+    expected = labels(quantized, frames)
     from rtseg.backends.openvino import OpenVinoBackend
 
     with OpenVinoBackend(quantized, BackendOptions(threads=2)) as backend:
@@ -303,8 +303,8 @@ def test_the_openvino_backend_keeps_its_promises_with_several_copies_of_an_int8_
                 found.append(backend.wait(tickets.pop(0)).copy())
             tickets.append(backend.submit(frame[None]))
         found.extend(backend.wait(ticket).copy() for ticket in tickets)
-        assert (np.concatenate(found) == wanted).mean() > 0.97
-        assert (backend.infer(frames) == wanted).mean() > 0.97
+        assert (np.concatenate(found) == expected).mean() > 0.97
+        assert (backend.infer(frames) == expected).mean() > 0.97
 
 
 def test_a_quantized_file_takes_another_size(small: ModelFile) -> None:

@@ -73,11 +73,11 @@ def test_the_labels_are_the_same_and_the_model_is_left_as_it_was(factor: int, cl
     assert "ConvTranspose" in operators(faster)
     assert "Resize" not in operators(faster)
     planes = np.random.default_rng(1).standard_normal((2, 3, *SIZE)).astype(np.float32)
-    wanted, found = labels(model, planes=planes), labels(faster, planes=planes)
-    assert found.shape == wanted.shape
-    assert len(np.unique(wanted)) > 1
+    expected, found = labels(model, planes=planes), labels(faster, planes=planes)
+    assert found.shape == expected.shape
+    assert len(np.unique(expected)) > 1
     # A sum in another order may fall to the other side where two classes are equal.
-    assert (found == wanted).mean() > 0.999
+    assert (found == expected).mean() > 0.999
     assert model.SerializeToString() == before
 
 

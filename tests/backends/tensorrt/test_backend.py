@@ -294,18 +294,18 @@ class TestGraphsOfTensorRt:
             assert backend.facts()["engine"]["cuda_graph"] == "none yet"
 
     @pytest.mark.parametrize(
-        ("result", "told"),
+        ("result", "message"),
         [
             (OUT_OF_MEMORY, f"{GPU} has too little free memory"),
             (ILLEGAL_ADDRESS, f"CUDA failed on {GPU}: cuGraphLaunch failed: error 700"),
         ],
     )
     def test_a_graph_that_cannot_be_launched_is_told_and_captured_anew(
-        self, machine: Machine, blue: ModelFile, result: int, told: str
+        self, machine: Machine, blue: ModelFile, result: int, message: str
     ) -> None:
         with opened(write_for_tensorrt(blue), hint="latency") as backend:
             machine.failures["launch"] = result
-            with pytest.raises(BackendError, match=f"^{told}"):
+            with pytest.raises(BackendError, match=f"^{message}"):
                 backend.infer(frames_of(1))
             machine.failures.clear()
             assert [blues_in(backend.infer(frames_of(number))) for number in range(4)] == [[n] for n in range(4)]
@@ -324,7 +324,7 @@ class TestGraphsOfTensorRt:
                 assert [blues_in(backend.infer(frames_of(10))) for _ in range(5)] == [[10], [11], [12], [13], [14]]
 
     @pytest.mark.parametrize(
-        ("failing", "told"),
+        ("failing", "message"),
         [
             ("capture", "cuStreamEndCapture failed: operation failed due to a previous error"),
             ("instantiate", "cuGraphInstantiateWithFlags failed: error 2"),
@@ -332,11 +332,11 @@ class TestGraphsOfTensorRt:
         ],
     )
     def test_where_no_graph_can_hold_the_network_it_runs_without_and_the_facts_say_why(
-        self, machine: Machine, blue: ModelFile, failing: str, told: str
+        self, machine: Machine, blue: ModelFile, failing: str, message: str
     ) -> None:
         machine.failures[failing] = 0
         with opened(write_for_tensorrt(blue)) as backend:
-            assert backend.facts()["engine"]["cuda_graph"] == f"none ({told})"
+            assert backend.facts()["engine"]["cuda_graph"] == f"none ({message})"
             assert [blues_in(backend.infer(frames_of(number))) for number in range(9)] == [[n] for n in range(9)]
             assert machine.replays == 0
             assert len(machine.captures) == backend.depth, "it is tried once"
@@ -356,8 +356,8 @@ class TestRuntimeCache:
 
     @staticmethod
     def note(backend: Backend) -> str:
-        told: str = backend.facts()["engine"]["runtime_cache"]
-        return told
+        message: str = backend.facts()["engine"]["runtime_cache"]
+        return message
 
     def test_the_second_opening_compiles_nothing(self, machine: Machine, blue: ModelFile) -> None:
         engine = write_engine(blue)
@@ -668,14 +668,14 @@ class TestEngines:
     def test_a_model_file_is_run_by_the_engine_that_fits_it(self, machine: Machine, blue: ModelFile) -> None:
         write_engine(blue, precision="fp32")
         write_engine(blue, precision="fp16")
-        for precision, wanted in (("auto", "fp16"), ("fp32", "fp32")):
+        for precision, expected in (("auto", "fp16"), ("fp32", "fp32")):
             with open_backend("tensorrt", blue.path, precision=precision) as backend:
-                assert backend.precision == wanted
+                assert backend.precision == expected
                 assert blues_in(backend.infer(frames_of(3))) == [3]
 
     def test_without_an_engine_it_says_how_to_build_one(self, machine: Machine, blue: ModelFile) -> None:
-        told = rf"no engine for wide at 4x6 in engines/: build one with `rtseg build-engine {blue.path}`"
-        with pytest.raises(BackendUnavailable, match=told):
+        message = rf"no engine for wide at 4x6 in engines/: build one with `rtseg build-engine {blue.path}`"
+        with pytest.raises(BackendUnavailable, match=message):
             open_backend("tensorrt", blue.path)
 
     def test_engines_that_do_not_fit_are_named_with_why(self, machine: Machine, blue: ModelFile) -> None:
@@ -689,7 +689,7 @@ class TestEngines:
         assert "wide-1-int8-rtx-sm_89.engine was built for sm_89, not for sm_86" in str(caught.value)
 
     @pytest.mark.parametrize(
-        ("facts", "options", "told"),
+        ("facts", "options", "message"),
         [
             ({"runtime_version": "1.0"}, {}, "was built by TensorRT-RTX 1.0, this is TensorRT-RTX 1.7.1.116"),
             ({"targets": ("sm_89", "sm_120")}, {}, "was built for sm_89, sm_120, not for sm_86"),
@@ -699,12 +699,12 @@ class TestEngines:
         ],
     )
     def test_an_engine_that_does_not_fit_is_refused_before_it_is_loaded(
-        self, machine: Machine, blue: ModelFile, facts: dict[str, Any], options: dict[str, Any], told: str
+        self, machine: Machine, blue: ModelFile, facts: dict[str, Any], options: dict[str, Any], message: str
     ) -> None:
         engine = write_engine(blue, **facts)
         with pytest.raises(BackendUnavailable) as caught:
             opened(engine, **options)
-        assert str(caught.value) == f"{engine} {told}: build one that fits with `rtseg build-engine`"
+        assert str(caught.value) == f"{engine} {message}: build one that fits with `rtseg build-engine`"
 
     def test_an_engine_that_was_cut_off_is_refused(self, machine: Machine, blue: ModelFile) -> None:
         engine = write_engine(blue)

@@ -78,7 +78,7 @@ class TestFacts:
         assert sorted(file.name for file in tmp_path.iterdir()) == ["x.engine", "x.engine.json"]
 
     @pytest.mark.parametrize(
-        ("damage", "told"),
+        ("damage", "message"),
         [
             (lambda text: text[: len(text) // 2], "cannot be read"),
             (lambda text: "[]", "cannot be read"),
@@ -93,7 +93,7 @@ class TestFacts:
         ],
     )
     def test_a_damaged_json_is_named_with_what_to_do(
-        self, tmp_path: Path, damage: Callable[[str], str], told: str
+        self, tmp_path: Path, damage: Callable[[str], str], message: str
     ) -> None:
         path = install(tmp_path / "x.engine")
         text = facts_path(path).read_text()
@@ -101,10 +101,10 @@ class TestFacts:
         assert facts_path(path).read_text() != text
         with pytest.raises(ModelError) as caught:
             read_engine_facts(path)
-        said = str(caught.value)
-        assert said.startswith(f"{path}.json: ")
-        assert told in said
-        assert said.endswith("build it again with `rtseg build-engine`")
+        text = str(caught.value)
+        assert text.startswith(f"{path}.json: ")
+        assert message in text
+        assert text.endswith("build it again with `rtseg build-engine`")
 
     def test_bytes_that_are_no_text_are_told_too(self, tmp_path: Path) -> None:
         path = install(tmp_path / "x.engine")
@@ -182,7 +182,7 @@ class TestMismatchReason:
         assert mismatch_reason(facts, other) == "was built for NVIDIA L4, this is NVIDIA L40S"
 
     @pytest.mark.parametrize(
-        ("targets", "wanted", "fits"),
+        ("targets", "expected", "fits"),
         [
             (("sm_86",), "sm_86", True),
             (("sm_86",), "sm_89", False),
@@ -196,8 +196,8 @@ class TestMismatchReason:
             ((), "sm_86", False),
         ],
     )
-    def test_a_plus_covers_all_that_come_after(self, targets: tuple[str, ...], wanted: str, fits: bool) -> None:
-        assert covers(targets, wanted) is fits
+    def test_a_plus_covers_all_that_come_after(self, targets: tuple[str, ...], expected: str, fits: bool) -> None:
+        assert covers(targets, expected) is fits
 
 
 class TestPath:

@@ -130,7 +130,7 @@ def _same(kind: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 @pytest.mark.parametrize(
-    ("shared", "told"),
+    ("shared", "message"),
     [
         (_same(LoadedEngine, "context"), "one execution context runs on two streams"),
         (_same(Device, "memory"), "same memory"),
@@ -142,10 +142,10 @@ def test_slots_that_share_what_is_one_slots_own_are_seen(
     engine: Path,
     monkeypatch: pytest.MonkeyPatch,
     shared: Callable[[pytest.MonkeyPatch], None],
-    told: str,
+    message: str,
 ) -> None:
     shared(monkeypatch)
-    with pytest.raises(Misuse, match=told):
+    with pytest.raises(Misuse, match=message):
         in_flight(open_backend("tensorrt", engine))
 
 

@@ -83,7 +83,7 @@ class TestImport:
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("text", "reason"),
     [
         (
             "IBuilder::buildSerializedNetwork: Error Code 1: Myelin ([pass.cpp:337: check_turing_op_compatibility] "
@@ -108,8 +108,8 @@ class TestImport:
         ("Out of memory", "Out of memory"),
     ],
 )
-def test_a_complaint_is_shown_without_the_source_files_of_the_runtime(said: str, meant: str) -> None:
-    assert strip_source_location(said) == meant
+def test_a_complaint_is_shown_without_the_source_files_of_the_runtime(text: str, reason: str) -> None:
+    assert strip_source_location(text) == reason
 
 
 def test_complaints_are_those_of_within_and_neither_of_before_nor_warnings() -> None:
