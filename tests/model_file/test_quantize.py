@@ -207,7 +207,7 @@ class TestQuantize:
             "left": ("sum",),
         }
 
-    def test_a_quantized_model_is_refused_and_int8_model_leaves_it_alone(self, small: ModelFile) -> None:
+    def test_a_quantized_model_is_refused_and_to_int8_returns_it_unchanged(self, small: ModelFile) -> None:
         quantized = quantize(small, ranges_of(small))
         with pytest.raises(ModelError, match="is quantized already"):
             quantize(quantized, ranges_of(small))
