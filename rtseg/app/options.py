@@ -48,7 +48,10 @@ class StreamOptions:
     """What to segment, with which model, and where to send the result."""
 
     source: Annotated[str | None, Option("Input", ("--source", "-s"), default="the first camera")] = None
-    """The same as SOURCE."""
+    """The same as SOURCE.
+
+    See ``rtseg.sources.open_source``. None stands for the first camera.
+    """
     model: ModelName = DEFAULT_MODEL
     backend: BackendName = "auto"
     precision: PrecisionName = "auto"

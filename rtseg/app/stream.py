@@ -32,7 +32,7 @@ from rtseg.version import __version__
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 from rtseg.weights import find_model
 
-__all__ = ["StreamRun", "with_source"]
+__all__ = ["StreamRun"]
 
 _LIMIT_S = 60.0
 """Length of a run that nothing else would end, in seconds of video."""
@@ -52,7 +52,7 @@ class StreamRun:
     """
 
     def __init__(self, options: StreamOptions, *, limit_endless: bool = False) -> None:
-        self.options = options = with_source(options)
+        self.options = options = _with_source(options)
         self.source: Source = open_source(str(options.source), options.part)
         self._limit_notice = ""
         if limit_endless and _is_unlimited(self.source, options):
@@ -153,7 +153,7 @@ class StreamRun:
         }
 
 
-def with_source(options: StreamOptions) -> StreamOptions:
+def _with_source(options: StreamOptions) -> StreamOptions:
     """The same options with the first camera as their source if they name none.
 
     Raises:

@@ -194,7 +194,7 @@ def test_ctrl_c_writes_what_was_measured_and_exits_with_130(
         ("--pipeline --source clip --output clip/0.png", "is a file"),
     ],
 )
-def test_a_slip_is_one_line_and_exit_code_2(
+def test_a_mistake_is_one_line_and_exit_code_2(
     words: str, said: str, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", *words.split()]) == 2

@@ -216,7 +216,7 @@ class TestRecipe:
             ("model = 'a'\n[more]\nbatch = 2", "has the key 'more'"),
         ],
     )
-    def test_a_slip_is_named(self, text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_mistake_is_named(self, text: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
         Path("r.toml").write_text(text)
         assert main(["build-engine", "r.toml"]) == 2
         said = capsys.readouterr().err
