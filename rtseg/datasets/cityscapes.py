@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtseg.datasets.class_mapping import Colour, MaskTable
+from rtseg.datasets.class_mapping import ClassMapping, Colour
 from rtseg.datasets.paired_files import Pair, PairedFiles
-from rtseg.datasets.spec_string import parse_arguments
+from rtseg.datasets.spec_string import parse_spec_string
 from rtseg.errors import DatasetError
 from rtseg.image_io.find import natural_order
 
@@ -33,31 +33,33 @@ _LABELS: tuple[tuple[str, int, Colour], ...] = (
     ("motorcycle", 32, (0, 0, 230)),
     ("bicycle", 33, (119, 11, 32)),
 )
-"""Name, id and colour in the order of the training ids. Source: cityscapesScripts, helpers/labels.py."""
+"""Name, label ID and colour, in the order of the training IDs. Source: cityscapesScripts, helpers/labels.py."""
 
 CLASSES = tuple(name for name, _, _ in _LABELS)
 PALETTE = tuple(colour for _, _, colour in _LABELS)
 
-_TRAIN_IDS = MaskTable({name: [place] for place, name in enumerate(CLASSES)}, name="Cityscapes (0..18, void 255)")
-_IDS = MaskTable(
+_TRAIN_IDS = ClassMapping({name: [i] for i, name in enumerate(CLASSES)}, name="Cityscapes (0..18, void 255)")
+_LABEL_IDS = ClassMapping(
     {name: [number] for name, number, _ in _LABELS},
     void=[number for number in range(34) if number not in {known for _, known, _ in _LABELS}],
     name="Cityscapes (labelIds 0..33)",
 )
-_IMAGE = "_leftImg8bit"
-_TRAIN = "_gtFine_labelTrainIds"
-_ALL = "_gtFine_labelIds"
+_IMAGE_SUFFIX = "_leftImg8bit"
+_TRAIN_IDS_SUFFIX = "_gtFine_labelTrainIds"
+_LABEL_IDS_SUFFIX = "_gtFine_labelIds"
 
 
 class Cityscapes(PairedFiles):
-    """Cordts and others, "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016.
+    """Cityscapes from disk, as ``cityscapes:FOLDER``.
 
-    ``cityscapes:FOLDER`` with ``leftImg8bit/SPLIT/CITY`` and ``gtFine/SPLIT/CITY`` in it. A mask is
-    ``*_gtFine_labelTrainIds.png``, or ``*_gtFine_labelIds.png`` where there is no other: its numbers are mapped.
+    ``FOLDER`` holds ``leftImg8bit/SPLIT/CITY`` and ``gtFine/SPLIT/CITY``. A mask is ``*_gtFine_labelTrainIds.png``. If
+    that file does not exist, it is ``*_gtFine_labelIds.png``, whose label IDs are mapped to training IDs.
+
+    Source: Cordts and others, "The Cityscapes Dataset for Semantic Urban Scene Understanding", CVPR 2016.
 
     Raises:
-        OptionError: the text is malformed.
-        DatasetError: the folders are missing, or there is no pair in the split.
+        OptionError: the text after ``cityscapes:`` is malformed.
+        DatasetError: a folder is missing, or the split has no image.
     """
 
     classes = CLASSES
@@ -65,27 +67,30 @@ class Cityscapes(PairedFiles):
     licence = "Cityscapes: non-commercial research and teaching only, see cityscapes-dataset.com/license"
 
     def __init__(self, argument: str, split: str) -> None:
-        root = parse_arguments("cityscapes", argument, places=["FOLDER"]).path(0)
+        root = parse_spec_string("cityscapes", argument, fields=["FOLDER"]).path(0)
         folders = (root / "leftImg8bit" / split, root / "gtFine" / split)
         for folder in folders:
             if not folder.is_dir():
-                known = ", ".join(sorted(path.name for path in folder.parent.glob("*/"))) or "none"
-                raise DatasetError(f"no {folder}: --data cityscapes:FOLDER; splits that are there: {known}")
-        images, masks = _find(folders[0], _IMAGE), _find(folders[1], _ALL) | _find(folders[1], _TRAIN)
+                splits = ", ".join(sorted(path.name for path in folder.parent.glob("*/"))) or "none"
+                raise DatasetError(f"no {folder}: --data cityscapes:FOLDER; existing splits: {splits}")
+        images = _find(folders[0], _IMAGE_SUFFIX)
+        masks = _find(folders[1], _LABEL_IDS_SUFFIX) | _find(folders[1], _TRAIN_IDS_SUFFIX)
         self.pairs = [Pair(path, masks[key]) for key, path in images.items() if key in masks]
-        lonely = [f"{path} has no mask {_TRAIN}.png or {_ALL}.png" for key, path in images.items() if key not in masks]
-        lonely += [f"{path} has no image {_IMAGE}.png" for key, path in masks.items() if key not in images]
-        self.flaws = tuple(lonely)
-        if not self.pairs and not self.flaws:
-            raise DatasetError(f"{folders[0]} holds no image CITY/*{_IMAGE}.png")
+        wanted = f"{_TRAIN_IDS_SUFFIX}.png or {_LABEL_IDS_SUFFIX}.png"
+        self.problems = (
+            *(f"{path} has no mask {wanted}" for key, path in images.items() if key not in masks),
+            *(f"{path} has no image {_IMAGE_SUFFIX}.png" for key, path in masks.items() if key not in images),
+        )
+        if not self.pairs and not self.problems:
+            raise DatasetError(f"{folders[0]} contains no image CITY/*{_IMAGE_SUFFIX}.png")
         self.name = f"Cityscapes {split} ({len(self.pairs)} images)"
 
-    def table(self, mask: Path) -> MaskTable:
-        """See ``PairedFiles.table``."""
-        return _TRAIN_IDS if mask.stem.endswith(_TRAIN) else _IDS
+    def mapping(self, mask: Path) -> ClassMapping:
+        """See ``PairedFiles.mapping``."""
+        return _TRAIN_IDS if mask.stem.endswith(_TRAIN_IDS_SUFFIX) else _LABEL_IDS
 
 
-def _find(folder: Path, ending: str) -> dict[str, Path]:
-    """The files CITY/FRAME``ending``.png by city and frame, e.g. ``aachen/aachen_000000_000019``."""
-    paths = sorted(folder.glob(f"*/*{ending}.png"), key=natural_order)
-    return {f"{path.parent.name}/{path.stem.removesuffix(ending)}": path for path in paths}
+def _find(folder: Path, suffix: str) -> dict[str, Path]:
+    """Find the files CITY/FRAME``suffix``.png. Keys are city and frame, e.g. ``aachen/aachen_000000_000019``."""
+    paths = sorted(folder.glob(f"*/*{suffix}.png"), key=natural_order)
+    return {f"{path.parent.name}/{path.stem.removesuffix(suffix)}": path for path in paths}

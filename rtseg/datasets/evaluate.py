@@ -1,4 +1,4 @@
-"""Judging labels against truth, whoever made the labels."""
+"""Compare predicted labels with the ground truth of a data set, independent of how they were computed."""
 
 from __future__ import annotations
 
@@ -7,96 +7,96 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from rtseg.datasets import Dataset
-from rtseg.datasets.loader import Reader, load_ahead
+from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
-from rtseg.metrics.confusion import Confusion, Scores, scores
+from rtseg.metrics.confusion import ConfusionMatrix, Scores, compute_scores
 from rtseg.preprocess import resize_labels
 
-__all__ = ["Judged", "evaluate", "follows", "judge", "total"]
+__all__ = ["Prediction", "are_consecutive", "evaluate", "predict_all", "score_matrix"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """Labels of one image beside their truth."""
+class Prediction:
+    """Predicted labels of one image, and its ground truth."""
 
     labels: Labels
-    """What was predicted: class ids, uint8 (H, W), at the size of the truth."""
+    """Predicted class IDs, uint8 (H, W), at the size of the ground truth."""
     truth: Labels
-    """Class ids, uint8 (H, W), 255 where void."""
-    follows: bool
-    """Whether the image is the next frame of the video that the one judged before it is of."""
+    """True class IDs, uint8 (H, W), 255 where void."""
+    is_next_frame: bool
+    """Whether the image is the next frame of the video that the previous image belongs to."""
 
 
-def judge(
+def predict_all(
     label: Callable[[Image], Labels],
     dataset: Dataset,
-    places: Iterable[int] | None = None,
+    indices: Iterable[int] | None = None,
     reset: Callable[[], None] | None = None,
-    reader: Reader | None = None,
-) -> Iterator[Judged]:
-    """Label the images of a data set, one after the other, for whatever is to be measured.
+    reader: DatasetReader | None = None,
+) -> Iterator[Prediction]:
+    """Label the images of a data set, one after the other.
 
     Args:
-        label: class ids, uint8 (h, w), of a BGR image, uint8 (H, W, 3): a new array at every call. Labels of another
-            size than the truth are brought to it by nearest neighbour, as they are when painted over a frame.
-        dataset: the images and their truth.
-        places: which images; all unless given (a progress bar wraps them).
-        reset: called before every image that is not the next frame of a video, for labels that hang on the frames
-            before.
-        reader: how files are read; as usual unless given.
+        label: returns the class IDs, uint8 (h, w), of a BGR image, uint8 (H, W, 3), as a new array. Labels of another
+            size than the ground truth are resized to it by nearest neighbour, like labels painted over a frame.
+        dataset: the images and their ground truth.
+        indices: of the images; default: all. A progress bar may wrap them.
+        reset: called before every image that is not the next frame of a video, for recurrent models.
+        reader: reads the files; default: a reader with default options.
 
     Raises:
         DatasetError: a file of the data set cannot be used.
     """
-    before: int | None = None
-    with closing(load_ahead(dataset, range(len(dataset)) if places is None else places, reader=reader)) as loaded:
-        for place, image, truth in loaded:
-            is_next = follows(dataset, before, place)
-            if reset is not None and not is_next:
+    previous: int | None = None
+    indices = range(len(dataset)) if indices is None else indices
+    with closing((reader or DatasetReader()).load(dataset, indices)) as items:
+        for index, image, truth in items:
+            is_next_frame = are_consecutive(dataset, previous, index)
+            if reset is not None and not is_next_frame:
                 reset()
             height, width = truth.shape
-            yield Judged(resize_labels(label(image), (height, width)), truth, is_next)
-            before = place
+            yield Prediction(resize_labels(label(image), (height, width)), truth, is_next_frame)
+            previous = index
 
 
-def follows(dataset: Dataset, before: int | None, place: int) -> bool:
-    """Whether the images at ``before`` and ``place`` are two frames of a video, one after the other.
+def are_consecutive(dataset: Dataset, previous: int | None, index: int) -> bool:
+    """Return whether two images are consecutive frames of a video.
 
     Args:
         dataset: the images.
-        before: the place that was judged before; None where nothing was.
-        place: the one to be judged.
+        previous: index of the first image; None if there is none.
+        index: of the second image.
     """
-    video = dataset.sequence(place)
-    return before is not None and before == place - 1 and video is not None and dataset.sequence(before) == video
+    video = dataset.sequence(index)
+    return previous is not None and previous == index - 1 and video is not None and dataset.sequence(previous) == video
 
 
 def evaluate(
     label: Callable[[Image], Labels],
     dataset: Dataset,
-    places: Iterable[int] | None = None,
+    indices: Iterable[int] | None = None,
     reset: Callable[[], None] | None = None,
-    reader: Reader | None = None,
+    reader: DatasetReader | None = None,
 ) -> Scores:
-    """Scores over a data set, every image judged at the size of its truth; arguments and errors as of ``judge``.
+    """Compute the scores over a data set, each image at the size of its ground truth. Arguments: see ``predict_all``.
 
     Raises:
-        DatasetError: no pixel of the data set is labelled.
+        DatasetError: see ``predict_all``; or no pixel is labelled.
     """
-    confusion = Confusion(len(dataset.classes))
-    for judged in judge(label, dataset, places, reset, reader):
-        confusion.add(judged.labels, judged.truth)
-    return total(confusion, dataset)
+    confusion = ConfusionMatrix(len(dataset.classes))
+    for prediction in predict_all(label, dataset, indices, reset, reader):
+        confusion.add(prediction.labels, prediction.truth)
+    return score_matrix(confusion, dataset)
 
 
-def total(confusion: Confusion, dataset: Dataset) -> Scores:
-    """Scores of all that was counted on ``dataset``.
+def score_matrix(confusion: ConfusionMatrix, dataset: Dataset) -> Scores:
+    """Compute the scores from the pixels of ``dataset`` counted in ``confusion``.
 
     Raises:
-        DatasetError: nothing was counted, every label is void.
+        DatasetError: no pixel was counted: every label is void.
     """
     matrix = confusion.matrix()
     if not matrix.any():
         raise DatasetError(f"no pixel of {dataset.name} is labelled: every label is void")
-    return scores(matrix)
+    return compute_scores(matrix)

@@ -1,4 +1,4 @@
-"""Labelled images, read and decoded ahead by the threads and at the pace that image sequences are read with."""
+"""Read and decode the files of data sets ahead of their use, with the same machinery as image sequences."""
 
 from __future__ import annotations
 
@@ -13,64 +13,64 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from rtseg.datasets import Dataset, Read
+from rtseg.datasets import Dataset, ReadFile
 from rtseg.errors import DatasetError, SourceError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.files import Footprint, ImageFile, LocalFile
-from rtseg.image_io.header import read_head
+from rtseg.image_io.header import read_header
+from rtseg.image_io.jobs import Job, Outcome, ReadTimeout, Slot, StorageTimeout
 from rtseg.image_io.options import ReadOptions
-from rtseg.image_io.prefetch import Job, Outcome, Prefetch, Slot, StallError, StorageStalls
-from rtseg.image_io.read_profile import ReadProfile
+from rtseg.image_io.prefetch import Prefetch
+from rtseg.image_io.read_profile import ReadProfile, decode_threads
 from rtseg.image_io.ssd_cache import CachedFile, SsdCache
-from rtseg.image_io.storage_kind import Storage, decoding_threads, slowest, storage_of
-from rtseg.image_io.timeout import answer_within
+from rtseg.image_io.storage_kind import Storage, slowest, storage_for
+from rtseg.image_io.timeout import call_with_timeout
 
-__all__ = ["Example", "Loaded", "Reader", "load_ahead"]
+__all__ = ["DatasetReader", "LoadTask", "LoadedItem"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-Loaded = tuple[int, Image, Labels]
-"""A place, and what ``Dataset.load`` gives for it."""
+LoadedItem = tuple[int, Image, Labels]
+"""An index, and the result of ``Dataset.load`` for it."""
 
-_AHEAD = 16
-"""Examples: a progress bar over the places is no further ahead of the results."""
-_LARGEST = 2**40
-"""Bytes of a file: the data set itself judges what its files hold."""
-_SCRATCH = 16
-"""Bytes a pixel of every file while it is decoded: a mask of colours is three planes of 32 bits in between."""
-_LEAST_THREADS = 1
-_WAIT_S = 1.0
+_MAX_AHEAD = 16
+"""Tasks read ahead: bounds how far a progress bar over the indices runs ahead of the results."""
+_MAX_FILE_BYTES = 2**40
+"""No real limit: the data set itself checks what its files contain."""
+_SCRATCH_BYTES_PER_PIXEL = 16
+"""Memory for decoding a file: a colour mask needs three temporary channels of 32 bits."""
+_LOCK_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Example(Generic[T_co]):
-    """Something that is to be made of files."""
+class LoadTask(Generic[T_co]):
+    """A result to load from files."""
 
     name: str
-    """As a message calls it."""
+    """What messages call it."""
     files: tuple[Path, ...]
-    """What it is made of; nothing where it is drawn."""
-    make: Callable[[Read], T_co]
-    """Called with what gives the content of each of ``files``: on any thread. Where there are none: by the caller, when
-    it is its turn."""
+    """The files to read; empty for generated data."""
+    load: Callable[[ReadFile], T_co]
+    """Called with a function that returns the content of each of ``files``, on any thread. If there are no files, it is
+    called by the consumer when the result is needed."""
 
 
-class Turn(Protocol):
-    """A lock between processes, as ``multiprocessing.Lock`` makes it."""
+class ProcessLock(Protocol):
+    """A lock between processes, e.g. ``multiprocessing.Lock``."""
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
-        """Take it; whether that came about within ``timeout`` seconds."""
+        """Acquire the lock; return whether this succeeded within ``timeout`` seconds."""
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
 
 
-class Reader:
-    """How the files of data sets are read. One serves many passes.
+class DatasetReader:
+    """Reads the files of data sets ahead. One instance serves many passes.
 
     Args:
-        options: the bound of what is held, the storage, the cache and the time-out; the other options are of no
-            meaning here: every file counts, and the data set decodes it.
+        options: memory bound, storage, cache and timeout. The other options are ignored: every file is read, and the
+            data set decodes it.
 
     Raises:
         OptionError: the folder of the cache cannot be used.
@@ -78,232 +78,224 @@ class Reader:
 
     def __init__(self, options: ReadOptions | None = None) -> None:
         self._options = options or ReadOptions()
-        self._share = 1
-        self._turn: Turn | None = None
+        self._processes = 1
+        self._storage_lock: ProcessLock | None = None
         folder = self._options.ssd_cache
         self._cache = SsdCache(folder, int(1e9 * self._options.cache_gb)) if folder is not None else None
 
     @property
     def notice(self) -> str:
-        """What to tell the user of the cache after a pass: why it keeps nothing more; else empty."""
+        """Message for the user after a pass: why the cache stores nothing more; empty if there is no problem."""
         fault = self._cache.fault if self._cache is not None else None
         return f"--ssd-cache: {fault}" if fault is not None else ""
 
-    def split(self, share: int, turn: Turn) -> Reader:
-        """This reader for one of ``share`` processes that read at the same time.
-
-        Threads and memory are split between them.
+    def share_between(self, processes: int, storage_lock: ProcessLock) -> DatasetReader:
+        """Return a reader for one of several processes that read at the same time; they share threads and memory.
 
         Args:
-            share: how many they are.
-            turn: what a process holds while it reads from a storage that wants one reader at a time.
+            processes: number of processes.
+            storage_lock: held while reading from a storage that should have one reader at a time.
         """
         other = copy(self)
-        other._share, other._turn = share, turn
+        other._processes, other._storage_lock = processes, storage_lock
         return other
 
-    def load(self, dataset: Dataset, places: Iterable[int], epoch: int = 0) -> Generator[Loaded, None, None]:
-        """What ``dataset.load`` gives for each of ``places``, in order, some loaded ahead.
+    def load(self, dataset: Dataset, indices: Iterable[int], epoch: int = 0) -> Generator[LoadedItem, None, None]:
+        """Load the items at ``indices``, in order, some of them ahead.
 
-        Close the iterator where it is not read to its end. Data that are drawn and not read are drawn when it is their
-        turn.
+        Close the generator if it is not read to its end. Generated data are drawn when they are needed.
 
         Args:
-            dataset: loaded from several threads at once, where it has ``files``.
-            places: taken one by one, as they are needed.
-            epoch: as ``Dataset.load`` takes it.
+            dataset: loaded from several threads if it has ``files``.
+            indices: consumed one by one, as they are needed.
+            epoch: see ``Dataset.load``.
 
         Raises:
-            DatasetError: as of ``Dataset.load``, after the images before it; or the storage does not answer.
+            DatasetError: see ``Dataset.load``, raised after the preceding items; or the storage does not answer.
         """
-        with closing(self.attempt(dataset, places, epoch)) as outcomes:
+        with closing(self.load_or_error(dataset, indices, epoch)) as outcomes:
             for _, outcome in outcomes:
-                yield _value(outcome)
+                yield _result(outcome)
 
-    def attempt(
-        self, dataset: Dataset, places: Iterable[int], epoch: int = 0
-    ) -> Generator[tuple[int, Loaded | DatasetError], None, None]:
-        """``load`` that goes on behind an image which cannot be used: each place with what came of it.
+    def load_or_error(
+        self, dataset: Dataset, indices: Iterable[int], epoch: int = 0
+    ) -> Generator[tuple[int, LoadedItem | DatasetError], None, None]:
+        """Load the items at ``indices``, and continue after an item that cannot be loaded.
+
+        Yields:
+            The index, and the item or the error.
 
         Raises:
             DatasetError: the storage does not answer.
         """
-        taken: deque[int] = deque()
+        pending: deque[int] = deque()
 
-        def examples() -> Iterator[Example[Loaded]]:
-            for place in places:
-                taken.append(place)
-                yield Example(dataset.title(place), dataset.files(place), _loading(dataset, place, epoch))
+        def tasks() -> Iterator[LoadTask[LoadedItem]]:
+            for index in indices:
+                pending.append(index)
+                yield LoadTask(dataset.title(index), dataset.files(index), _loader(dataset, index, epoch))
 
-        origins = dataset.files(0) if len(dataset) else ()
-        with closing(self._outcomes(examples(), origins, dataset.name)) as outcomes:
+        samples = dataset.files(0) if len(dataset) else ()
+        with closing(self._outcomes(tasks(), samples, dataset.name)) as outcomes:
             for outcome in outcomes:
-                yield taken.popleft(), outcome
+                yield pending.popleft(), outcome
 
-    def make(self, examples: Iterable[Example[T]], origins: Sequence[Path], what: str) -> Generator[T, None, None]:
-        """What each of ``examples`` makes, in order, some of it ahead.
+    def run(self, tasks: Iterable[LoadTask[T]], samples: Sequence[Path], name: str) -> Generator[T, None, None]:
+        """Yield the result of each task, in order, some of them loaded ahead.
 
         Args:
-            examples: taken one by one, as they are needed.
-            origins: one file of each storage that their files lie on.
-            what: the name of them all, for messages.
+            tasks: consumed one by one, as they are needed.
+            samples: one file from each storage that the files are on.
+            name: what messages call all of the data.
 
         Raises:
-            DatasetError: what ``make`` of an example raised, after the examples before it; or the storage does not
-                answer.
+            DatasetError: raised by a task, after the results of the preceding tasks; or the storage does not answer.
         """
-        with closing(self._outcomes(examples, origins, what)) as outcomes:
+        with closing(self._outcomes(tasks, samples, name)) as outcomes:
             for outcome in outcomes:
-                yield _value(outcome)
+                yield _result(outcome)
 
     def _outcomes(
-        self, examples: Iterable[Example[T]], origins: Sequence[Path], what: str
+        self, tasks: Iterable[LoadTask[T]], samples: Sequence[Path], name: str
     ) -> Generator[T | DatasetError, None, None]:
-        if not origins:
-            for example in examples:
-                yield _attempted(example, Path.read_bytes)
+        if not samples:
+            for task in tasks:
+                yield _run_task(task, Path.read_bytes)
             return
         options = self._options
-        pace = ReadProfile(self._storage(origins, what), max(_LEAST_THREADS, decoding_threads() // self._share))
+        profile = ReadProfile(self._find_storage(samples, name), max(1, decode_threads() // self._processes))
         footprint = Footprint()
 
-        def jobs() -> Iterator[_ExampleJob[T]]:
-            for example in examples:
-                files = {path: self._file(path, pace, footprint) for path in example.files}
-                yield _ExampleJob(example, files, self._turn if pace.serial else None)
+        def jobs() -> Iterator[_TaskJob[T]]:
+            for task in tasks:
+                files = {path: self._open_file(path, profile, footprint) for path in task.files}
+                yield _TaskJob(task, files, self._storage_lock if profile.serial else None)
 
-        ahead = Prefetch(
+        prefetch = Prefetch(
             jobs(),
-            pace=pace,
-            budget=max(1, 1_000_000 * options.prefetch_mb // self._share),
+            profile=profile,
+            budget=max(1, 1_000_000 * options.prefetch_mb // self._processes),
             timeout_s=options.timeout_s,
-            most=_AHEAD,
+            max_ahead=_MAX_AHEAD,
             name="rtseg-data",
         )
-        with ahead:
+        with prefetch:
             try:
-                for outcome in ahead:
-                    yield _judged(outcome)
-            except StorageStalls as error:
-                raise DatasetError(f"{what} does not answer: {error}; check the mount") from error
+                for outcome in prefetch:
+                    yield _outcome_of_job(outcome)
+            except StorageTimeout as error:
+                raise DatasetError(f"{name} does not answer: {error}; check the mount") from error
 
-    def _storage(self, origins: Sequence[Path], what: str) -> Storage:
-        wanted = self._options.storage
+    def _find_storage(self, samples: Sequence[Path], name: str) -> Storage:
+        kind = self._options.storage
         try:
-            return answer_within(
-                self._options.timeout_s, what, lambda: slowest([storage_of(path, wanted) for path in origins])
+            return call_with_timeout(
+                self._options.timeout_s, name, lambda: slowest([storage_for(path, kind) for path in samples])
             )
         except SourceError as error:
             raise DatasetError(str(error)) from error
 
-    def _file(self, path: Path, pace: ReadProfile, footprint: Footprint) -> ImageFile:
-        file = LocalFile(path, pace, footprint, _LARGEST)
+    def _open_file(self, path: Path, profile: ReadProfile, footprint: Footprint) -> ImageFile:
+        file = LocalFile(path, profile, footprint, _MAX_FILE_BYTES)
         return CachedFile(file, self._cache) if self._cache is not None else file
 
 
-def load_ahead(
-    dataset: Dataset, places: Iterable[int], *, epoch: int = 0, reader: Reader | None = None
-) -> Generator[Loaded, None, None]:
-    """``Reader.load`` of ``reader``, or of one with the usual options."""
-    return (reader or Reader()).load(dataset, places, epoch)
-
-
-def _value(outcome: T | DatasetError) -> T:
+def _result(outcome: T | DatasetError) -> T:
     if isinstance(outcome, DatasetError):
         raise outcome
     return outcome
 
 
-def _attempted(example: Example[T], read: Read) -> T | DatasetError:
+def _run_task(task: LoadTask[T], read: ReadFile) -> T | DatasetError:
     try:
-        return example.make(read)
+        return task.load(read)
     except DatasetError as error:
         return error
 
 
-def _loading(dataset: Dataset, place: int, epoch: int) -> Callable[[Read], Loaded]:
-    return lambda read: (place, *dataset.load(place, epoch, read))
+def _loader(dataset: Dataset, index: int, epoch: int) -> Callable[[ReadFile], LoadedItem]:
+    return lambda read: (index, *dataset.load(index, epoch, read))
 
 
-class _ExampleJob(Job[T | DatasetError | None]):
-    """One example. What is drawn is left to the caller: None."""
+class _TaskJob(Job[T | DatasetError | None]):
+    """A prefetch job for one task. The result is None for generated data, which the consumer draws."""
 
-    def __init__(self, example: Example[T], files: dict[Path, ImageFile], turn: Turn | None) -> None:
-        self.name = example.name
-        self.example = example
+    def __init__(self, task: LoadTask[T], files: dict[Path, ImageFile], storage_lock: ProcessLock | None) -> None:
+        self.name = task.name
+        self.task = task
         self._files = files
-        self._turn = turn
+        self._storage_lock = storage_lock
         self._contents: dict[Path, bytes | OSError] = {}
 
     def announce(self) -> None:
         """See ``Job``."""
         for file in self._files.values():
-            with suppress(OSError):  # ``read`` meets it, too
+            with suppress(OSError):  # ``read`` reports the same error
                 file.announce()
 
     def read(self, slot: Slot) -> int:
-        """See ``Job``; what cannot be read is for ``make`` to tell."""
-        for left, (path, file) in zip(reversed(range(len(self._files))), self._files.items(), strict=True):
+        """See ``Job``. A read error is kept, and raised when the task asks for the file."""
+        for remaining, (path, file) in zip(reversed(range(len(self._files))), self._files.items(), strict=True):
             try:
-                with ExitStack() as turn:
-                    self._take_turn(turn, slot)
-                    off_storage = [turn.close] if left else [turn.close, slot.give_back]
-                    self._contents[path] = file.read(Slot(partial(_call, off_storage), slot.alive))
+                with ExitStack() as lock:
+                    self._acquire_lock(lock, slot)
+                    releases = [lock.close] if remaining else [lock.close, slot.release]
+                    self._contents[path] = file.read(Slot(partial(_call_all, releases), slot.keep_alive))
             except OSError as error:
                 self._contents[path] = error
             finally:
-                file.discard()
+                file.close()
         contents = [content for content in self._contents.values() if isinstance(content, bytes)]
-        heads = [read_head(content) for content in contents]
-        self.needs = sum(_SCRATCH * head.pixels for head in heads if head is not None)
+        headers = [read_header(content) for content in contents]
+        self.decode_bytes = sum(_SCRATCH_BYTES_PER_PIXEL * header.pixels for header in headers if header is not None)
         return sum(map(len, contents))
 
-    def _take_turn(self, turn: ExitStack, slot: Slot) -> None:
-        """Wait for the other processes, which is no fault of the storage."""
-        if self._turn is None:
+    def _acquire_lock(self, lock: ExitStack, slot: Slot) -> None:
+        """Wait for the other processes; this wait does not count as a stall of the storage."""
+        if self._storage_lock is None:
             return
-        while not self._turn.acquire(timeout=_WAIT_S):
-            slot.alive()
-        slot.alive()
-        turn.callback(self._turn.release)
+        while not self._storage_lock.acquire(timeout=_LOCK_TIMEOUT_S):
+            slot.keep_alive()
+        slot.keep_alive()
+        lock.callback(self._storage_lock.release)
 
     def decode(self) -> tuple[T | DatasetError | None, int]:
         """See ``Job``."""
         if not self._files:
             return None, 0
-        made = _attempted(self.example, self._content)
+        result = _run_task(self.task, self._content)
         self._contents.clear()
-        return made, _size(made)
+        return result, _array_bytes(result)
 
     def _content(self, path: Path) -> bytes:
-        found = self._contents[path]
-        if isinstance(found, OSError):
-            raise found
-        return found
+        content = self._contents[path]
+        if isinstance(content, OSError):
+            raise content
+        return content
 
     def discard(self) -> None:
         """See ``Job``."""
         for file in self._files.values():
-            file.discard()
+            file.close()
 
 
-def _judged(outcome: Outcome[T | DatasetError | None]) -> T | DatasetError:
+def _outcome_of_job(outcome: Outcome[T | DatasetError | None]) -> T | DatasetError:
     job = outcome.job
-    assert isinstance(job, _ExampleJob), "this is the only kind of job here"
-    if isinstance(outcome.error, StallError):
+    assert isinstance(job, _TaskJob), "no other kind of job is submitted here"
+    if isinstance(outcome.error, ReadTimeout):
         raise DatasetError(f"{job.name} {outcome.error}: check the mount") from outcome.error
     if outcome.error is not None:
-        raise outcome.error  # a slip of ours
-    return _attempted(job.example, Path.read_bytes) if outcome.value is None else outcome.value
+        raise outcome.error  # a bug in rtseg
+    return _run_task(job.task, Path.read_bytes) if outcome.value is None else outcome.value
 
 
-def _size(made: object) -> int:
-    """Bytes of the arrays in what was made of an example: images and labels."""
-    if isinstance(made, np.ndarray):
-        return made.nbytes
-    return sum(map(_size, made)) if isinstance(made, tuple | list) else 0
+def _array_bytes(result: object) -> int:
+    """Return the total size of the arrays in a result."""
+    if isinstance(result, np.ndarray):
+        return result.nbytes
+    return sum(map(_array_bytes, result)) if isinstance(result, tuple | list) else 0
 
 
-def _call(each: Iterable[Callable[[], None]]) -> None:
-    for one in each:
-        one()
+def _call_all(callbacks: Iterable[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        callback()

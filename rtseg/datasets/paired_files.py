@@ -1,4 +1,4 @@
-"""What all data made of image and mask files share."""
+"""Base class of data sets that consist of image files and mask files."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtseg.datasets import Dataset, Read
-from rtseg.datasets.class_mapping import MaskTable
+from rtseg.datasets import Dataset, ReadFile
+from rtseg.datasets.class_mapping import ClassMapping
 from rtseg.datasets.mask_files import read_mask
 from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image
 from rtseg.image_io.find import IMAGE_SUFFIXES, natural_order
 
-__all__ = ["Pair", "PairedFiles", "list_images", "partners", "read_image"]
+__all__ = ["Pair", "PairedFiles", "index_by_key", "list_images", "read_image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Pair:
 
 
 class PairedFiles(Dataset):
-    """A data set whose items are an image file and a mask file each."""
+    """A data set in which each item is an image file and a mask file."""
 
     pairs: list[Pair]
     tolerance = 0
-    """By so many pixels a mask may differ from its image in height and width; both are cut to what they share."""
+    """Pixels by which the height and width of a mask may differ from its image; both are cropped to the common size."""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -44,33 +44,33 @@ class PairedFiles(Dataset):
         """See ``Dataset.files``."""
         return self.pairs[index].image, self.pairs[index].mask
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         pair = self.pairs[index]
         image = read_image(pair.image, self.channels, read)
-        labels = self.table(pair.mask).labels(read_mask(pair.mask, read), pair.mask)
+        labels = self.mapping(pair.mask).labels(read_mask(pair.mask, read), pair.mask)
         if labels.shape == image.shape[:2]:
             return image, labels
         (height, width), (mask_height, mask_width) = image.shape[:2], labels.shape
         if max(abs(height - mask_height), abs(width - mask_width)) > self.tolerance:
-            turned = (height, width) == (mask_width, mask_height)
-            why = ": its EXIF tag turns the image, save it turned" if turned else ": they must be alike"
+            rotated = (height, width) == (mask_width, mask_height)
+            advice = "its EXIF tag rotates the image, save it rotated" if rotated else "the sizes must be equal"
             raise DatasetError(
-                f"{pair.mask} is {mask_height}x{mask_width}, its image {pair.image} {height}x{width}{why}"
+                f"{pair.mask} is {mask_height}x{mask_width}, its image {pair.image} {height}x{width}: {advice}"
             )
         height, width = min(height, mask_height), min(width, mask_width)
         return image[:height, :width], labels[:height, :width]
 
     @abstractmethod
-    def table(self, mask: Path) -> MaskTable:
-        """How the file ``mask`` is to be read."""
+    def mapping(self, mask: Path) -> ClassMapping:
+        """Return the mapping from the values in the file ``mask`` to classes."""
 
 
-def read_image(path: Path, channels: int = 3, read: Read = Path.read_bytes) -> Image:
-    """The image in ``path``, uint8 (H, W, channels), BGR for 3; see ``decode_image``.
+def read_image(path: Path, channels: int = 3, read: ReadFile = Path.read_bytes) -> Image:
+    """Read an image, uint8 (H, W, channels), BGR for 3 channels; see ``decode_image``.
 
     Raises:
-        DatasetError: it is missing or damaged, or holds no plane beside the colours where one is wanted.
+        DatasetError: the file is missing or damaged, or lacks the extra channel that 2 and 4 channels need.
     """
     try:
         return decode_image(read(path), channels)
@@ -81,34 +81,32 @@ def read_image(path: Path, channels: int = 3, read: Read = Path.read_bytes) -> I
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images in ``folder``, not in its subfolders, in natural order.
+    """List the images in ``folder``, without its subfolders, in natural order.
 
     Raises:
-        DatasetError: the folder is not there or cannot be read.
+        DatasetError: the folder does not exist or cannot be read.
     """
     try:
-        found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:
         raise DatasetError(f"cannot read the folder {folder}: {error.strerror}") from error
-    return sorted((path for path in found if not path.name.startswith(".") and path.is_file()), key=natural_order)
+    return sorted((path for path in paths if not path.name.startswith(".") and path.is_file()), key=natural_order)
 
 
-def partners(
-    files: Iterable[Path], what: str, key_of: Callable[[Path], str | None]
+def index_by_key(
+    paths: Iterable[Path], noun: str, key_of: Callable[[Path], str | None]
 ) -> tuple[dict[str, Path], list[str]]:
-    """Files by their key, and a sentence for every two that have the same.
+    """Index files by their key, and describe every duplicate key.
 
     Args:
-        files: in order; the first of two with one key is kept.
-        what: a word for them, e.g. ``images``.
-        key_of: the key of a file, None for one that does not count.
+        paths: the files; the first one with a key is kept.
+        noun: what messages call the files, e.g. ``images``.
+        key_of: returns the key of a file, or None to skip it.
     """
-    found: dict[str, Path] = {}
-    flaws: list[str] = []
-    for path in files:
+    by_key: dict[str, Path] = {}
+    problems: list[str] = []
+    for path in paths:
         key = key_of(path)
-        if key is None:
-            continue
-        if found.setdefault(key, path) != path:
-            flaws.append(f"two {what} have the name {key!r}: {found[key]} and {path.name}")
-    return found, flaws
+        if key is not None and by_key.setdefault(key, path) != path:
+            problems.append(f"two {noun} have the name {key!r}: {by_key[key]} and {path.name}")
+    return by_key, problems

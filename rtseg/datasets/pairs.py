@@ -1,27 +1,27 @@
-"""Two folders, one of images and one of masks, matched by name: anybody's own data.
+"""Custom data in two folders, one of images and one of masks, matched by file name.
 
     pairs:images,masks,classes=background+crack
     pairs:dubai/*/images,dubai/*/masks,classes=dubai/mask_colours.json,val=Tile 3/*,void=#000000
     pairs:set/{split}/images,set/{split}/masks,classes=classes.json
 
-Places: a folder without its subfolders. ``*`` stands for any folder, and what it stood for becomes part of the key, so
-that ``Tile 1/images/a.jpg`` meets ``Tile 1/masks/a.png`` under the key ``Tile 1/a``. ``{split}`` becomes ``train``,
-``val`` or ``test``.
+A folder is read without its subfolders. ``*`` matches any folder, and the matched name becomes part of the key: the key
+of ``Tile 1/images/a.jpg`` and ``Tile 1/masks/a.png`` is ``Tile 1/a``. ``{split}`` is replaced by ``train``, ``val`` or
+``test``.
 
-For a network of 4 channels, images hold BGR and one plane more, for one of 2 grey and one more, as the alpha of a PNG
-or the fourth sample of an RGB TIFF; see ``rtseg.image_io.decode.decode_image``.
+A network of 4 channels needs images of BGR and an extra channel, a network of 2 channels grey and an extra channel:
+the alpha of a PNG or the fourth sample of an RGB TIFF. See ``rtseg.image_io.decode.decode_image``.
 
 Options:
-    classes: needed; how masks are read. See ``rtseg.datasets.class_mapping``.
-    void: numbers, colours or class names joined by ``+`` that are void besides.
-    undeclared: ``void`` makes void of every value that ``classes`` does not declare; an error unless given.
-    mask_suffix: what stands between the image's name and the mask's file type, e.g. ``_mask``. With one, images and
-        masks may lie in one folder.
-    val, test, lists: which image is in which split. See ``rtseg.datasets.splits``.
-    tolerance: by so many pixels a mask may differ from its image in height or width: both are cut at the bottom and
-        the right to what they share. 0 unless given.
-    missing: ``skip`` leaves out images and masks without partner; an error unless given.
-    licence: of the images, for the card of the model.
+    classes: required; how masks are read. See ``rtseg.datasets.class_mapping``.
+    void: additional void values: numbers, colours or class names joined by ``+``.
+    undeclared: ``void`` maps values that ``classes`` does not declare to void; they are an error by default.
+    mask_suffix: text between the name of the image and the file type of the mask, e.g. ``_mask``. With a suffix,
+        images and masks may be in the same folder.
+    val, test, lists: the images of each split. See ``rtseg.datasets.splits``.
+    tolerance: pixels by which the height or width of a mask may differ from its image: both are cropped at the bottom
+        and the right to the common size. Default: 0.
+    missing: ``skip`` leaves out images and masks without a partner; they are an error by default.
+    licence: of the images, for the model card.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path
 
-from rtseg.datasets.class_mapping import MaskTable, parse_table
-from rtseg.datasets.paired_files import Pair, PairedFiles, list_images, partners
-from rtseg.datasets.spec_string import Arguments, parse_arguments
-from rtseg.datasets.splits import SPLIT_OPTIONS, choose
+from rtseg.datasets.class_mapping import ClassMapping, parse_class_mapping
+from rtseg.datasets.paired_files import Pair, PairedFiles, index_by_key, list_images
+from rtseg.datasets.spec_string import SpecString, parse_spec_string
+from rtseg.datasets.splits import SPLIT_OPTIONS, select_split
 from rtseg.errors import DatasetError
 from rtseg.frame import CHANNELS
 from rtseg.image_io.find import natural_order
@@ -45,98 +45,98 @@ _OPTIONS = ("classes", "void", "undeclared", "mask_suffix", *SPLIT_OPTIONS, "tol
 
 
 class Pairs(PairedFiles):
-    """See the head of this file.
+    """Images and masks from two folders; see the module's docstring.
 
     Raises:
-        OptionError: the text is malformed.
-        DatasetError: a folder is missing or empty, the table of classes cannot be used, or the split is empty.
+        OptionError: the text after ``pairs:`` is malformed.
+        DatasetError: a folder is missing or empty, the class mapping is invalid, or the split is empty.
     """
 
-    stores = CHANNELS
+    supported_channels = CHANNELS
 
     def __init__(self, argument: str, split: str) -> None:
-        arguments = parse_arguments("pairs", argument, places=["IMAGES", "MASKS"], options=_OPTIONS)
-        if "classes" not in arguments.options:
-            raise arguments.wrong("classes= is needed, e.g. classes=background+crack or classes=FILE.json")
-        self._table = parse_table(
-            arguments.options["classes"],
-            void=arguments.options.get("void", ""),
-            undeclared_is_void=arguments.choice("undeclared", ("error", "void")) == "void",
+        spec = parse_spec_string("pairs", argument, fields=["IMAGES", "MASKS"], options=_OPTIONS)
+        if "classes" not in spec.options:
+            raise spec.error("classes= is needed, e.g. classes=background+crack or classes=FILE.json")
+        self._mapping = parse_class_mapping(
+            spec.options["classes"],
+            void=spec.options.get("void", ""),
+            undeclared_is_void=spec.choice("undeclared", ("error", "void")) == "void",
         )
-        self.classes, self.palette = self._table.classes, self._table.palette
-        self.tolerance = arguments.whole("tolerance", 0, least=0)
-        strict = arguments.choice("missing", ("error", "skip")) == "error"
-        places = [str(arguments.path(index)) for index in range(2)]
-        images, flaws = _find(places[0].replace(_SPLIT, split), "images", "")
-        suffix = arguments.options.get("mask_suffix", "")
-        masks, more = _find(places[1].replace(_SPLIT, split), "masks", suffix)
-        if suffix and places[0] == places[1]:
+        self.classes, self.palette = self._mapping.classes, self._mapping.palette
+        self.tolerance = spec.integer("tolerance", 0, minimum=0)
+        strict = spec.choice("missing", ("error", "skip")) == "error"
+        has_lists = "lists" in spec.options
+        folders = [str(spec.path(index)) for index in range(2)]
+        suffix = spec.options.get("mask_suffix", "")
+        images, image_problems = _find_files(folders[0].replace(_SPLIT, split), "images", "")
+        masks, mask_problems = _find_files(folders[1].replace(_SPLIT, split), "masks", suffix)
+        if suffix and folders[0] == folders[1]:
             images = {key: path for key, path in images.items() if not key.endswith(suffix)}
-        whole = strict or "lists" in arguments.options
-        keys = [key for key in images if whole or key in masks]
-        chosen = _choose(keys, split, arguments, by_folder=_SPLIT in places[0])
-        flaws += more
+        keys = [key for key in images if strict or has_lists or key in masks]
+        selected = _select_keys(keys, split, spec, by_folder=_SPLIT in folders[0])
+        problems = image_problems + mask_problems
         if strict:
-            flaws += [f"{images[key]} has no mask {key!r} in {places[1]}" for key in chosen if key not in masks]
-            if "lists" not in arguments.options:
-                flaws += [f"{masks[key]} has no image {key!r} in {places[0]}" for key in masks if key not in images]
-        self.flaws = tuple(flaws)
-        self.pairs = [Pair(images[key], masks[key]) for key in chosen if key in masks]
-        if not self.pairs and not flaws:
-            raise DatasetError(f"no image of {places[0]} in the split {split!r} has a mask in {places[1]}")
-        title = _title(places)
+            problems += [f"{images[key]} has no mask {key!r} in {folders[1]}" for key in selected if key not in masks]
+        if strict and not has_lists:
+            problems += [f"{masks[key]} has no image {key!r} in {folders[0]}" for key in masks if key not in images]
+        self.problems = tuple(problems)
+        self.pairs = [Pair(images[key], masks[key]) for key in selected if key in masks]
+        if not self.pairs and not problems:
+            raise DatasetError(f"no image of {folders[0]} in the split {split!r} has a mask in {folders[1]}")
+        title = _title(folders)
         self.name = f"{title} {split} ({len(self.pairs)} images)"
-        self.licence = arguments.options.get("licence", f"{title}: not stated")
+        self.licence = spec.options.get("licence", f"{title}: not stated")
 
-    def table(self, mask: Path) -> MaskTable:
-        """See ``PairedFiles.table``."""
-        return self._table
+    def mapping(self, mask: Path) -> ClassMapping:
+        """See ``PairedFiles.mapping``."""
+        return self._mapping
 
 
-def _choose(keys: list[str], split: str, arguments: Arguments, *, by_folder: bool) -> list[str]:
+def _select_keys(keys: list[str], split: str, spec: SpecString, *, by_folder: bool) -> list[str]:
     if not by_folder:
-        return choose(keys, split, arguments)
-    if arguments.options.keys() & set(SPLIT_OPTIONS):
-        raise arguments.wrong(f"{_SPLIT} says which image is where, so that {', '.join(SPLIT_OPTIONS)} cannot")
+        return select_split(keys, split, spec)
+    if spec.options.keys() & set(SPLIT_OPTIONS):
+        raise spec.error(f"{_SPLIT} defines the splits: leave out {', '.join(SPLIT_OPTIONS)}")
     return keys
 
 
-def _find(place: str, what: str, suffix: str) -> tuple[dict[str, Path], list[str]]:
-    """The files of ``place`` by key, and a sentence for every two of one key."""
-    keyed = [(f"{prefix}{path.stem}", path) for prefix, folder in _folders(place) for path in list_images(folder)]
-    keys = {path: key.removesuffix(suffix) for key, path in keyed if key.endswith(suffix)}
+def _find_files(pattern: str, noun: str, suffix: str) -> tuple[dict[str, Path], list[str]]:
+    """Find the files of the folders that match ``pattern``, by key, and describe every duplicate key."""
+    named = [(f"{prefix}{path.stem}", path) for prefix, folder in _folders(pattern) for path in list_images(folder)]
+    keys = {path: name.removesuffix(suffix) for name, path in named if name.endswith(suffix)}
     if not keys:
-        named = f" whose name ends in {suffix!r}" if suffix else ""
-        raise DatasetError(f"there are no {what}{named} in {place}")
-    return partners(keys, what, keys.get)
+        condition = f" whose name ends in {suffix!r}" if suffix else ""
+        raise DatasetError(f"there are no {noun}{condition} in {pattern}")
+    return index_by_key(keys, noun, keys.get)
 
 
-def _folders(place: str) -> list[tuple[str, Path]]:
-    """The folders that ``place`` stands for, each after what its wild cards stood for, as ``Tile 1/``."""
-    anchor = Path(Path(place).anchor)
-    found = [("", anchor)]
-    wild = False
-    for part in Path(place).relative_to(anchor).parts:
-        if not has_magic(part) or any((folder / part).exists() for _, folder in found):  # as in "data [old]"
-            found = [(prefix, folder / part) for prefix, folder in found if not wild or (folder / part).is_dir()]
+def _folders(pattern: str) -> list[tuple[str, Path]]:
+    """Return the folders that match ``pattern``, each with the names its wildcards matched, e.g. ``Tile 1/``."""
+    anchor = Path(Path(pattern).anchor)
+    folders = [("", anchor)]
+    has_wildcard = False
+    for part in Path(pattern).relative_to(anchor).parts:
+        if not has_magic(part) or any((folder / part).exists() for _, folder in folders):  # as in "data [old]"
+            folders = [(key, path / part) for key, path in folders if not has_wildcard or (path / part).is_dir()]
             continue
-        wild = True
-        found = [
+        has_wildcard = True
+        folders = [
             (f"{prefix}{child.name}/", child)
-            for prefix, folder in found
+            for prefix, folder in folders
             for child in sorted(folder.glob("*/"), key=natural_order)
             if fnmatchcase(child.name, part)
         ]
-    if not found:
-        raise DatasetError(f"there is no folder {place}")
-    return found
+    if not folders:
+        raise DatasetError(f"there is no folder {pattern}")
+    return folders
 
 
-def _title(places: list[str]) -> str:
-    """A name without the places of this machine: the folder that holds both, up to the first wild card."""
-    shared = []
-    for ours, theirs in zip(*(Path(place).absolute().parts for place in places), strict=False):
-        if ours != theirs or has_magic(ours) or _SPLIT in ours:
+def _title(folders: list[str]) -> str:
+    """Return the common parent folder's name, up to the first wildcard: a name without paths of this machine."""
+    common = []
+    for image_part, mask_part in zip(*(Path(folder).absolute().parts for folder in folders), strict=False):
+        if image_part != mask_part or has_magic(image_part) or _SPLIT in image_part:
             break
-        shared.append(ours)
-    return shared[-1] if len(shared) > 1 else "pairs"
+        common.append(image_part)
+    return common[-1] if len(common) > 1 else "pairs"

@@ -1,10 +1,9 @@
-"""The grammar of what follows ``KIND:`` in ``--data``: places, then options, with commas between them.
+"""Parser for the text after ``KIND:`` in ``--data``: positional fields, then options, separated by commas.
 
     IMAGES,MASKS,classes=road+car,val=0.2
 
-A field is an option where it begins with a word of small letters and ``=``; a path that looks so is written ``./a=b``.
-A field that holds a comma is put in double quotes, whole: ``"/data/a,b",/masks``. A ``~`` at the front of a path is the
-home folder.
+A field that begins with lower-case letters and ``=`` is an option; write a path of that form as ``./a=b``. Put a field
+that contains a comma in double quotes: ``"/data/a,b",/masks``. A leading ``~`` in a path is the home folder.
 """
 
 from __future__ import annotations
@@ -17,93 +16,94 @@ from pathlib import Path
 
 from rtseg.errors import OptionError
 
-__all__ = ["Arguments", "parse_arguments"]
+__all__ = ["SpecString", "parse_spec_string"]
 
 
 @dataclass(frozen=True, slots=True)
-class Arguments:
-    """The places and options of one ``--data``."""
+class SpecString:
+    """The parsed fields and options of one ``--data``."""
 
     usage: str
-    """How it is to be written, for messages."""
-    places: tuple[str, ...]
+    """The expected form, for messages."""
+    fields: tuple[str, ...]
+    """The positional fields."""
     options: dict[str, str]
 
-    def wrong(self, why: str) -> OptionError:
-        """The error that says ``why`` and how it is to be written."""
-        return OptionError(f"--data: {why}; write {self.usage}")
+    def error(self, reason: str) -> OptionError:
+        """Return an error with ``reason`` and the expected form."""
+        return OptionError(f"--data: {reason}; write {self.usage}")
 
     def path(self, index: int) -> Path:
-        """The place ``index`` as a path, ``~`` resolved."""
-        return self._expand(self.places[index])
+        """Return the positional field ``index`` as a path, with ``~`` expanded."""
+        return self._expand(self.fields[index])
 
     def option_path(self, name: str) -> Path | None:
-        """The option ``name`` as a path; None where it is not given."""
+        """Return the option ``name`` as a path, with ``~`` expanded; None if it is not given."""
         return self._expand(self.options[name]) if name in self.options else None
 
-    def whole(self, name: str, default: int, *, least: int) -> int:
-        """The option ``name`` as a whole number of at least ``least``.
+    def integer(self, name: str, default: int, *, minimum: int) -> int:
+        """Return the option ``name`` as an integer.
 
         Raises:
-            OptionError: it is none.
+            OptionError: it is not an integer, or is less than ``minimum``.
         """
         text = self.options.get(name, str(default))
-        if not (text.isascii() and text.isdecimal() and len(text) < 10) or int(text) < least:
-            raise self.wrong(f"{name} must be a whole number of at least {least}, got {text!r}")
+        if not (text.isascii() and text.isdecimal() and len(text) < 10) or int(text) < minimum:
+            raise self.error(f"{name} must be an integer of at least {minimum}, got {text!r}")
         return int(text)
 
-    def choice(self, name: str, known: Sequence[str]) -> str:
-        """The option ``name``, one of ``known``; the first of them where it is not given.
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """Return the option ``name``; the first of ``choices`` if it is not given.
 
         Raises:
-            OptionError: it is another.
+            OptionError: it is not one of ``choices``.
         """
-        text = self.options.get(name, known[0])
-        if text not in known:
-            raise self.wrong(f"{name} must be {' or '.join(known)}, got {text!r}")
+        text = self.options.get(name, choices[0])
+        if text not in choices:
+            raise self.error(f"{name} must be {' or '.join(choices)}, got {text!r}")
         return text
 
     def _expand(self, text: str) -> Path:
         try:
             return Path(text).expanduser()
         except RuntimeError as error:
-            raise self.wrong(f"the home folder in {text!r} is not known") from error
+            raise self.error(f"the home folder in {text!r} is not known") from error
 
 
-def parse_arguments(kind: str, text: str, *, places: Sequence[str], options: Sequence[str] = ()) -> Arguments:
-    """Take the argument of a kind of data apart.
+def parse_spec_string(kind: str, text: str, *, fields: Sequence[str], options: Sequence[str] = ()) -> SpecString:
+    """Parse the text after ``KIND:``.
 
     Args:
-        kind: as in ``KIND:PATH``.
-        text: what stands after the colon.
-        places: names of the places that must be given, in order, e.g. ``IMAGES``.
-        options: names of the options that may follow, in any order.
+        kind: the ``KIND``.
+        text: the text after the colon.
+        fields: names of the required positional fields, in order, e.g. ``IMAGES``.
+        options: names of the allowed options.
 
     Raises:
-        OptionError: a place is missing or one too many, an option is unknown, empty or repeated, or a quote is open.
+        OptionError: a field is missing or there are too many, an option is unknown, empty or repeated, or a quote is
+            not closed.
     """
-    shown = "".join(f"[,{name}=..]" for name in options)
-    usage = f"{kind}:{','.join(places)}{shown}"
-    empty = Arguments(usage, (), {})
+    usage = f"{kind}:{','.join(fields)}{''.join(f'[,{name}=..]' for name in options)}"
+    empty = SpecString(usage, (), {})
     try:
-        fields = next(csv.reader([text], strict=True), [])
+        parts = next(csv.reader([text], strict=True), [])
     except csv.Error as error:
-        raise empty.wrong(f"{text!r} cannot be read ({error})") from error
-    found: dict[str, str] = {}
-    given: list[str] = []
-    for field in fields:
-        option = re.match(r"([a-z_]+)=", field)
+        raise empty.error(f"{text!r} cannot be read ({error})") from error
+    given_fields: list[str] = []
+    given_options: dict[str, str] = {}
+    for part in parts:
+        option = re.match(r"([a-z_]+)=", part)
         if option is None:
-            given.append(field)
+            given_fields.append(part)
             continue
-        name, value = option[1], field[option.end() :]
+        name, value = option[1], part[option.end() :]
         if name not in options:
-            raise empty.wrong(f"there is no option {name!r} (a path that looks like one is written ./{field})")
-        if name in found:
-            raise empty.wrong(f"{name} is given twice")
+            raise empty.error(f"there is no option {name!r} (write a path of this form as ./{part})")
+        if name in given_options:
+            raise empty.error(f"{name} is given twice")
         if not value:
-            raise empty.wrong(f"{name} has no value")
-        found[name] = value
-    if len(given) != len(places) or not all(given):
-        raise empty.wrong(f"{' and '.join(places)} must be given, got {', '.join(map(repr, given)) or 'none'}")
-    return Arguments(usage, tuple(given), found)
+            raise empty.error(f"{name} has no value")
+        given_options[name] = value
+    if len(given_fields) != len(fields) or not all(given_fields):
+        raise empty.error(f"{' and '.join(fields)} must be given, got {', '.join(map(repr, given_fields)) or 'none'}")
+    return SpecString(usage, tuple(given_fields), given_options)

@@ -1,8 +1,8 @@
-"""Which image belongs to which split, where the data themselves do not say.
+"""Assign images to splits if the data set does not define its own.
 
-The rule: images are ranked by the SHA-256 of their key (the name without suffix). The first are ``val`` (a fifth,
-at least one), the next are ``test`` (none unless asked for), the rest is ``train``. So the split is the same on every
-machine, does not follow the order of shooting, and an image that is added moves at most a few others.
+The images are ranked by the SHA-256 of their key (the name without suffix). The first ones are ``val`` (a fifth, at
+least one), the next ones are ``test`` (none unless asked for) and the rest is ``train``. The split is therefore the
+same on every machine and independent of the recording order, and adding an image moves at most a few others.
 """
 
 from __future__ import annotations
@@ -12,89 +12,87 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rtseg.datasets.spec_string import Arguments
+from rtseg.datasets.spec_string import SpecString
 from rtseg.errors import DatasetError
 from rtseg.image_io.find import IMAGE_SUFFIXES
 
-__all__ = ["SPLITS", "SPLIT_OPTIONS", "choose"]
+__all__ = ["SPLITS", "SPLIT_OPTIONS", "select_split"]
 
 SPLITS = ("train", "val", "test")
 SPLIT_OPTIONS = ("val", "test", "lists")
-"""``val`` and ``test``: a share in [0, 1], or patterns of keys joined by ``+``. ``lists``: the folder of ``train.txt``,
-``val.txt`` .. with a key on each line."""
+"""``val`` and ``test``: a share in [0, 1], or key patterns joined by ``+``. ``lists``: a folder with ``train.txt``,
+``val.txt`` .., which have a key on each line."""
 
-_SHARES = {"val": "0.2", "test": "0"}
+_DEFAULT_SHARES = {"val": "0.2", "test": "0"}
 
 
-def choose(keys: Sequence[str], split: str, arguments: Arguments) -> list[str]:
-    """Those of ``keys`` that are in ``split``, in their order.
+def select_split(keys: Sequence[str], split: str, spec: SpecString) -> list[str]:
+    """Return the keys in ``split``, in the order of ``keys``.
 
     Raises:
-        OptionError: a share is not in [0, 1], or the options do not go together.
-        DatasetError: nothing is in the split, or a list is missing or names an image that is not there.
+        OptionError: a share is not in [0, 1], or the options cannot be combined.
+        DatasetError: the split is empty, or a list is missing or names an unknown image.
     """
-    lists = arguments.option_path("lists")
+    lists = spec.option_path("lists")
     if lists is not None:
-        if arguments.options.keys() & {"val", "test"}:
-            raise arguments.wrong("lists= says which image is where, so that val= and test= cannot")
-        return _listed(lists / f"{split}.txt", keys)
+        if spec.options.keys() & {"val", "test"}:
+            raise spec.error("lists= defines the splits: leave out val= and test=")
+        return _read_list(lists / f"{split}.txt", keys)
     if split not in SPLITS:
         raise DatasetError(f"the data have the splits {', '.join(SPLITS)}; got {split!r}")
-    places = _assign(keys, arguments)
-    chosen = [key for key in keys if places[key] == split]
-    if not chosen:
-        counts = ", ".join(f"{name} {sum(place == name for place in places.values())}" for name in SPLITS)
+    split_of = _assign(keys, spec)
+    selected = [key for key in keys if split_of[key] == split]
+    if not selected:
+        counts = ", ".join(f"{name} {list(split_of.values()).count(name)}" for name in SPLITS)
         raise DatasetError(f"the split {split!r} is empty ({counts}): give val= or test= another share or pattern")
-    return chosen
+    return selected
 
 
-def _assign(keys: Sequence[str], arguments: Arguments) -> dict[str, str]:
-    """The split of every key."""
-    places: dict[str, str] = {}
+def _assign(keys: Sequence[str], spec: SpecString) -> dict[str, str]:
+    """Return the split of every key."""
+    split_of: dict[str, str] = {}
     shares: dict[str, float] = {}
-    for split, default in _SHARES.items():
-        text = arguments.options.get(split, default)
-        share = _share(text)
+    for split, default in _DEFAULT_SHARES.items():
+        text = spec.options.get(split, default)
+        share = _parse_share(text)
         if share is None:
             patterns = text.split("+")
-            places |= dict.fromkeys((key for key in keys if any(fnmatchcase(key, p) for p in patterns)), split)
+            split_of |= dict.fromkeys((key for key in keys if any(fnmatchcase(key, p) for p in patterns)), split)
         elif 0 <= share <= 1:
             shares[split] = share
         else:
-            raise arguments.wrong(f"{split} must be a share in [0, 1] or a pattern, got {text!r}")
-    ranked = sorted((key for key in keys if key not in places), key=lambda key: hashlib.sha256(key.encode()).digest())
+            raise spec.error(f"{split} must be a share in [0, 1] or a pattern, got {text!r}")
+    ranked = sorted((key for key in keys if key not in split_of), key=lambda key: hashlib.sha256(key.encode()).digest())
     for split, share in shares.items():
         count = max(1, round(share * len(keys))) if share > 0 else 0
-        places |= dict.fromkeys(ranked[:count], split)
+        split_of |= dict.fromkeys(ranked[:count], split)
         ranked = ranked[count:]
-    return places | dict.fromkeys(ranked, "train")
+    return split_of | dict.fromkeys(ranked, "train")
 
 
-def _share(text: str) -> float | None:
-    """The number in ``text``; None for a pattern."""
+def _parse_share(text: str) -> float | None:
+    """Return the number in ``text``, or None if it is a pattern."""
     try:
         return float(text)
     except ValueError:
         return None
 
 
-def _listed(listing: Path, keys: Sequence[str]) -> list[str]:
+def _read_list(path: Path, keys: Sequence[str]) -> list[str]:
     try:
-        lines = [line.strip() for line in listing.read_text(errors="replace").splitlines()]
+        lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
     except OSError as error:
-        raise DatasetError(
-            f"cannot read {listing} ({error.strerror}): lists= wants a folder with such a file"
-        ) from error
+        raise DatasetError(f"cannot read {path} ({error.strerror}): lists= needs a folder with this file") from error
     known = set(keys)
-    chosen: list[str] = []
+    selected: list[str] = []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         suffix = Path(line).suffix
         key = line.removesuffix(suffix) if line not in known and suffix.lower() in IMAGE_SUFFIXES else line
         if key not in known:
-            raise DatasetError(f"{listing}, line {number}: there is no image {line!r}")
-        chosen.append(key)
-    if not chosen:
-        raise DatasetError(f"{listing} names no image: write the name of one on each line")
-    return chosen
+            raise DatasetError(f"{path}, line {number}: there is no image {line!r}")
+        selected.append(key)
+    if not selected:
+        raise DatasetError(f"{path} names no image: write one image name on each line")
+    return selected

@@ -1,4 +1,4 @@
-"""What rtseg draws itself, as training data with exact labels: streets and interferograms."""
+"""Synthetic data sets with exact labels, drawn by ``rtseg.synthetic``: streets and interferograms."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rtseg.camvid_classes import CLASSES, PALETTE
-from rtseg.datasets import Dataset, Read
-from rtseg.datasets.spec_string import parse_arguments
+from rtseg.datasets import Dataset, ReadFile
+from rtseg.datasets.spec_string import parse_spec_string
 from rtseg.datasets.splits import SPLITS
 from rtseg.errors import OptionError
 from rtseg.frame import Image, Labels
@@ -18,23 +18,23 @@ from rtseg.synthetic import fringes
 from rtseg.synthetic.street import Street
 from rtseg.system.opencv import cv2
 
-__all__ = ["Fringes", "SyntheticStreet", "UnlabelledStreets", "with_planes"]
+__all__ = ["SyntheticFringes", "SyntheticStreet", "UnlabelledStreets", "with_extra_channel"]
 
-_SIZE = (360, 600)
-_LAST_S = 600.0
-"""Images show a street up to so many seconds after the camera set out."""
-_CLIP_FPS = 10.0
-_STREETS, _MOMENTS, _BEGIN_S = 4, 4, 20.0
-"""Of ``UnlabelledStreets``: streets, frames of each, and seconds between where they begin."""
-_SEEDS = {"train": 1_000_000, "val": 2_000_000, "test": 3_000_000}
-"""Streets of the splits never meet. ``--source demo`` is seed 0 and in none of them."""
+_STREET_SIZE = (360, 600)
+"""(H, W) of street images, in pixels."""
+_STREET_LENGTH_S = 600.0
+"""Images show the first ten minutes of each drive."""
+_STREET_FPS = 10.0
+"""Frames per second in clips and videos."""
+_STREET_SEEDS = {"train": 1_000_000, "val": 2_000_000, "test": 3_000_000}
+"""First seed of each split: the streets of two splits never coincide. ``--source demo`` uses seed 0."""
 
 
 class SyntheticStreet(Dataset):
-    """``street`` or ``street,frames=40``: so many frames, each of a street of its own.
+    """Single frames of different streets, as ``synthetic:street`` or ``synthetic:street,frames=40``.
 
     Raises:
-        OptionError: an option is unknown, a malformed count, or an unknown split.
+        OptionError: an option is unknown or malformed, or the split is unknown.
     """
 
     classes = CLASSES
@@ -42,33 +42,34 @@ class SyntheticStreet(Dataset):
     licence = "synthetic street: drawn by rtseg, no restriction"
 
     def __init__(self, argument: str, split: str) -> None:
-        arguments = parse_arguments("synthetic", argument, places=["street"], options=["frames"])
-        if split not in _SEEDS:
-            raise OptionError(f"the synthetic street has the splits {', '.join(_SEEDS)}; got {split!r}")
-        self._frames = arguments.whole("frames", 40, least=1)
-        self._first_seed = _SEEDS[split]
+        spec = parse_spec_string("synthetic", argument, fields=["street"], options=["frames"])
+        _check_split(split, "street")
+        self._frames = spec.integer("frames", 40, minimum=1)
+        self._first_seed = _STREET_SEEDS[split]
         self.name = f"synthetic street {split} ({self._frames} frames)"
 
     def __len__(self) -> int:
         return self._frames
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         return self.clip(index, epoch, 1)[0]
 
-    def clip(self, index: int, epoch: int, length: int, read: Read = Path.read_bytes) -> list[tuple[Image, Labels]]:
-        """See ``Dataset.clip``: the same street at so many moments, ten a second."""
+    def clip(self, index: int, epoch: int, length: int, read: ReadFile = Path.read_bytes) -> list[tuple[Image, Labels]]:
+        """See ``Dataset.clip``: ``length`` frames of one street at 10 frames per second."""
         seed = self._first_seed + epoch * self._frames + index
-        street = Street(_SIZE, seed=seed)
-        moment_s = float(np.random.default_rng(seed).uniform(0, _LAST_S))
-        return [street.render(max(0.0, moment_s - back / _CLIP_FPS)) for back in reversed(range(length))]
+        street = Street(_STREET_SIZE, seed=seed)
+        last_s = float(np.random.default_rng(seed).uniform(0, _STREET_LENGTH_S))
+        return [street.render(max(0.0, last_s - back / _STREET_FPS)) for back in reversed(range(length))]
 
 
-class Fringes(Dataset):
-    """``fringes`` or ``fringes,frames=40,size=1024x1024,seed=7``: interferograms, each of another surface.
+class SyntheticFringes(Dataset):
+    """Interferograms of different surfaces, as ``synthetic:fringes`` or ``synthetic:fringes,frames=40,size=1024x1024``.
+
+    Option ``seed=7`` draws other surfaces.
 
     Raises:
-        OptionError: an option is unknown or malformed, or the split is not known.
+        OptionError: an option is unknown or malformed, or the split is unknown.
     """
 
     classes = fringes.CLASSES
@@ -76,55 +77,63 @@ class Fringes(Dataset):
     licence = "synthetic interferograms: drawn by rtseg, no restriction"
 
     def __init__(self, argument: str, split: str) -> None:
-        arguments = parse_arguments("synthetic", argument, places=["fringes"], options=("frames", "size", "seed"))
-        if split not in SPLITS:
-            raise OptionError(f"the synthetic fringes have the splits {', '.join(SPLITS)}; got {split!r}")
-        self._frames = arguments.whole("frames", 40, least=1)
-        self._seed = arguments.whole("seed", 0, least=0)
-        text = arguments.options.get("size", f"{fringes.SIDE}x{fringes.SIDE}")
-        found = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", text)
-        self._size = (int(found[1]), int(found[2])) if found else (0, 0)
-        least, greatest = fringes.SIDES
-        if not all(least <= length <= greatest for length in self._size):
-            raise arguments.wrong(f"size must be HEIGHTxWIDTH, each {least} to {greatest}, got {text!r}")
-        self._split = SPLITS.index(split)
-        self.name = f"synthetic fringes {split} ({self._frames} frames of {text})"
+        spec = parse_spec_string("synthetic", argument, fields=["fringes"], options=("frames", "size", "seed"))
+        _check_split(split, "fringes")
+        self._frames = spec.integer("frames", 40, minimum=1)
+        self._seed = spec.integer("seed", 0, minimum=0)
+        size = spec.options.get("size", f"{fringes.DEFAULT_SIDE}x{fringes.DEFAULT_SIDE}")
+        match = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})", size)
+        self._size = (int(match[1]), int(match[2])) if match else (0, 0)
+        low, high = fringes.SIDE_LIMITS
+        if not all(low <= length <= high for length in self._size):
+            raise spec.error(f"size must be HEIGHTxWIDTH, each {low} to {high}, got {size!r}")
+        self._split_seed = SPLITS.index(split)
+        self.name = f"synthetic fringes {split} ({self._frames} frames of {size})"
 
     def __len__(self) -> int:
         return self._frames
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``. The image is grey, stored as BGR."""
-        grey, labels = fringes.draw_interferogram(self._size, (self._split, self._seed, epoch, index))
+        grey, labels = fringes.draw_interferogram(self._size, (self._split_seed, self._seed, epoch, index))
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8), labels
 
 
 class UnlabelledStreets(Dataset):
-    """Four drawn streets of four frames each, without truth: what a model of any classes and channels can be shown."""
+    """Four short street videos without labels, for models with any classes and channels."""
 
-    name = "drawn streets without truth"
+    name = "drawn streets without labels"
     licence = "drawn by rtseg, no restriction"
+    _videos, _frames_per_video = 4, 4
+    _start_interval_s = 20.0
+    """Video ``i`` starts ``i + 1`` intervals into the drive."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self.classes, self.palette, self.channels = spec.classes, spec.palette, spec.channels
 
     def __len__(self) -> int:
-        return _STREETS * _MOMENTS
+        return self._videos * self._frames_per_video
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``; every label is void."""
-        street, moment = divmod(index, _MOMENTS)
-        image, labels = Street(_SIZE, seed=street).render(_BEGIN_S * (street + 1) + moment / _CLIP_FPS)
-        return with_planes(image, self.channels), np.full_like(labels, VOID)
+        video, frame = divmod(index, self._frames_per_video)
+        time_s = self._start_interval_s * (video + 1) + frame / _STREET_FPS
+        image, labels = Street(_STREET_SIZE, seed=video).render(time_s)
+        return with_extra_channel(image, self.channels), np.full_like(labels, VOID)
 
     def sequence(self, index: int) -> str | None:
         """See ``Dataset.sequence``."""
-        return f"street {index // _MOMENTS}"
+        return f"street {index // self._frames_per_video}"
 
 
-def with_planes(image: Image, channels: int) -> Image:
-    """A BGR image as one of ``channels``: the plane beside the colours is its green turned by 180 degrees."""
+def with_extra_channel(image: Image, channels: int) -> Image:
+    """Convert a BGR image to ``channels``; the extra channel is the green channel rotated by 180 degrees."""
     if channels == 3:
         return image
     base = image if channels == 4 else image[..., 2:]
     return np.concatenate((base, image[::-1, ::-1, 1:2]), axis=2)
+
+
+def _check_split(split: str, kind: str) -> None:
+    if split not in SPLITS:
+        raise OptionError(f"synthetic:{kind} has the splits {', '.join(SPLITS)}; got {split!r}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtseg.datasets.class_mapping import Colour, MaskTable
+from rtseg.datasets.class_mapping import ClassMapping, Colour
 from rtseg.datasets.paired_files import Pair, PairedFiles
-from rtseg.datasets.spec_string import parse_arguments
+from rtseg.datasets.spec_string import parse_spec_string
 from rtseg.errors import DatasetError
 
 __all__ = ["CLASSES", "PALETTE", "Voc"]
@@ -37,7 +37,7 @@ CLASSES = (
 
 
 def _colour(number: int) -> Colour:
-    """Colour of a class. Source: VOClabelcolormap.m of the VOC 2012 development kit.
+    """Return the colour of a class. Source: VOClabelcolormap.m of the VOC 2012 development kit.
 
     Bit 3k of the number becomes bit 7 - k of red, bit 3k + 1 of green, bit 3k + 2 of blue.
     """
@@ -47,18 +47,20 @@ def _colour(number: int) -> Colour:
 
 PALETTE = tuple(_colour(number) for number in range(len(CLASSES)))
 
-_PLACES = (".", "VOC2012", "VOCdevkit/VOC2012")
-_TABLE = MaskTable({name: [number] for number, name in enumerate(CLASSES)}, name="VOC (0..20, void 255)")
+_ROOTS = (".", "VOC2012", "VOCdevkit/VOC2012")
+_MAPPING = ClassMapping({name: [number] for number, name in enumerate(CLASSES)}, name="VOC (0..20, void 255)")
 
 
 class Voc(PairedFiles):
-    """Everingham and others, "The PASCAL Visual Object Classes Challenge 2012".
+    """PASCAL VOC 2012 from disk, as ``voc:FOLDER``.
 
-    ``voc:FOLDER`` with the folder ``VOC2012`` or one above it. The split is a file of ``ImageSets/Segmentation``:
-    ``train``, ``val``, ``trainval``. Masks are read by number: those of ``SegmentationClass``, grey or with a palette.
+    ``FOLDER`` is ``VOC2012`` or a folder above it. The split is a file of ``ImageSets/Segmentation``: ``train``,
+    ``val``, ``trainval``. The masks are those of ``SegmentationClass``, grey or with a palette, and are read by number.
+
+    Source: Everingham and others, "The PASCAL Visual Object Classes Challenge 2012".
 
     Raises:
-        OptionError: the text is malformed.
+        OptionError: the text after ``voc:`` is malformed.
         DatasetError: the list of the split is missing or empty.
     """
 
@@ -67,26 +69,26 @@ class Voc(PairedFiles):
     licence = "PASCAL VOC 2012: images from Flickr under their owners' terms, for research"
 
     def __init__(self, argument: str, split: str) -> None:
-        folder = parse_arguments("voc", argument, places=["FOLDER"]).path(0)
-        lists = [folder / place / "ImageSets" / "Segmentation" for place in _PLACES]
-        found = next((path for path in lists if path.is_dir()), None)
-        if found is None:
-            raise DatasetError(f"no {lists[0]}: --data voc:FOLDER wants the folder VOC2012 or one above it")
-        root = found.parent.parent
-        listing = found / f"{split}.txt"
+        folder = parse_spec_string("voc", argument, fields=["FOLDER"]).path(0)
+        candidates = [folder / root / "ImageSets" / "Segmentation" for root in _ROOTS]
+        lists = next((path for path in candidates if path.is_dir()), None)
+        if lists is None:
+            raise DatasetError(f"no {candidates[0]}: --data voc:FOLDER needs the folder VOC2012 or one above it")
+        root = lists.parent.parent
+        split_file = lists / f"{split}.txt"
         try:
-            names = listing.read_text(errors="replace").split()
+            names = split_file.read_text(errors="replace").split()
         except OSError as error:
-            known = ", ".join(sorted(path.stem for path in found.glob("*.txt")))
-            raise DatasetError(f"cannot read {listing} ({error.strerror}); there are the splits {known}") from error
+            splits = ", ".join(sorted(path.stem for path in lists.glob("*.txt")))
+            raise DatasetError(f"cannot read {split_file} ({error.strerror}); the splits are {splits}") from error
         if not names:
-            raise DatasetError(f"{listing} names no image: write the name of one on each line")
+            raise DatasetError(f"{split_file} names no image: write one image name on each line")
         pairs = [Pair(root / "JPEGImages" / f"{n}.jpg", root / "SegmentationClass" / f"{n}.png") for n in names]
         missing = {path: None for pair in pairs for path in (pair.image, pair.mask) if not path.is_file()}
-        self.flaws = tuple(f"{listing.name} names {path.stem}, and there is no {path}" for path in missing)
+        self.problems = tuple(f"{split_file.name} names {path.stem}, but there is no {path}" for path in missing)
         self.pairs = [pair for pair in pairs if pair.image not in missing and pair.mask not in missing]
         self.name = f"PASCAL VOC 2012 {split} ({len(self.pairs)} images)"
 
-    def table(self, mask: Path) -> MaskTable:
-        """See ``PairedFiles.table``."""
-        return _TABLE
+    def mapping(self, mask: Path) -> ClassMapping:
+        """See ``PairedFiles.mapping``."""
+        return _MAPPING

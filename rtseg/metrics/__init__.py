@@ -1,1 +1,1 @@
-"""How good labels are. Nothing here needs torch."""
+"""Metrics of predicted labels. Nothing here needs torch."""

@@ -1,4 +1,4 @@
-"""How much of an image each class covers."""
+"""The share of an image that each class covers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["class_shares"]
 
 
 def class_shares(labels: Labels, classes: int) -> NDArray[np.float64]:
-    """Pixels of a class / pixels of any class, for every class.
+    """Compute the share of each class in the labelled pixels of an image.
 
     Args:
-        labels: class ids, uint8 (H, W). Void (255) is in neither count, nor is any id of ``classes`` or more.
-        classes: how many classes the model has, 1..255.
+        labels: class IDs, uint8 (H, W). Void (255) and IDs of ``classes`` or more are not counted.
+        classes: number of classes, 1..255.
 
     Returns:
-        float64 (classes,), each in [0, 1], together 1; all 0 where every pixel is void.
+        float64 (classes,), each in [0, 1], with a sum of 1; all 0 if every pixel is void.
 
     Raises:
         ValueError: ``labels`` is not uint8 (H, W), or ``classes`` is not in 1..255.

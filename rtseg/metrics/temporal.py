@@ -1,4 +1,4 @@
-"""How steady labels are from frame to frame of a video."""
+"""Temporal consistency of predicted labels in a video."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ __all__ = ["Flicker"]
 
 
 class Flicker:
-    """Share of pixels whose label changes from one frame to the next where the truth does not.
+    """Share of pixels whose predicted label changes between consecutive frames while the ground truth does not.
 
-    Counted are the pixels of consecutive frames that have one class in the truth of both; void in either is left out.
-    The camera may move: what counts is that the place in the image shows the same class. Between which frames is up
-    to the data: frames labelled far apart flicker more than those of a video at full rate.
+    Counts the pixels whose ground truth has the same class in both frames; pixels that are void in either frame are
+    left out. The camera may move: a pixel position counts if it shows the same class in both frames. The value depends
+    on the data: frames labelled far apart flicker more than those of a video at full rate.
     """
 
     def __init__(self) -> None:
         self._changed = 0
-        self._steady = 0
-        self._before: tuple[Labels, Labels] | None = None
+        self._unchanged = 0
+        self._previous: tuple[Labels, Labels] | None = None
 
-    def add(self, labels: Labels, truth: Labels, *, follows: bool) -> None:
-        """Take the next image; both uint8 (H, W), kept until the next call and not to be changed.
+    def add(self, labels: Labels, truth: Labels, *, is_next_frame: bool) -> None:
+        """Add the next image. Both arrays, uint8 (H, W), are kept until the next call: do not modify them.
 
         Args:
-            labels: predicted class ids.
-            truth: class ids, 255 where void.
-            follows: whether it is the frame after the one given before it. One of another size does not.
+            labels: predicted class IDs.
+            truth: class IDs of the ground truth, 255 where void.
+            is_next_frame: whether this is the frame after the last one added. A frame of another size is not compared.
         """
-        if follows and self._before is not None and self._before[1].shape == truth.shape:
-            labels_before, truth_before = self._before
-            steady = (truth == truth_before) & (truth != VOID)
-            self._steady += int(np.count_nonzero(steady))
-            self._changed += int(np.count_nonzero(steady & (labels != labels_before)))
-        self._before = (labels, truth)
+        if is_next_frame and self._previous is not None and self._previous[1].shape == truth.shape:
+            previous_labels, previous_truth = self._previous
+            unchanged = (truth == previous_truth) & (truth != VOID)
+            self._unchanged += int(np.count_nonzero(unchanged))
+            self._changed += int(np.count_nonzero(unchanged & (labels != previous_labels)))
+        self._previous = (labels, truth)
 
     def share(self) -> float | None:
-        """Changed pixels / pixels of unchanged truth, in [0, 1]; None where no two frames could be compared."""
-        return self._changed / self._steady if self._steady else None
+        """Return changed pixels / pixels of unchanged ground truth, in [0, 1]; None if no two frames were compared."""
+        return self._changed / self._unchanged if self._unchanged else None

@@ -1,4 +1,4 @@
-"""torchvision's classifiers as trunks: without their heads, for any number of channels, dilated where wanted."""
+"""Backbones from torchvision's classifiers, without their heads: any number of channels, optionally dilated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["adapt_input", "dilate", "resnet", "resnet_stem"]
 
 
 def adapt_input(network: nn.Module, channels: int) -> None:
-    """Let the first convolution of ``network`` take ``channels``; its weights begin anew unless it did so before."""
+    """Make the first convolution of ``network`` take ``channels``. A replaced convolution has random weights."""
     name, old = next((name, part) for name, part in network.named_modules() if isinstance(part, nn.Conv2d))
     if old.in_channels == channels:
         return
@@ -30,7 +30,7 @@ def adapt_input(network: nn.Module, channels: int) -> None:
 
 
 def dilate(stage: nn.Module, rate: int) -> None:
-    """Take the stride out of a stage of a ResNet and spread its 3x3 kernels by ``rate`` instead.
+    """Replace the stride in a stage of a ResNet by a dilation of its 3x3 kernels.
 
     Source: Yu, Koltun, Funkhouser, "Dilated Residual Networks", CVPR 2017, section 2.
     """
@@ -42,9 +42,10 @@ def dilate(stage: nn.Module, rate: int) -> None:
 
 
 def resnet(depth: int, channels: int) -> nn.Module:
-    """torchvision's ResNet of 18, 50 or 101 layers without its classifier, fresh; parts conv1, bn1, layer1 .. layer4.
+    """Create torchvision's ResNet with 18, 50 or 101 layers without its classifier, with random weights.
 
-    Every residual block begins as identity: training from scratch starts calmer (Goyal et al. 2017, section 5.1).
+    Its parts are conv1, bn1, layer1 .. layer4. Every residual block starts as the identity, which stabilises training
+    from scratch (Goyal et al. 2017, section 5.1).
     """
     trunk = cast(nn.Module, models.get_model(f"resnet{depth}", weights=None, zero_init_residual=True))
     del trunk.avgpool, trunk.fc
@@ -53,7 +54,7 @@ def resnet(depth: int, channels: int) -> nn.Module:
 
 
 def resnet_stem(trunk: nn.Module, images: Tensor) -> Tensor:
-    """(N, channels, H, W) -> (N, 64, H / 4, W / 4): what a ResNet does before its first stage."""
+    """Apply the layers before the first stage of a ResNet: (N, channels, H, W) -> (N, 64, H / 4, W / 4)."""
     features = images
     for name in ("conv1", "bn1", "relu", "maxpool"):
         features = trunk.get_submodule(name)(features)

@@ -1,4 +1,4 @@
-"""What training and export ask of every network."""
+"""Base class of all networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Network(nn.Module):
 
     Args:
         classes: number of classes.
-        channels: of the images, 1 to 4; see ``rtseg.models.label_network.normalise`` for what they hold.
+        channels: of the images, 1 to 4; see ``rtseg.models.label_network.normalise``.
 
     Raises:
         OptionError: ``channels`` is out of range.
@@ -23,19 +23,19 @@ class Network(nn.Module):
     multiple: int = 32
     """Height and width of the input must be multiples of this, in pixels."""
     stride: int = 4
-    """Of the logits that the evaluation mode returns: they are (H / stride, W / stride)."""
+    """Stride of the logits in evaluation mode: their size is (H / stride, W / stride)."""
     auxiliary: tuple[str, ...] = ()
-    """Names of the submodules that only training uses; inference does without their weights."""
-    grown: tuple[str, ...] = ()
-    """Names of the submodules that a checkpoint to begin with may lack: the network it is of does without them."""
+    """Names of the submodules that are used only in training."""
+    optional_parts: tuple[str, ...] = ()
+    """Names of submodules that an initial checkpoint may lack, as it is of a simpler network."""
     loss_weights: tuple[float, ...] = (1.0,)
-    """Weight in the training loss of each output that the training mode returns."""
+    """Weight in the loss of each output in training mode."""
     coarse_labels: bool = False
-    """Whether training compares each output with labels made as small as it, instead of enlarging the output."""
+    """Whether training downsamples the labels to each output, instead of upsampling the output."""
     recurrent: bool = False
-    """Whether it is a sequence model: what it says of an image hangs on those before it. ``forward`` differs then."""
+    """Whether the prediction depends on the previous images; ``forward`` then takes and returns a state."""
     architecture: str = ""
-    """The text from which ``create_model`` makes this network again; it sets it."""
+    """The string from which ``create_model`` builds this network; set by ``create_model``."""
 
     def __init__(self, classes: int, channels: int = 3) -> None:
         super().__init__()
@@ -45,40 +45,43 @@ class Network(nn.Module):
         self.channels = channels
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits (N, classes, H / s, W / s) for float (N, channels, H, W); in training mode a tuple.
+        """Return logits (N, classes, H / s, W / s) for float (N, channels, H, W); in training mode a tuple of them.
 
-        The first of the tuple is the main prediction, with ``s = stride``; the others have strides of their own.
+        The first element of the tuple is the main prediction, with ``s = stride``; the others have their own strides.
 
-        A recurrent network is called with a second argument ``state``, float (N, D, h, w) of ``state_shape``, and
-        returns the above and, behind it, the state that belongs to the next image. None stands for zeros: nothing
-        has been seen yet.
+        A recurrent network has a second argument ``state``, float (N, D, h, w) of ``state_shape``, or None (zeros) for
+        the first image, and returns the logits and the state for the next image.
         """
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def state_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """(D, h, w) of the state of a recurrent network for images of (height, width), in pixels."""
-        raise NotImplementedError(f"{type(self).__name__} keeps no state")
+        """Return (D, h, w) of the state of a recurrent network for images of (height, width), in pixels."""
+        raise NotImplementedError(f"{type(self).__name__} has no state")
 
-    def load_published(self) -> None:
-        """Begin with the weights that torchvision publishes.
+    def load_pretrained(self) -> None:
+        """Load the weights that torchvision publishes.
 
         Raises:
             OptionError: there are none for this network.
-            CheckpointError: they cannot be fetched.
+            CheckpointError: they cannot be downloaded.
         """
-        raise OptionError(f"nobody publishes weights for {self.architecture.partition(':')[0]!r}: leave out pretrained")
+        name = self.architecture.partition(":")[0]
+        raise OptionError(f"there are no published weights for {name!r}: leave out pretrained")
 
     def fix_size(self, height: int, width: int) -> None:
-        """Before export at one input size: turn whatever depends on it into named buffers. Most networks have none."""
+        """Store what depends on the input size in named buffers, before export. Most networks have nothing to store."""
 
     def check_size(self, height: int, width: int, option: str = "--size") -> None:
-        """Refuse an input size that the network cannot take.
+        """Check that the network can take an input size.
 
         Raises:
-            OptionError: height or width is no positive multiple of ``multiple``; the text names the nearest fit.
+            OptionError: height or width is not a positive multiple of ``multiple``; the message names the nearest valid
+                size.
         """
         step = self.multiple
         if height < step or width < step or height % step or width % step:
-            near = "x".join(str(max(1, round(v / step)) * step) for v in (height, width))
+            nearest = "x".join(str(max(1, round(v / step)) * step) for v in (height, width))
             name = type(self).__name__
-            raise OptionError(f"{name} takes sizes in multiples of {step}, got {height}x{width}: try {option} {near}")
+            raise OptionError(
+                f"{name} takes sizes in multiples of {step}, got {height}x{width}: try {option} {nearest}"
+            )

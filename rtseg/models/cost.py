@@ -1,4 +1,4 @@
-"""What a network costs, without its weights and without running it."""
+"""Count the parameters and operations of a network, without weights and without running it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rtseg.models import create_model
 
-__all__ = ["Cost", "cost_of"]
+__all__ = ["Cost", "compute_cost"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of inference: auxiliary heads are left out."""
+    """Cost of inference, without auxiliary heads."""
 
     parameters: int
-    """Numbers that training sets, batch norm included."""
+    """Number of trainable parameters, including batch norm."""
     flops: int
-    """Floating point operations for one image, those of convolutions and matrix products: two a multiply-add."""
+    """Floating point operations of convolutions and matrix products for one image; a multiply-add is two."""
 
 
-def cost_of(architecture: str, classes: int, size: tuple[int, int]) -> Cost:
-    """The cost of a network for images of ``size`` = (H, W), counted on tensors that have shapes but no memory.
+def compute_cost(architecture: str, classes: int, size: tuple[int, int]) -> Cost:
+    """Compute the cost of a network for images of ``size`` = (H, W), on tensors without memory (``meta``).
 
     Raises:
-        OptionError: the network is not known, or cannot take ``size``.
+        OptionError: the network is unknown, or cannot take ``size``.
         MissingExtra: torchvision is not installed.
     """
     with torch.device("meta"):
         network = create_model(architecture, classes).eval()
         image = torch.empty(1, network.channels, *size)
     network.check_size(*size)
-    kept = [value for name, value in network.named_parameters() if not name.startswith(network.auxiliary)]
+    parameters = [value for name, value in network.named_parameters() if not name.startswith(network.auxiliary)]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
-    return Cost(sum(value.numel() for value in kept), counter.get_total_flops())
+    return Cost(sum(value.numel() for value in parameters), counter.get_total_flops())

@@ -1,4 +1,4 @@
-"""DeepLabV3: a dilated classifier, and atrous spatial pyramid pooling on its last features.
+"""DeepLabV3: a dilated backbone with atrous spatial pyramid pooling (ASPP) on its last features.
 
 Sources: Chen, Papandreou, Schroff, Adam, "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017,
 arXiv 1706.05587; built by torchvision. The MobileNet is V3 large (Howard et al., ICCV 2019, arXiv 1905.02244).
@@ -16,14 +16,14 @@ from rtseg.models.torchvision_models import TorchvisionNetwork
 __all__ = ["DeepLabV3", "ImagePooling"]
 
 _POOLING = "0.convs.4"
-"""Where torchvision's head keeps the last branch of its pyramid."""
+"""Submodule of torchvision's head: the last branch of its pyramid."""
 
 
 class ImagePooling(nn.Sequential):
-    """Mean over the whole map, projected, and spread over the map again: ASPP's image-level features (section 3.3)."""
+    """Image-level features of ASPP: the mean over the map, projected and broadcast over the map (section 3.3)."""
 
     def fix_size(self, height: int, width: int) -> None:
-        """Keep a map of ones of this size as a buffer: to spread is to multiply by it, and a graph can be resized."""
+        """Store a map of ones as a buffer: broadcasting is a product with it, so an exported graph can be resized."""
         self.register_buffer("ones", torch.ones(height, width), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class ImagePooling(nn.Sequential):
 
 
 class DeepLabV3(TorchvisionNetwork):
-    """torchvision's DeepLabV3, with its auxiliary head in training.
+    """torchvision's DeepLabV3, with an auxiliary head in training.
 
     Args:
         classes: number of classes.

@@ -1,7 +1,7 @@
-"""DeepLabV3+: DeepLabV3's pyramid at 1/16, and a decoder that sharpens it with features at 1/4.
+"""DeepLabV3+: the pyramid of DeepLabV3 at 1/16, refined by a decoder with features at 1/4.
 
 Source: Chen, Zhu, Papandreou, Schroff, Adam, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image
-Segmentation", ECCV 2018, arXiv 1802.02611. Pyramid and decoder are of separable convolutions, as in the paper.
+Segmentation", ECCV 2018, arXiv 1802.02611. Pyramid and decoder use separable convolutions, as in the paper.
 
     trunk ── 1/16 ── ASPP (1x1, 3x3 at 6, 12, 18, image) ── x4 ──┐
       └───── 1/4 ── 1x1 to 48 channels ──────────────────────────┴ 3x3 ── 3x3 ── classes at 1/4
@@ -20,13 +20,13 @@ from torchvision.ops import SqueezeExcitation
 from rtseg.models.backbones import adapt_input, dilate, resnet, resnet_stem
 from rtseg.models.base import Network
 from rtseg.models.deeplabv3 import ImagePooling
-from rtseg.models.pretrained import fetch, load_into, prefixed
+from rtseg.models.pretrained import download_weights, load_weights, strip_prefix
 
 __all__ = ["DeepLabV3Plus", "SeparableASPP"]
 
 _WIDTH = 256
 _DETAIL = 48
-"""Channels of the low-level features in the decoder: few, so that they do not drown the pyramid's (section 3.1)."""
+"""Channels of the low-level features in the decoder: few, so that they do not outweigh the pyramid (section 3.1)."""
 
 
 def _layer(convolution: nn.Conv2d) -> list[nn.Module]:
@@ -38,13 +38,13 @@ def _pointwise(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 def _separable(inputs: int, outputs: int, rate: int = 1) -> nn.Sequential:
-    """A 3x3 convolution for each channel alone, then a 1x1 over all."""
+    """A depthwise 3x3 convolution, then a 1x1 convolution."""
     depthwise = nn.Conv2d(inputs, inputs, 3, padding=rate, dilation=rate, groups=inputs, bias=False)
     return nn.Sequential(*_layer(depthwise), *_pointwise(inputs, outputs))
 
 
 class SeparableASPP(nn.Module):
-    """Atrous spatial pyramid pooling: the map seen at several rates and as a whole, side by side, projected."""
+    """Atrous spatial pyramid pooling: convolutions at several rates and the image mean, concatenated and projected."""
 
     def __init__(self, inputs: int, rates: tuple[int, ...] = (6, 12, 18)) -> None:
         super().__init__()
@@ -62,12 +62,12 @@ class SeparableASPP(nn.Module):
 
 
 class DeepLabV3Plus(Network):
-    """The encoder-decoder.
+    """The DeepLabV3+ network.
 
     Args:
         classes: number of classes.
         backbone: ``resnet50``, ``resnet101`` or ``mobilenet_v3_large``.
-        se: squeeze and excitation (Hu et al., CVPR 2018, arXiv 1709.01507) on what enters the decoder's convolutions.
+        se: squeeze and excitation (Hu et al., CVPR 2018, arXiv 1709.01507) on the input of the decoder's convolutions.
         channels: of the images.
     """
 
@@ -98,25 +98,25 @@ class DeepLabV3Plus(Network):
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
-    def load_published(self) -> None:
-        """See ``Network.load_published``: ImageNet's, for the trunk."""
-        weights = fetch(self.backbone)
-        names = "" if self.backbone.startswith("resnet") else "features."
-        load_into(self.trunk, prefixed(weights, names))
+    def load_pretrained(self) -> None:
+        """See ``Network.load_pretrained``: ImageNet weights for the backbone."""
+        weights = download_weights(self.backbone)
+        prefix = "" if self.backbone.startswith("resnet") else "features."
+        load_weights(self.trunk, strip_prefix(weights, prefix))
 
     def fix_size(self, height: int, width: int) -> None:
         """See ``Network.fix_size``."""
         self.pyramid.pooling.fix_size(height // 16, width // 16)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits (N, classes, H / 4, W / 4) of float (N, channels, H, W)."""
+        """Return logits (N, classes, H / 4, W / 4) for float (N, channels, H, W)."""
         detail, deep = self._features(images)
-        wide = F.interpolate(self.pyramid(deep), scale_factor=4.0, mode="bilinear", align_corners=False)
-        logits: Tensor = self.decode(torch.cat((wide, self.detail(detail)), dim=1))
+        upsampled = F.interpolate(self.pyramid(deep), scale_factor=4.0, mode="bilinear", align_corners=False)
+        logits: Tensor = self.decode(torch.cat((upsampled, self.detail(detail)), dim=1))
         return (logits,) if self.training else logits
 
     def _features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the trunk sees at 1/4 and at 1/16."""
+        """Return the features of the backbone at 1/4 and at 1/16."""
         if isinstance(self.trunk, nn.Sequential):
             detail = self.trunk[:4](images)
             return detail, self.trunk[4:](detail)

@@ -1,4 +1,4 @@
-"""Fully convolutional networks: classifiers that answer for every pixel.
+"""Fully convolutional networks (FCN): classification networks applied to every pixel.
 
 Source: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015,
 arXiv 1411.4038; the longer version by Shelhamer, Long, Darrell, PAMI 2017, arXiv 1605.06211.
@@ -21,7 +21,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from rtseg.errors import OptionError
 from rtseg.models.backbones import adapt_input, dilate, resnet, resnet_stem
 from rtseg.models.base import Network
-from rtseg.models.pretrained import fetch, load_into, prefixed
+from rtseg.models.pretrained import download_weights, load_weights, strip_prefix
 from rtseg.models.torchvision_models import TorchvisionNetwork
 
 __all__ = ["FCNVGG", "BilinearUpsampling", "FCNDilated", "FCNResNet18"]
@@ -32,9 +32,9 @@ _PUBLISHED_HIDDEN = 4096
 
 
 class BilinearUpsampling(nn.ConvTranspose2d):
-    """Transposed convolution that makes a map ``factor`` times larger and begins as bilinear interpolation.
+    """Transposed convolution for upsampling by ``factor``, initialised as bilinear interpolation.
 
-    Each class has a kernel of its own: (2f, 2f) at stride f and padding f / 2, with the values
+    Each class has its own kernel: (2f, 2f) at stride f and padding f / 2, with values
     (1 - |y - c| / f) (1 - |x - c| / f), c = f - 1/2 (PAMI version, section 4.3).
     """
 
@@ -46,15 +46,14 @@ class BilinearUpsampling(nn.ConvTranspose2d):
 
 
 class FCNVGG(Network):
-    """FCN-32s, 16s and 8s on VGG. Returns logits of the input's own size.
+    """FCN-32s, 16s and 8s on VGG. The logits have the size of the input.
 
     Args:
         classes: number of classes.
-        step: 32, 16 or 8: the finest features that are used are those at 1/step.
+        step: 32, 16 or 8: the finest features used are those at 1/step.
         depth: layers of the VGG: 11, 13, 16 or 19.
-        hidden: channels of fc6 and fc7. 4096 is the paper's (118 M of its parameters stand there), and the number for
-            which published weights of the two exist; other numbers begin them anew.
-        norm: VGG with batch norm, which trains from scratch where the plain one hardly does.
+        hidden: channels of fc6 and fc7. The paper uses 4096 (118 M parameters), the only number with published weights.
+        norm: VGG with batch norm, which is much easier to train from scratch.
         channels: of the images.
     """
 
@@ -74,7 +73,7 @@ class FCNVGG(Network):
         super().__init__(classes, channels)
         if hidden < 1:
             raise OptionError(f"hidden of FCN must be at least 1, got {hidden}")
-        self.published = f"vgg{depth}" + "_bn" * norm
+        self.torchvision_name = f"vgg{depth}" + "_bn" * norm
         self.hidden = hidden
         self.features = make_layers(cfgs[_VGG[depth]], batch_norm=norm)
         adapt_input(self.features, channels)
@@ -91,32 +90,32 @@ class FCNVGG(Network):
             if isinstance(part, nn.Conv2d):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
                 nn.init.zeros_(cast(Tensor, part.bias))
-        # Near the zeros of the paper (section 4.3), as VGG's own last layer: with the slope of ReLU logits would be so
-        # large that training begins with undoing them.
+        # Close to the zeros of the paper (section 4.3), as in VGG's own last layer: with Kaiming initialisation the
+        # initial logits would be too large.
         nn.init.normal_(cast(Tensor, self.head[-1].weight), std=0.01)
-        # Finest last; they begin at zero, so that the network begins as the coarser one (section 4.2).
+        # Finest last. Initialised to zero, so that the network starts as the coarser one (section 4.2).
         self.skips = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in {32: (), 16: (512,), 8: (512, 256)}[step])
         for parameter in self.skips.parameters():
             nn.init.zeros_(parameter)
         self.doublings = nn.ModuleList(BilinearUpsampling(classes, 2) for _ in self.skips)
         self.enlarge = BilinearUpsampling(classes, step)
 
-    def load_published(self) -> None:
-        """See ``Network.load_published``: ImageNet's, for VGG's features, and for fc6 and fc7 of 4096 channels."""
-        weights = fetch(self.published)
-        load_into(self.features, prefixed(weights, "features."))
+    def load_pretrained(self) -> None:
+        """See ``Network.load_pretrained``: ImageNet weights for VGG, and for fc6 and fc7 of 4096 channels."""
+        weights = download_weights(self.torchvision_name)
+        load_weights(self.features, strip_prefix(weights, "features."))
         if self.hidden == _PUBLISHED_HIDDEN:
             kernels = {
                 name: value.view(_PUBLISHED_HIDDEN, -1, *((7, 7) if name == "0.weight" else (1, 1)))
                 if name.endswith("weight")
                 else value
-                for name, value in prefixed(weights, "classifier.").items()
+                for name, value in strip_prefix(weights, "classifier.").items()
             }
             for name in ("0", "3"):
-                load_into(self.head.get_submodule(name), prefixed(kernels, f"{name}."))
+                load_weights(self.head.get_submodule(name), strip_prefix(kernels, f"{name}."))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits (N, classes, H, W) of float (N, channels, H, W)."""
+        """Return logits (N, classes, H, W) for float (N, channels, H, W)."""
         pools: list[Tensor] = []
         features = images
         for layer in self.features:
@@ -131,11 +130,11 @@ class FCNVGG(Network):
 
 
 class FCNResNet18(Network):
-    """ResNet-18, a 1x1 convolution to classes and one transposed convolution. Returns logits of the input's own size.
+    """ResNet-18, a 1x1 convolution and a transposed convolution. The logits have the size of the input.
 
     Args:
         classes: number of classes.
-        step: 32, or 8: the last two stages are dilated instead of strided, for small things.
+        step: 32, or 8: the last two stages are dilated instead of strided, for small objects.
         channels: of the images.
     """
 
@@ -155,12 +154,12 @@ class FCNResNet18(Network):
         nn.init.zeros_(cast(Tensor, self.classify.bias))
         self.enlarge = BilinearUpsampling(classes, step)
 
-    def load_published(self) -> None:
-        """See ``Network.load_published``: ImageNet's, for the trunk."""
-        load_into(self.trunk, fetch("resnet18"))
+    def load_pretrained(self) -> None:
+        """See ``Network.load_pretrained``: ImageNet weights for the backbone."""
+        load_weights(self.trunk, download_weights("resnet18"))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits (N, classes, H, W) of float (N, channels, H, W)."""
+        """Return logits (N, classes, H, W) for float (N, channels, H, W)."""
         features = resnet_stem(self.trunk, images)
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             features = self.trunk.get_submodule(stage)(features)
@@ -169,7 +168,7 @@ class FCNResNet18(Network):
 
 
 class FCNDilated(TorchvisionNetwork):
-    """torchvision's FCN: a ResNet at 1/8, a 3x3 head on its last stage and, in training, one on the stage before.
+    """torchvision's FCN: a ResNet at 1/8 with a 3x3 head, and in training an auxiliary head on the stage before.
 
     Args:
         classes: number of classes.

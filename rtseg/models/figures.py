@@ -1,6 +1,6 @@
-"""What the networks cost and how fast they are: counted and measured once, and kept in ``figures.json``.
+"""Cost and speed of the networks, counted and measured once and stored in ``figures.json``.
 
-``benchmarks/networks.py`` writes that file; ``rtseg.bench.network_speed`` measures on the machine at hand.
+``benchmarks/networks.py`` writes that file; ``rtseg.bench.network_speed`` measures on the current machine.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CLASSES", "FILE", "SIZE", "Figures", "NetworkFigures", "load_figures"]
+__all__ = ["CLASSES", "FIGURES_FILE", "SIZE", "Figures", "NetworkFigures", "load_figures"]
 
 SIZE = (384, 640)
-"""(H, W) of the images that all figures are for."""
+"""(H, W) of the images."""
 CLASSES = 11
-"""Those of CamVid; their number hardly changes the cost."""
-FILE = Path(__file__).with_name("figures.json")
+"""Number of classes, as in CamVid; it hardly affects the cost."""
+FIGURES_FILE = Path(__file__).with_name("figures.json")
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFigures:
-    """Of one network in inference, where its auxiliary heads are gone, for images of ``SIZE``."""
+    """Figures of one network in inference, without auxiliary heads, for images of ``SIZE``."""
 
     parameters: int
-    """Numbers that training sets."""
+    """Number of trainable parameters."""
     flops: int
-    """Floating point operations for one image, two a multiply-add."""
+    """Floating point operations for one image; a multiply-add is two."""
     fps: float
-    """Images a second on the CPU, several in flight: the median of several rounds."""
+    """Images per second on the CPU with several in flight; the median of several rounds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Of all networks, and what they were measured with."""
+    """Figures of all networks, and how they were measured."""
 
     networks: dict[str, NetworkFigures]
     """By name, as in ``MODELS``."""
@@ -41,14 +41,14 @@ class Figures:
     runtime: str
     """E.g. ``OpenVINO 2026.4.1``."""
     precision: str
-    """What the arithmetic was done in."""
+    """Precision of the arithmetic, e.g. ``fp32``."""
     date: str
-    """Of the measurement, YYYY-MM-DD."""
+    """Date of the measurement, YYYY-MM-DD."""
 
 
 def load_figures() -> Figures:
-    """What ``figures.json`` holds."""
-    facts = json.loads(FILE.read_text())
+    """Load ``figures.json``."""
+    facts = json.loads(FIGURES_FILE.read_text())
     networks = {
         name: NetworkFigures(entry["parameters"], entry["flops"], entry["fps"]["median"])
         for name, entry in facts["networks"].items()

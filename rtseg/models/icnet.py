@@ -1,4 +1,4 @@
-"""ICNet: three resolutions of one image, each as deep as its size allows, fused from coarse to fine.
+"""ICNet: three branches for three resolutions of the image, the coarsest the deepest, fused from coarse to fine.
 
 Source: Zhao, Qi, Shen, Shi, Jia, "ICNet for Real-Time Semantic Segmentation on High-Resolution Images",
 ECCV 2018, arXiv 1704.08545; layer widths as in the authors' released ``icnet_cityscapes.prototxt``, whose
@@ -8,8 +8,8 @@ PSPNet50 branch is pruned to half its channels (section 3.4).
     image 1/2 ── conv1 .. conv3_1 (shared with the 1/4) ──► 1/16 ─┴ CFF ─┐
     image 1   ── three strided convolutions ───────────► 1/8 ───────────┴ CFF ── x2 ── classes at 1/4
 
-The 1/4 branch starts from the features of the 1/2 branch, halved, so that the shared layers run once.
-All bilinear resizing is of the ``align_corners=False`` kind.
+The 1/4 branch starts from the downsampled features of the 1/2 branch, so that the shared layers run once.
+All bilinear resizing uses ``align_corners=False``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Cascade", "CascadeFeatureFusion", "ICNet", "PyramidPooling"]
 def _conv(
     inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, relu: bool = True
 ) -> nn.Module:
-    """Convolution, batch norm and, unless told otherwise, ReLU, with padding that keeps the size at stride 1."""
+    """Convolution, batch norm and optional ReLU; at stride 1 the padding keeps the size."""
     padding = dilation * (kernel // 2)
     layers: list[nn.Module] = [
         nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
@@ -40,7 +40,7 @@ def _conv(
 
 
 class Bottleneck(nn.Module):
-    """Residual block 1x1, 3x3, 1x1 of ResNet-50, the stride in the first convolution as in PSPNet."""
+    """Residual block 1x1, 3x3, 1x1 of ResNet-50, with the stride in the first convolution as in PSPNet."""
 
     def __init__(self, inputs: int, inner: int, outputs: int, *, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -64,10 +64,10 @@ def _stage(inputs: int, inner: int, outputs: int, blocks: int, *, stride: int = 
 
 
 class PyramidPooling(nn.Module):
-    """The feature map plus its averages over grids of 1, 2, 3 and 6 bins, resized back and summed.
+    """The sum of the feature map and its averages over grids of 1, 2, 3 and 6 bins, resized to the map.
 
-    Pooling and resizing are linear along each axis, so each level is two small matrix products. That form,
-    unlike adaptive pooling, exports to ONNX for maps that the bins do not divide.
+    Pooling and resizing are linear along each axis, so each level is computed by two small matrix products. Unlike
+    adaptive pooling, these export to ONNX for maps that are not a multiple of the bins.
     Source: Zhao et al., "Pyramid Scene Parsing Network", CVPR 2017, section 3.2; summed as in ICNet.
     """
 
@@ -76,7 +76,7 @@ class PyramidPooling(nn.Module):
         self.bins = bins
 
     def fix_size(self, height: int, width: int) -> None:
-        """Keep the matrices for maps of this size as buffers, so that an exported graph has them under a name."""
+        """Store the matrices for maps of this size as buffers, so that they have a name in an exported graph."""
         for bins in self.bins:
             for axis, length in (("rows", height), ("columns", width)):
                 matrix = torch.from_numpy(pyramid_matrix(axis, length, bins))
@@ -98,7 +98,7 @@ class PyramidPooling(nn.Module):
 
 
 class CascadeFeatureFusion(nn.Module):
-    """Adds a coarse map, doubled in size and seen by a dilated 3x3, to a projected finer one (section 3.3)."""
+    """Sum of an upsampled coarse map after a dilated 3x3 convolution and a projected finer map (section 3.3)."""
 
     def __init__(self, coarse: int, fine: int, outputs: int, classes: int) -> None:
         super().__init__()
@@ -111,17 +111,17 @@ class CascadeFeatureFusion(nn.Module):
 
         In training mode the second value is the auxiliary prediction (N, classes, 2H, 2W) from the coarse map.
         """
-        doubled = _double(coarse)
-        fused = F.relu(self.coarse(doubled) + self.fine(fine))
-        return fused, self.classify(doubled) if self.training else None
+        upsampled = _upsample(coarse)
+        fused = F.relu(self.coarse(upsampled) + self.fine(fine))
+        return fused, self.classify(upsampled) if self.training else None
 
 
-def _double(features: Tensor) -> Tensor:
+def _upsample(features: Tensor) -> Tensor:
     return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class Cascade(Network):
-    """What every ICNet is, whatever its trunk: subclasses give ``shared`` and ``deep``, then call ``add_fusion``.
+    """Base class of ICNets. Subclasses define the backbone, ``shared`` and ``deep``, and call ``add_fusion``.
 
     Args:
         classes: number of classes.
@@ -129,7 +129,7 @@ class Cascade(Network):
         loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
 
     Raises:
-        OptionError: the weights are not three.
+        OptionError: there are not three weights.
     """
 
     multiple = 32
@@ -144,7 +144,7 @@ class Cascade(Network):
         self.loss_weights = loss_weights
 
     def add_fusion(self, deep: int, shared: int, width: int, *, pyramid: bool) -> None:
-        """Everything behind the trunk, for ``deep`` and ``shared`` channels of its two outputs."""
+        """Add the layers after the backbone, whose two outputs have ``deep`` and ``shared`` channels."""
         w = width
         self.pyramid = PyramidPooling() if pyramid else nn.Identity()
         self.conv5_4 = _conv(deep, 8 * w, 1)
@@ -156,11 +156,11 @@ class Cascade(Network):
         self.classify = nn.Conv2d(4 * w, self.classes, 1)
 
     def shared(self, images: Tensor) -> Tensor:
-        """Features at 1/8 of its input, which is the half image: the part that both lower branches use."""
+        """Return features at 1/8 of the half-size image: the layers that both lower branches share."""
         raise NotImplementedError(f"{type(self).__name__} has no shared part")
 
     def deep(self, features: Tensor) -> Tensor:
-        """The rest of the trunk; keeps the size."""
+        """Apply the rest of the backbone, which keeps the size."""
         raise NotImplementedError(f"{type(self).__name__} has no deep part")
 
     def fix_size(self, height: int, width: int) -> None:
@@ -169,33 +169,33 @@ class Cascade(Network):
             self.pyramid.fix_size(height // 32, width // 32)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits at 1/4 of float (N, channels, H, W); in training mode also those at 1/8 and 1/16."""
+        """Return logits at 1/4 for float (N, channels, H, W); in training mode also those at 1/8 and 1/16."""
         return self.fuse(images, *self.coarse(images))
 
     def coarse(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the two lower branches see: features at 1/16 and, of ``conv5_4``, at 1/32."""
-        # Halving by a 2x2 mean is what bilinear resizing by exactly one half computes.
+        """Return the features of the two lower branches: at 1/16 and, after ``conv5_4``, at 1/32."""
+        # A 2x2 mean equals bilinear resizing by exactly one half.
         half = self.shared(F.avg_pool2d(images, 2))
         return half, self.conv5_4(self.pyramid(self.deep(F.avg_pool2d(half, 2))))
 
     def fuse(self, images: Tensor, half: Tensor, low: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """``forward`` from the features of the two lower branches on."""
+        """Compute the logits from the features of the two lower branches."""
         middle, logits_16 = self.fuse_low(low, half)
         fine, logits_8 = self.fuse_high(middle, self.high(images))
-        logits_4: Tensor = self.classify(_double(fine))
+        logits_4: Tensor = self.classify(_upsample(fine))
         if logits_8 is None or logits_16 is None:
             return logits_4
         return logits_4, logits_8, logits_16
 
 
 class ICNet(Cascade):
-    """The image cascade network on its authors' pruned trunk.
+    """ICNet with the pruned backbone of its authors.
 
     Args:
         classes: number of classes.
-        width: channels of the first convolution; every other width follows. 32 is the paper's pruned network
-            (6.7 M parameters), 64 the unpruned one.
-        pyramid: whether the coarse branch ends in pyramid pooling.
+        width: channels of the first convolution; all other widths are proportional. 32 is the pruned network of
+            the paper (6.7 M parameters), 64 the unpruned one.
+        pyramid: whether the coarse branch ends with pyramid pooling.
         loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
         channels: of the images.
     """
@@ -231,7 +231,7 @@ class ICNet(Cascade):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             if isinstance(module, Bottleneck):
-                # A residual block begins as identity: training from scratch starts calmer (Goyal et al. 2017, 5.1).
+                # Residual blocks start as the identity, which stabilises training (Goyal et al. 2017, section 5.1).
                 nn.init.zeros_(module.body[2][1].weight)  # type: ignore[index]
 
     def shared(self, images: Tensor) -> Tensor:

@@ -1,13 +1,12 @@
-"""ICNet with a memory: a convolutional GRU in the place of pyramid pooling, its state carried from frame to frame.
+"""ICNet for video: a convolutional GRU instead of pyramid pooling, with a state passed from frame to frame.
 
     image 1/4 ── conv3_2 .. conv5_4 ──► 1/32 ──► GRU ──► to the cascade, as in ``rtseg.models.icnet``
                                                   ▲   │
-                                   state of the ──┘   └──► state for the frame that follows
-                                   frame before
+                                 previous state ──┘   └──► state for the next frame
 
-Sources: the trunk and the cascade as in ``rtseg.models.icnet``; the recurrent unit of Cho et al., EMNLP 2014,
-arXiv 1406.1078, section 2.3, with convolutions for matrices as Ballas, Yao, Pal, Courville, ICLR 2016,
-arXiv 1511.06432, section 3.1; in a segmentation network first by Siam, Valipour, Jagersand, Ray, "Convolutional Gated
+Sources: backbone and cascade as in ``rtseg.models.icnet``; the recurrent unit of Cho et al., EMNLP 2014,
+arXiv 1406.1078, section 2.3, with convolutions instead of matrices as in Ballas, Yao, Pal, Courville, ICLR 2016,
+arXiv 1511.06432, section 3.1; first used for segmentation by Siam, Valipour, Jagersand, Ray, "Convolutional Gated
 Recurrent Networks for Video Segmentation", arXiv 1611.05435.
 """
 
@@ -22,15 +21,15 @@ __all__ = ["ConvGRU", "ICNetGRU"]
 
 
 class ConvGRU(nn.Module):
-    """The gated recurrent unit on maps::
+    """Gated recurrent unit on feature maps::
 
         z  = sigmoid(W_z * [x, h])
         r  = sigmoid(W_r * [x, h])
         c  = tanh(W_c * [x, r h])
         h' = (1 - z) h + z c
 
-    with ``*`` a 3x3 convolution with bias, ``[,]`` concatenation and all else element by element. ``h'`` is both the
-    output and the next state. Source: arXiv 1511.06432, section 3.1.
+    ``*`` is a 3x3 convolution with bias, ``[,]`` is concatenation, all other operations are elementwise. ``h'`` is both
+    the output and the next state. Source: arXiv 1511.06432, section 3.1.
     """
 
     def __init__(self, channels: int) -> None:
@@ -40,39 +39,40 @@ class ConvGRU(nn.Module):
         self.candidate = nn.Conv2d(2 * channels, channels, 3, padding=1)
 
     def initialise(self) -> None:
-        """Weights for the slopes of sigmoid and tanh, not of ReLU; the gates begin half open."""
+        """Initialise the weights for sigmoid and tanh instead of ReLU; the gates start half open."""
         for convolution, slope in ((self.update, "sigmoid"), (self.reset, "sigmoid"), (self.candidate, "tanh")):
             nn.init.xavier_normal_(convolution.weight, nn.init.calculate_gain(slope))  # type: ignore[arg-type]
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Tensor, state: Tensor | None = None) -> Tensor:
-        """Features float (N, C, h, w) and the state before, zeros if None -> the state after, (N, C, h, w).
+        """Return the next state, (N, C, h, w), for float features (N, C, h, w) and the previous state (None: zeros).
 
-        Convolutions run in what autocast makes of them; gates and state stay in the precision of the weights (fp32):
-        an update gate near 0 adds less to the state than half precision can hold.
+        Autocast applies to the convolutions. Gates and state keep the precision of the weights (fp32): with an update
+        gate near 0, the change of the state would be lost in half precision.
         """
-        exact = self.update.weight.dtype
-        features = features.to(exact)
+        dtype = self.update.weight.dtype
+        features = features.to(dtype)
         state = torch.zeros_like(features) if state is None else state
         both = torch.cat((features, state), 1)
-        update: Tensor = self.update(both).to(exact).sigmoid()
-        reset: Tensor = self.reset(both).to(exact).sigmoid()
-        candidate: Tensor = self.candidate(torch.cat((features, reset * state), 1)).to(exact).tanh()
+        update: Tensor = self.update(both).to(dtype).sigmoid()
+        reset: Tensor = self.reset(both).to(dtype).sigmoid()
+        candidate: Tensor = self.candidate(torch.cat((features, reset * state), 1)).to(dtype).tanh()
         return state + update * (candidate - state)
 
 
 class ICNetGRU(ICNet):
-    """The image cascade network on its authors' pruned trunk, as a sequence model.
+    """ICNet with the pruned backbone of its authors, as a recurrent network.
 
     Args:
         classes: number of classes.
-        width: channels of the first convolution; every other width follows, and the state has ``8 * width``.
+        width: channels of the first convolution; all other widths are proportional, the state has
+            ``8 * width``.
         loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
         channels: of the images.
     """
 
     recurrent = True
-    grown = ("gru",)  # so that training can begin with the weights of an ``icnet``, which saw single images
+    optional_parts = ("gru",)  # training can start from the weights of an ``icnet``
 
     def __init__(
         self,
@@ -90,11 +90,11 @@ class ICNetGRU(ICNet):
         """See ``Network.state_shape``."""
         return self.gru.update.out_channels, height // 32, width // 32
 
-    # A sequence model cannot stand where a network of single images is called: ``recurrent`` tells them apart.
+    # The signature differs from that of other networks; callers check ``recurrent``.
     def forward(  # type: ignore[override]
         self, images: Tensor, state: Tensor | None = None
     ) -> tuple[Tensor | tuple[Tensor, ...], Tensor]:
-        """Logits as ``Cascade.forward`` gives them, and the state for the next image; see ``Network.forward``."""
+        """Return the logits of ``Cascade.forward`` and the state for the next image; see ``Network.forward``."""
         half, low = self.coarse(images)
         next_state = self.gru(low, state)
         return self.fuse(images, half, next_state), next_state

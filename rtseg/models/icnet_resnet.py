@@ -1,7 +1,7 @@
-"""ICNet on torchvision's ResNets: the cascade of ``icnet.py``, with a trunk that has published weights.
+"""ICNet with a ResNet backbone of torchvision, for which pretrained weights are published.
 
 Sources: Zhao et al., "ICNet", ECCV 2018, arXiv 1704.08545; He, Zhang, Ren, Sun, "Deep Residual Learning for Image
-Recognition", CVPR 2016, arXiv 1512.03385. As in PSPNet, the last two stages are dilated by 2 and 4 and keep the size.
+Recognition", CVPR 2016, arXiv 1512.03385. As in PSPNet, the last two stages are dilated by 2 and 4 instead of strided.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ from torch import Tensor
 
 from rtseg.models.backbones import dilate, resnet, resnet_stem
 from rtseg.models.icnet import Cascade
-from rtseg.models.pretrained import fetch, load_into
+from rtseg.models.pretrained import download_weights, load_weights
 
 __all__ = ["ICNetResNet"]
 
 _WIDTH = 32
-"""Of the fusing layers; that of the pruned ICNet."""
+"""Width of the fusion layers, as in the pruned ICNet."""
 
 
 class ICNetResNet(Cascade):
-    """The image cascade network on a ResNet.
+    """ICNet with a ResNet backbone.
 
-    The half image runs up to the first block of ``layer2``, the quarter image through the rest.
+    The half-size image passes through the layers up to the first block of ``layer2``, the quarter-size one through the
+    rest.
 
     Args:
         classes: number of classes.
         depth: layers of the ResNet, 18 or 50.
-        pyramid: whether the coarse branch ends in pyramid pooling.
+        pyramid: whether the coarse branch ends with pyramid pooling.
         loss_weights: weight in the training loss of the predictions at 1/4, 1/8 and 1/16.
         channels: of the images.
     """
@@ -48,9 +49,9 @@ class ICNetResNet(Cascade):
         deep, shared = (512, 128) if depth == 18 else (2048, 512)
         self.add_fusion(deep, shared, _WIDTH, pyramid=pyramid)
 
-    def load_published(self) -> None:
-        """See ``Network.load_published``: ImageNet's, for the trunk."""
-        load_into(self.trunk, fetch(f"resnet{self.depth}"))
+    def load_pretrained(self) -> None:
+        """See ``Network.load_pretrained``: ImageNet weights for the backbone."""
+        load_weights(self.trunk, download_weights(f"resnet{self.depth}"))
 
     def shared(self, images: Tensor) -> Tensor:
         """See ``Cascade.shared``."""

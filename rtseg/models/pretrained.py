@@ -1,4 +1,4 @@
-"""Weights that others trained: fetched from torchvision, and fitted to a network that differs at both ends."""
+"""Pretrained weights: downloaded from torchvision, and adapted to a network with other input channels or classes."""
 
 from __future__ import annotations
 
@@ -14,61 +14,61 @@ from torch import Tensor, nn
 
 from rtseg.errors import CheckpointError
 
-__all__ = ["adapt_kernel", "fetch", "fit", "load_into", "prefixed"]
+__all__ = ["adapt_kernel", "download_weights", "fit_weights", "load_weights", "strip_prefix"]
 
 _TIMEOUT_S = 20.0
-"""Of every single step of a connection: a network that swallows packets must not hang a run."""
+"""Timeout of each connection step: a network that drops packets must not block a run."""
 
 
-def fetch(name: str) -> dict[str, Tensor]:
-    """The best weights that torchvision publishes for its model ``name``, on the CPU.
+def download_weights(name: str) -> dict[str, Tensor]:
+    """Return the best weights that torchvision publishes for its model ``name``, on the CPU.
 
-    They are kept in torch's own folder (``TORCH_HOME``), so that the network is needed once.
+    They are cached in torch's folder (``TORCH_HOME``), so that they are downloaded only once.
 
     Raises:
-        CheckpointError: they cannot be fetched, or came damaged; the text says how to do without the network.
+        CheckpointError: they cannot be downloaded, or are damaged; the message says how to work offline.
     """
     from torchvision import models
 
     weights = models.get_model_weights(name).DEFAULT
     try:
         with _timeout():
-            found: dict[str, Tensor] = weights.get_state_dict(
+            state_dict: dict[str, Tensor] = weights.get_state_dict(
                 progress=False, check_hash=True, map_location="cpu", weights_only=True
             )
     except (OSError, RuntimeError, HTTPException, EOFError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(
-            f"cannot fetch the published weights {weights.url} ({reason}): "
+            f"cannot download the published weights {weights.url} ({reason}): "
             f"train without pretrained, or put that file into {torch.hub.get_dir()}/checkpoints"
         ) from error
-    return found
+    return state_dict
 
 
 @contextmanager
 def _timeout() -> Iterator[None]:
-    before = socket.getdefaulttimeout()
+    previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:
         yield
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(previous)
 
 
-def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, fresh: Collection[str] = ()) -> None:
-    """Load published weights into a network or a part of it; what they hold beyond it (a classifier) is left.
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, fresh: Collection[str] = ()) -> None:
+    """Load published weights into a network or a part of it; other weights, e.g. of a classifier, are ignored.
 
     Args:
-        module: the part to load into, in the names of ``weights``.
+        module: the module to load into; its parameter names are those of ``weights``.
         weights: by name.
-        fresh: names of weights of ``module`` that begin anew.
+        fresh: names of the weights of ``module`` that are not loaded.
 
     Raises:
-        CheckpointError: they are weights of something else.
+        CheckpointError: the weights are of another network.
     """
     own = module.state_dict()
-    fitted = fit(own, {name: value for name, value in weights.items() if name in own and name not in fresh})
-    # Weights of before 2018 do not count batches; batch norm begins at 0 then.
+    fitted = fit_weights(own, {name: value for name, value in weights.items() if name in own and name not in fresh})
+    # Weights from before 2018 lack the batch counters, which then start at 0.
     missing = [name for name in own if name not in (*fitted, *fresh) and not name.endswith("num_batches_tracked")]
     if missing:
         raise CheckpointError(
@@ -77,41 +77,41 @@ def load_into(module: nn.Module, weights: Mapping[str, Tensor], *, fresh: Collec
     module.load_state_dict(fitted, strict=False)
 
 
-def fit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``weights`` in the shapes of ``own``: the first convolution is adapted to another number of channels.
+def fit_weights(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return ``weights`` with the shapes of ``own``: the first convolution is adapted to another number of channels.
 
     Raises:
-        CheckpointError: a tensor has no place, or another shape; the text names it.
+        CheckpointError: a tensor is not in ``own``, or has another shape; the message names it.
     """
     fitted: dict[str, Tensor] = {}
     for name, value in weights.items():
         if name not in own:
-            raise CheckpointError(f"the network has no place for the weights {name!r}")
-        got, wanted = tuple(value.shape), tuple(own[name].shape)
-        if len(got) == len(wanted) == 4 and got[1] == 3 and wanted == (got[0], wanted[1], *got[2:]):
-            fitted[name] = adapt_kernel(value, wanted[1])
-        elif got == wanted:
+            raise CheckpointError(f"the network has no weights {name!r}")
+        got, expected = tuple(value.shape), tuple(own[name].shape)
+        if len(got) == len(expected) == 4 and got[1] == 3 and expected == (got[0], expected[1], *got[2:]):
+            fitted[name] = adapt_kernel(value, expected[1])
+        elif got == expected:
             fitted[name] = value
         else:
-            raise CheckpointError(f"the weights {name!r} have shape {got}, the network wants {wanted}")
+            raise CheckpointError(f"the weights {name!r} have shape {got}, the network has {expected}")
     return fitted
 
 
 def adapt_kernel(kernel: Tensor, channels: int) -> Tensor:
-    """A first convolution made for RGB, for another number of channels, answering grey images as before.
+    """Adapt the first convolution of an RGB network to another number of channels; grey images give the same result.
 
     Args:
         kernel: (out, 3, h, w).
-        channels: 1: the sum over RGB; 2: that, and a second that begins at zero, as nobody knows what it will mean; 4:
-            RGB as it is, and such a fourth.
+        channels: 1: the sum over RGB; 2: the same and zeros for the extra channel; 4: RGB and zeros for the extra
+            channel.
 
     Returns:
         (out, channels, h, w).
     """
-    seen = kernel if channels >= 3 else kernel.sum(1, keepdim=True)
-    return torch.cat((seen, torch.zeros_like(seen[:, :1])), dim=1)[:, :channels]
+    colours = kernel if channels >= 3 else kernel.sum(1, keepdim=True)
+    return torch.cat((colours, torch.zeros_like(colours[:, :1])), dim=1)[:, :channels]
 
 
-def prefixed(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The entries whose name begins with ``prefix``, without it."""
+def strip_prefix(weights: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the entries whose name starts with ``prefix``, without the prefix."""
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

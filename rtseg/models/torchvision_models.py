@@ -1,4 +1,4 @@
-"""torchvision's own segmentation networks under the contract of ``Network``."""
+"""Segmentation networks of torchvision as ``Network``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torchvision.models import get_model
 
 from rtseg.models.backbones import adapt_input
 from rtseg.models.base import Network
-from rtseg.models.pretrained import fetch, load_into
+from rtseg.models.pretrained import download_weights, load_weights
 
 __all__ = ["TorchvisionNetwork"]
 
 _PUBLISHED_CLASSES = 21
-"""Those of VOC, background included."""
+"""The classes of VOC, including the background."""
 
 
 class TorchvisionNetwork(Network):
-    """``torchvision.models.segmentation`` by name, with its auxiliary head, in the names of the published weights.
+    """A network of ``torchvision.models.segmentation``, with its auxiliary head and torchvision's parameter names.
 
     Args:
-        published: torchvision's name of it, e.g. ``fcn_resnet50``.
+        torchvision_name: e.g. ``fcn_resnet50``.
         classes: number of classes.
         channels: of the images.
     """
@@ -29,24 +29,25 @@ class TorchvisionNetwork(Network):
     auxiliary = ("aux_classifier",)
     loss_weights = (1.0, 0.5)  # as in torchvision's references/segmentation/train.py
 
-    def __init__(self, published: str, classes: int, channels: int) -> None:
+    def __init__(self, torchvision_name: str, classes: int, channels: int) -> None:
         super().__init__(classes, channels)
-        self.published = published
+        self.torchvision_name = torchvision_name
         network = cast(
-            Any, get_model(published, weights=None, weights_backbone=None, num_classes=classes, aux_loss=True)
+            Any, get_model(torchvision_name, weights=None, weights_backbone=None, num_classes=classes, aux_loss=True)
         )
         self.backbone: nn.Module = network.backbone
         self.classifier: nn.Module = network.classifier
         self.aux_classifier: nn.Module = network.aux_classifier
         adapt_input(self.backbone, channels)
 
-    def load_published(self) -> None:
-        """See ``Network.load_published``: COCO's with the classes of VOC, for all but heads of another number."""
+    def load_pretrained(self) -> None:
+        """See ``Network.load_pretrained``: COCO weights; with other classes than VOC, the heads are not loaded."""
         heads = [name for name in self.state_dict() if name.startswith(("classifier.4.", "aux_classifier.4."))]
-        load_into(self, fetch(self.published), fresh=heads if self.classes != _PUBLISHED_CLASSES else ())
+        fresh = heads if self.classes != _PUBLISHED_CLASSES else ()
+        load_weights(self, download_weights(self.torchvision_name), fresh=fresh)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Logits at 1/stride of float (N, channels, H, W); in training mode also those of the auxiliary head."""
+        """Return logits at 1/stride for float (N, channels, H, W); in training mode also auxiliary logits."""
         features: dict[str, Tensor] = self.backbone(images)
         logits: Tensor = self.classifier(features["out"])
         return (logits, self.aux_classifier(features["aux"])) if self.training else logits

@@ -1,1 +1,1 @@
-"""Training: random views, losses, the loop, checkpoints and metrics."""
+"""Training: augmentation, losses, the training loop, checkpoints and validation."""

@@ -1,8 +1,8 @@
-"""The mean of several checkpoints as one network.
+"""Average the weights of several checkpoints into one network.
 
 Source: Izmailov, Podoprikhin, Garipov, Vetrov, Wilson, "Averaging Weights Leads to Wider Optima and Better
-Generalization", UAI 2018, arXiv 1803.05407, algorithm 1: the mean of the weights, then batch norm's statistics anew,
-since those of the parts do not hold for the mean.
+Generalization", UAI 2018, arXiv 1803.05407, algorithm 1: average the weights, then recompute the statistics of batch
+norm, which are not valid for the averaged weights.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from rtseg.models.label_network import normalise
 from rtseg.preprocess import Prepare
 from rtseg.system.atomic_files import check_writable
 from rtseg.training.augment import RandomViews
-from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint, unwrapped
+from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint, save_checkpoint, strip_wrapper_prefixes
 from rtseg.training.dataloader import load_batches
 from rtseg.training.distributed import find_device
 from rtseg.training.options import Augmentation
-from rtseg.training.validation import NetworkLabels, validate
+from rtseg.training.validation import NetworkPredictor, validate
 
 __all__ = ["average"]
 
-_SAME = ("architecture", "classes", "size", "preprocess")
-"""What the checkpoints must agree in."""
+_EQUAL_KEYS = ("architecture", "classes", "size", "preprocess")
+"""Entries that must be equal in all checkpoints."""
 _CLIP = 4
-"""Frames that a network which remembers sees in a row."""
-_STILL = Augmentation(scale=(1.0, 1.0), stretch=1.0, colour=False)
-"""Statistics are taken of images as the model will see them, but for crop and mirror image."""
+"""Frames per clip for a recurrent network."""
+_FLIP_ONLY = Augmentation(scale=(1.0, 1.0), stretch=1.0, colour=False)
+"""For batch norm statistics, images are as the model will see them, apart from mirroring."""
 
 
 def average(
@@ -49,116 +49,113 @@ def average(
     batch: int = 8,
     device: str = "auto",
 ) -> Scores | None:
-    """Write the mean of ``checkpoints`` as a checkpoint of its own, in the averaged weights that each of them holds.
+    """Write the average of the EMA weights of ``checkpoints`` as a new checkpoint.
 
     Args:
-        checkpoints: two or more, of the same network and classes.
+        checkpoints: two or more, with the same architecture and classes.
         output: the ``.safetensors`` file.
-        data: ``KIND:PATH`` on whose training split the statistics of batch norm are taken anew; needed where the
-            network has any.
-        val_data: ``KIND:PATH`` to validate the mean on; ``data`` unless given.
-        batch: images at a time.
+        data: ``KIND:PATH`` of the data for the batch norm statistics, which use its training split; required if the
+            network has batch norm.
+        val_data: ``KIND:PATH`` of the validation data; default: ``data``.
+        batch: images per batch.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
-        The scores of the mean; None without data.
+        The validation scores; None without data.
 
     Raises:
-        CheckpointError: a checkpoint cannot be used, or is not like the first.
-        OptionError: fewer than two checkpoints, or no data where batch norm needs them.
-        BackendUnavailable: there is no such device.
+        CheckpointError: a checkpoint cannot be used, or differs from the first.
+        OptionError: there are fewer than two checkpoints, or batch norm but no data.
+        BackendUnavailable: the device is not available.
         DatasetError: the data cannot be used, or have other classes.
         SinkError: ``output`` cannot be written.
     """
     if len(checkpoints) < 2:
-        raise OptionError("a mean needs at least two checkpoints")
+        raise OptionError("an average needs at least two checkpoints")
     if any(output.resolve() == path.resolve() for path in checkpoints):
         raise OptionError(f"--output {output} is one of the checkpoints: give another name")
     check_writable(output, f"--output {output}")
     states = [load_checkpoint(path) for path in checkpoints]
-    for path, state in zip(checkpoints, states, strict=True):
-        _check_alike(state, states[0], path, checkpoints[0])
     first = states[0]
-    network = network_of({**first, "network": _mean([unwrapped(state["network"]) for state in states])}, checkpoints[0])
+    for path, state in zip(checkpoints, states, strict=True):
+        _check_equal(state, first, path, checkpoints[0])
+    weights = _mean([strip_wrapper_prefixes(state["network"]) for state in states])
+    network = network_from_checkpoint({**first, "network": weights}, checkpoints[0])
     network = network.to(find_device(device)).to(memory_format=torch.channels_last)
-    if data is None and _norms(network):
-        raise OptionError(f"{first['architecture']} has batch norm, whose statistics want --data KIND:PATH")
-    scores = None
     if data is not None:
-        channels = image_channels(network.channels)
-        training, validation = _same_classes(
-            first,
-            open_dataset(data, "train", channels=channels),
-            open_dataset(val_data or data, "val", channels=channels),
-        )
-        spec = _spec(first, channels)
-        _restore_statistics(network, training, spec, batch)
-        scores = validate(NetworkLabels(network, Prepare(spec), "none"), validation)
-        first["validated_on"] = validation.name
-    save_checkpoint(output, _described(first, network, scores, states))
+        validation, scores = _recalibrate(network, first, data, val_data or data, batch)
+    elif _batch_norms(network):
+        raise OptionError(f"{first['architecture']} has batch norm: give --data KIND:PATH for its statistics")
+    else:
+        validation, scores = first.get("validated_on", ""), None
+    save_checkpoint(output, _averaged_checkpoint(network, states, validation, scores))
     return scores
 
 
-def _check_alike(state: dict[str, Any], first: dict[str, Any], path: Path, first_path: Path) -> None:
-    for what in _SAME:
-        if state.get(what) != first.get(what):
+def _check_equal(state: dict[str, Any], first: dict[str, Any], path: Path, first_path: Path) -> None:
+    for key in _EQUAL_KEYS:
+        if state.get(key) != first.get(key):
             raise CheckpointError(
-                f"{path} has another {what} than {first_path}: {state.get(what)} and {first.get(what)} have no mean"
+                f"{path} has another {key} than {first_path}: {state.get(key)} and {first.get(key)} cannot be averaged"
             )
 
 
-def _mean(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of every tensor that holds numbers with a point; counters are the first one's."""
+def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of every floating-point tensor; integer counters are those of the first state."""
     try:
         return {
-            name: torch.stack([part[name].double() for part in parts]).mean(0).to(value.dtype)
+            name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
             if value.is_floating_point()
             else value
-            for name, value in parts[0].items()
+            for name, value in states[0].items()
         }
     except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f"the checkpoints hold different weights ({error}): train them with one rtseg") from error
+        raise CheckpointError(
+            f"the checkpoints have different weights ({error}): train them with the same version of rtseg"
+        ) from error
 
 
-def _same_classes(state: dict[str, Any], *datasets: Dataset) -> tuple[Dataset, ...]:
-    for dataset in datasets:
+def _recalibrate(network: Network, state: dict[str, Any], data: str, val_data: str, batch: int) -> tuple[str, Scores]:
+    """Recompute the batch norm statistics and validate. Returns the name of the validation data and the scores."""
+    channels = image_channels(network.channels)
+    training = open_dataset(data, "train", channels=channels)
+    validation = open_dataset(val_data, "val", channels=channels)
+    for dataset in (training, validation):
         if list(dataset.classes) != list(state["classes"]):
             raise DatasetError(
-                f"{dataset.name} has {', '.join(dataset.classes)}, the checkpoints know {', '.join(state['classes'])}"
+                f"{dataset.name} has {', '.join(dataset.classes)}, the checkpoints have {', '.join(state['classes'])}"
             )
-    return datasets
-
-
-def _spec(state: dict[str, Any], channels: int) -> ModelSpec:
-    return ModelSpec(
-        name="mean",
+    spec = ModelSpec(
+        name="average",
         classes=tuple(state["classes"]),
         palette=tuple(tuple(colour) for colour in state["palette"]),
         size=tuple(state["size"]),
         channels=channels,
         preprocess=tuple(state["preprocess"]),
     )
+    _update_batch_norm(network, training, spec, batch)
+    return validation.name, validate(NetworkPredictor(network, Prepare(spec), "none"), validation)
 
 
-def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
+def _batch_norms(network: nn.Module) -> list[nn.BatchNorm2d]:
     return [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
 
 
 @torch.no_grad()
-def _restore_statistics(network: Network, dataset: Dataset, spec: ModelSpec, batch: int) -> None:
-    """Take the statistics of every batch norm anew, as the plain mean over one round through the training images."""
-    norms = _norms(network)
+def _update_batch_norm(network: Network, dataset: Dataset, spec: ModelSpec, batch: int) -> None:
+    """Recompute the statistics of every batch norm as their mean over one epoch of training images."""
+    norms = _batch_norms(network)
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
+        norm.momentum = None  # the mean over all batches
     views = RandomViews(
         [dataset],
         spec.size,
         size=spec.size,
-        augmentation=_STILL,
+        augmentation=_FLIP_ONLY,
         seed=0,
         prepare=Prepare(spec) if spec.preprocess else None,
         clip=_CLIP if network.recurrent else 1,
@@ -166,46 +163,42 @@ def _restore_statistics(network: Network, dataset: Dataset, spec: ModelSpec, bat
     network.train()
     device = next(network.parameters()).device
     order = torch.randperm(len(views)).tolist()
-    whole = max(1, len(views) // batch)
-    for images, _ in load_batches(
-        views, [order[step * batch : (step + 1) * batch] for step in range(whole)], workers=0
-    ):
-        _look(network, images.to(device))
+    steps = max(1, len(views) // batch)
+    batches = [order[step * batch : (step + 1) * batch] for step in range(steps)]
+    for images, _ in load_batches(views, batches, workers=0):
+        _forward(network, images.to(device))
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
-def _look(network: Network, images: Tensor) -> None:
-    """One forward pass over uint8 (N, C, H, W), or over clips (N, T, C, H, W) for a network that remembers."""
+def _forward(network: Network, images: Tensor) -> None:
+    """Run one forward pass over uint8 (N, C, H, W), or over clips (N, T, C, H, W) for a recurrent network."""
     if not network.recurrent:
         network(normalise(images, network.channels))
         return
     state: Tensor | None = None
-    for moment in range(images.shape[1]):
-        _, state = network(normalise(images[:, moment], network.channels), state)
+    for frame in range(images.shape[1]):
+        _, state = network(normalise(images[:, frame], network.channels), state)
 
 
-def _described(
-    first: dict[str, Any], network: Network, scores: Scores | None, states: list[dict[str, Any]]
+def _averaged_checkpoint(
+    network: Network, states: list[dict[str, Any]], validation: str, scores: Scores | None
 ) -> dict[str, Any]:
-    """The checkpoint of the mean: what it is made of stands in its recipe."""
+    """Return the checkpoint of the average, whose recipe lists those of the averaged checkpoints."""
+    first = states[0]
     recipe = {"mean_of": [{"recipe": state.get("recipe"), "epoch": state.get("epoch")} for state in states]}
     return {
         "network": network.state_dict(),
         **{key: first.get(key) for key in ("architecture", "classes", "palette", "size", "preprocess")},
-        # What one part may not be used for, the mean may not either.
+        # The licence terms of every averaged checkpoint apply to the average.
         **{
             key: "; ".join(dict.fromkeys(str(state.get(key, "")) for state in states))
             for key in ("trained_on", "licence")
         },
-        "validated_on": first.get("validated_on", ""),
+        "validated_on": validation,
         "scores": scores.to_dict(tuple(first["classes"])) if scores is not None else None,
         "recipe": recipe,
         "epoch": max(int(state.get("epoch", 0)) for state in states),
         "hours": sum(float(state.get("hours", 0)) for state in states),
     }
-
-
-def _joined(states: list[dict[str, Any]], key: str) -> str:
-    return "; ".join(dict.fromkeys(str(state.get(key, "")) for state in states))

@@ -1,4 +1,4 @@
-"""Training state on disk: safetensors with plain values in the header, so that loading one can never run code."""
+"""Save and load training state as safetensors, with plain values in the header: loading one never runs code."""
 
 from __future__ import annotations
 
@@ -15,102 +15,110 @@ from torch import Tensor
 from rtseg.errors import CheckpointError, SinkError
 from rtseg.models import create_model
 from rtseg.models.base import Network
-from rtseg.models.pretrained import fit
+from rtseg.models.pretrained import fit_weights
 from rtseg.system.atomic_files import atomic_path
 
-__all__ = ["BEST", "LAST", "load_initial_weights", "load_checkpoint", "network_from_checkpoint", "save_checkpoint", "strip_wrapper_prefixes"]
+__all__ = [
+    "BEST",
+    "LAST",
+    "load_checkpoint",
+    "load_initial_weights",
+    "network_from_checkpoint",
+    "save_checkpoint",
+    "strip_wrapper_prefixes",
+]
 
 BEST, LAST = "best.safetensors", "last.safetensors"
-"""Names in a run folder."""
-_HEADER = "rtseg"
-"""Key of the header's metadata that holds, as JSON, all that is no tensor."""
-_KEYS = ("network", "architecture", "classes", "palette")
+"""File names in a run folder."""
+_METADATA_KEY = "rtseg"
+"""Metadata entry of the safetensors header with all values that are not tensors, as JSON."""
+_REQUIRED = ("network", "architecture", "classes", "palette")
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
-_WRAPPERS = ("model", "state_dict", "model_state_dict", "network")
-"""Where other programs' checkpoints keep the weights."""
+_WEIGHT_KEYS = ("model", "state_dict", "model_state_dict", "network")
+"""Keys under which other programs' checkpoints store the weights."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` beside ``path`` and rename, so that a killed run leaves the old or the new file, whole.
+    """Write a checkpoint atomically: a killed run leaves either the old or the new file.
 
     Args:
         path: the file, usually ``.safetensors``.
         state: tensors and JSON values in dicts and lists of any depth.
 
     Raises:
-        SinkError: it cannot be written; what stood there before still does.
+        SinkError: the file cannot be written; an existing file is unchanged.
     """
     tensors: dict[str, Tensor] = {}
-    plain = _without_tensors(state, "", tensors)
+    values = _extract_tensors(state, "", tensors)
     try:
         with atomic_path(path, sync=True) as part:
-            part.write_bytes(save(tensors, metadata={_HEADER: json.dumps(plain)}))
+            part.write_bytes(save(tensors, metadata={_METADATA_KEY: json.dumps(values)}))
     except OSError as error:
         raise SinkError(f"cannot write {path} ({error.strerror}): make room, or give another --output") from error
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what ``save_checkpoint`` wrote, onto the CPU.
+    """Load a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: no such file, damaged, or not a checkpoint of rtseg.
+        CheckpointError: the file does not exist, is damaged, or is not a checkpoint of rtseg.
     """
     state = _load_safetensors(path)
-    missing = [key for key in _KEYS if key not in state]
+    missing = [key for key in _REQUIRED if key not in state]
     if missing:
-        raise CheckpointError(f"{path} is no checkpoint of rtseg: it lacks {', '.join(missing)}")
+        raise CheckpointError(f"{path} is not a checkpoint of rtseg: it lacks {', '.join(missing)}")
     return state
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:
-    """All that the file holds; of another program's, its tensors under ``network``."""
+    """Return the content of the file; for a file of another program, its tensors under ``network``."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}; `rtseg train` writes {BEST} and {LAST} into its run folder")
     try:
         with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(_HEADER)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        if header is None:
+            values = (file.metadata() or {}).get(_METADATA_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
+        if values is None:
             return {"network": tensors}
-        state = _with_tensors(json.loads(header), tensors)
+        state = _insert_tensors(json.loads(values), tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged, or no checkpoint of rtseg: train again or give another") from error
+        raise CheckpointError(f"{path} is damaged or not a checkpoint of rtseg: give another one") from error
     return state if isinstance(state, dict) else {}
 
 
-def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """``value`` for JSON, every tensor in it moved to ``tensors`` under the name of its place."""
+def _extract_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return ``value`` for JSON; every tensor in it is moved to ``tensors``, named by its position."""
     if isinstance(value, Tensor):
         tensors[name] = value.detach().cpu().contiguous()
         return {_TENSOR: name}
     if isinstance(value, dict):
-        inside = {key: _without_tensors(each, f"{name}.{key}".lstrip("."), tensors) for key, each in value.items()}
-        if all(isinstance(key, str) for key in inside):
-            return inside
-        return {_PAIRS: [list(pair) for pair in inside.items()]}  # optimisers number their state; JSON has texts alone
+        items = {key: _extract_tensors(item, f"{name}.{key}".lstrip("."), tensors) for key, item in value.items()}
+        if all(isinstance(key, str) for key in items):
+            return items
+        return {_PAIRS: [list(pair) for pair in items.items()]}  # optimizer states have int keys, JSON only strings
     if isinstance(value, list | tuple):
-        return [_without_tensors(each, f"{name}.{place}", tensors) for place, each in enumerate(value)]
+        return [_extract_tensors(item, f"{name}.{index}", tensors) for index, item in enumerate(value)]
     return value
 
 
-def _with_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """What ``_without_tensors`` took apart; tuples have become lists."""
+def _insert_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Reverse ``_extract_tensors``; tuples have become lists."""
     if isinstance(value, list):
-        return [_with_tensors(each, tensors) for each in value]
+        return [_insert_tensors(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
     if _TENSOR in value:
         return tensors[value[_TENSOR]]
     if _PAIRS in value:
-        return {key: _with_tensors(each, tensors) for key, each in value[_PAIRS]}
-    return {key: _with_tensors(each, tensors) for key, each in value.items()}
+        return {key: _insert_tensors(item, tensors) for key, item in value[_PAIRS]}
+    return {key: _insert_tensors(item, tensors) for key, item in value.items()}
 
 
 def network_from_checkpoint(state: dict[str, Any], path: Path) -> Network:
-    """The network of a checkpoint with its averaged (EMA) weights, in evaluation mode.
+    """Build the network of a checkpoint with its averaged (EMA) weights, in evaluation mode.
 
     Raises:
-        CheckpointError: the weights do not fit the network that the checkpoint names.
+        CheckpointError: the weights do not fit the architecture in the checkpoint.
     """
     try:
         network = create_model(state["architecture"], len(state["classes"]))
@@ -121,76 +129,77 @@ def network_from_checkpoint(state: dict[str, Any], path: Path) -> Network:
 
 
 def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...]) -> str:
-    """Load the weights of a checkpoint into a network that may know other classes.
+    """Load the weights of a checkpoint that may have other classes.
 
-    Weights whose shape hangs on the classes (the heads) begin anew where the classes differ, auxiliary heads and what
-    ``Network.grown`` names also where the checkpoint has none. The first convolution is adapted to another number of
-    channels.
+    The heads, whose shape depends on the number of classes, keep their fresh weights if the classes differ. So do
+    auxiliary heads and ``Network.optional_parts`` that the checkpoint lacks. The first convolution is adapted to
+    another number of channels.
 
     Args:
         network: made by ``create_model``.
-        path: a checkpoint of rtseg, or another program's ``.safetensors``, ``.pt`` or ``.pth`` with weights under the
-            same names (those of torchvision, for its networks).
+        path: a checkpoint of rtseg, or another program's ``.safetensors``, ``.pt`` or ``.pth`` file whose weights have
+            the same names (those of torchvision, for its networks).
         classes: names of the classes of ``network``.
 
     Returns:
-        A sentence about what begins anew; empty if nothing does.
+        A sentence about the weights that start fresh; empty if there are none.
 
     Raises:
-        CheckpointError: no such file, damaged, or of another network.
+        CheckpointError: the file does not exist, is damaged, or is of another network.
     """
     state = _load_pickle(path) if path.suffix in (".pt", ".pth") else _load_safetensors(path)
     own = network.state_dict()
     try:
         weights = strip_wrapper_prefixes(state["network"])
-        same = tuple(state["classes"]) == classes if "classes" in state else _fits(own, weights, _heads(network))
-        fresh = set() if same else _heads(network)
+        heads = _head_weights(network)
+        same_classes = tuple(state["classes"]) == classes if "classes" in state else _same_shapes(own, weights, heads)
+        fresh = set() if same_classes else heads
         weights = {name: value for name, value in weights.items() if name not in fresh}
-        spared = (*network.auxiliary, *network.grown)
-        fresh |= {name for name in own if name.startswith(spared) and name not in weights}
-        network.load_state_dict({**{name: own[name] for name in fresh}, **fit(own, weights)})
+        optional = (*network.auxiliary, *network.optional_parts)
+        fresh |= {name for name in own if name.startswith(optional) and name not in weights}
+        network.load_state_dict({**{name: own[name] for name in fresh}, **fit_weights(own, weights)})
     except (CheckpointError, RuntimeError, TypeError, AttributeError, KeyError) as error:
-        what = repr(state["architecture"]) if "architecture" in state else "weights"
-        why = f" ({error})" if isinstance(error, CheckpointError) else ""
-        raise CheckpointError(f"{path} holds {what}, which does not fit{why}: give its --model") from error
+        content = repr(state["architecture"]) if "architecture" in state else "weights"
+        reason = f" ({error})" if isinstance(error, CheckpointError) else ""
+        raise CheckpointError(f"{path} holds {content}, which does not fit{reason}: give its --model") from error
     if not fresh:
         return ""
     other = f"{len(state['classes'])} other classes" if "classes" in state else "another number of classes"
-    why = "it has not all of this network" if same else f"it knows {other}"
-    return f"{path}: {why}; {', '.join(sorted(fresh))} begin anew for {len(classes)} classes"
+    reason = "it lacks parts of this network" if same_classes else f"it has {other}"
+    return f"{path}: {reason}; {', '.join(sorted(fresh))} start with fresh weights for {len(classes)} classes"
 
 
 def _load_pickle(path: Path) -> dict[str, Any]:
-    """Weights that another program saved with torch, under ``network``."""
+    """Load weights that another program saved with torch; return them under ``network``."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}; give a file with weights")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle's odd protocol: it fails, or it is as good as any
+            warnings.simplefilter("ignore")  # about the pickle protocol: loading succeeds or fails in any case
             state = torch.load(path, map_location="cpu", weights_only=True)
-    # Of a damaged pickle torch lets through whatever its bytes lead to: IndexError, struct.error, AssertionError ..
+    # A damaged pickle can raise anything in torch: IndexError, struct.error, AssertionError ..
     except Exception as error:
-        raise CheckpointError(f"{path} is damaged, or holds more than weights: give another") from error
-    for key in _WRAPPERS:
+        raise CheckpointError(f"{path} is damaged, or holds more than weights: give another one") from error
+    for key in _WEIGHT_KEYS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     return {"network": state}
 
 
-def _fits(own: dict[str, Tensor], weights: dict[str, Tensor], heads: set[str]) -> bool:
-    return all(name not in weights or weights[name].shape == own[name].shape for name in heads)
+def _same_shapes(own: dict[str, Tensor], weights: dict[str, Tensor], names: set[str]) -> bool:
+    return all(name not in weights or weights[name].shape == own[name].shape for name in names)
 
 
 def strip_wrapper_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """``weights`` without the prefixes that DistributedDataParallel and torch.compile put before every name."""
+    """Remove the name prefixes that DistributedDataParallel and torch.compile add."""
     for prefix in ("module.", "_orig_mod.", "module."):
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
 
 
-def _heads(network: Network) -> set[str]:
-    """Names of the weights whose shape hangs on the number of classes: a network with one more differs there."""
+def _head_weights(network: Network) -> set[str]:
+    """Return the names of the weights whose shape depends on the number of classes."""
     with torch.device("meta"):
         other = create_model(network.architecture, network.classes % 255 + 1).state_dict()
     return {name for name, value in network.state_dict().items() if value.shape != other[name].shape}

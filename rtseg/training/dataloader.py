@@ -1,4 +1,4 @@
-"""Batches of training views: files read ahead by the reader of image sequences, views made of them by processes."""
+"""Load batches of training views: files are read ahead as for image sequences, views are made by worker processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
-from rtseg.datasets.loader import Reader
+from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import RtsegError, TrainingError
 from rtseg.training.augment import RandomViews
 
@@ -25,38 +25,38 @@ def load_batches(
     batches: list[list[int]],
     *,
     workers: int,
-    reader: Reader | None = None,
+    reader: DatasetReader | None = None,
     pin_memory: bool = False,
 ) -> Iterator[list[Tensor]]:
-    """The views of each batch, stacked: images uint8 (N, C, h, w) and labels int64 (N, h, w), or those of clips.
+    """Yield the stacked views of each batch: images uint8 (N, C, h, w) and labels int64 (N, h, w), or those of clips.
 
-    Every worker is a process that makes each so-many-th batch: threads of its own read and decode ahead, its main
-    thread augments. What a view looks like does not hang on how many there are.
+    Each worker process makes every ``workers``-th batch: its threads read and decode ahead, its main thread augments.
+    The views do not depend on the number of workers.
 
     Args:
-        views: what is to be seen; of its present epoch.
-        batches: the places of the views of each batch, in order.
-        workers: processes; with 0 the threads are this process's, and the views are made when they are asked for.
-        reader: how files are read, by all workers together; as usual unless given.
-        pin_memory: whether batches come in memory that a GPU can copy from while the CPU goes on.
+        views: in its current epoch.
+        batches: the indices of the views of each batch, in order.
+        workers: number of processes; with 0, this process reads ahead and makes the views when they are requested.
+        reader: reads the files, for all workers together; default: a reader with default options.
+        pin_memory: whether batches are in pinned memory, which a GPU can copy from asynchronously.
 
     Raises:
         DatasetError: a file cannot be used, or the storage does not answer.
         TrainingError: a worker died.
     """
-    reader = reader or Reader()
-    if workers > 1:  # that all read from a disk which turns would have it seek between them
-        reader = reader.split(workers, multiprocessing.Lock())
+    reader = reader or DatasetReader()
+    if workers > 1:  # reading from a hard disk by several processes at once would make it seek
+        reader = reader.share_between(workers, multiprocessing.Lock())
     loader: Iterable[list[Tensor] | RtsegError] = DataLoader(
-        _Batches(views, batches, reader),
+        _BatchDataset(views, batches, reader),
         batch_size=None,
         num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=_quiet_worker,
+        collate_fn=_identity,
+        worker_init_fn=_init_worker,
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
     )
-    with _uninterrupted():
+    with _delay_interrupt():
         iterator = iter(loader)
     try:
         for batch in iterator:
@@ -70,57 +70,55 @@ def load_batches(
             f"a process that loads images died: give fewer --workers, or free memory ({error})"
         ) from error
     finally:
-        with _uninterrupted():
+        with _delay_interrupt():
             del iterator  # ends the workers
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for the end: in what runs around a fork, and where an object dies, Python would drop it."""
-    if current_thread() is not main_thread():  # only the main thread is told of signals
+def _delay_interrupt() -> Iterator[None]:
+    """Delay Ctrl-C to the end of the block: Python would swallow it around a fork and in a destructor."""
+    if current_thread() is not main_thread():  # only the main thread receives signals
         yield
         return
-    noted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-    if noted:
+        signal.signal(signal.SIGINT, previous if previous is not None else signal.SIG_DFL)
+    if received:
         signal.raise_signal(signal.SIGINT)
 
 
 @dataclass(eq=False)
-class _Batches(IterableDataset[list[Tensor] | RtsegError]):
-    """The batches of a worker, or the error that one meets, as a value: raised it would come with the worker's
-    traceback.
-    """
+class _BatchDataset(IterableDataset[list[Tensor] | RtsegError]):
+    """The batches of one worker. An error is yielded as a value: raised, it would include the worker's traceback."""
 
     views: RandomViews
     batches: list[list[int]]
-    reader: Reader
+    reader: DatasetReader
 
     def __iter__(self) -> Iterator[list[Tensor] | RtsegError]:
         worker = get_worker_info()
-        # The loader takes a batch of each worker in turn.
-        mine = self.batches if worker is None else self.batches[worker.id :: worker.num_workers]
+        # The loader takes a batch from each worker in turn.
+        batches = self.batches if worker is None else self.batches[worker.id :: worker.num_workers]
         views = self.views
-        examples = (views.example(place) for places in mine for place in places)
+        tasks = (views.load_task(index) for indices in batches for index in indices)
         try:
-            with closing(self.reader.make(examples, views.origins(), "the training data")) as loaded:
-                for places in mine:
-                    batch: list[Tensor] = default_collate([views.view(place, next(loaded)) for place in places])
+            with closing(self.reader.run(tasks, views.sample_files(), "the training data")) as frames:
+                for indices in batches:
+                    batch: list[Tensor] = default_collate([views.view(index, next(frames)) for index in indices])
                     yield batch
         except RtsegError as error:
             yield error
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch
 
 
-def _quiet_worker(_: int) -> None:
+def _init_worker(_: int) -> None:
     from rtseg.system.opencv import cv2
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that began it ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process stops the workers
     cv2.setNumThreads(0)

@@ -1,7 +1,7 @@
-"""Training in several processes, as ``torchrun`` starts them: who is who, and what they must agree on.
+"""Distributed training in the processes that ``torchrun`` starts.
 
-The batch is split between the processes, batch norm and the means of the losses run over all of it, and gradients are
-averaged: the run is the one that a single process would have made with the same options.
+Each batch is split between the processes, batch norm and the means of the losses are computed over the whole batch, and
+gradients are averaged: the result is that of a single process with the same options.
 """
 
 from __future__ import annotations
@@ -20,102 +20,102 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rtseg.errors import BackendUnavailable, OptionError
 
-__all__ = ["Processes", "find_device", "joined", "sync_batch_norm"]
+__all__ = ["DistributedContext", "find_device", "join_process_group", "sync_batch_norm"]
 
-_PATIENCE = timedelta(hours=2)
-"""How long processes wait for each other: the first one validates alone."""
+_TIMEOUT = timedelta(hours=2)
+"""How long the processes wait for each other: the main process validates alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
-    """The place of this process among all of a run."""
+class DistributedContext:
+    """This process's rank and device, and the communication with the other processes of the run."""
 
     rank: int
-    count: int
+    world_size: int
     device: torch.device
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that validates, writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the process that validates, writes files and prints."""
         return self.rank == 0
 
-    def share(self, batch: int) -> int:
-        """Examples of a batch for each process.
+    def batch_per_process(self, batch: int) -> int:
+        """Return the number of examples of a batch for each process.
 
         Raises:
-            OptionError: it cannot be split evenly.
+            OptionError: the batch cannot be split evenly.
         """
-        if batch % self.count:
-            raise OptionError(f"--batch {batch} cannot be split between {self.count} processes: give a multiple")
-        return batch // self.count
+        if batch % self.world_size:
+            raise OptionError(f"--batch {batch} cannot be split between {self.world_size} processes: give a multiple")
+        return batch // self.world_size
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over all processes; no gradient flows through it."""
-        if self.count == 1:
+        """Return the mean over all processes, without a gradient."""
+        if self.world_size == 1:
             return value
         value = value.detach().clone()
         dist.all_reduce(value)
-        return value / self.count
+        return value / self.world_size
 
-    def from_first(self, value: Any) -> Any:
-        """What the first process has, for all: plain values and arrays."""
-        if self.count == 1:
+    def broadcast(self, value: Any) -> Any:
+        """Return the main process's ``value``, which consists of plain values and arrays, in every process."""
+        if self.world_size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device if self.device.type == "cuda" else None)
-        return box[0]
+        objects = [value]
+        dist.broadcast_object_list(objects, src=0, device=self.device if self.device.type == "cuda" else None)
+        return objects[0]
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """``module``, averaging its gradients over all processes."""
-        if self.count == 1:
+        """Return a module that averages its gradients over all processes."""
+        if self.world_size == 1:
             return module
         devices = [self.device] if self.device.type == "cuda" else None
-        # Batch norm over all processes keeps the buffers alike.
+        # Synchronised batch norm keeps the buffers equal.
         return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, if it did.
+def join_process_group(device: str) -> Iterator[DistributedContext]:
+    """Join the processes that ``torchrun`` started; without ``torchrun``, this process is the only one.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        BackendUnavailable: ``cuda`` is asked for where torch finds none, or fewer GPUs than processes.
+        BackendUnavailable: ``cuda`` was requested but is not available, or there are fewer GPUs than processes.
     """
-    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    place = find_device(device, int(os.environ.get("LOCAL_RANK", "0")))
-    if count == 1:
-        yield Processes(0, 1, place)
+    world_size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    torch_device = find_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if world_size == 1:
+        yield DistributedContext(0, 1, torch_device)
         return
-    if place.type == "cuda":
-        torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo", timeout=_PATIENCE)
+    if torch_device.type == "cuda":
+        torch.cuda.set_device(torch_device)
+    dist.init_process_group("nccl" if torch_device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
-        yield Processes(rank, count, place)
+        yield DistributedContext(rank, world_size, torch_device)
     finally:
         dist.destroy_process_group()
 
 
 def find_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means for process ``local_rank`` of this machine.
+    """Return the device for ``auto``, ``cpu`` or ``cuda`` in process ``local_rank`` of this machine.
 
     Raises:
-        BackendUnavailable: there is none.
+        BackendUnavailable: the device is not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailable("torch finds no usable CUDA device: use --device cpu")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    if local_rank >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise BackendUnavailable(f"process {local_rank} finds {found} GPUs: start torchrun --nproc-per-node {found}")
+    gpus = torch.cuda.device_count()
+    if local_rank >= gpus:
+        raise BackendUnavailable(f"process {local_rank} finds {gpus} GPUs: start torchrun --nproc-per-node {gpus}")
     return torch.device("cuda", local_rank)
 
 
 def sync_batch_norm(network: nn.Module, device: torch.device) -> None:
-    """Let every batch norm of ``network`` take its statistics over the batches of all processes."""
+    """Make every batch norm of ``network`` compute its statistics over the batches of all processes."""
     if device.type == "cuda":
         for name, part in list(network.named_children()):
             setattr(network, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))  # type: ignore[no-untyped-call]
@@ -126,7 +126,7 @@ def sync_batch_norm(network: nn.Module, device: torch.device) -> None:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes. Each adds to the loss of all, so gradients are summed likewise."""
+    """Sum of a tensor over all processes. Each process contributes to all losses, so gradients are summed, too."""
 
     @staticmethod
     def forward(_: Any, value: Tensor) -> Tensor:
@@ -147,9 +147,9 @@ def _sum(value: Tensor) -> Tensor:
 
 
 class _SyncBatchNorm(nn.BatchNorm2d):
-    """torch's own synchronised batch norm runs on GPUs alone; this is its arithmetic on a CPU.
+    """Synchronised batch norm on a CPU; ``nn.SyncBatchNorm`` runs only on GPUs.
 
-    Source: Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167, algorithm 1, the mini-batch being that of all
+    Source: Ioffe and Szegedy, "Batch Normalization", arXiv 1502.03167, algorithm 1, with the mini-batch of all
     processes.
     """
 
@@ -164,7 +164,7 @@ class _SyncBatchNorm(nn.BatchNorm2d):
         total, squares, pixels = sums[:features], sums[features:-1], sums[-1]
         mean = total / pixels
         variance = (squares / pixels - mean.square()).clamp_min(0)
-        self._remember(mean.detach(), (variance * pixels / (pixels - 1)).detach())
+        self._update_running_stats(mean.detach(), (variance * pixels / (pixels - 1)).detach())
         scale = (variance + self.eps).rsqrt()
         if self.affine:
             scale = scale * self.weight
@@ -172,7 +172,7 @@ class _SyncBatchNorm(nn.BatchNorm2d):
         return torch.addcmul(shift[:, None, None], values, scale[:, None, None]).to(input.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running_stats(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)

@@ -1,4 +1,4 @@
-"""From a batch to the number that training minimises."""
+"""The training objective: network, loss functions by name, and class weights."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from torch.nn import functional as F  # noqa: N812 - the name that every torch p
 from rtseg.errors import DatasetError, OptionError
 from rtseg.models.base import Network
 from rtseg.models.label_network import normalise
-from rtseg.training import pixel_losses as _pixel_losses
 from rtseg.training.loss_options import parse_loss
+from rtseg.training.options import CLASS_WEIGHTS
+from rtseg.training.pixel_losses import asymmetric, cross_entropy, dice, lovasz, ohem
 
-__all__ = ["CLASS_WEIGHTS", "Objective", "PixelLoss", "class_weights", "identity", "make_loss", "multi_resolution_loss"]
+__all__ = ["Objective", "PixelLoss", "class_weights", "make_loss", "multi_resolution_loss"]
 
-CLASS_WEIGHTS = ("none", "enet", "median")
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
-"""Logits (N, C, h, w) and labels int64 (N, h, w), 255 where void, to an fp32 scalar."""
+"""Maps logits (N, C, h, w) and labels int64 (N, h, w), 255 where void, to an fp32 scalar."""
 _LOSSES: dict[str, Callable[..., Tensor]] = {
-    "ce": _pixel_losses.cross_entropy,
-    "asymmetric": _pixel_losses.asymmetric,
-    "ohem": _pixel_losses.ohem,
-    "dice": _pixel_losses.dice,
-    "lovasz": _pixel_losses.lovasz,
+    "ce": cross_entropy,
+    "asymmetric": asymmetric,
+    "ohem": ohem,
+    "dice": dice,
+    "lovasz": lovasz,
 }
 
 
 class Objective(nn.Module):
-    """Normalisation, network and loss as one module, so that distributed training sees one forward pass a step.
+    """Normalisation, network and loss in one module: distributed training needs a single forward pass per step.
 
     Args:
         network: in training mode.
-        loss: of the logits of one output.
+        loss: for the logits of one output.
         weights: of the outputs, the main one first.
     """
 
@@ -47,86 +47,85 @@ class Objective(nn.Module):
         self._weights = weights
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch, a scalar.
+        """Compute the loss of a batch, a scalar.
 
         Args:
-            images: uint8 (N, C, H, W); of a network that remembers, clips (N, T, C, H, W), oldest frame first.
+            images: uint8 (N, C, H, W); for a recurrent network clips (N, T, C, H, W), oldest frame first.
             labels: int64 (N, H, W) or (N, T, H, W).
         """
         network = self.network
         if not network.recurrent:
-            return self._compare(network(normalise(images, network.channels)), labels)
+            return self._loss_of_outputs(network(normalise(images, network.channels)), labels)
         losses: list[Tensor] = []
         state: Tensor | None = None
-        for moment in range(images.shape[1]):
-            outputs, state = network(normalise(images[:, moment], network.channels), state)
-            losses.append(self._compare(outputs, labels[:, moment]))
+        for frame in range(images.shape[1]):
+            outputs, state = network(normalise(images[:, frame], network.channels), state)
+            losses.append(self._loss_of_outputs(outputs, labels[:, frame]))
         return torch.stack(losses).mean()
 
-    def _compare(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        several = outputs if isinstance(outputs, tuple) else (outputs,)
-        return multi_resolution_loss(several, labels, self._weights, self._loss, coarse=self.network.coarse_labels)
+    def _loss_of_outputs(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return multi_resolution_loss(outputs, labels, self._weights, self._loss, coarse=self.network.coarse_labels)
 
 
-def identity(value: Tensor) -> Tensor:
-    """``value``: the mean over processes where there is one."""
+def _identity(value: Tensor) -> Tensor:
     return value
 
 
 def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
-    """Weight of each class in the loss, float32 (C,), mean 1 over the pixels of the data.
+    """Compute the weight of each class in the loss, float32 (C,), with mean 1 over the pixels of the data.
 
     ``enet``: 1 / ln(1.02 + p), Paszke et al., "ENet", arXiv 1606.02147, section 5.1; p is the share of a class among
     the labelled pixels. ``median``: median frequency balancing, median(f) / f, Eigen and Fergus, ICCV 2015, section
-    6.1; f is the share of a class among the labelled pixels of those images in which it occurs. A class without any
-    pixel gets weight 0.
+    6.1; f is the share of a class among the labelled pixels of the images in which it occurs. A class without
+    pixels gets weight 0.
 
     Args:
-        pixels: int64 (2, C): of each class, and labelled pixels of all images in which it occurs.
+        pixels: int64 (2, C): for each class, its pixels, and the labelled pixels of all images in which it occurs.
         kind: one of ``CLASS_WEIGHTS``.
 
     Raises:
         DatasetError: no pixel is labelled.
-        OptionError: ``kind`` is not known.
+        OptionError: ``kind`` is unknown.
     """
     if kind not in CLASS_WEIGHTS:
         raise OptionError(f"unknown class weights {kind!r}; known are {', '.join(CLASS_WEIGHTS)}")
     if pixels.sum() == 0:
         raise DatasetError("no pixel of the training data is labelled: every label is void")
-    own, around = pixels
-    share = own / own.sum()
-    seen = own > 0
+    class_pixels, image_pixels = pixels
+    share = class_pixels / class_pixels.sum()
+    occurs = class_pixels > 0
     weights = np.ones_like(share)
     if kind == "enet":
         weights = 1 / np.log(1.02 + share)
     elif kind == "median":
-        frequency = own[seen] / around[seen]
-        weights[seen] = np.median(frequency) / frequency
-    weights[~seen] = 0
+        frequency = class_pixels[occurs] / image_pixels[occurs]
+        weights[occurs] = np.median(frequency) / frequency
+    weights[~occurs] = 0
     return torch.from_numpy(weights / (weights * share).sum()).float()
 
 
-def make_loss(text: str, class_weights: Tensor, *, mean: Callable[[Tensor], Tensor] = identity) -> PixelLoss:
-    """The loss that ``text`` names.
+def make_loss(text: str, class_weights: Tensor, *, mean: Callable[[Tensor], Tensor] = _identity) -> PixelLoss:
+    """Create the loss that ``text`` describes.
 
     Args:
         text: ``[FACTOR*]NAME[:key=value,..]``, several joined by ``+``: ``ce``, ``ohem:threshold=0.7,keep=0.0625``,
-            ``asymmetric:gamma_neg=4,gamma_pos=1,clip=0.05``, ``dice``, ``lovasz``, ``ce+0.5*lovasz``. ``LOSSES`` names
-            all; ``rtseg.training.pixel_losses`` has formulas and sources.
-        class_weights: float (C,). ``ce``, ``asymmetric`` and ``ohem`` weigh a pixel by its class; ``dice`` and
-            ``lovasz`` count classes alike, but for those of weight 0, which all leave out.
-        mean: over the processes of a distributed training, without a gradient. It is applied to the sum of pixel
-            weights that a loss is divided by. Such training averages gradients over processes, so that the result is
-            the gradient that one process gets from all pixels together, however unevenly void is spread; of ``ohem``
-            so far as the threshold chooses, for ``keep`` is a share of each process. ``dice`` and ``lovasz`` are the
-            means of what each process finds for its own pixels.
+            ``asymmetric:gamma_neg=4,gamma_pos=1,clip=0.05``, ``dice``, ``lovasz``, ``ce+0.5*lovasz``. All names are in
+            ``LOSSES``, formulas and sources in ``rtseg.training.pixel_losses``.
+        class_weights: float (C,). ``ce``, ``asymmetric`` and ``ohem`` weight each pixel by its class; ``dice`` and
+            ``lovasz`` weight classes equally. Every loss ignores classes of weight 0.
+        mean: the mean over the processes of distributed training, without a gradient. It is applied to the sum of the
+            pixel weights by which a loss is divided. As gradients are averaged over processes, the result is the
+            gradient of a single process with all pixels, even if void pixels are unevenly distributed. ``keep`` of
+            ``ohem`` is a share of the pixels of each process. ``dice`` and ``lovasz`` are averages of the losses of
+            each process.
 
     Returns:
-        A function of logits (N, C, h, w), of any float dtype, and labels, int64 (N, h, w) with 255 where void. It gives
-        a finite fp32 scalar: 0, with zero gradients, where no pixel counts.
+        A function of logits (N, C, h, w), of any float dtype, and labels, int64 (N, h, w) with 255 where void. It
+        returns a finite fp32 scalar, which is 0, with zero gradients, if all pixels are ignored.
 
     Raises:
-        OptionError: a name or option in ``text`` is not known, or a value is malformed or out of range.
+        OptionError: a name or option in ``text`` is unknown, or a value is malformed or out of range.
     """
     terms = [
         (term.factor, partial(_LOSSES[term.name], weights=class_weights, mean=mean, **term.options))
@@ -134,7 +133,7 @@ def make_loss(text: str, class_weights: Tensor, *, mean: Callable[[Tensor], Tens
     ]
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        return torch.stack([factor * of(logits, labels) for factor, of in terms]).sum()
+        return torch.stack([factor * term(logits, labels) for factor, term in terms]).sum()
 
     return loss
 
@@ -142,32 +141,32 @@ def make_loss(text: str, class_weights: Tensor, *, mean: Callable[[Tensor], Tens
 def multi_resolution_loss(
     outputs: tuple[Tensor, ...], labels: Tensor, weights: tuple[float, ...], loss: PixelLoss, *, coarse: bool = False
 ) -> Tensor:
-    """Weighted sum of the losses of predictions at several resolutions.
+    """Compute the weighted sum of the losses of predictions at several resolutions.
 
     Args:
         outputs: logits (N, C, h_i, w_i), finest first.
-        labels: int64 (N, H, W); 255 is left out, and where that is all the loss is 0.
+        labels: int64 (N, H, W); 255 is ignored, and the loss is 0 if all labels are 255.
         weights: one for each output.
-        loss: of each output, see ``make_loss``.
-        coarse: whether labels are made as small as each prediction, by nearest neighbour; else predictions are made
-            as large as the labels, by bilinear resizing, so that nothing small is lost.
+        loss: for each output, see ``make_loss``.
+        coarse: whether to downsample the labels to each prediction, by nearest neighbour; otherwise predictions are
+            upsampled bilinearly to the size of the labels, which keeps small objects.
 
-    Sources: coarse: ICNet, arXiv 1704.08545, section 3.4, "cascade label guidance"; else DeepLabV3, arXiv 1706.05587,
-    section 4.1, "upsampling logits".
+    Sources: coarse: ICNet, arXiv 1704.08545, section 3.4, "cascade label guidance"; otherwise DeepLabV3, arXiv
+    1706.05587, section 4.1, "upsampling logits".
 
     Raises:
-        ValueError: there are more or fewer weights than outputs.
+        ValueError: the numbers of weights and outputs differ.
     """
-    fit = _labels_fitted if coarse else _logits_fitted
-    losses = [weight * loss(*fit(logits, labels)) for logits, weight in zip(outputs, weights, strict=True)]
+    match_size = _downsample_labels if coarse else _upsample_logits
+    losses = [weight * loss(*match_size(logits, labels)) for logits, weight in zip(outputs, weights, strict=True)]
     return torch.stack(losses).sum()
 
 
-def _labels_fitted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _downsample_labels(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     small = F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")[:, 0].long()
     return logits, small
 
 
-def _logits_fitted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _upsample_logits(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     large = F.interpolate(logits.float(), size=labels.shape[1:], mode="bilinear", align_corners=False)
     return large, labels

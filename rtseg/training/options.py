@@ -39,7 +39,7 @@ class Augmentation:
     scale: Annotated[tuple[float, float], Option("Augmentation")] = (0.5, 2.0)
     """Smallest and largest random scale, as a factor on the image resized to the model's input size."""
     stretch: Annotated[float, Option("Augmentation")] = 1.25
-    """Largest change of the aspect ratio, as a factor; 1 keeps it. It is drawn log-uniformly from [1 / stretch, stretch]."""
+    """Largest change of the aspect ratio, as a factor drawn log-uniformly from [1 / stretch, stretch]; 1 keeps it."""
     flips: Annotated[str, Option("Augmentation", choices=FLIPS)] = "horizontal"
     """Random mirroring. ``horizontal``: swap left and right in half of the views. ``both``: also top and bottom,
     independently."""

@@ -1,4 +1,4 @@
-"""Everything that changes while training, and what a checkpoint of it holds."""
+"""The state of a training run, and its checkpoints."""
 
 from __future__ import annotations
 
@@ -19,52 +19,60 @@ from rtseg.models.base import Network
 from rtseg.training.checkpoint import BEST, LAST, load_checkpoint
 from rtseg.training.options import TrainOptions
 
-__all__ = ["Run", "described", "full_state", "new_run", "plain", "public_state", "restore"]
+__all__ = [
+    "TrainingState",
+    "checkpoint_for_export",
+    "checkpoint_for_resume",
+    "create_state",
+    "data_facts",
+    "options_to_dict",
+    "restore_state",
+]
 
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 _CHANGEABLE = ("epochs", "lr", "amp", "eval_every", "model", "channels", "pretrained")
-"""Options that a run may go on with changed; what the network is, is compared by its architecture."""
-_PLACES = ("data", "val_data", "output", "init", "resume", "device", "workers", "reading")
-"""Options about the machine that trained: no business of whoever uses the model."""
+"""Options that may change on ``--resume``. The network itself is compared by its architecture."""
+_LOCAL = ("data", "val_data", "output", "init", "resume", "device", "workers", "reading")
+"""Options about the training machine and its files, which checkpoints do not store."""
 
 
 @dataclass
-class Run:
-    """A network in training, and how far it is."""
+class TrainingState:
+    """The network in training, its EMA weights, the optimizer and the progress of the run."""
 
     network: Network
-    average: AveragedModel
+    ema: AveragedModel
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     epoch: int = 0
-    """Epochs done."""
+    """Completed epochs."""
     best_miou: float = -1.0
     seconds: float = 0.0
 
     @property
-    def finite(self) -> bool:
-        """Whether all weights are numbers."""
-        weights = (*self.network.state_dict().values(), *self.averaged.state_dict().values())
+    def is_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        weights = (*self.network.state_dict().values(), *self.ema_network.state_dict().values())
         return all(bool(value.isfinite().all()) for value in weights)
 
     @property
-    def averaged(self) -> Network:
-        """The network with the averaged weights."""
-        network = self.average.module
+    def ema_network(self) -> Network:
+        """The network with the averaged (EMA) weights."""
+        network = self.ema.module
         assert isinstance(network, Network)
         return network
 
 
-def new_run(network: Network, options: TrainOptions) -> Run:
-    """A run that has not begun; ``network`` is on its device."""
+def create_state(network: Network, options: TrainOptions) -> TrainingState:
+    """Create the initial state; ``network`` is on its device."""
     device = next(network.parameters()).device
-    average = AveragedModel(network, multi_avg_fn=_ema_update(options.ema), use_buffers=True)
+    ema = AveragedModel(network, multi_avg_fn=_ema_update(options.ema), use_buffers=True)
     scaler = torch.amp.GradScaler(device.type, enabled=options.amp == "fp16")
-    return Run(network, average, _optimizer(network, options), scaler)
+    return TrainingState(network, ema, _create_optimizer(network, options), scaler)
 
 
-def _optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    """Weight decay on the kernels alone: decaying batch norm and biases only shifts the learning rate."""
+def _create_optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+    # Weight decay only for kernels: on batch norm and biases it would only change the effective learning rate.
     kernels = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [
@@ -73,16 +81,16 @@ def _optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimiz
     ]
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)
-    kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=options.lr)
+    optimizer = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
+    return optimizer(groups, lr=options.lr)
 
 
 def _ema_update(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], None]:
-    """Exponential moving average that trusts the first steps little: decay min(d, (1 + n) / (10 + n))."""
+    """Return the update of an exponential moving average with the decay min(d, (1 + n) / (10 + n)) after n steps."""
 
     @torch.no_grad()
     def update(averaged: _Tensors, current: _Tensors, count: Tensor | int) -> None:
-        if not averaged[0].is_floating_point():  # batch norm's counters
+        if not averaged[0].is_floating_point():  # the counters of batch norm
             torch._foreach_copy_(averaged, current)
             return
         n = int(count)
@@ -91,8 +99,8 @@ def _ema_update(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], No
     return update
 
 
-def described(datasets: list[Dataset], validation: Dataset) -> dict[str, Any]:
-    """What a checkpoint says of the data."""
+def data_facts(datasets: list[Dataset], validation: Dataset) -> dict[str, Any]:
+    """Return what checkpoints store about the data."""
     first = datasets[0]
     return {
         "classes": list(first.classes),
@@ -103,74 +111,78 @@ def described(datasets: list[Dataset], validation: Dataset) -> dict[str, Any]:
     }
 
 
-def public_state(run: Run, options: TrainOptions, data: dict[str, Any], result: Scores | None) -> dict[str, Any]:
-    """What export needs: the averaged weights and where they come from."""
+def checkpoint_for_export(
+    state: TrainingState, options: TrainOptions, data: dict[str, Any], scores: Scores | None
+) -> dict[str, Any]:
+    """Return a checkpoint with the averaged weights and their description. ``data`` is from ``data_facts``."""
     return {
-        "network": run.averaged.state_dict(),
-        "architecture": run.network.architecture,
+        "network": state.ema_network.state_dict(),
+        "architecture": state.network.architecture,
         **data,
         "size": list(options.size),
         "preprocess": list(options.preprocess),
-        "scores": result.to_dict(tuple(data["classes"])) if result else None,
-        "recipe": {key: value for key, value in plain(options).items() if key not in _PLACES},
-        "epoch": run.epoch,
-        "hours": run.seconds / 3600,
+        "scores": scores.to_dict(tuple(data["classes"])) if scores else None,
+        "recipe": {key: value for key, value in options_to_dict(options).items() if key not in _LOCAL},
+        "epoch": state.epoch,
+        "hours": state.seconds / 3600,
     }
 
 
-def full_state(run: Run, options: TrainOptions, data: dict[str, Any]) -> dict[str, Any]:
-    """What going on with the run needs as well."""
-    return public_state(run, options, data, None) | {
-        "raw_network": run.network.state_dict(),
-        "averaged": int(run.average.n_averaged),
-        "optimizer": run.optimizer.state_dict(),
-        "scaler": run.scaler.state_dict(),
-        "best_miou": run.best_miou,
-        "seconds": run.seconds,
+def checkpoint_for_resume(state: TrainingState, options: TrainOptions, data: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint from which the run can also be resumed."""
+    return checkpoint_for_export(state, options, data, None) | {
+        "raw_network": state.network.state_dict(),
+        "averaged": int(state.ema.n_averaged),
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "best_miou": state.best_miou,
+        "seconds": state.seconds,
     }
 
 
-def restore(run: Run, options: TrainOptions, data: dict[str, Any]) -> None:
-    """Bring ``run`` to where the last checkpoint in the run folder stands.
+def restore_state(state: TrainingState, options: TrainOptions, data: dict[str, Any]) -> None:
+    """Set ``state`` to that of the last checkpoint in the run folder.
 
     Raises:
-        CheckpointError: there is none, it is one of another network, other classes or another recipe, or the best
-            checkpoint beside it is gone.
+        CheckpointError: there is no checkpoint, it is of another network, other classes or another recipe, or the best
+            checkpoint is missing.
     """
     path = options.output / LAST
-    state = load_checkpoint(path)
-    _check_same_run(state, run, options, data, path)
+    saved = load_checkpoint(path)
+    _check_same_run(saved, state, options, data, path)
     try:
-        run.network.load_state_dict(state["raw_network"])
-        run.averaged.load_state_dict(state["network"])
-        run.average.n_averaged.fill_(state["averaged"])
-        run.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:
-            run.scaler.load_state_dict(state["scaler"])
-        run.epoch, run.best_miou, run.seconds = state["epoch"], state["best_miou"], state["seconds"]
+        state.network.load_state_dict(saved["raw_network"])
+        state.ema_network.load_state_dict(saved["network"])
+        state.ema.n_averaged.fill_(saved["averaged"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        if saved["scaler"]:
+            state.scaler.load_state_dict(saved["scaler"])
+        state.epoch, state.best_miou, state.seconds = saved["epoch"], saved["best_miou"], saved["seconds"]
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit this run: use the options in config.json beside it") from error
 
 
-def _check_same_run(state: dict[str, Any], run: Run, options: TrainOptions, data: dict[str, Any], path: Path) -> None:
-    if state["architecture"] != run.network.architecture:
-        raise CheckpointError(f"{path} is a run of {state['architecture']!r}, not of {run.network.architecture!r}")
-    if state["classes"] != data["classes"]:
-        known, own = ", ".join(state["classes"]), ", ".join(data["classes"])
-        raise CheckpointError(f"{path} knows the classes {known}, not {own}: give the --data of the run")
-    before, now = state.get("recipe", {}), json.loads(json.dumps(plain(options)))
-    for name in sorted(before.keys() & now.keys() - {*_PLACES, *_CHANGEABLE}):
-        if before[name] != now[name]:
+def _check_same_run(
+    saved: dict[str, Any], state: TrainingState, options: TrainOptions, data: dict[str, Any], path: Path
+) -> None:
+    if saved["architecture"] != state.network.architecture:
+        raise CheckpointError(f"{path} is a run of {saved['architecture']!r}, not of {state.network.architecture!r}")
+    if saved["classes"] != data["classes"]:
+        before, now = ", ".join(saved["classes"]), ", ".join(data["classes"])
+        raise CheckpointError(f"{path} has the classes {before}, not {now}: give the --data of the run")
+    recipe, current = saved.get("recipe", {}), json.loads(json.dumps(options_to_dict(options)))
+    for name in sorted(recipe.keys() & current.keys() - {*_LOCAL, *_CHANGEABLE}):
+        if recipe[name] != current[name]:
             raise CheckpointError(
-                f"{path} was trained with another {name.replace('_', '-')} ({before[name]}, not {now[name]}): "
+                f"{path} was trained with another {name.replace('_', '-')} ({recipe[name]}, not {current[name]}): "
                 "use the options in config.json beside it, or --init from it into another --output"
             )
-    if state["best_miou"] >= 0 and not (options.output / BEST).exists():
-        raise CheckpointError(f"{options.output / BEST} is gone: begin again with --init {path}")
+    if saved["best_miou"] >= 0 and not (options.output / BEST).exists():
+        raise CheckpointError(f"{options.output / BEST} is missing: start again with --init {path}")
 
 
-def plain(options: TrainOptions) -> dict[str, Any]:
-    """``options`` for JSON."""
+def options_to_dict(options: TrainOptions) -> dict[str, Any]:
+    """Return ``options`` for JSON."""
     return asdict(
         options,
         dict_factory=lambda pairs: {key: str(value) if isinstance(value, Path) else value for key, value in pairs},

@@ -1,4 +1,4 @@
-"""The training loop. Read from top to bottom: ``train`` is the whole story."""
+"""The training loop: ``train`` sets up a run and trains it epoch by epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.datasets.loader import Reader, load_ahead
+from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError, OptionError, SinkError, TrainingError
 from rtseg.image_io.decode import image_channels
 from rtseg.metrics.confusion import Scores
@@ -26,212 +26,269 @@ from rtseg.models import channels_of, create_model
 from rtseg.models.base import Network
 from rtseg.preprocess import Prepare
 from rtseg.training.augment import RandomViews
-from rtseg.training.checkpoint import BEST, LAST, begin_with, load_checkpoint, save_checkpoint
+from rtseg.training.checkpoint import BEST, LAST, load_checkpoint, load_initial_weights, save_checkpoint
 from rtseg.training.dataloader import load_batches
-from rtseg.training.distributed import Processes, joined, sync_batch_norm
+from rtseg.training.distributed import DistributedContext, join_process_group, sync_batch_norm
 from rtseg.training.objective import Objective, class_weights, make_loss
 from rtseg.training.options import TrainOptions
-from rtseg.training.run_log import Journal
+from rtseg.training.run_log import RunLog
 from rtseg.training.schedules import learning_rate
-from rtseg.training.state import Run, described, full_state, new_run, plain, public_state, restore
-from rtseg.training.validation import NetworkLabels, autocast, validate
+from rtseg.training.state import (
+    TrainingState,
+    checkpoint_for_export,
+    checkpoint_for_resume,
+    create_state,
+    data_facts,
+    options_to_dict,
+    restore_state,
+)
+from rtseg.training.validation import NetworkPredictor, autocast, validate
 
 __all__ = ["train"]
 
-_GRADIENT_NORM = 5.0
-_NAMED = 3
-"""Images of a batch that an error names."""
+_MAX_GRADIENT_NORM = 5.0
+_MAX_NAMED = 3
+"""Images of a batch that an error message names."""
 
 
 def train(options: TrainOptions, console: Console | None = None) -> Scores:
-    """Train a network and keep its best and last state in ``options.output``.
+    """Train a network, and save its best and last state in ``options.output``.
 
-    The folder gets ``config.json``, ``metrics.jsonl`` (a line an epoch), ``tensorboard``, ``best.safetensors`` (highest
-    validation mIoU of the averaged weights) and ``last.safetensors`` (to resume from). Under ``torchrun`` all processes
-    train together, and the first one writes.
+    The folder gets ``config.json``, ``metrics.jsonl`` (a line per epoch), ``tensorboard``, ``best.safetensors``
+    (highest validation mIoU of the averaged weights) and ``last.safetensors`` (to resume from). Under ``torchrun`` all
+    processes train together, and the main process writes the files.
 
     Returns:
         The scores of the best checkpoint on the validation set.
 
     Raises:
-        OptionError, DatasetError: options or data cannot be used.
-        CheckpointError: ``--resume`` finds no run of the same network, classes, data and recipe.
-        BackendUnavailable: ``--device cuda`` where there is none.
+        OptionError, DatasetError: the options or the data cannot be used.
+        CheckpointError: there is no run to resume with the same network, classes, data and recipe.
+        BackendUnavailable: the device is not available.
         SinkError: the run folder cannot be written.
-        TrainingError: the loss is no number any more; the last good epoch is in the run folder.
+        TrainingError: the loss or a weight is NaN or infinite; the last good epoch is in the run folder.
     """
-    with joined(options.device) as processes:
-        return _train(options, processes, (console or Console()) if processes.first else Console(quiet=True))
+    with join_process_group(options.device) as distributed:
+        return _train(options, distributed, (console or Console()) if distributed.is_main else Console(quiet=True))
 
 
-class _NoNumber(ArithmeticError):
-    """A loss or a gradient is infinite or not a number."""
+class _NonFiniteError(ArithmeticError):
+    """The loss or the gradient is NaN or infinite."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Setting:
-    """What stays as it is while a run trains."""
+class _Setup:
+    """Everything that stays constant during a run."""
 
     options: TrainOptions
-    processes: Processes
+    distributed: DistributedContext
     spec: ModelSpec
     views: RandomViews
     validation: Dataset
     data: dict[str, Any]
-    reader: Reader
+    """See ``data_facts``."""
+    reader: DatasetReader
 
     @property
     def steps_per_epoch(self) -> int:
         return len(self.views) // self.options.batch
 
+    @property
+    def epoch_seed(self) -> int:
+        return self.options.seed * 1_000_003 + self.views.epoch
 
-def _train(options: TrainOptions, processes: Processes, console: Console) -> Scores:
+    def batches(self) -> list[list[int]]:
+        """Return this process's part of every batch of the epoch, as indices of views."""
+        size = self.options.batch
+        share = self.distributed.batch_per_process(size)
+        first = self.distributed.rank * share
+        order = torch.randperm(len(self.views), generator=torch.Generator().manual_seed(self.epoch_seed)).tolist()
+        return [order[step * size + first : step * size + first + share] for step in range(self.steps_per_epoch)]
+
+
+def _train(options: TrainOptions, distributed: DistributedContext, console: Console) -> Scores:
     if not options.resume and (options.output / LAST).exists():
-        raise OptionError(f"{options.output} holds a run already: go on with --resume, or give another --output")
+        raise OptionError(f"{options.output} already holds a run: continue it with --resume, or give another --output")
     torch.manual_seed(options.seed)
     datasets, validation = _open_data(options)
-    network = _begin(options, datasets[0].classes, console)
-    spec = _spec(options, datasets[0])
-    views = _open_views(options, datasets, spec, clip=options.clip if network.recurrent else 1)
-    if len(views) < options.batch:
-        raise DatasetError(f"{len(views)} training images are fewer than --batch {options.batch}")
-    reader = Reader(options.reading)
-    setting = _Setting(options, processes, spec, views, validation, described(datasets, validation), reader)
-
-    network = network.to(processes.device).to(memory_format=torch.channels_last)
-    run = new_run(network, options)
-    weights = _class_weights(datasets, setting)
-    if reader.notice:
-        console.print(reader.notice, highlight=False, soft_wrap=True)
-    objective = _objective(network, options, weights, processes)
+    network = _create_network(options, datasets[0].classes, console)
+    setup = _create_setup(options, distributed, datasets, validation, clip=options.clip if network.recurrent else 1)
+    network = network.to(distributed.device).to(memory_format=torch.channels_last)
+    state = create_state(network, options)
+    weights = _compute_class_weights(datasets, setup)
+    if setup.reader.notice:
+        console.print(setup.reader.notice, highlight=False, soft_wrap=True)
+    objective = _create_objective(network, options, weights, distributed)
     if options.resume:
-        restore(run, options, setting.data)
-    with _journal(run, setting, console) as journal:
-        while run.epoch < options.epochs:
+        restore_state(state, options, setup.data)
+    with _open_log(state, setup, console) as log:
+        while state.epoch < options.epochs:
             started = time.monotonic()
-            losses = _train_epoch(run, objective, setting, journal)
-            run.epoch += 1
-            run.seconds += time.monotonic() - started
-            if journal is not None:
-                label = NetworkLabels(run.averaged, Prepare(spec), options.amp)
-                result = _validate_and_save(run, setting, label)
-                line = {"epoch": run.epoch, "loss": float(np.mean(losses)), "lr": run.optimizer.param_groups[0]["lr"]}
-                if result is not None:
-                    line |= {"val_miou": result.miou, "val_pixel_accuracy": result.pixel_accuracy}
-                journal.tell(line | {"seconds": round(time.monotonic() - started, 1)}, spec.classes, result)
-                if result is not None:
-                    journal.show(run.epoch, label, validation, spec, reader)
-    best = _scores_of(load_checkpoint(options.output / BEST)) if processes.first else None
-    found: Scores = processes.from_first(best)
-    console.print(f"best validation mIoU {100 * found.miou:.2f} %, in {options.output / BEST}", highlight=False)
-    return found
+            losses = _train_epoch(state, objective, setup, log)
+            state.epoch += 1
+            state.seconds += time.monotonic() - started
+            if log is not None:
+                _finish_epoch(state, setup, log, float(np.mean(losses)), started)
+    best = _best_scores(options) if distributed.is_main else None
+    scores: Scores = distributed.broadcast(best)
+    console.print(f"best validation mIoU {100 * scores.miou:.2f} %, in {options.output / BEST}", highlight=False)
+    return scores
 
 
-def _train_epoch(run: Run, objective: nn.Module, setting: _Setting, journal: Journal | None) -> list[float]:
-    """All steps of one epoch; returns their losses.
+def _train_epoch(state: TrainingState, objective: nn.Module, setup: _Setup, log: RunLog | None) -> list[float]:
+    """Train one epoch; return the loss of each step.
 
     Raises:
-        TrainingError: a loss is no finite number.
+        TrainingError: the loss or the gradient is NaN or infinite.
     """
-    options, views = setting.options, setting.views
-    views.epoch = run.epoch
-    batches = _batches(setting)
-    # What is random within a step (dropout) hangs on the epoch alone, so that a resumed run goes on exactly.
-    torch.manual_seed(_epoch_seed(setting) * setting.processes.count + setting.processes.rank)
+    options, views = setup.options, setup.views
+    views.epoch = state.epoch
+    batches = setup.batches()
+    # Randomness within a step (dropout) depends only on the epoch, so that a resumed run continues exactly.
+    torch.manual_seed(setup.epoch_seed * setup.distributed.world_size + setup.distributed.rank)
     steps: Iterable[list[Tensor]] = load_batches(
         views,
         batches,
         workers=options.workers,
-        reader=setting.reader,
-        pin_memory=setting.processes.device.type == "cuda",
+        reader=setup.reader,
+        pin_memory=setup.distributed.device.type == "cuda",
     )
-    if journal is not None:
-        steps = journal.counted(f"epoch {run.epoch + 1}", steps, len(batches))
+    if log is not None:
+        steps = log.track(f"epoch {state.epoch + 1}", steps, len(batches))
     losses = []
-    per_epoch = setting.steps_per_epoch
-    for number, (places, batch) in enumerate(zip(batches, steps, strict=True)):
-        rate = options.lr * learning_rate(
-            options.schedule, run.epoch * per_epoch + number, options.epochs * per_epoch, per_epoch
+    per_epoch = setup.steps_per_epoch
+    for number, (indices, batch) in enumerate(zip(batches, steps, strict=True)):
+        lr = options.lr * learning_rate(
+            options.schedule, state.epoch * per_epoch + number, options.epochs * per_epoch, per_epoch
         )
         try:
-            losses.append(_step(run, objective, batch, rate, setting))
-        except _NoNumber as error:
-            titles = [views.title(place) for place in places]
-            raise _broken(run, options, f"{error} in epoch {run.epoch + 1}, step {number + 1}", rate, titles) from error
+            losses.append(_train_step(state, objective, batch, lr, setup))
+        except _NonFiniteError as error:
+            problem = f"{error} in epoch {state.epoch + 1}, step {number + 1}, at learning rate {lr:.2g}"
+            raise _training_error(state, options, problem, [views.title(index) for index in indices]) from error
     return losses
 
 
-def _validate_and_save(run: Run, setting: _Setting, label: NetworkLabels) -> Scores | None:
-    """The scores, where this epoch is validated."""
-    options = setting.options
-    if not run.finite:
+def _train_step(state: TrainingState, objective: nn.Module, batch: list[Tensor], lr: float, setup: _Setup) -> float:
+    """Take one optimizer step; return the loss over the batch of all processes.
+
+    Raises:
+        _NonFiniteError: the loss or the gradient is NaN or infinite; no step was taken.
+    """
+    device = setup.distributed.device
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    with autocast(device, setup.options.amp):
+        loss: Tensor = objective(*(part.to(device, non_blocking=True) for part in batch))
+    value = float(setup.distributed.mean(loss.detach()))
+    if not math.isfinite(value):
+        raise _NonFiniteError(f"the loss is {value}")
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(state.scaler.scale(loss))
+    state.scaler.unscale_(state.optimizer)
+    norm = float(nn.utils.clip_grad_norm_(state.network.parameters(), _MAX_GRADIENT_NORM))
+    if not (math.isfinite(norm) or state.scaler.is_enabled()):  # the fp16 scaler skips such a step and lowers its scale
+        raise _NonFiniteError(f"the gradient is {norm}")
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.ema.update_parameters(state.network)
+    return value
+
+
+def _training_error(state: TrainingState, options: TrainOptions, problem: str, titles: list[str]) -> TrainingError:
+    more = f" and {len(titles) - _MAX_NAMED} more" if len(titles) > _MAX_NAMED else ""
+    amp = " or --amp bf16" if options.amp == "fp16" else ""
+    advice = f"start again with a smaller --lr than {options.lr:g}{amp}"
+    if state.epoch:
+        advice = f"{options.output / LAST} holds epoch {state.epoch}: --resume, or if that fails too {advice}"
+    return TrainingError(f"{problem}, on {', '.join(titles[:_MAX_NAMED])}{more}; {advice}")
+
+
+def _finish_epoch(state: TrainingState, setup: _Setup, log: RunLog, loss: float, started: float) -> None:
+    """Validate, save and log an epoch that began at ``started``."""
+    predictor = NetworkPredictor(state.ema_network, Prepare(setup.spec), setup.options.amp)
+    scores = _validate_and_save(state, setup, predictor)
+    metrics = {"epoch": state.epoch, "loss": loss, "lr": state.optimizer.param_groups[0]["lr"]}
+    if scores is not None:
+        metrics |= {"val_miou": scores.miou, "val_pixel_accuracy": scores.pixel_accuracy}
+    metrics["seconds"] = round(time.monotonic() - started, 1)
+    log.log_epoch(metrics, setup.spec.classes, scores)
+    if scores is not None:
+        log.log_examples(state.epoch, predictor, setup.validation, setup.spec, setup.reader)
+
+
+def _validate_and_save(state: TrainingState, setup: _Setup, predictor: NetworkPredictor) -> Scores | None:
+    """Return the validation scores; None if this epoch is not validated."""
+    options = setup.options
+    if not state.is_finite:
         raise TrainingError(
-            f"the weights are no numbers any more after epoch {run.epoch}; begin again with a smaller --lr than "
+            f"the weights are NaN or infinite after epoch {state.epoch}; start again with a smaller --lr than "
             f"{options.lr:g}, or --resume from the epoch before"
         )
-    if run.epoch % options.eval_every and run.epoch != options.epochs:
-        save_checkpoint(options.output / LAST, full_state(run, options, setting.data))
-        return None
-    result = validate(label, setting.validation, setting.reader)
-    if result.miou > run.best_miou:
-        run.best_miou = result.miou
-        save_checkpoint(options.output / BEST, public_state(run, options, setting.data, result))
-    save_checkpoint(options.output / LAST, full_state(run, options, setting.data))
-    return result
+    scores = None
+    if state.epoch % options.eval_every == 0 or state.epoch == options.epochs:
+        scores = validate(predictor, setup.validation, setup.reader)
+        if scores.miou > state.best_miou:
+            state.best_miou = scores.miou
+            save_checkpoint(options.output / BEST, checkpoint_for_export(state, options, setup.data, scores))
+    save_checkpoint(options.output / LAST, checkpoint_for_resume(state, options, setup.data))
+    return scores
 
 
 @contextmanager
-def _journal(run: Run, setting: _Setting, console: Console) -> Iterator[Journal | None]:
-    """The records of the run folder, which the first process keeps alone."""
-    if not setting.processes.first:
+def _open_log(state: TrainingState, setup: _Setup, console: Console) -> Iterator[RunLog | None]:
+    """Create the run folder and open its log; only in the main process."""
+    if not setup.distributed.is_main:
         yield None
         return
-    _open_folder(setting.options)
-    with Journal(setting.options.output, console, setting.options.epochs, run.epoch) as journal:
-        yield journal
+    options = setup.options
+    config = {**options_to_dict(options), "torch": torch.__version__}
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        (options.output / "config.json").write_text(json.dumps(config, indent=2))
+    except OSError as error:
+        raise SinkError(f"cannot write into {options.output}: {error.strerror}; give another --output") from error
+    with RunLog(options.output, console, options.epochs, state.epoch) as log:
+        yield log
 
 
 def _open_data(options: TrainOptions) -> tuple[list[Dataset], Dataset]:
+    """Open the training sets and the validation set."""
     channels = image_channels(options.channels or channels_of(options.model))
     datasets = [open_dataset(text, "train", channels=channels) for text in options.data]
     validation = open_dataset(options.val_data or options.data[0], "val", channels=channels)
     for other in (*datasets[1:], validation):
         if other.classes != datasets[0].classes:
-            raise DatasetError(
-                f"{datasets[0].name} and {other.name} have different classes: train on one kind at a time"
-            )
+            raise DatasetError(f"{datasets[0].name} and {other.name} have different classes: they must be the same")
     return datasets, validation
 
 
-def _begin(options: TrainOptions, classes: tuple[str, ...], console: Console) -> Network:
-    """The network with the weights to begin with."""
+def _create_network(options: TrainOptions, classes: tuple[str, ...], console: Console) -> Network:
+    """Create the network with its initial weights."""
     channels = {} if options.channels is None else {"channels": options.channels}
-    anew = not options.resume
-    network = create_model(options.model, len(classes), pretrained=options.pretrained and anew, **channels)
-    if options.init is not None and anew:
-        remark = begin_with(network, options.init, classes)
-        if remark:
-            console.print(remark, highlight=False)
+    pretrained = options.pretrained and not options.resume
+    network = create_model(options.model, len(classes), pretrained=pretrained, **channels)
+    if options.init is not None and not options.resume:
+        notice = load_initial_weights(network, options.init, classes)
+        if notice:
+            console.print(notice, highlight=False)
     network.check_size(*options.size)
     network.check_size(*options.crop, "--crop")
     return network
 
 
-def _spec(options: TrainOptions, dataset: Dataset) -> ModelSpec:
-    """What the model file will say, as far as preparing and painting images needs it."""
-    return ModelSpec(
+def _create_setup(
+    options: TrainOptions, distributed: DistributedContext, datasets: list[Dataset], validation: Dataset, *, clip: int
+) -> _Setup:
+    spec = ModelSpec(
         name="training",
-        classes=dataset.classes,
-        palette=dataset.palette,
+        classes=datasets[0].classes,
+        palette=datasets[0].palette,
         size=options.size,
         channels=image_channels(options.channels or channels_of(options.model)),
         preprocess=options.preprocess,
     )
-
-
-def _open_views(options: TrainOptions, datasets: list[Dataset], spec: ModelSpec, *, clip: int = 1) -> RandomViews:
-    """The training examples of ``options``: random views of ``datasets``."""
-    return RandomViews(
+    views = RandomViews(
         datasets,
         options.crop,
         size=options.size,
@@ -240,102 +297,51 @@ def _open_views(options: TrainOptions, datasets: list[Dataset], spec: ModelSpec,
         prepare=Prepare(spec) if spec.preprocess else None,
         clip=clip,
     )
+    if len(views) < options.batch:
+        raise DatasetError(f"{len(views)} training images are fewer than --batch {options.batch}")
+    data = data_facts(datasets, validation)
+    return _Setup(options, distributed, spec, views, validation, data, DatasetReader(options.reading))
 
 
-def _class_weights(datasets: list[Dataset], setting: _Setting) -> Tensor:
-    """The weights; on the way every image and mask is read once, so that a bad one is told before any training."""
-    processes, validation = setting.processes, setting.validation
+def _compute_class_weights(datasets: list[Dataset], setup: _Setup) -> Tensor:
+    """Return the class weights. Reads every image and mask once, which reveals unusable files before training."""
+    distributed, validation = setup.distributed, setup.validation
     counts = None
-    if processes.first:
-        counts = _count_pixels(datasets, setting.reader)
-        if not _count_pixels([validation], setting.reader).any():
+    if distributed.is_main:
+        counts = _count_pixels(datasets, setup.reader)
+        if not _count_pixels([validation], setup.reader).any():
             raise DatasetError(f"no pixel of {validation.name} is labelled: every label is void")
-    return class_weights(processes.from_first(counts), setting.options.class_weights).to(processes.device)
+    return class_weights(distributed.broadcast(counts), setup.options.class_weights).to(distributed.device)
 
 
-def _count_pixels(datasets: list[Dataset], reader: Reader) -> NDArray[np.int64]:
-    """Pixels of each class, and labelled pixels of all images in which it occurs: int64 (2, C)."""
+def _count_pixels(datasets: list[Dataset], reader: DatasetReader) -> NDArray[np.int64]:
+    """Count for each class its pixels, and the labelled pixels of the images in which it occurs: int64 (2, C)."""
     classes = len(datasets[0].classes)
     counts = np.zeros((2, classes), dtype=np.int64)
     for dataset in datasets:
-        with closing(load_ahead(dataset, range(len(dataset)), reader=reader)) as loaded:
-            for _, _, labels in loaded:
-                found = np.bincount(labels.ravel(), minlength=256)[:classes]
-                counts += np.stack((found, (found > 0) * found.sum()))
+        with closing(reader.load(dataset, range(len(dataset)))) as items:
+            for _, _, labels in items:
+                image_counts = np.bincount(labels.ravel(), minlength=256)[:classes]
+                counts += np.stack((image_counts, (image_counts > 0) * image_counts.sum()))
     return counts
 
 
-def _objective(network: Network, options: TrainOptions, weights: Tensor, processes: Processes) -> nn.Module:
-    of_outputs = options.loss_weights if options.loss_weights is not None else network.loss_weights
-    if len(of_outputs) != len(network.loss_weights):
+def _create_objective(
+    network: Network, options: TrainOptions, weights: Tensor, distributed: DistributedContext
+) -> nn.Module:
+    output_weights = options.loss_weights if options.loss_weights is not None else network.loss_weights
+    if len(output_weights) != len(network.loss_weights):
         raise OptionError(
             f"--loss-weights of {network.architecture} must be {len(network.loss_weights)} numbers, "
             f"e.g. {'/'.join(map(str, network.loss_weights))}"
         )
-    loss = make_loss(options.loss, weights, mean=processes.mean)
-    if processes.count > 1:
-        sync_batch_norm(network, processes.device)
-    return processes.wrap(Objective(network, loss, of_outputs).train())
+    loss = make_loss(options.loss, weights, mean=distributed.mean)
+    if distributed.world_size > 1:
+        sync_batch_norm(network, distributed.device)
+    return distributed.wrap(Objective(network, loss, output_weights).train())
 
 
-def _open_folder(options: TrainOptions) -> None:
-    """Make the run folder and write its ``config.json``."""
-    config = {**plain(options), "torch": torch.__version__}
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "config.json").write_text(json.dumps(config, indent=2))
-    except OSError as error:
-        raise SinkError(f"cannot write into {options.output}: {error.strerror}; give another --output") from error
-
-
-def _epoch_seed(setting: _Setting) -> int:
-    return setting.options.seed * 1_000_003 + setting.views.epoch
-
-
-def _batches(setting: _Setting) -> list[list[int]]:
-    """The places of this process in every batch of the epoch: all processes together take what one alone would."""
-    size = setting.options.batch
-    share = setting.processes.share(size)
-    begin = setting.processes.rank * share
-    order = torch.randperm(len(setting.views), generator=torch.Generator().manual_seed(_epoch_seed(setting))).tolist()
-    return [order[step * size + begin : step * size + begin + share] for step in range(setting.steps_per_epoch)]
-
-
-def _step(run: Run, objective: nn.Module, batch: list[Tensor], rate: float, setting: _Setting) -> float:
-    """One step down the gradient; returns the loss over the batch of all processes.
-
-    Raises:
-        _NoNumber: the loss or its gradient is none, and no step was taken.
-    """
-    device = setting.processes.device
-    for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    with autocast(device, setting.options.amp):
-        loss: Tensor = objective(*(part.to(device, non_blocking=True) for part in batch))
-    value = float(setting.processes.mean(loss.detach()))
-    if not math.isfinite(value):
-        raise _NoNumber(f"the loss is {value}")
-    run.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(run.scaler.scale(loss))
-    run.scaler.unscale_(run.optimizer)
-    norm = float(nn.utils.clip_grad_norm_(run.network.parameters(), _GRADIENT_NORM))
-    if not (math.isfinite(norm) or run.scaler.is_enabled()):  # fp16's scaler leaves such a step out and scales less
-        raise _NoNumber(f"the gradient is {norm}")
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
-    run.average.update_parameters(run.network)
-    return value
-
-
-def _broken(run: Run, options: TrainOptions, what: str, rate: float, titles: list[str]) -> TrainingError:
-    more = f" and {len(titles) - _NAMED} more" if len(titles) > _NAMED else ""
-    amp = " or --amp bf16" if options.amp == "fp16" else ""
-    remedy = f"begin again with a smaller --lr than {options.lr:g}{amp}"
-    if run.epoch:
-        remedy = f"{options.output / LAST} holds epoch {run.epoch}: --resume, or where that breaks too {remedy}"
-    return TrainingError(f"{what}, at learning rate {rate:.2g}, on {', '.join(titles[:_NAMED])}{more}; {remedy}")
-
-
-def _scores_of(state: dict[str, Any]) -> Scores:
+def _best_scores(options: TrainOptions) -> Scores:
+    state = load_checkpoint(options.output / BEST)
     facts = state["scores"]
     return Scores(facts["miou"], tuple(facts["iou"][name] for name in state["classes"]), facts["pixel_accuracy"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.made import Save
+from helpers.image_saving import SaveImage
 from numpy.typing import NDArray
 
 from rtseg.datasets.voc import PALETTE
@@ -13,7 +13,7 @@ from rtseg.system.opencv import cv2
 
 
 @pytest.fixture
-def save(tmp_path: Path) -> Save:
+def save(tmp_path: Path) -> SaveImage:
     """Writes ``image`` (grey, BGR or of 16 bits; noise of ``size`` unless given) under ``tmp_path`` / ``name``."""
 
     def write(name: str, image: NDArray[np.generic] | None = None, size: tuple[int, int] = (3, 4)) -> Path:
@@ -29,7 +29,7 @@ def save(tmp_path: Path) -> Save:
 
 
 @pytest.fixture
-def save_palette(tmp_path: Path) -> Save:
+def save_palette(tmp_path: Path) -> SaveImage:
     """Writes ``labels`` as a palette PNG, in the colours of VOC unless others (256, 3) are given."""
 
     def write(name: str, labels: NDArray[np.uint8], colours: NDArray[np.uint8] | None = None) -> Path:

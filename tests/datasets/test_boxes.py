@@ -107,7 +107,9 @@ class TestLabelling:
         monkeypatch.setattr("rtseg.app.label.needs_display_server", lambda: True)
         for name in ("DISPLAY", "WAYLAND_DISPLAY"):
             monkeypatch.delenv(name, raising=False)
-        with pytest.raises(SinkError, match=r"there is no display: .*--from boxes.csv --output MASKS` needs no display"):
+        with pytest.raises(
+            SinkError, match=r"there is no display: .*--from boxes.csv --output MASKS` needs no display"
+        ):
             BoxWindow()
 
 
@@ -171,7 +173,9 @@ class TestFile:
         assert read_boxes(tmp_path / BOXES_FILE) == drawn
 
     def test_the_size_of_the_image_may_be_left_out(self, tmp_path: Path) -> None:
-        (tmp_path / BOXES_FILE).write_text("\ufeffimage,x,y,width,height\na.png,1,2,3,4\na.png,5,6,7,8\n", encoding="utf-8")
+        (tmp_path / BOXES_FILE).write_text(
+            "\ufeffimage,x,y,width,height\na.png,1,2,3,4\na.png,5,6,7,8\n", encoding="utf-8"
+        )
         assert read_boxes(tmp_path / BOXES_FILE) == {"a.png": ImageBoxes((Box(1, 2, 3, 4), Box(5, 6, 7, 8)), None)}
 
     def test_a_name_that_is_not_utf8_is_refused(self, tmp_path: Path) -> None:

@@ -60,10 +60,10 @@ def test_the_lists_of_the_tutorial_with_the_folders_of_another_machine_are_under
 @pytest.mark.parametrize(
     ("listing", "told"),
     [
-        (None, "wants the folder that holds train.txt and val.txt"),
-        ("", "must name an image and its labels on every line"),
-        ("train/a.png\n", "must name an image and its labels on every line"),
-        ("train/a.png trainannot/a.png more\n", "must name an image and its labels on every line"),
+        (None, "needs the folder with train.txt and val.txt"),
+        ("", "must name an image and its mask on every line"),
+        ("train/a.png\n", "must name an image and its mask on every line"),
+        ("train/a.png trainannot/a.png more\n", "must name an image and its mask on every line"),
     ],
 )
 def test_a_list_that_is_missing_or_malformed_is_named(tmp_path: Path, listing: str | None, told: str) -> None:
@@ -75,7 +75,7 @@ def test_a_list_that_is_missing_or_malformed_is_named(tmp_path: Path, listing: s
 def test_a_list_that_is_no_text_is_a_dataset_error(tmp_path: Path) -> None:
     folder(tmp_path)
     (tmp_path / "train.txt").write_bytes(b"\xff\xfe\x00 \x80\x81\n")
-    with pytest.raises(DatasetError, match="must name an image and its labels on every line"):
+    with pytest.raises(DatasetError, match="must name an image and its mask on every line"):
         open_dataset(f"camvid:{tmp_path}", "train")
 
 
@@ -91,17 +91,17 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, name: str, c
         path.unlink()
     else:
         path.write_bytes(content)
-    with pytest.raises(DatasetError, match=rf"{path}.*: fetch CamVid again, or take the line out"):
+    with pytest.raises(DatasetError, match=rf"{path}.*: download CamVid again, or remove the line"):
         open_dataset(f"camvid:{tmp_path}", "train").load(0)
 
 
 @pytest.mark.parametrize(
     ("labels", "told"),
     [
-        (np.zeros((3, 5), np.uint8), r"is \(3, 5\), its image \(3, 4\): they must be alike"),
+        (np.zeros((3, 5), np.uint8), r"is \(3, 5\), its image \(3, 4\): the sizes must be equal"),
         (np.zeros((3, 4, 3), np.uint8), r"is \(3, 4, 3\), its image \(3, 4\)"),
-        (np.full((3, 4), 12, np.uint8), "holds ids above 11: not CamVid's 11 classes and void"),
-        (np.full((3, 4), 256, np.uint16), "is uint16: CamVid's labels are 8-bit class ids"),
+        (np.full((3, 4), 12, np.uint8), "holds IDs above 11: CamVid has 11 classes and void"),
+        (np.full((3, 4), 256, np.uint16), "is uint16: CamVid's labels are 8-bit class IDs"),
     ],
     ids=["another size", "in colour", "of other classes", "of 16 bits"],
 )
@@ -152,7 +152,7 @@ class TestVideos:
 
 @pytest.mark.parametrize("text", ["camvid", "camvid:", "nothing:at/all", "", ":"])
 def test_a_text_that_names_no_data_is_refused_with_the_kinds_there_are(text: str) -> None:
-    with pytest.raises(OptionError, match=r"--data wants KIND:PATH with KIND one of .*camvid.*synthetic"):
+    with pytest.raises(OptionError, match=r"--data must be KIND:PATH with KIND one of .*camvid.*synthetic"):
         open_dataset(text, "train")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.made import Save
+from helpers.image_saving import SaveImage
 
 from rtseg.datasets.check import DataReport, check_data
 from rtseg.errors import DatasetError, OptionError
@@ -15,7 +15,7 @@ IDS = np.array([[0, 0, 0, 1], [0, 0, 0, 1], [255, 255, 255, 255]], np.uint8)
 
 
 @pytest.fixture
-def root(tmp_path: Path, save: Save) -> Path:
+def root(tmp_path: Path, save: SaveImage) -> Path:
     """Three images, c for validation, without a fault."""
     for name in "abc":
         save(f"images/{name}.png")
@@ -44,7 +44,7 @@ def test_a_report_can_be_kept_as_json(root: Path) -> None:
     assert facts["problems"] == []
 
 
-def test_everything_wrong_is_found_in_one_go_with_file_names(root: Path, save: Save) -> None:
+def test_everything_wrong_is_found_in_one_go_with_file_names(root: Path, save: SaveImage) -> None:
     for name in "defgh":
         save(f"images/{name}.png")
         save(f"masks/{name}.png", IDS)
@@ -62,8 +62,8 @@ def test_everything_wrong_is_found_in_one_go_with_file_names(root: Path, save: S
         "masks/d.png is 4x4, its image",
         "masks/e.png holds 7 (12 pixels)",
         "images/f.png is damaged",
-        "masks/g.png is damaged: it ends too early",
-        "images/h.png teaches nothing: every pixel of its mask is void",
+        "masks/g.png is damaged: it is truncated",
+        "images/h.png is of no use: every pixel of its mask is void",
         "no pixel of train has the class road (0), car (1)",
     ):
         assert told in problems
@@ -76,7 +76,7 @@ def test_an_image_in_two_splits_is_found_whatever_its_name(root: Path) -> None:
     assert problem == f"{root}/images/c.png in val is the same image as {root}/images/a.png in train"
 
 
-def test_a_class_that_no_image_has_is_named_for_each_split(root: Path, save: Save) -> None:
+def test_a_class_that_no_image_has_is_named_for_each_split(root: Path, save: SaveImage) -> None:
     save("masks/c.png", np.zeros((3, 4), np.uint8))
     assert check(root).problems == ("no pixel of val has the class car (1)",)
 
@@ -90,7 +90,7 @@ def test_a_split_that_cannot_be_opened_is_a_problem_where_another_can(root: Path
 
 
 def test_data_that_cannot_be_opened_at_all_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="wants the folder VOC2012"):
+    with pytest.raises(DatasetError, match="needs the folder VOC2012"):
         check_data(f"voc:{tmp_path}", ("train", "val"))
     with pytest.raises(OptionError, match="KIND one of"):
         check_data("nothing:here", ("train",))

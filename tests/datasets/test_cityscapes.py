@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.made import Save
+from helpers.image_saving import SaveImage
 
 from rtseg.datasets import open_dataset
 from rtseg.datasets.cityscapes import CLASSES, PALETTE
@@ -17,7 +17,7 @@ TRAIN_IDS = "gtFine/val/ulm/ulm_000000_000019_gtFine_labelTrainIds.png"
 IDS = "gtFine/val/ulm/ulm_000000_000019_gtFine_labelIds.png"
 
 
-def test_training_ids_are_taken_as_they_are(tmp_path: Path, save: Save) -> None:
+def test_training_ids_are_taken_as_they_are(tmp_path: Path, save: SaveImage) -> None:
     stored = np.array([[0, 1, 2, 3], [17, 18, 255, 255], [10, 11, 12, 13]], np.uint8)
     save(IMAGE)
     save(TRAIN_IDS, stored)
@@ -29,7 +29,7 @@ def test_training_ids_are_taken_as_they_are(tmp_path: Path, save: Save) -> None:
     assert "non-commercial" in dataset.licence
 
 
-def test_ids_are_mapped_where_there_are_no_training_ids(tmp_path: Path, save: Save) -> None:
+def test_ids_are_mapped_where_there_are_no_training_ids(tmp_path: Path, save: SaveImage) -> None:
     save(IMAGE)
     save(IDS, np.array([[7, 8, 11, 12], [0, 6, 9, 30], [33, 31, 26, 23]], np.uint8))
     labels = open_dataset(f"cityscapes:{tmp_path}", "val").load(0)[1]
@@ -37,7 +37,7 @@ def test_ids_are_mapped_where_there_are_no_training_ids(tmp_path: Path, save: Sa
 
 
 @pytest.mark.parametrize(("name", "value"), [(TRAIN_IDS, 19), (IDS, 34)])
-def test_an_id_that_cityscapes_has_not_is_refused(tmp_path: Path, save: Save, name: str, value: int) -> None:
+def test_an_id_that_cityscapes_has_not_is_refused(tmp_path: Path, save: SaveImage, name: str, value: int) -> None:
     save(IMAGE)
     save(name, np.full((3, 4), value, np.uint8))
     with pytest.raises(DatasetError, match=rf"{Path(name).name} holds {value} \(12 pixels\), which Cityscapes"):
@@ -45,7 +45,7 @@ def test_an_id_that_cityscapes_has_not_is_refused(tmp_path: Path, save: Save, na
 
 
 @pytest.mark.parametrize(("there", "told"), [(IMAGE, "has no mask"), (TRAIN_IDS, "has no image")])
-def test_a_file_without_partner_is_named_at_once(tmp_path: Path, save: Save, there: str, told: str) -> None:
+def test_a_file_without_partner_is_named_at_once(tmp_path: Path, save: SaveImage, there: str, told: str) -> None:
     for folder in ("leftImg8bit/val", "gtFine/val"):
         (tmp_path / folder).mkdir(parents=True)
     save(there, np.zeros((3, 4), np.uint8))
@@ -53,17 +53,17 @@ def test_a_file_without_partner_is_named_at_once(tmp_path: Path, save: Save, the
         open_dataset(f"cityscapes:{tmp_path}", "val")
 
 
-def test_a_missing_split_is_refused_with_those_there_are(tmp_path: Path, save: Save) -> None:
+def test_a_missing_split_is_refused_with_those_there_are(tmp_path: Path, save: SaveImage) -> None:
     save(IMAGE)
     save(TRAIN_IDS, np.zeros((3, 4), np.uint8))
-    with pytest.raises(DatasetError, match=r"no .*leftImg8bit/train: .*splits that are there: val$"):
+    with pytest.raises(DatasetError, match=r"no .*leftImg8bit/train: .*existing splits: val$"):
         open_dataset(f"cityscapes:{tmp_path}", "train")
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     for folder in ("leftImg8bit/val", "gtFine/val"):
         (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(DatasetError, match=r"holds no image CITY/\*_leftImg8bit.png"):
+    with pytest.raises(DatasetError, match=r"contains no image CITY/\*_leftImg8bit.png"):
         open_dataset(f"cityscapes:{tmp_path}", "val")
 
 

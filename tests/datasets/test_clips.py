@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rtseg.datasets import Dataset, Read
+from rtseg.datasets import Dataset, ReadFile
 from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
 
@@ -22,7 +22,7 @@ class Album(Dataset):
     def __len__(self) -> int:
         return len(self._videos)
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         if not 0 <= index < len(self):
             raise DatasetError(f"there is no image {index}")
         self.loaded.append(index)

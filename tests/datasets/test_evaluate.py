@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg.datasets import Dataset, Read
-from rtseg.datasets.evaluate import evaluate, judge
+from rtseg.datasets import Dataset, ReadFile
+from rtseg.datasets.evaluate import evaluate, predict_all
 from rtseg.errors import DatasetError
 from rtseg.model_file.spec import VOID
 
@@ -27,7 +27,7 @@ class Squares(Dataset):
     def __len__(self) -> int:
         return 3
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Bytes, Bytes]:
         self.loaded.append(index)
         labels = np.full((8 + 4 * index, 12), index, np.uint8)
         image = labels[..., None].repeat(3, 2)
@@ -87,7 +87,7 @@ class Videos(Squares):
     def __len__(self) -> int:
         return len(self.videos)
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Bytes, Bytes]:
         return super().load(index % 3)
 
     def sequence(self, index: int) -> str | None:
@@ -109,7 +109,7 @@ class TestVideos:
     def test_an_image_follows_the_one_right_before_it_in_its_video(
         self, videos: tuple[str | None, ...], places: list[int] | None, follows: list[bool]
     ) -> None:
-        assert [judged.follows for judged in judge(blue, Videos(*videos), places)] == follows
+        assert [prediction.is_next_frame for prediction in predict_all(blue, Videos(*videos), places)] == follows
 
     def test_what_remembers_is_reset_before_every_image_that_does_not_follow(self) -> None:
         said: list[str] = []
@@ -122,7 +122,7 @@ class TestVideos:
         assert said == ["reset", "label", "label", "reset", "label", "reset", "label"]
 
     def test_labels_come_beside_their_truth_at_its_size(self) -> None:
-        (judged,) = judge(lambda image: blue(image)[::4, ::4], Squares(), [2])
-        assert judged.labels.shape == judged.truth.shape == (16, 12)
-        assert (judged.labels == 2).all()
-        assert (judged.truth[:, -4:] == VOID).all()
+        (prediction,) = predict_all(lambda image: blue(image)[::4, ::4], Squares(), [2])
+        assert prediction.labels.shape == prediction.truth.shape == (16, 12)
+        assert (prediction.labels == 2).all()
+        assert (prediction.truth[:, -4:] == VOID).all()

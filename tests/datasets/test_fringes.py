@@ -84,8 +84,8 @@ def test_fringes_are_periodic() -> None:
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("fringes,frames=0", "frames must be a whole number of at least 1, got '0'"),
-        ("fringes,seed=-1", "seed must be a whole number of at least 0, got '-1'"),
+        ("fringes,frames=0", "frames must be an integer of at least 1, got '0'"),
+        ("fringes,seed=-1", "seed must be an integer of at least 0, got '-1'"),
         ("fringes,size=512", "size must be HEIGHTxWIDTH, each 128 to 8192, got '512'"),
         ("fringes,size=64x512", "size must be HEIGHTxWIDTH, each 128 to 8192"),
         ("fringes,size=512x9000", "size must be HEIGHTxWIDTH, each 128 to 8192"),

@@ -8,8 +8,8 @@ from threading import get_ident
 import numpy as np
 import pytest
 
-from rtseg.datasets import Dataset, Read, open_dataset
-from rtseg.datasets.loader import Reader, load_ahead
+from rtseg.datasets import Dataset, ReadFile, open_dataset
+from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.options import ReadOptions
@@ -31,7 +31,7 @@ def pairs(tmp_path: Path) -> Dataset:
 @pytest.mark.parametrize("storage", ["ssd", "hdd", "auto"])
 def test_each_place_comes_in_its_turn_with_its_image_and_labels(pairs: Dataset, storage: str) -> None:
     places = [7, 3, 3, 39, *range(20)]
-    loaded = list(load_ahead(pairs, places, reader=Reader(ReadOptions(storage=storage))))
+    loaded = list(DatasetReader(ReadOptions(storage=storage)).load(pairs, places))
     assert [place for place, _, _ in loaded] == places
     for place, image, labels in loaded:
         expected, truth = pairs.load(place)
@@ -43,12 +43,12 @@ def test_a_file_that_is_gone_is_the_error_of_load_after_what_comes_before_it(pai
     pairs.files(5)[0].unlink()
     seen: list[int] = []
     with pytest.raises(DatasetError, match=r"cannot read the image .*5\.png: No such file"):
-        seen.extend(place for place, _, _ in load_ahead(pairs, range(40)))
+        seen.extend(place for place, _, _ in DatasetReader().load(pairs, range(40)))
     assert seen == list(range(5))
 
 
 def test_leaving_early_ends_the_threads(pairs: Dataset) -> None:
-    with closing(load_ahead(pairs, range(40))) as loaded:
+    with closing(DatasetReader().load(pairs, range(40))) as loaded:
         assert next(loaded)[0] == 0
 
 
@@ -60,7 +60,7 @@ def test_places_are_not_taken_far_ahead_of_what_is_delivered(pairs: Dataset) -> 
             taken.append(place)
             yield place
 
-    with closing(load_ahead(pairs, places())) as loaded:  # type: ignore[arg-type]
+    with closing(DatasetReader().load(pairs, places())) as loaded:  # type: ignore[arg-type]
         for number, _ in enumerate(loaded):
             assert len(taken) <= number + 17
 
@@ -68,17 +68,17 @@ def test_places_are_not_taken_far_ahead_of_what_is_delivered(pairs: Dataset) -> 
 def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
     drawn: list[tuple[int, int, int]] = []
 
-    class Drawn(Dataset):
-        name = "drawn"
+    class Generated(Dataset):
+        name = "generated"
 
         def __len__(self) -> int:
             return 5
 
-        def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Image, Labels]:
+        def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
             drawn.append((index, epoch, get_ident()))
             return np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
 
-    loaded = load_ahead(Drawn(), [4, 2], epoch=3)
+    loaded = DatasetReader().load(Generated(), [4, 2], epoch=3)
     next(loaded)
     assert drawn == [(4, 3, get_ident())]
     assert [place for place, _, _ in loaded] == [2]
@@ -86,58 +86,58 @@ def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
 
 def test_an_attempt_goes_on_behind_an_image_that_cannot_be_used(pairs: Dataset) -> None:
     pairs.files(3)[1].write_bytes(b"no mask")
-    outcomes = list(Reader().attempt(pairs, range(6)))
+    outcomes = list(DatasetReader().load_or_error(pairs, range(6)))
     assert [place for place, _ in outcomes] == list(range(6))
     assert [place for place, outcome in outcomes if isinstance(outcome, DatasetError)] == [3]
     assert "3.png" in str(outcomes[3][1])
 
 
 def test_a_second_pass_takes_what_the_first_one_kept(pairs: Dataset, tmp_path: Path) -> None:
-    reader = Reader(ReadOptions(ssd_cache=tmp_path / "cache"))
-    first = list(load_ahead(pairs, range(40), reader=reader))
+    reader = DatasetReader(ReadOptions(ssd_cache=tmp_path / "cache"))
+    first = list(reader.load(pairs, range(40)))
     for place in range(40):  # the same names, sizes and times, and nothing in them
         for path in pairs.files(place):
             facts = path.stat()
             path.write_bytes(bytes(facts.st_size))
             os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    for one, other in zip(first, load_ahead(pairs, range(40), reader=reader), strict=True):
+    for one, other in zip(first, reader.load(pairs, range(40)), strict=True):
         np.testing.assert_array_equal(one[1], other[1])
         np.testing.assert_array_equal(one[2], other[2])
 
 
 def test_a_cache_that_keeps_nothing_more_is_told(pairs: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    reader = Reader(ReadOptions(ssd_cache=folder))
+    reader = DatasetReader(ReadOptions(ssd_cache=folder))
     assert not reader.notice
     (folder / "total").unlink()
     (folder / "total").mkdir()
-    assert len(list(load_ahead(pairs, range(3), reader=reader))) == 3
-    assert reader.notice.startswith(f"--ssd-cache: nothing more is kept in {folder}")
+    assert len(list(reader.load(pairs, range(3)))) == 3
+    assert reader.notice.startswith(f"--ssd-cache: no more files are stored in {folder}")
 
 
-class Turn:
-    """Counts who holds it."""
+class CountingLock:
+    """Counts how often it is acquired."""
 
     def __init__(self) -> None:
-        self.taken = 0
+        self.acquired = 0
         self.held = False
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         assert not self.held
         self.held = True
-        self.taken += 1
+        self.acquired += 1
         return True
 
     def release(self) -> None:
         self.held = False
 
 
-@pytest.mark.parametrize(("storage", "taken"), [("hdd", 20), ("ssd", 0)])
-def test_processes_take_turns_at_a_disk_that_turns_and_nowhere_else(pairs: Dataset, storage: str, taken: int) -> None:
-    turn = Turn()
-    assert len(list(Reader(ReadOptions(storage=storage)).split(2, turn).load(pairs, range(10)))) == 10
-    assert turn.taken == taken
-    assert not turn.held
+@pytest.mark.parametrize(("storage", "acquired"), [("hdd", 20), ("ssd", 0)])
+def test_processes_read_one_at_a_time_from_a_hard_disk_only(pairs: Dataset, storage: str, acquired: int) -> None:
+    lock = CountingLock()
+    assert len(list(DatasetReader(ReadOptions(storage=storage)).share_between(2, lock).load(pairs, range(10)))) == 10
+    assert lock.acquired == acquired
+    assert not lock.held
 
 
 def test_a_data_set_asks_for_the_files_that_it_names_and_no_other(pairs: Dataset) -> None:

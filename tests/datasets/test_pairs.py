@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.made import Save
+from helpers.image_saving import SaveImage
 from numpy.typing import NDArray
 
 from rtseg.datasets import Dataset, open_dataset
@@ -52,50 +52,54 @@ def png(path: Path, labels: NDArray[np.uint8], depth: int, colour_type: int, pal
 
 
 class TestMasksOfNumbers:
-    def test_names_alone_stand_for_the_numbers_from_0(self, tmp_path: Path, save: Save) -> None:
+    def test_names_alone_stand_for_the_numbers_from_0(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.jpg")
         save("masks/a.png", IDS)
         dataset = open_all(tmp_path, "classes=road+car+sky")
         np.testing.assert_array_equal(dataset.load(0)[1], IDS)
         assert dataset.classes == ("road", "car", "sky")
 
-    def test_other_numbers_are_mapped_in_the_order_of_the_classes(self, tmp_path: Path, save: Save) -> None:
+    def test_other_numbers_are_mapped_in_the_order_of_the_classes(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", np.array([[7, 26, 7, 0], [0, 0, 0, 0], [26, 26, 255, 255]], np.uint8))
         labels = open_all(tmp_path, "classes=car:26+road:7,void=0").load(0)[1]
         assert labels.tolist() == [[1, 0, 1, VOID], [VOID] * 4, [0, 0, VOID, VOID]]
 
-    def test_255_is_a_class_where_it_is_declared_as_one(self, tmp_path: Path, save: Save) -> None:
+    def test_255_is_a_class_where_it_is_declared_as_one(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", np.array([[0, 255, 0, 255]] * 3, np.uint8))
         assert open_all(tmp_path, "classes=background:0+crack:255").load(0)[1].tolist() == [[0, 1, 0, 1]] * 3
 
-    def test_numbers_of_16_bits_are_read_whole(self, tmp_path: Path, save: Save) -> None:
+    def test_numbers_of_16_bits_are_read_whole(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", np.array([[1000, 24001, 1000, 0]] * 3, np.uint16))
         labels = open_all(tmp_path, "classes=a:1000+b:24001,void=0").load(0)[1]
         assert (labels.dtype, labels.tolist()) == (np.uint8, [[0, 1, 0, VOID]] * 3)
 
-    def test_grey_saved_as_colour_is_read_as_numbers(self, tmp_path: Path, save: Save) -> None:
+    def test_grey_saved_as_colour_is_read_as_numbers(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.bmp", np.repeat(IDS[..., None], 3, axis=2))
         np.testing.assert_array_equal(open_all(tmp_path, "classes=a+b+c").load(0)[1], IDS)
 
-    def test_a_palette_mask_is_read_by_number(self, tmp_path: Path, save: Save, save_palette: Save) -> None:
+    def test_a_palette_mask_is_read_by_number(self, tmp_path: Path, save: SaveImage, save_palette: SaveImage) -> None:
         save("images/a.png")
         save_palette("masks/a.png", IDS, np.zeros((256, 3), np.uint8))
         np.testing.assert_array_equal(open_all(tmp_path, "classes=a+b+c").load(0)[1], IDS)
 
     @pytest.mark.parametrize("depth", [1, 2, 4])
     @pytest.mark.parametrize("colour_type", [0, 3], ids=["grey", "palette"])
-    def test_numbers_of_few_bits_are_not_spread(self, tmp_path: Path, save: Save, depth: int, colour_type: int) -> None:
+    def test_numbers_of_few_bits_are_not_spread(
+        self, tmp_path: Path, save: SaveImage, depth: int, colour_type: int
+    ) -> None:
         stored = np.arange(15, dtype=np.uint8).reshape(3, 5) % (1 << depth)
         save("images/a.png", size=(3, 5))
         png(tmp_path / "masks" / "a.png", stored, depth, colour_type, bytes(3 << depth) if colour_type else b"")
         names = "+".join(f"c{i}" for i in range(1 << depth))
         np.testing.assert_array_equal(open_all(tmp_path, f"classes={names}").load(0)[1], stored)
 
-    def test_an_undeclared_number_is_refused_with_file_value_and_a_way_out(self, tmp_path: Path, save: Save) -> None:
+    def test_an_undeclared_number_is_refused_with_file_value_and_a_way_out(
+        self, tmp_path: Path, save: SaveImage
+    ) -> None:
         save("images/a.png")
         mask = save("masks/a.png", IDS)
         with pytest.raises(DatasetError) as caught:
@@ -105,23 +109,25 @@ class TestMasksOfNumbers:
             "undeclared=void"
         )
 
-    def test_undeclared_numbers_are_void_where_the_user_says_so(self, tmp_path: Path, save: Save) -> None:
+    def test_undeclared_numbers_are_void_where_the_user_says_so(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", IDS)
         labels = open_all(tmp_path, "classes=road+car,undeclared=void").load(0)[1]
         np.testing.assert_array_equal(labels, np.where(IDS == 2, VOID, IDS))
 
-    def test_a_mask_of_colours_is_refused_where_only_numbers_are_declared(self, tmp_path: Path, save: Save) -> None:
+    def test_a_mask_of_colours_is_refused_where_only_numbers_are_declared(
+        self, tmp_path: Path, save: SaveImage
+    ) -> None:
         save("images/a.png")
         save("masks/a.png")
-        with pytest.raises(DatasetError, match=r"a.png holds colours, and classes= numbers alone: declare colours"):
+        with pytest.raises(DatasetError, match=r"a.png holds colours, classes= only numbers: declare colours"):
             open_all(tmp_path, "classes=a+b").load(0)
 
 
 class TestMasksOfColours:
     OPTIONS = "classes=red:#FF0000+blue:#0000FF"
 
-    def test_each_colour_is_its_class_and_paints_it(self, tmp_path: Path, save: Save) -> None:
+    def test_each_colour_is_its_class_and_paints_it(self, tmp_path: Path, save: SaveImage) -> None:
         labels = np.array([[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]], np.uint8)
         save("images/a.png")
         save("masks/a.png", painted(labels, [RED, BLUE]))
@@ -129,7 +135,9 @@ class TestMasksOfColours:
         np.testing.assert_array_equal(dataset.load(0)[1], labels)
         assert dataset.palette == (RED, BLUE)
 
-    def test_palette_masks_and_rgb_masks_may_be_mixed(self, tmp_path: Path, save: Save, save_palette: Save) -> None:
+    def test_palette_masks_and_rgb_masks_may_be_mixed(
+        self, tmp_path: Path, save: SaveImage, save_palette: SaveImage
+    ) -> None:
         labels = np.array([[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]], np.uint8)
         colours = np.zeros((256, 3), np.uint8)
         colours[[9, 4]] = RED, BLUE
@@ -141,7 +149,7 @@ class TestMasksOfColours:
         for place in range(2):
             np.testing.assert_array_equal(dataset.load(place)[1], labels)
 
-    def test_transparency_says_nothing(self, tmp_path: Path, save: Save) -> None:
+    def test_transparency_says_nothing(self, tmp_path: Path, save: SaveImage) -> None:
         labels = np.array([[0, 1, 0, 1]] * 3, np.uint8)
         save("images/a.png")
         alpha = np.full((3, 4, 1), 7, np.uint8)
@@ -150,7 +158,7 @@ class TestMasksOfColours:
 
     @pytest.mark.parametrize("as_colour", [False, True])
     def test_a_grey_mask_is_read_by_colour_where_only_colours_are_declared(
-        self, tmp_path: Path, save: Save, as_colour: bool
+        self, tmp_path: Path, save: SaveImage, as_colour: bool
     ) -> None:
         stored = np.array([[0, 255, 0, 255]] * 3, np.uint8)
         save("images/a.png")
@@ -158,7 +166,7 @@ class TestMasksOfColours:
         labels = open_all(tmp_path, "classes=background:#000000+crack:#FFFFFF").load(0)[1]
         assert labels.tolist() == [[0, 1, 0, 1]] * 3
 
-    def test_white_of_a_one_bit_mask_is_white(self, tmp_path: Path, save: Save) -> None:
+    def test_white_of_a_one_bit_mask_is_white(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         png(tmp_path / "masks" / "a.png", np.array([[0, 1, 0, 1]] * 3, np.uint8), 1, 0)
         labels = open_all(tmp_path, "classes=background:#000000+crack:#FFFFFF").load(0)[1]
@@ -166,7 +174,7 @@ class TestMasksOfColours:
 
     @pytest.mark.parametrize("palette", [False, True])
     def test_an_undeclared_colour_is_refused_with_file_and_colour_unless_it_is_void(
-        self, tmp_path: Path, save: Save, save_palette: Save, palette: bool
+        self, tmp_path: Path, save: SaveImage, save_palette: SaveImage, palette: bool
     ) -> None:
         stored = np.array([[0, 1, 2, 2]] * 3, np.uint8)
         save("images/a.png")
@@ -180,24 +188,24 @@ class TestMasksOfColours:
             labels = open_all(tmp_path, f"{self.OPTIONS},{option}").load(0)[1]
             assert labels.tolist() == [[0, 1, VOID, VOID]] * 3
 
-    def test_of_many_undeclared_colours_the_commonest_are_named(self, tmp_path: Path, save: Save) -> None:
+    def test_of_many_undeclared_colours_the_commonest_are_named(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", painted(np.arange(12, dtype=np.uint8).reshape(3, 4) % 7, [(i, 0, 1) for i in range(7)]))
         with pytest.raises(DatasetError, match=r"holds #000001 \(2 pixels\), .* and 2 more, which"):
             open_all(tmp_path, self.OPTIONS).load(0)
 
-    def test_a_class_can_be_made_void_by_name(self, tmp_path: Path, save: Save) -> None:
+    def test_a_class_can_be_made_void_by_name(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", painted(np.array([[0, 1, 0, 1]] * 3, np.uint8), [RED, BLUE]))
         dataset = open_all(tmp_path, f"{self.OPTIONS},void=red")
         assert dataset.classes == ("blue",)
         assert dataset.load(0)[1].tolist() == [[VOID, 0, VOID, 0]] * 3
 
-    def test_16_bit_masks_are_refused(self, tmp_path: Path, save: Save) -> None:
+    def test_16_bit_masks_are_refused(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         for image, told in (
-            (np.zeros((3, 4), np.uint16), "holds 16-bit numbers, and classes= colours alone"),
-            (np.zeros((3, 4, 3), np.uint16), "has colours of uint16: store masks with 8 bits a channel"),
+            (np.zeros((3, 4), np.uint16), "holds 16-bit numbers, classes= only colours"),
+            (np.zeros((3, 4, 3), np.uint16), "has colours of uint16: save masks with 8 bits per channel"),
         ):
             save("masks/a.png", image)
             with pytest.raises(DatasetError, match=told):
@@ -220,7 +228,7 @@ class TestTableOfClasses:
         ],
     )
     def test_it_can_be_written_in_several_ways(
-        self, tmp_path: Path, save: Save, facts: object, classes: tuple[str, ...], ids: list[int]
+        self, tmp_path: Path, save: SaveImage, facts: object, classes: tuple[str, ...], ids: list[int]
     ) -> None:
         save("images/a.png")
         save("masks/a.png", np.array([[0, 1, 2, 255]] * 3, np.uint8))
@@ -233,26 +241,26 @@ class TestTableOfClasses:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("", "is no JSON file: Expecting value"),
+            ("", "is not a JSON file: Expecting value"),
             ("[1]", 'must hold {"classes":'),
             ('{"names": []}', 'must hold {"classes":'),
             ('{"classes": {}}', "has 0 classes: there must be 1 to 255"),
-            ('{"classes": {"a": "red"}}', "'a' must have a number 0..65535 or a colour as #6EC1E4, got 'red'"),
+            ('{"classes": {"a": "red"}}', "'a' must have a number 0..65535 or a colour like #6EC1E4, got 'red'"),
             ('{"classes": {"a": 65536}}', "'a' must have a number"),
             ('{"classes": {"a": -1}}', "'a' must have a number"),
             ('{"classes": {"a": true}}', "'a' must have a number"),
             ('{"classes": {"a": {}}}', "'a' must have a number"),
-            ('{"classes": {"a": 1, "b": 1}}', "1 stands for a and b"),
-            ('{"classes": {"a": "#010203", "b": [1, 2, 3]}}', "#010203 stands for a and b"),
-            ('{"classes": {"a": 1}, "void": [1]}', "1 stands for a and void"),
+            ('{"classes": {"a": 1, "b": 1}}', "1 is declared for a and b"),
+            ('{"classes": {"a": "#010203", "b": [1, 2, 3]}}', "#010203 is declared for a and b"),
+            ('{"classes": {"a": 1}, "void": [1]}', "1 is declared for a and void"),
             ('{"classes": {"a": 1}, "void": 1}', '"void" must be a list'),
-            ('{"classes": ["a", "a"]}', "every class wants a name of its own, got 'a'"),
-            ('{"classes": [{"id": 1}]}', "every class wants a name of its own, got None"),
-            ('{"classes": [1]}', "every class wants a name of its own"),
+            ('{"classes": ["a", "a"]}', "every class needs a unique name, got 'a'"),
+            ('{"classes": [{"id": 1}]}', "every class needs a unique name, got None"),
+            ('{"classes": [1]}', "every class needs a unique name"),
         ],
     )
     def test_a_wrong_one_is_refused_in_one_line_with_its_name(
-        self, tmp_path: Path, save: Save, text: str, told: str
+        self, tmp_path: Path, save: SaveImage, text: str, told: str
     ) -> None:
         save("images/a.png")
         save("masks/a.png", IDS)
@@ -265,12 +273,12 @@ class TestTableOfClasses:
         assert "\n" not in str(caught.value)
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"cannot read the table of classes .*no.json: No such file"):
+        with pytest.raises(DatasetError, match=r"cannot read the class mapping .*no.json: No such file"):
             open_all(tmp_path, f"classes={tmp_path}/no.json")
 
     @pytest.mark.parametrize("text", ["a+a", "a++b", "a:", "a:red", "a:#12345", "a:99999999", ":1"])
     def test_a_wrong_inline_text_is_refused(self, tmp_path: Path, text: str) -> None:
-        with pytest.raises(DatasetError, match="must be a new name, alone or with a number or colour"):
+        with pytest.raises(DatasetError, match="must be a new name, optionally with a number or colour"):
             open_all(tmp_path, f"classes={text}")
 
     def test_an_unknown_class_cannot_be_void(self, tmp_path: Path) -> None:
@@ -278,7 +286,7 @@ class TestTableOfClasses:
             open_all(tmp_path, "classes=a+b,void=c")
 
     def test_classes_without_colours_get_distinct_ones_that_a_model_file_takes(
-        self, tmp_path: Path, save: Save
+        self, tmp_path: Path, save: SaveImage
     ) -> None:
         save("images/a.png")
         save("masks/a.png", IDS)
@@ -286,7 +294,7 @@ class TestTableOfClasses:
         assert len(set(dataset.palette)) == 40
         ModelSpec("m", dataset.classes, dataset.palette, (64, 64))
 
-    def test_a_data_set_can_be_sent_to_the_workers_of_a_training(self, tmp_path: Path, save: Save) -> None:
+    def test_a_data_set_can_be_sent_to_the_workers_of_a_training(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", painted(IDS % 2, [RED, BLUE]))
         dataset = open_all(tmp_path, TestMasksOfColours.OPTIONS)
@@ -297,7 +305,7 @@ class TestTableOfClasses:
 
 
 class TestMatching:
-    def test_names_are_matched_whatever_the_file_types(self, tmp_path: Path, save: Save) -> None:
+    def test_names_are_matched_whatever_the_file_types(self, tmp_path: Path, save: SaveImage) -> None:
         for name, mask in (("b.png", "b.png"), ("a10.jpg", "a10.bmp"), ("a2.tif", "a2.PNG")):
             save(f"images/{name}")
             save(f"masks/{mask}", IDS)
@@ -309,7 +317,7 @@ class TestMatching:
         assert dataset.name == f"{tmp_path.name} train (3 images)"
         assert dataset.licence == f"{tmp_path.name}: not stated"
 
-    def test_a_suffix_of_the_masks_is_taken_off_even_in_one_folder(self, tmp_path: Path, save: Save) -> None:
+    def test_a_suffix_of_the_masks_is_taken_off_even_in_one_folder(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("images/a_mask.png", IDS)
         save("images/a_other.jpg")
@@ -320,7 +328,7 @@ class TestMatching:
         with pytest.raises(DatasetError, match=r"a_other.jpg has no mask 'a_other' in"):
             open_dataset(text, "train")
 
-    def test_what_a_wild_card_stood_for_tells_equal_names_apart(self, tmp_path: Path, save: Save) -> None:
+    def test_what_a_wild_card_stood_for_tells_equal_names_apart(self, tmp_path: Path, save: SaveImage) -> None:
         for tile, value in (("Tile 1", 1), ("Tile 2", 2)):
             save(f"{tile}/images/a.png")
             save(f"{tile}/masks/a.png", np.full((3, 4), value, np.uint8))
@@ -331,12 +339,14 @@ class TestMatching:
         assert (val.load(0)[1] == 2).all()
         assert (len(train), len(val)) == (1, 1)
 
-    def test_a_folder_whose_name_looks_like_a_pattern_is_taken_by_its_name(self, tmp_path: Path, save: Save) -> None:
+    def test_a_folder_whose_name_looks_like_a_pattern_is_taken_by_its_name(
+        self, tmp_path: Path, save: SaveImage
+    ) -> None:
         save("data [old]/images/a.png")
         save("data [old]/masks/a.png", IDS)
         assert len(open_all(tmp_path / "data [old]", "classes=a+b+c")) == 1
 
-    def test_the_split_can_be_a_folder(self, tmp_path: Path, save: Save) -> None:
+    def test_the_split_can_be_a_folder(self, tmp_path: Path, save: SaveImage) -> None:
         for split in ("train", "val"):
             save(f"{split}/images/{split}.png")
             save(f"{split}/masks/{split}.png", IDS)
@@ -345,14 +355,14 @@ class TestMatching:
             assert Path(open_dataset(text, split).title(0)).name == f"{split}.png"
         with pytest.raises(DatasetError, match=r"cannot read the folder .*/test/images"):
             open_dataset(text, "test")
-        with pytest.raises(OptionError, match="says which image is where, so that val, test, lists cannot"):
+        with pytest.raises(OptionError, match="defines the splits: leave out val, test, lists"):
             open_dataset(f"{text},val=0.5", "train")
 
     @pytest.mark.parametrize(
         ("gone", "told"), [("masks/b.png", "images/b.png has no mask 'b'"), ("images/b.png", "masks/b.png has no")]
     )
     def test_a_file_without_partner_is_an_error_unless_it_may_be_skipped(
-        self, tmp_path: Path, save: Save, gone: str, told: str
+        self, tmp_path: Path, save: SaveImage, gone: str, told: str
     ) -> None:
         for name in "ab":
             save(f"images/{name}.png")
@@ -363,7 +373,7 @@ class TestMatching:
         assert len(open_all(tmp_path, "classes=a+b+c,missing=skip")) == 1
 
     def test_the_split_of_a_folder_labelled_in_part_is_made_of_what_is_labelled(
-        self, tmp_path: Path, save: Save
+        self, tmp_path: Path, save: SaveImage
     ) -> None:
         for number in range(20):
             save(f"images/{number}.png")
@@ -372,21 +382,21 @@ class TestMatching:
         text = f"pairs:{tmp_path}/images,{tmp_path}/masks,classes=a+b+c,missing=skip"
         assert [len(open_dataset(text, split)) for split in ("train", "val")] == [1, 1]
 
-    def test_of_many_lonely_files_one_is_named_and_the_rest_counted(self, tmp_path: Path, save: Save) -> None:
+    def test_of_many_lonely_files_one_is_named_and_the_rest_counted(self, tmp_path: Path, save: SaveImage) -> None:
         for name in "abc":
             save(f"images/{name}.png")
         save("masks/a.png", IDS)
         with pytest.raises(DatasetError, match=r"b.png has no mask 'b' .* \(and 1 more: see `rtseg data check`\)"):
             open_all(tmp_path, "classes=a+b+c")
 
-    def test_two_images_of_one_name_are_refused(self, tmp_path: Path, save: Save) -> None:
+    def test_two_images_of_one_name_are_refused(self, tmp_path: Path, save: SaveImage) -> None:
         for name in ("a.png", "a.jpg"):
             save(f"images/{name}")
         save("masks/a.png", IDS)
         with pytest.raises(DatasetError, match=r"two images have the name 'a': .*a.jpg and a.png"):
             open_all(tmp_path, "classes=a+b+c")
 
-    def test_a_folder_without_images_is_refused(self, tmp_path: Path, save: Save) -> None:
+    def test_a_folder_without_images_is_refused(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         (tmp_path / "masks").mkdir()
         with pytest.raises(DatasetError, match=f"there are no masks in {tmp_path}/masks"):
@@ -397,7 +407,7 @@ class TestMatching:
 
 class TestSplits:
     @pytest.fixture
-    def ten(self, tmp_path: Path, save: Save) -> Path:
+    def ten(self, tmp_path: Path, save: SaveImage) -> Path:
         for number in range(10):
             save(f"images/{number}.png")
             save(f"masks/{number}.png", IDS)
@@ -413,13 +423,13 @@ class TestSplits:
         assert val == {"9", "8"}, "the two whose SHA-256 is lowest"
         assert train == {str(i) for i in range(10)} - val
 
-    def test_an_image_more_leaves_the_others_where_they_are_but_for_one(self, ten: Path, save: Save) -> None:
+    def test_an_image_more_leaves_the_others_where_they_are_but_for_one(self, ten: Path, save: SaveImage) -> None:
         before = self.names(ten, "", "val")
         save("images/new.png")
         save("masks/new.png", IDS)
         assert len(before - self.names(ten, "", "val")) <= 1
 
-    def test_even_two_images_are_split_in_two(self, tmp_path: Path, save: Save) -> None:
+    def test_even_two_images_are_split_in_two(self, tmp_path: Path, save: SaveImage) -> None:
         for name in "ab":
             save(f"images/{name}.png")
             save(f"masks/{name}.png", IDS)
@@ -459,7 +469,7 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            (None, "cannot read .*val.txt .*: lists= wants a folder with such a file"),
+            (None, "cannot read .*val.txt .*: lists= needs a folder with this file"),
             ("\n\n", "val.txt names no image"),
             ("3\n11\n", "val.txt, line 2: there is no image '11'"),
         ],
@@ -471,14 +481,14 @@ class TestSplits:
             self.names(ten, f",lists={ten}", "val")
 
     def test_lists_and_shares_do_not_go_together(self, ten: Path) -> None:
-        with pytest.raises(OptionError, match="val= and test= cannot"):
+        with pytest.raises(OptionError, match="lists= defines the splits: leave out val= and test="):
             self.names(ten, f",lists={ten},val=0.2", "val")
 
 
 class TestSizes:
     @pytest.mark.parametrize(("size", "shared_size"), [((3, 5), (3, 4)), ((2, 4), (2, 4)), ((4, 3), (3, 3))])
     def test_a_pixel_more_or_less_is_cut_off_where_it_is_tolerated(
-        self, tmp_path: Path, save: Save, size: tuple[int, int], shared_size: tuple[int, int]
+        self, tmp_path: Path, save: SaveImage, size: tuple[int, int], shared_size: tuple[int, int]
     ) -> None:
         mask = np.random.default_rng(0).integers(0, 3, size, dtype=np.uint8)
         path = save("images/a.png")
@@ -492,22 +502,22 @@ class TestSizes:
         np.testing.assert_array_equal(labels, mask[:height, :width])
         np.testing.assert_array_equal(image, cv2.imread(str(path))[:height, :width])
 
-    def test_two_pixels_are_too_many_for_a_tolerance_of_one(self, tmp_path: Path, save: Save) -> None:
+    def test_two_pixels_are_too_many_for_a_tolerance_of_one(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", np.zeros((3, 6), np.uint8))
         with pytest.raises(DatasetError, match="is 3x6, its image"):
             open_all(tmp_path, "classes=a,tolerance=1").load(0)
 
-    def test_a_turned_mask_points_to_the_exif_tag(self, tmp_path: Path, save: Save) -> None:
+    def test_a_turned_mask_points_to_the_exif_tag(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
         save("masks/a.png", np.zeros((4, 3), np.uint8))
-        with pytest.raises(DatasetError, match=r"is 4x3, its image .* 3x4: its EXIF tag turns the image"):
+        with pytest.raises(DatasetError, match=r"is 4x3, its image .* 3x4: its EXIF tag rotates the image"):
             open_all(tmp_path, "classes=a").load(0)
 
 
 class TestDamagedFiles:
     @pytest.fixture
-    def pair(self, tmp_path: Path, save: Save) -> Path:
+    def pair(self, tmp_path: Path, save: SaveImage) -> Path:
         save("images/a.jpg", size=(40, 40))
         save("masks/a.png", np.random.default_rng(0).integers(0, 3, (40, 40), dtype=np.uint8))
         return tmp_path
@@ -529,15 +539,15 @@ class TestDamagedFiles:
         data = bytearray(mask.read_bytes())
         data[len(data) // 2] ^= 1
         mask.write_bytes(data)
-        assert f"{mask} is damaged: the checksum of a chunk does not fit" in self.refusal(pair)
+        assert f"{mask} is damaged: the checksum of a chunk is wrong" in self.refusal(pair)
 
     def test_a_mask_as_jpeg_is_refused_whatever_its_name(self, pair: Path) -> None:
         (pair / "masks" / "a.png").write_bytes((pair / "images" / "a.jpg").read_bytes())
-        assert "is a JPEG, which keeps no exact values: store masks as PNG" in self.refusal(pair)
+        assert "is a JPEG, which does not store exact values: save masks as PNG" in self.refusal(pair)
 
     def test_a_number_beyond_the_palette_is_found(self, pair: Path) -> None:
         png(pair / "masks" / "a.png", np.full((40, 40), 2, np.uint8), 2, 3, bytes(6))
-        assert "its palette has 2 colours, a pixel wants 2" in self.refusal(pair)
+        assert "its palette has 2 colours, a pixel uses 2" in self.refusal(pair)
 
     def test_a_cut_image_is_found(self, pair: Path) -> None:
         image = pair / "images" / "a.jpg"
@@ -563,15 +573,15 @@ class TestGrammar:
             ("a,b,classes=", "classes has no value"),
             ("a,b,classes=x,classes=y", "classes is given twice"),
             ("a,b,klasses=x", "there is no option 'klasses'"),
-            ("run=1,b,classes=x", r"a path that looks like one is written ./run=1"),
-            ("a,b,classes=x,tolerance=-1", "tolerance must be a whole number of at least 0, got '-1'"),
+            ("run=1,b,classes=x", r"write a path of this form as ./run=1"),
+            ("a,b,classes=x,tolerance=-1", "tolerance must be an integer of at least 0, got '-1'"),
             ("a,b,classes=x,undeclared=maybe", "undeclared must be error or void, got 'maybe'"),
             ("a,b,classes=x,missing=maybe", "missing must be error or skip, got 'maybe'"),
             ('"a,b', "cannot be read"),
         ],
     )
     def test_a_wrong_text_is_refused_with_how_it_is_written(
-        self, tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch, argument: str, told: str
+        self, tmp_path: Path, save: SaveImage, monkeypatch: pytest.MonkeyPatch, argument: str, told: str
     ) -> None:
         monkeypatch.chdir(tmp_path)
         save("a/1.png")
@@ -580,13 +590,15 @@ class TestGrammar:
             open_dataset(f"pairs:{argument}", "train")
         assert "write pairs:IMAGES,MASKS[,classes=..]" in str(caught.value)
 
-    def test_a_path_with_a_comma_is_put_in_quotes(self, tmp_path: Path, save: Save) -> None:
+    def test_a_path_with_a_comma_is_put_in_quotes(self, tmp_path: Path, save: SaveImage) -> None:
         save("a,b/images/a.png")
         save("a,b/masks/a.png", IDS)
         root = tmp_path / "a,b"
         assert len(open_dataset(f'pairs:"{root}/images","{root}/masks",classes=a+b+c,val=0', "train")) == 1
 
-    def test_the_home_folder_is_understood(self, tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_home_folder_is_understood(
+        self, tmp_path: Path, save: SaveImage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
         save("images/a.png")
         save("masks/a.png", IDS)

@@ -88,7 +88,7 @@ class TestClips:
         assert 0 < difference(first, second) < 0.5 * difference(stranger, third)
 
     def test_before_the_camera_set_out_time_stands_still(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("rtseg.datasets.synthetic._LAST_S", 0.15)
+        monkeypatch.setattr("rtseg.datasets.synthetic._STREET_LENGTH_S", 0.15)
         images = [image for image, _ in street(frames=1).clip(0, 0, 4)]
         np.testing.assert_array_equal(images[0], images[1])
         assert not np.array_equal(images[-2], images[-1])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.made import Save
+from helpers.image_saving import SaveImage
 
 from rtseg.datasets import open_dataset
 from rtseg.datasets.voc import CLASSES, PALETTE
@@ -15,7 +15,7 @@ LABELS = np.array([[0, 1, 20, 255], [5, 5, 15, 0], [255, 255, 0, 12]], np.uint8)
 
 
 @pytest.fixture
-def voc(tmp_path: Path, save: Save, save_palette: Save) -> Path:
+def voc(tmp_path: Path, save: SaveImage, save_palette: SaveImage) -> Path:
     """A VOC of one image."""
     save("VOC2012/JPEGImages/a.jpg")
     save_palette("VOC2012/SegmentationClass/a.png", LABELS)
@@ -36,12 +36,14 @@ def test_a_palette_mask_is_read_by_number(voc: Path) -> None:
     assert dataset.title(0) == str(voc / "JPEGImages" / "a.jpg")
 
 
-def test_a_mask_whose_palette_repeats_a_colour_is_read_by_number_all_the_same(voc: Path, save_palette: Save) -> None:
+def test_a_mask_whose_palette_repeats_a_colour_is_read_by_number_all_the_same(
+    voc: Path, save_palette: SaveImage
+) -> None:
     save_palette("VOC2012/SegmentationClass/a.png", LABELS, np.zeros((256, 3), np.uint8))
     np.testing.assert_array_equal(open_dataset(f"voc:{voc}", "train").load(0)[1], LABELS)
 
 
-def test_a_grey_mask_of_numbers_is_read_as_well(voc: Path, save: Save) -> None:
+def test_a_grey_mask_of_numbers_is_read_as_well(voc: Path, save: SaveImage) -> None:
     save("VOC2012/SegmentationClass/a.png", LABELS)
     np.testing.assert_array_equal(open_dataset(f"voc:{voc}", "train").load(0)[1], LABELS)
 
@@ -60,22 +62,22 @@ def test_the_colours_are_those_of_the_development_kit() -> None:
     assert PALETTE[20] == (0, 64, 128)
 
 
-def test_a_number_above_20_is_refused_with_file_and_value(voc: Path, save_palette: Save) -> None:
+def test_a_number_above_20_is_refused_with_file_and_value(voc: Path, save_palette: SaveImage) -> None:
     mask = save_palette("VOC2012/SegmentationClass/a.png", np.full((3, 4), 21, np.uint8))
     with pytest.raises(DatasetError, match=rf"^{mask} holds 21 \(12 pixels\), which VOC \(0..20, void 255\) does not"):
         open_dataset(f"voc:{voc}", "train").load(0)
 
 
-def test_a_mask_of_another_size_is_refused_with_both_sizes(voc: Path, save_palette: Save) -> None:
+def test_a_mask_of_another_size_is_refused_with_both_sizes(voc: Path, save_palette: SaveImage) -> None:
     save_palette("VOC2012/SegmentationClass/a.png", np.zeros((3, 5), np.uint8))
-    with pytest.raises(DatasetError, match=r"a.png is 3x5, its image .*a.jpg 3x4: they must be alike"):
+    with pytest.raises(DatasetError, match=r"a.png is 3x5, its image .*a.jpg 3x4: the sizes must be equal"):
         open_dataset(f"voc:{voc}", "train").load(0)
 
 
 @pytest.mark.parametrize("gone", ["JPEGImages/a.jpg", "SegmentationClass/a.png"])
 def test_a_listed_image_without_file_or_mask_is_named_at_once(voc: Path, gone: str) -> None:
     (voc / gone).unlink()
-    with pytest.raises(DatasetError, match=f"^train.txt names a, and there is no {voc / gone}$"):
+    with pytest.raises(DatasetError, match=f"^train.txt names a, but there is no {voc / gone}$"):
         open_dataset(f"voc:{voc}", "train")
 
 
@@ -85,12 +87,12 @@ def test_an_empty_list_is_refused(voc: Path) -> None:
 
 
 def test_a_split_without_a_list_is_refused_with_those_there_are(voc: Path) -> None:
-    with pytest.raises(DatasetError, match=r"cannot read .*test.txt .*; there are the splits train, val$"):
+    with pytest.raises(DatasetError, match=r"cannot read .*test.txt .*; the splits are train, val$"):
         open_dataset(f"voc:{voc}", "test")
 
 
 def test_a_folder_that_is_no_voc_is_refused_with_what_is_wanted(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="wants the folder VOC2012 or one above it"):
+    with pytest.raises(DatasetError, match="needs the folder VOC2012 or one above it"):
         open_dataset(f"voc:{tmp_path}", "train")
 
 

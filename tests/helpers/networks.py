@@ -13,7 +13,7 @@ from rtseg.models.base import Network
 CLASSES = 5
 
 
-def outputs_of(network: Network, images: Tensor) -> Any:
+def run_network(network: Network, images: Tensor) -> Any:
     """What ``network`` says of ``images``; of a sequence model, what it says when it sees them a second time."""
     if not network.recurrent:
         return network(images)
@@ -21,7 +21,7 @@ def outputs_of(network: Network, images: Tensor) -> Any:
     return network(images, state)[0]
 
 
-def lively(architecture: str, classes: int = CLASSES) -> Network:
+def random_network(architecture: str, classes: int = CLASSES) -> Network:
     """In evaluation mode, always the same: batch norms have drawn weights and the statistics of what they are fed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)

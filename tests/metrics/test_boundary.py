@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg.metrics.boundary import TOLERANCE, Boundary, contours
+from rtseg.metrics.boundary import TOLERANCE, BoundaryFScore, contours
 from rtseg.model_file.spec import VOID
 from rtseg.system.opencv import cv2
 
@@ -60,7 +60,7 @@ def halves(at: int, size: tuple[int, int] = (300, 400)) -> Ids:
 
 
 def score(predicted: Ids, truth: Ids, classes: int = 2) -> tuple[float | None, ...]:
-    boundary = Boundary(classes)
+    boundary = BoundaryFScore(classes)
     boundary.add(predicted, truth)
     return boundary.scores().per_class
 
@@ -69,7 +69,7 @@ class TestTheFigures:
     @pytest.mark.parametrize("seed", range(2))
     def test_they_are_those_of_comparing_every_pixel_with_every_other(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        boundary, wanted = Boundary(4), [[], [], [], []]
+        boundary, wanted = BoundaryFScore(4), [[], [], [], []]
         for _ in range(3):
             truth = blobs(rng, (60, 300), 3)
             predicted = np.roll(truth, 2, 1)
@@ -100,7 +100,7 @@ class TestTheFigures:
         assert score(halves(306, size), halves(300, size)) == (0.0, 0.0)
 
     def test_the_mean_over_images_is_taken_of_those_in_which_the_class_has_a_contour(self) -> None:
-        boundary = Boundary(3)
+        boundary = BoundaryFScore(3)
         boundary.add(halves(200), halves(200))
         boundary.add(halves(100), halves(200))
         boundary.add(np.zeros((300, 400), np.uint8), np.zeros((300, 400), np.uint8))
@@ -117,14 +117,14 @@ class TestTheFigures:
 
     def test_where_nothing_has_a_contour_there_is_no_score(self) -> None:
         plain = np.zeros((30, 40), np.uint8)
-        boundary = Boundary(2)
+        boundary = BoundaryFScore(2)
         assert boundary.scores().mean is None
         boundary.add(plain, plain)
         assert (boundary.scores().mean, boundary.scores().per_class) == (None, (None, None))
 
     def test_labels_of_another_shape_than_the_truth_are_refused(self) -> None:
         with pytest.raises(ValueError, match=r"labels \(2, 3\) and truth \(3, 2\)"):
-            Boundary(2).add(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
+            BoundaryFScore(2).add(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
 
 
 class TestVoid:

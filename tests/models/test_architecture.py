@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers.networks import outputs_of
-from helpers.planes import noise, to_planes
+from helpers.extra_channel_images import noise, to_tensor
+from helpers.networks import run_network
 from torch import nn
 
 from rtseg.errors import OptionError
 from rtseg.image_io.decode import image_channels
 from rtseg.models import MODELS, channels_of, create_model, is_known
-from rtseg.models.cost import cost_of
+from rtseg.models.cost import compute_cost
 from rtseg.models.deeplabv3 import ImagePooling
 from rtseg.models.fcn import BilinearUpsampling
 from rtseg.models.label_network import LabelNetwork, normalise
@@ -65,14 +65,14 @@ def test_the_architecture_is_one_text_that_builds_the_network_again(
             r"^network 'icnet' has no option 'depth'; it has channels, loss_weights, pretrained, pyramid, width$",
         ),
         ("icnet-resnet18:depth=50", r"has no option 'depth'"),
-        ("icnet:width", r"cannot read the options in 'icnet:width': write NAME:key=value,key=value"),
-        ("icnet:width=1,width=2", r"cannot read the options"),
-        ("icnet:width=wide", r"^option width of network 'icnet' must be a whole number, got 'wide'$"),
-        ("icnet:width=0.5", r"must be a whole number, got '0.5'"),
-        ("icnet:width=true", r"must be a whole number, got 'true'"),
+        ("icnet:width", r"cannot parse the options in 'icnet:width': write NAME:key=value,key=value"),
+        ("icnet:width=1,width=2", r"cannot parse the options"),
+        ("icnet:width=wide", r"^option width of network 'icnet' must be an integer, got 'wide'$"),
+        ("icnet:width=0.5", r"must be an integer, got '0.5'"),
+        ("icnet:width=true", r"must be an integer, got 'true'"),
         ("icnet:pyramid=1", r"must be true or false, got '1'"),
-        ("icnet:loss_weights=1", r"must be numbers as 1/0.4, got '1'"),
-        ("icnet:loss_weights=1/a", r"must be numbers as 1/0.4, got '1/a'"),
+        ("icnet:loss_weights=1", r"must be numbers like 1/0.4, got '1'"),
+        ("icnet:loss_weights=1/a", r"must be numbers like 1/0.4, got '1/a'"),
         ("icnet:loss_weights=1/0.4", r"has three predictions: write loss_weights=1/0.4/0.4, got 2"),
         ("icnet:width=0", r"width of ICNet must be at least 1, got 0"),
         ("icnet:channels=5", r"images of 1 to 4 channels, got 5"),
@@ -97,7 +97,7 @@ def test_a_network_is_known_by_its_name_whatever_its_options() -> None:
 def test_images_may_have_one_to_four_channels(name: str, channels: int) -> None:
     network = create_model(name, 3, channels=channels).eval()
     with torch.no_grad():
-        logits = outputs_of(network, torch.zeros(1, channels, 64, 64))
+        logits = run_network(network, torch.zeros(1, channels, 64, 64))
     assert isinstance(logits, torch.Tensor)
     assert logits.shape[:2] == (1, 3)
 
@@ -117,7 +117,7 @@ class TestChannels:
         frames = np.stack([noise(image_channels(channels)), noise(image_channels(channels))[::-1]])
         LabelNetwork(show)(torch.from_numpy(frames))  # type: ignore[arg-type]
         assert show.seen.shape == (2, channels, 6, 7)
-        trained_on = normalise(torch.stack([to_planes(frame) for frame in frames]), channels)
+        trained_on = normalise(torch.stack([to_tensor(frame) for frame in frames]), channels)
         torch.testing.assert_close(show.seen, trained_on)
 
     def test_colours_and_grey_are_taken_from_the_mean_of_imagenet_and_another_plane_from_the_middle(self) -> None:
@@ -171,7 +171,7 @@ def test_image_pooling_says_the_same_whether_its_size_is_fixed_or_not() -> None:
 
 class TestCost:
     def test_a_network_of_known_size_has_the_parameters_and_operations_that_are_worked_out_by_hand(self) -> None:
-        cost = cost_of("fcn32s-vgg11:hidden=8", 2, (32, 32))
+        cost = compute_cost("fcn32s-vgg11:hidden=8", 2, (32, 32))
         widths = [(3, 64, 32), (64, 128, 16), (128, 256, 8), (256, 256, 8), (256, 512, 4), (512, 512, 4)]
         widths += [(512, 512, 2), (512, 512, 2)]
         kernels = [9 * a * b for a, b, _ in widths] + [49 * 512 * 8, 8 * 8, 8 * 2]
@@ -185,9 +185,9 @@ class TestCost:
             network = create_model("fcn-resnet50", 21)
         aux = sum(value.numel() for value in network.get_submodule("aux_classifier").parameters())
         total = sum(value.numel() for value in network.parameters())
-        assert cost_of("fcn-resnet50", 21, (64, 64)).parameters == total - aux
+        assert compute_cost("fcn-resnet50", 21, (64, 64)).parameters == total - aux
         assert aux > 1_000_000
 
     def test_a_size_that_the_network_cannot_take_is_refused(self) -> None:
         with pytest.raises(OptionError, match="multiples of 32"):
-            cost_of("icnet", 11, (100, 100))
+            compute_cost("icnet", 11, (100, 100))

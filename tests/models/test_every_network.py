@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.networks import CLASSES, lively, outputs_of
+from helpers.networks import CLASSES, random_network, run_network
 from numpy.typing import NDArray
 from torch import nn
 
@@ -46,7 +46,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="module", params=MODELS)
 def network(request: pytest.FixtureRequest) -> Network:
-    return lively(request.param)
+    return random_network(request.param)
 
 
 def images(network: Network, size: tuple[int, int], count: int = 2) -> torch.Tensor:
@@ -59,7 +59,7 @@ class TestEveryNetwork:
         network.check_size(*size)
         network.eval()
         with torch.no_grad():
-            logits = outputs_of(network, images(network, size))
+            logits = run_network(network, images(network, size))
         assert isinstance(logits, torch.Tensor)
         assert logits.shape == (2, CLASSES, size[0] // network.stride, size[1] // network.stride)
         assert logits.std() > 0.01
@@ -69,7 +69,7 @@ class TestEveryNetwork:
         self, network: Network, size: tuple[int, int]
     ) -> None:
         network.train().zero_grad()
-        outputs = outputs_of(network, images(network, size))
+        outputs = run_network(network, images(network, size))
         assert isinstance(outputs, tuple)
         assert len(outputs) == len(network.loss_weights)
         assert outputs[0].shape[2:] == (size[0] // network.stride, size[1] // network.stride)
@@ -82,7 +82,7 @@ class TestEveryNetwork:
         exact = deepcopy(network).double().eval()  # in fp32 a hundred drawn layers make much of a rounding
         fused = fuse_batch_norm(exact)
         with torch.no_grad():
-            wanted, got = (outputs_of(one, images(network, SIZES[0]).double()) for one in (exact, fused))
+            wanted, got = (run_network(one, images(network, SIZES[0]).double()) for one in (exact, fused))
         assert (wanted - got).abs().max() <= 1e-9 * wanted.abs().max()
         assert not any(isinstance(part, nn.BatchNorm2d) for part in fused.modules())
         assert any(isinstance(part, nn.BatchNorm2d) for part in exact.modules()) != ("vgg" in network.architecture)
@@ -107,7 +107,7 @@ def exports() -> list[object]:
 @pytest.fixture(scope="module", params=exports())
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Path]:
     """A network and its model file at 64x96."""
-    network = lively(request.param)
+    network = random_network(request.param)
     path = tmp_path_factory.mktemp("model") / "every.onnx"
     export_network(network, replace(SPEC, architecture=network.architecture), path)
     return network, path

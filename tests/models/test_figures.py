@@ -8,8 +8,8 @@ from datetime import date
 import pytest
 
 from rtseg.models import MODELS
-from rtseg.models.cost import cost_of
-from rtseg.models.figures import CLASSES, FILE, SIZE, load_figures
+from rtseg.models.cost import compute_cost
+from rtseg.models.figures import CLASSES, FIGURES_FILE, SIZE, load_figures
 
 
 def test_every_network_has_figures_and_nothing_else_has() -> None:
@@ -18,7 +18,7 @@ def test_every_network_has_figures_and_nothing_else_has() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_parameters_and_operations_are_those_of_the_network_as_it_is_now(name: str) -> None:
-    cost, kept = cost_of(name, CLASSES, SIZE), load_figures().networks[name]
+    cost, kept = compute_cost(name, CLASSES, SIZE), load_figures().networks[name]
     assert (kept.parameters, kept.flops) == (cost.parameters, cost.flops)
 
 
@@ -32,7 +32,7 @@ def test_the_rates_say_what_they_were_measured_with() -> None:
 
 
 def test_a_rate_is_the_median_of_several_rounds() -> None:
-    facts = json.loads(FILE.read_text())
+    facts = json.loads(FIGURES_FILE.read_text())
     assert (facts["size"], facts["classes"]) == (list(SIZE), CLASSES)
     for name, kept in load_figures().networks.items():
         rounds = sorted(facts["networks"][name]["fps"]["rounds"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from helpers.networks import CLASSES, lively
+from helpers.networks import CLASSES, random_network
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -29,7 +29,7 @@ def drawn(*shape: int, seed: int = 1) -> Tensor:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    return lively("icnet-gru:width=4")
+    return random_network("icnet-gru:width=4")
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ class TestICNetGRU:
         with torch.device("meta"):
             network = create_model("icnet", CLASSES)
         assert not network.recurrent
-        with pytest.raises(NotImplementedError, match="ICNet keeps no state"):
+        with pytest.raises(NotImplementedError, match="ICNet has no state"):
             network.state_shape(64, 96)
 
 

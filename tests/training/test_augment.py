@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 
-from rtseg.datasets import Dataset, Read
+from rtseg.datasets import Dataset, ReadFile
 from rtseg.errors import OptionError
 from rtseg.model_file.spec import VOID
 from rtseg.preprocess import resize_labels
@@ -43,7 +43,7 @@ class Corner(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Bytes, Bytes]:
         self.loaded.append((index, epoch))
         labels = np.zeros((120, 160), np.uint8)
         labels[:70, :60] = 1
@@ -64,7 +64,7 @@ class Ramps(Corner):
     image = np.stack([np.full_like(down, BRIGHT), 250 * down, 250 * across], 2).round().astype(np.uint8)
     labels = (25 * (10 * down).astype(np.uint8) + (25 * across).astype(np.uint8)).astype(np.uint8)
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Bytes, Bytes]:
         return self.image, self.labels
 
 
@@ -75,7 +75,7 @@ class Planes(Corner):
         super().__init__()
         self.channels = channels
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Bytes, Bytes]:
         image, labels = super().load(index, epoch)
         colours = image[..., 1:2] if self.channels == 2 else image
         return np.concatenate((colours, (100 + 100 * labels)[..., None]), 2), labels
@@ -87,7 +87,7 @@ class Film(Ramps):
     def sequence(self, index: int) -> str | None:
         return "film"
 
-    def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Bytes, Bytes]:
         self.loaded.append((index, epoch))
         labels = np.zeros(SIZE, np.uint8)
         labels[:, :index] = 1
@@ -174,7 +174,7 @@ class TestView:
 class TestResampling:
     def test_a_shrunk_view_is_averaged_and_its_labels_are_those_of_the_pixels_in_the_middle(self) -> None:
         class Noise(Corner):
-            def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+            def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Bytes, Bytes]:
                 random = np.random.default_rng(0)
                 return random.integers(0, 256, (150, 200, 3), np.uint8), random.integers(0, 9, (150, 200), np.uint8)
 
@@ -269,7 +269,7 @@ class TestScale:
 
     def test_images_of_another_size_than_the_models_show_the_same(self) -> None:
         class Large(Corner):
-            def load(self, index: int, epoch: int = 0, read: Read = Path.read_bytes) -> tuple[Bytes, Bytes]:
+            def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Bytes, Bytes]:
                 return tuple(part.repeat(4, 0).repeat(4, 1) for part in super().load(index, epoch))  # type: ignore[return-value]
 
         augmentation = Augmentation(colour=False)

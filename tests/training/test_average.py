@@ -15,7 +15,7 @@ from rtseg.models import create_model
 from rtseg.models.label_network import normalise
 from rtseg.preprocess import resize
 from rtseg.training.average import average
-from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint
+from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint, save_checkpoint
 
 DATA = "synthetic:street,frames=6"
 SIZE = (64, 96)
@@ -64,7 +64,7 @@ def test_the_statistics_of_batch_norm_are_those_of_the_mean_network_on_the_data(
 ) -> None:
     average(three, tmp_path / "mean.safetensors", data=DATA, batch=6)
     state = load_checkpoint(tmp_path / "mean.safetensors")
-    network = network_of(state, tmp_path / "mean.safetensors")
+    network = network_from_checkpoint(state, tmp_path / "mean.safetensors")
     first = network.get_submodule("stem.0.1")
     seen: list[torch.Tensor] = []
     network.get_submodule("stem.0.0").register_forward_hook(lambda _, inputs, output: seen.append(output))
@@ -114,7 +114,7 @@ class TestRefusals:
             average(three[:1], tmp_path / "mean.safetensors")
 
     def test_batch_norm_needs_data(self, three: list[Path], tmp_path: Path) -> None:
-        with pytest.raises(OptionError, match="icnet:width=4 has batch norm, whose statistics want --data KIND:PATH"):
+        with pytest.raises(OptionError, match="icnet:width=4 has batch norm: give --data KIND:PATH"):
             average(three, tmp_path / "mean.safetensors")
 
     def test_no_checkpoint_is_overwritten(self, three: list[Path]) -> None:
@@ -122,7 +122,7 @@ class TestRefusals:
             average(three, three[2], data=DATA)
 
     def test_other_classes_in_the_data_are_told(self, three: list[Path], tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match=r"synthetic fringes .* has Outside, .* the checkpoints know Sky"):
+        with pytest.raises(DatasetError, match=r"synthetic fringes .* has Outside, .* the checkpoints have Sky"):
             average(three, tmp_path / "mean.safetensors", data="synthetic:fringes,frames=2,size=128x128")
 
     @pytest.mark.parametrize(

@@ -91,15 +91,17 @@ class TestLoading:
     @pytest.mark.parametrize("missing", ["network", "architecture", "classes", "palette"])
     def test_a_file_of_another_program_is_refused(self, tmp_path: Path, missing: str) -> None:
         save_checkpoint(tmp_path / "a.safetensors", {key: value for key, value in state().items() if key != missing})
-        assert "is no checkpoint of rtseg: it lacks" in self.refused(tmp_path / "a.safetensors")
+        assert "is not a checkpoint of rtseg: it lacks" in self.refused(tmp_path / "a.safetensors")
 
     def test_tensors_of_another_program_are_no_checkpoint(self, tmp_path: Path) -> None:
         save_file({"weight": torch.zeros(3)}, tmp_path / "a.safetensors")
-        assert "is no checkpoint of rtseg: it lacks architecture, classes" in self.refused(tmp_path / "a.safetensors")
+        assert "is not a checkpoint of rtseg: it lacks architecture, classes" in self.refused(
+            tmp_path / "a.safetensors"
+        )
 
     def test_a_pickle_is_no_checkpoint_whatever_its_name(self, tmp_path: Path) -> None:
         torch.save(state(), tmp_path / "a.safetensors")
-        assert "is damaged, or no checkpoint of rtseg" in self.refused(tmp_path / "a.safetensors")
+        assert "is damaged or not a checkpoint of rtseg" in self.refused(tmp_path / "a.safetensors")
 
     def test_values_of_every_kind_come_back(self, tmp_path: Path) -> None:
         odd = {"pairs": {0: {"step": torch.tensor(3.0)}, 1: {}}, "list": [1, None, [torch.arange(2)], {"a": True}]}

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from rtseg.datasets import Dataset, open_dataset
-from rtseg.datasets.loader import Reader
+from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError, TrainingError
 from rtseg.image_io.options import ReadOptions
 from rtseg.system.opencv import cv2
 from rtseg.training.augment import RandomViews
-from rtseg.training.dataloader import _uninterrupted, load_batches
+from rtseg.training.dataloader import _delay_interrupt, load_batches
 from rtseg.training.options import Augmentation
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
@@ -54,7 +54,7 @@ def test_batches_are_the_views_of_their_places_whoever_makes_them(
     pairs: Dataset, workers: int, storage: str, clip: int
 ) -> None:
     views = views_of(pairs, clip=clip)
-    batches = list(load_batches(views, ORDER, workers=workers, reader=Reader(ReadOptions(storage=storage))))
+    batches = list(load_batches(views, ORDER, workers=workers, reader=DatasetReader(ReadOptions(storage=storage))))
     assert len(batches) == len(ORDER)
     for found, wanted in zip(batches, expected(views), strict=True):
         for part, truth in zip(found, wanted, strict=True):
@@ -88,7 +88,7 @@ def test_a_file_that_is_gone_is_one_line_after_the_batches_before_it(pairs: Data
 
 
 def test_the_second_epoch_is_read_from_the_cache(pairs: Dataset, tmp_path: Path) -> None:
-    reader = Reader(ReadOptions(ssd_cache=tmp_path / "cache"))
+    reader = DatasetReader(ReadOptions(ssd_cache=tmp_path / "cache"))
     views = views_of(pairs)
     first = list(load_batches(views, ORDER, workers=2, reader=reader))
     for number in range(10):  # other images that look like the same version of the files
@@ -104,7 +104,7 @@ def test_ctrl_c_while_workers_are_made_or_ended_comes_right_after(hears_ctrl_c: 
     steps: list[str] = []
 
     def interrupted() -> None:
-        with _uninterrupted():
+        with _delay_interrupt():
             signal.raise_signal(signal.SIGINT)
             steps.append("went on")
         steps.append("too late")

@@ -16,7 +16,7 @@ from torch import nn
 
 from rtseg.errors import OptionError
 from rtseg.training.checkpoint import load_checkpoint
-from rtseg.training.distributed import Processes
+from rtseg.training.distributed import DistributedContext
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 240
@@ -24,7 +24,7 @@ TIMEOUT_S = 240
 NORM = """
 import torch, torch.distributed as dist
 from torch import nn
-from rtseg.training.distributed import joined, sync_batch_norm
+from rtseg.training.distributed import join_process_group, sync_batch_norm
 
 torch.manual_seed(0)
 whole = torch.randn(4, 3, 5, 7) * 3 + 1
@@ -36,9 +36,9 @@ with torch.no_grad():
         norm.bias.copy_(torch.tensor([0.0, 1.0, -1.0]))
 everything = whole.clone().requires_grad_()
 (single(everything) * wanted).sum().backward()
-with joined("cpu") as processes:
-    sync_batch_norm(split, processes.device)
-    part = slice(2 * processes.rank, 2 * processes.rank + 2)
+with join_process_group("cpu") as context:
+    sync_batch_norm(split, context.device)
+    part = slice(2 * context.rank, 2 * context.rank + 2)
     mine = whole[part].clone().requires_grad_()
     out = split(mine)
     torch.testing.assert_close(out, single(whole)[part])
@@ -53,8 +53,8 @@ with joined("cpu") as processes:
     torch.testing.assert_close(split[0].running_var, single.running_var)
     split.eval(), single.eval()
     torch.testing.assert_close(split(whole), single(whole))
-    assert processes.from_first(processes.rank) == 0
-    assert float(processes.mean(torch.tensor(float(processes.rank)))) == 0.5
+    assert context.broadcast(context.rank) == 0
+    assert float(context.mean(torch.tensor(float(context.rank)))) == 0.5
     print("agreed", flush=True)
 """
 
@@ -108,14 +108,14 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 
 class TestShare:
     def test_a_batch_is_split_evenly(self) -> None:
-        assert Processes(0, 4, torch.device("cpu")).share(8) == 2
+        assert DistributedContext(0, 4, torch.device("cpu")).batch_per_process(8) == 2
 
     def test_a_batch_that_cannot_be_split_is_told(self) -> None:
         with pytest.raises(OptionError, match="--batch 8 cannot be split between 3 processes: give a multiple"):
-            Processes(0, 3, torch.device("cpu")).share(8)
+            DistributedContext(0, 3, torch.device("cpu")).batch_per_process(8)
 
     def test_one_process_alone_wraps_and_averages_nothing(self) -> None:
-        alone, module, value = Processes(0, 1, torch.device("cpu")), nn.Identity(), torch.tensor(3.0)
+        alone, module, value = DistributedContext(0, 1, torch.device("cpu")), nn.Identity(), torch.tensor(3.0)
         assert alone.wrap(module) is module
         assert alone.mean(value) is value
-        assert alone.from_first(5) == 5
+        assert alone.broadcast(5) == 5

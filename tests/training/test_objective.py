@@ -13,7 +13,8 @@ from torch.nn import functional as F  # noqa: N812 - the name that every torch p
 from rtseg.errors import DatasetError, OptionError
 from rtseg.model_file.spec import VOID
 from rtseg.training.loss_options import LOSSES, LossTerm, parse_loss
-from rtseg.training.objective import CLASS_WEIGHTS, class_weights, make_loss, multi_resolution_loss
+from rtseg.training.objective import class_weights, make_loss, multi_resolution_loss
+from rtseg.training.options import CLASS_WEIGHTS
 
 PIXELS = np.array([[700, 200, 0, 100], [1000, 500, 0, 400]], np.int64)
 """Of four classes, and in all images in which each occurs."""

@@ -15,7 +15,12 @@ from rtseg.backends import open_backend
 from rtseg.deploy.export import export_checkpoint
 from rtseg.errors import CheckpointError
 from rtseg.models import create_model
-from rtseg.training.checkpoint import begin_with, network_of, save_checkpoint, unwrapped
+from rtseg.training.checkpoint import (
+    load_initial_weights,
+    network_from_checkpoint,
+    save_checkpoint,
+    strip_wrapper_prefixes,
+)
 from rtseg.training.options import TrainOptions
 from rtseg.training.train import train
 
@@ -49,16 +54,19 @@ def saved(path: Path, architecture: str, **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("architecture", HEADS)
 @pytest.mark.parametrize("classes", [("a", "b", "c", "d", "e"), ("x", "y", "z"), ("c", "b", "a"), ("a",)])
-def test_heads_for_other_classes_begin_anew_and_that_is_said(
+def test_heads_for_other_classes_get_fresh_weights_and_a_notice(
     tmp_path: Path, architecture: str, classes: tuple[str, ...]
 ) -> None:
     path = tmp_path / "best.safetensors"
     weights = saved(path, architecture)
     network = create_model(architecture, len(classes))
     fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    remark = begin_with(network, path, classes)
+    remark = load_initial_weights(network, path, classes)
     heads = HEADS[architecture]
-    assert remark == f"{path}: it knows 3 other classes; {', '.join(heads)} begin anew for {len(classes)} classes"
+    assert (
+        remark
+        == f"{path}: it has 3 other classes; {', '.join(heads)} start with fresh weights for {len(classes)} classes"
+    )
     for name, value in network.state_dict().items():
         assert torch.equal(value, fresh[name] if name in heads else weights[name]), name
 
@@ -66,7 +74,7 @@ def test_heads_for_other_classes_begin_anew_and_that_is_said(
 def test_with_the_same_classes_all_is_loaded_and_nothing_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet:width=4", 3)
-    assert begin_with(network, tmp_path / "best.safetensors", OLD) == ""
+    assert load_initial_weights(network, tmp_path / "best.safetensors", OLD) == ""
     assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
 
@@ -74,15 +82,15 @@ def test_a_checkpoint_without_auxiliary_heads_will_do(tmp_path: Path) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     kept = {name: value for name, value in weights.items() if "fuse_low.classify" not in name}
     saved(tmp_path / "best.safetensors", "icnet:width=4", network=kept)
-    remark = begin_with(create_model("icnet:width=4", 3), tmp_path / "best.safetensors", OLD)
-    assert "it has not all of this network; fuse_low.classify.bias, fuse_low.classify.weight begin anew" in remark
+    remark = load_initial_weights(create_model("icnet:width=4", 3), tmp_path / "best.safetensors", OLD)
+    assert "it lacks parts of this network; fuse_low.classify.bias, fuse_low.classify.weight start with" in remark
 
 
 def test_a_sequence_model_begins_with_the_weights_of_one_that_sees_single_images(tmp_path: Path) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet-gru:width=4", 3)
-    remark = begin_with(network, tmp_path / "best.safetensors", OLD)
-    assert "it has not all of this network; gru.candidate.bias, gru.candidate.weight, gru.reset.bias" in remark
+    remark = load_initial_weights(network, tmp_path / "best.safetensors", OLD)
+    assert "it lacks parts of this network; gru.candidate.bias, gru.candidate.weight, gru.reset.bias" in remark
     assert all(torch.equal(network.state_dict()[name], value) for name, value in weights.items())
 
 
@@ -104,14 +112,14 @@ class TestWeightsOfOtherPrograms:
         named = {prefix + name: value for name, value in weights.items()}
         torch.save(named if wrapper is None else {wrapper: named, "epoch": 3}, tmp_path / "a.pth")
         network = create_model("icnet:width=4", 3)
-        assert begin_with(network, tmp_path / "a.pth", OLD) == ""
+        assert load_initial_weights(network, tmp_path / "a.pth", OLD) == ""
         assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
-    def test_heads_for_another_number_of_classes_begin_anew(self, tmp_path: Path) -> None:
+    def test_heads_for_another_number_of_classes_get_fresh_weights(self, tmp_path: Path) -> None:
         save_file(create_model("icnet:width=4", 5).state_dict(), tmp_path / "a.safetensors")
-        remark = begin_with(create_model("icnet:width=4", 3), tmp_path / "a.safetensors", OLD)
-        assert "it knows another number of classes; classify.bias, classify.weight," in remark
-        assert remark.endswith("begin anew for 3 classes")
+        remark = load_initial_weights(create_model("icnet:width=4", 3), tmp_path / "a.safetensors", OLD)
+        assert "it has another number of classes; classify.bias, classify.weight," in remark
+        assert remark.endswith("start with fresh weights for 3 classes")
 
     def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(self, tmp_path: Path) -> None:
         crater = tmp_path / "crater"
@@ -122,7 +130,7 @@ class TestWeightsOfOtherPrograms:
         torch.save({"a": Bomb(crater)}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
         for path in tmp_path.glob("*.pt"):
             with pytest.raises(CheckpointError, match=f"{path.name} is damaged, or holds more than weights"):
-                begin_with(network, path, OLD)
+                load_initial_weights(network, path, OLD)
         assert not crater.exists()
         pickle.loads((tmp_path / "plain.pt").read_bytes())
         assert crater.exists(), "it was a real bomb"
@@ -131,13 +139,13 @@ class TestWeightsOfOtherPrograms:
     def test_weights_of_another_network_are_refused(self, tmp_path: Path, holds: object) -> None:
         torch.save(holds, tmp_path / "a.pt")
         with pytest.raises(CheckpointError, match=r"a\.pt holds weights, which does not fit.*: give its --model"):
-            begin_with(create_model("icnet:width=4", 3), tmp_path / "a.pt", OLD)
+            load_initial_weights(create_model("icnet:width=4", 3), tmp_path / "a.pt", OLD)
 
 
 def test_a_checkpoint_of_colour_begins_a_grey_network(tmp_path: Path) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet:width=4,channels=1", 3)
-    begin_with(network, tmp_path / "best.safetensors", OLD)
+    load_initial_weights(network, tmp_path / "best.safetensors", OLD)
     torch.testing.assert_close(network.state_dict()["stem.0.0.weight"], weights["stem.0.0.weight"].sum(1, keepdim=True))
 
 
@@ -154,22 +162,22 @@ def test_a_checkpoint_of_colour_begins_a_grey_network(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path, changes: dict[str, Any], architecture: str) -> None:
     saved(tmp_path / "best.safetensors", "icnet:width=4", **changes)
     with pytest.raises(CheckpointError, match=r"best.* holds 'icnet:width=4', which does not fit.*: give its --model"):
-        begin_with(create_model(architecture, 4), tmp_path / "best.safetensors", ("a", "b", "c", "d"))
+        load_initial_weights(create_model(architecture, 4), tmp_path / "best.safetensors", ("a", "b", "c", "d"))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
 def test_the_prefixes_of_wrappers_are_taken_off(tmp_path: Path, prefix: str) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     wrapped = {prefix + name: value for name, value in weights.items()}
-    assert unwrapped(wrapped).keys() == weights.keys()
+    assert strip_wrapper_prefixes(wrapped).keys() == weights.keys()
     state = {"network": wrapped, "architecture": "icnet:width=4", "classes": list(OLD)}
-    network = network_of(state, tmp_path / "best.safetensors")
+    network = network_from_checkpoint(state, tmp_path / "best.safetensors")
     assert torch.equal(network.state_dict()["classify.weight"], weights["classify.weight"])
 
 
 def test_a_part_that_is_called_module_keeps_its_name() -> None:
     weights = {"module.a": torch.zeros(1), "b": torch.zeros(1)}
-    assert unwrapped(weights) == weights
+    assert strip_wrapper_prefixes(weights) == weights
 
 
 def test_a_network_with_options_trains_goes_on_exports_and_runs(tmp_path: Path) -> None:

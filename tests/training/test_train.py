@@ -31,7 +31,7 @@ from rtseg.models.icnet import ICNet
 from rtseg.models.label_network import LabelNetwork
 from rtseg.preprocess import resize
 from rtseg.system.opencv import cv2
-from rtseg.training.checkpoint import load_checkpoint, network_of, save_checkpoint
+from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint, save_checkpoint
 from rtseg.training.objective import make_loss, multi_resolution_loss
 from rtseg.training.options import Augmentation, TrainOptions
 from rtseg.training.train import train
@@ -122,7 +122,7 @@ class TestRun:
     def test_the_best_checkpoint_scores_what_the_run_says_it_does(self, finished: tuple[Path, Scores, str]) -> None:
         folder, scores, _ = finished
         state = load_checkpoint(folder / "best.safetensors")
-        labels_of = LabelNetwork(network_of(state, folder / "best.safetensors"))
+        labels_of = LabelNetwork(network_from_checkpoint(state, folder / "best.safetensors"))
 
         def label(image: np.ndarray) -> np.ndarray:
             with torch.no_grad():
@@ -208,7 +208,7 @@ class TestResume:
         self, finished: tuple[Path, Scores, str]
     ) -> None:
         before = {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
-        with pytest.raises(OptionError, match="holds a run already: go on with --resume"):
+        with pytest.raises(OptionError, match="already holds a run: continue it with --resume"):
             train(options(finished[0], epochs=1), quiet())
         assert {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()} == before
 
@@ -236,7 +236,7 @@ class TestResume:
             ({"schedule": "step"}, "another schedule"),
             ({"batch": 4}, "another batch"),
             ({"model": "icnet:width=8"}, "is a run of 'icnet:width=4', not of 'icnet:width=8'"),
-            ({"data": ("synthetic:fringes,frames=4,size=128x128",)}, "knows the classes Sky, .*: give the --data of"),
+            ({"data": ("synthetic:fringes,frames=4,size=128x128",)}, "has the classes Sky, .*: give the --data of"),
         ],
     )
     def test_another_recipe_is_another_run(
@@ -255,12 +255,12 @@ class TestResume:
         train(options(tmp_path, resume=True, epochs=3, lr=1e-4, eval_every=3), quiet())
         assert load_checkpoint(tmp_path / "last.safetensors")["epoch"] == 3
         (tmp_path / "best.safetensors").unlink()
-        with pytest.raises(CheckpointError, match=r"best\.safetensors is gone: begin again with --init"):
+        with pytest.raises(CheckpointError, match=r"best\.safetensors is missing: start again with --init"):
             train(options(tmp_path, resume=True, epochs=4), quiet())
 
 
 class TestBreaking:
-    def test_a_gradient_that_is_no_number_stops_the_run_before_the_step(
+    def test_an_infinite_gradient_stops_the_run_before_the_step(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
@@ -268,9 +268,9 @@ class TestBreaking:
             train(options(tmp_path), quiet())
         assert not (tmp_path / "last.safetensors").exists()
 
-    def test_weights_that_are_no_numbers_are_never_kept(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("rtseg.training.state.Run.finite", False)
-        with pytest.raises(TrainingError, match="the weights are no numbers any more after epoch 1; begin again"):
+    def test_weights_that_are_not_finite_are_never_saved(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rtseg.training.state.TrainingState.is_finite", False)
+        with pytest.raises(TrainingError, match="the weights are NaN or infinite after epoch 1; start again"):
             train(options(tmp_path), quiet())
         assert not list(tmp_path.glob("*.safetensors"))
 
@@ -330,7 +330,7 @@ class TestBreaking:
         save_checkpoint(tmp_path / "last.safetensors", state)
         told = (
             r"the loss is nan in epoch 2, step 1, at learning rate 0\.\d+, on image \d of synthetic street.*; "
-            r".*last\.safetensors holds epoch 1: --resume, or where that breaks too begin again with a smaller --lr"
+            r".*last\.safetensors holds epoch 1: --resume, or if that fails too start again with a smaller --lr"
         )
         broken = (tmp_path / "last.safetensors").read_bytes()
         with pytest.raises(TrainingError, match=told):
@@ -340,7 +340,7 @@ class TestBreaking:
         assert len(metrics(tmp_path)) == 1
 
     def test_a_learning_rate_that_is_too_high_is_told_before_anything_is_kept(self, tmp_path: Path) -> None:
-        with pytest.raises(TrainingError, match=r"in epoch 1, .*; begin again with a smaller --lr than 1e\+30"):
+        with pytest.raises(TrainingError, match=r"in epoch 1, .*; start again with a smaller --lr than 1e\+30"):
             train(options(tmp_path, lr=1e30, optimizer="sgd", epochs=1), quiet())
         assert not (tmp_path / "last.safetensors").exists()
 
@@ -379,7 +379,7 @@ class TestChoices:
     ) -> None:
         monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
         monkeypatch.setattr("torch.hub.urlopen", unreachable)
-        with pytest.raises(CheckpointError, match="cannot fetch the published weights https://"):
+        with pytest.raises(CheckpointError, match="cannot download the published weights https://"):
             train(options(tmp_path / "run", model="fcn-resnet18", pretrained=True), quiet())
         assert not (tmp_path / "run").exists()
 
@@ -418,7 +418,7 @@ class TestRefusals:
         [
             ({"batch": 5}, DatasetError, "4 training images are fewer than --batch 5"),
             ({"data": ("camvid:/nowhere",)}, DatasetError, "no /nowhere/train.txt"),
-            ({"data": ("images:/nowhere",)}, OptionError, "--data wants KIND:PATH"),
+            ({"data": ("images:/nowhere",)}, OptionError, "--data must be KIND:PATH"),
             ({"val_data": "camvid:/nowhere"}, DatasetError, "no /nowhere/val.txt"),
             ({"model": "lenet"}, OptionError, "unknown network 'lenet'"),
             ({"loss_weights": (1.0, 0.4)}, OptionError, "must be 3 numbers, e.g. 1.0/0.4/0.4"),
@@ -454,17 +454,17 @@ class TestRefusals:
             ({"loss": "hinge"}, "--loss"),
             ({"clip": 1}, "--clip must be at least 2 frames, got 1"),
             ({"seed": 1 << 40}, "--seed must be 0 to 2147483647"),
-            ({"loss_weights": (0.0, 0.0, 0.0)}, "--loss-weights must not be negative, nor all 0, got 0.0/0.0/0.0"),
+            ({"loss_weights": (0.0, 0.0, 0.0)}, "--loss-weights must not be negative or all 0, got 0.0/0.0/0.0"),
             ({"loss_weights": (1.0, -1.0)}, "--loss-weights must not be negative"),
             ({"weight_decay": -0.1}, "--weight-decay must not be negative, got -0.1"),
-            ({"pretrained": True, "init": Path("a")}, "--pretrained and --init both say what to begin with"),
+            ({"pretrained": True, "init": Path("a")}, "--pretrained and --init both set the initial weights"),
             ({"class_weights": "best"}, "--class-weights must be one of none, enet, median"),
             ({"device": "tpu"}, "--device must be one of auto, cpu, cuda"),
             ({"epochs": 0}, "--epochs must be more than 0, got 0"),
             ({"lr": 0.0}, "--lr must be more than 0"),
             ({"lr": float("nan")}, "--lr must be more than 0, got nan"),
             ({"eval_every": 0}, "--eval-every must be more than 0"),
-            ({"batch": 1}, r"--batch must be at least 2 \(batch norm needs company\), got 1"),
+            ({"batch": 1}, r"--batch must be at least 2 for batch norm, got 1"),
             ({"ema": 1.0}, r"--ema must be in \[0, 1\), got 1.0"),
             ({"workers": -1}, "--workers must not be negative"),
             ({"data": ()}, "training needs --data KIND:PATH"),

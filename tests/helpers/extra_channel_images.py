@@ -87,7 +87,7 @@ def _entry(order: str, tag: int, kind: str, value: int, count: int) -> bytes:
     return struct.pack(f"{order}HHI", tag, number, count) + data
 
 
-def to_planes(image: NDArray[np.uint8]) -> torch.Tensor:
+def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
     """An image, uint8 (H, W, C), in the order in which networks are trained: (C, H, W), BGR as RGB."""
     order = {2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[image.shape[2]]
     return torch.from_numpy(image[..., order].transpose(2, 0, 1).copy())

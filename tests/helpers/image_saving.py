@@ -5,5 +5,5 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-Save = Callable[..., Path]
+SaveImage = Callable[..., Path]
 """Writes a file under ``tmp_path`` and returns its path; see the fixtures ``save`` and ``save_palette``."""
