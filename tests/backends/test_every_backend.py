@@ -1,4 +1,4 @@
-"""What every backend does alike. A new one adds its name to ``NAMES``, its package and its precisions."""
+"""Tests that run on every backend. A new backend adds its name, its package and its precisions below."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ PACKAGES = {
     "torch": ("torch", "pip install 'rtseg[train]'"),
     "tensorrt": ("pycuda", "pip install 'rtseg[cuda]' (needs a C++ compiler and the CUDA headers)"),
 }
-"""Of each backend: its package, and how the message says to get it."""
+"""Backend -> its package, and how to install it according to the error message."""
 WITH_BF16 = ("openvino", "torch")
 LACKING = {"openvino": ("fp16",), "onnxruntime": ("fp16", "bf16"), "torch": ("fp16", "int8")}
 LACKING["tensorrt"] = ("bf16",)
 ON_A_GPU = ("torch", "tensorrt")
-"""What runs on a GPU, where there is one."""
+"""Backends that use a GPU if there is one."""
 HEIGHT, WIDTH = 64, 96
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
-    """Of the backend that a test is about; ``tests/gpu`` takes the same tests with those that run on its GPU."""
+    """Name of the tested backend. ``tests/gpu`` runs the same tests with the backends for a GPU."""
     given: str = request.param
     return given
 
 
 @pytest.fixture(scope="module")
 def batch() -> Images:
-    """Eight images of noise in patches, uint8 (8, 64, 96, 3): each has labels of its own."""
+    """Eight images of noise in patches, uint8 (8, 64, 96, 3), with different labels."""
     patches = np.random.default_rng(3).integers(0, 256, (8, 8, 12, 3), dtype=np.uint8)
     return patches.repeat(8, 1).repeat(8, 2)
 
 
 @pytest.fixture(scope="module")
 def environment(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where the backend ``name`` can work: TensorRT on the fake GPU, with engines that are made as they are needed."""
+    """What the backend ``name`` needs: for TensorRT the fake GPU, and engines that are written on demand."""
     if name != "tensorrt":
         yield
         return
@@ -80,7 +80,7 @@ def backend(name: str, environment: None, icnet_file: Path) -> Iterator[Backend]
 
 @pytest.fixture(scope="module")
 def reference_labels(bundled: Path, real_frames: Images) -> Images:
-    """What torch says of the real frames in fp32, with the bundled model."""
+    """Labels of the real frames by torch in fp32, with the bundled model."""
     with open_backend("torch", bundled, precision="fp32", device="cpu") as reference:
         return np.concatenate([reference.infer(frame[None]) for frame in real_frames])
 
@@ -305,7 +305,7 @@ class TestEveryBackend:
         self, name: str, icnet_file: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         package, remedy = PACKAGES[name]
-        _device.cache_clear()  # what was loaded once is not missed
+        _device.cache_clear()  # otherwise the loaded package is used again
         monkeypatch.delitem(sys.modules, BACKENDS[name][0], raising=False)
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(BackendUnavailable) as caught:
@@ -375,7 +375,7 @@ def sequence(name: str, environment: None, sequence_file: Path) -> Iterator[Back
 
 @pytest.fixture(scope="module")
 def sequence_truth(sequence_file: Path, batch: Images) -> Images:
-    """What torch says of the images of ``batch`` as frames of one video."""
+    """Labels by torch of the images of ``batch`` as frames of one video."""
     with open_backend("torch", sequence_file, precision="fp32", device="cpu") as reference:
         return labels_one_by_one(reference, batch)
 
@@ -481,7 +481,7 @@ class TestSequenceModel:
 
 @pytest.fixture
 def torch_threads() -> Iterator[None]:
-    """Gives torch its threads back."""
+    """Restore torch's number of threads."""
     import torch
 
     before = torch.get_num_threads()

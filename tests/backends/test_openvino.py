@@ -1,4 +1,4 @@
-"""What is OpenVINO's alone; what it does like every backend is in ``test_every_backend.py``."""
+"""Tests of OpenVINO only; see ``test_every_backend.py`` for the common ones."""
 
 from __future__ import annotations
 

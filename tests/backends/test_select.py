@@ -1,4 +1,4 @@
-"""Which backend ``auto`` takes, and the reason it gives."""
+"""Which backend ``auto`` chooses, and the reason it reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BUILD = "build one with `rtseg build-engine"
 
 
 def torch_on_the_gpu(patch: pytest.MonkeyPatch, opened: list[str], *, fails: bool = False) -> None:
-    """Have ``auto`` believe in torch on the GPU; OpenVINO stands in for it, or it cannot be opened."""
+    """Let ``auto`` assume that torch can use the GPU. OpenVINO replaces torch, or opening torch fails."""
 
     def open_torch(model: ModelFile, options: BackendOptions) -> Backend:
         opened.append("torch")
@@ -45,7 +45,7 @@ def blue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFile:
 
 @pytest.fixture
 def machine(blue: ModelFile) -> Iterator[Machine]:
-    """A GPU that pycuda and TensorRT-RTX see; torch, which looks for itself, finds none."""
+    """A GPU that pycuda and TensorRT-RTX find, but torch does not."""
     with installed(Machine()) as made:
         yield made
 

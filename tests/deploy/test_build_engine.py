@@ -38,7 +38,7 @@ needs_rtx = pytest.mark.usefixtures("rtx")
 
 @pytest.fixture
 def rtx() -> str:
-    """The version of TensorRT-RTX, which builds without a GPU."""
+    """Version of TensorRT-RTX, which builds without a GPU."""
     pytest.importorskip("tensorrt_rtx", reason="needs tensorrt-rtx: pip install tensorrt-rtx")
     return import_tensorrt("rtx").version
 
@@ -59,7 +59,7 @@ def model() -> Path:
 
 
 class OnAGpu(OnnxRuntimeBackend):
-    """Stands in for the tensorrt backend, and says what it would."""
+    """Replaces the tensorrt backend."""
 
     def __init__(self, model: ModelFile, engine: Path) -> None:
         super().__init__(model, BackendOptions())
@@ -132,7 +132,7 @@ class TestBuild:
     @pytest.mark.parametrize("precision", ["fp16", "fp32"])
     @pytest.mark.parametrize("name", bundled_models())
     def test_a_bundled_model_is_built_for_8_6_8_9_and_12_0_with_a_certificate(self, name: str, precision: str) -> None:
-        # One image is too few for the mIoU to be held to 0.05 points.
+        # With one image the mIoU varies by more than 0.05 points.
         built, _ = build(name, precision=precision, targets=TARGETS, max_drop=1.0)
         found = read_engine_facts(built.path)
         read_engine(built.path, found)
@@ -148,7 +148,7 @@ class TestBuild:
 class TestProofOnTheGpu:
     @pytest.fixture
     def opened(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-        """What the tensorrt backend is asked to open, on a machine with an L4; ONNX Runtime stands in for it."""
+        """Engines that the tensorrt backend opens, on a machine with an L4. ONNX Runtime replaces the backend."""
         paths: list[Path] = []
 
         def open_backend(name: str, model: Path, **options: Any) -> Backend:

@@ -21,7 +21,7 @@ Tensors = dict[str, tuple[float, float]]
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFile:
-    """A model; the working directory is an empty folder beside it."""
+    """A model file; the working folder is an empty folder beside it."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return small_model(tmp_path)
@@ -33,7 +33,7 @@ def data(small: ModelFile, tmp_path: Path) -> str:
 
 
 def clipped(tensors: Tensors, *names: str) -> Tensors:
-    """Ranges of which some are far too narrow."""
+    """Return ranges of which some are far too narrow."""
     return tensors | {name: (tensors[name][0] / 50, tensors[name][1] / 50) for name in names}
 
 
@@ -63,7 +63,7 @@ class TestCalibrate:
         assert done.ranges.frames == 10
         assert done.ranges.kept == ()
         assert done.verdict.passed
-        assert done.verdict.images == 3  # one of six of the 19 that pairs: gives to train
+        assert done.verdict.images == 3  # one in six of the 19 training images of pairs:
         assert to_int8(small).spec == small.spec
 
     def test_the_quantized_graph_is_written_where_it_is_wanted(self, small: ModelFile, data: str) -> None:

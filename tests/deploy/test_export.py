@@ -25,7 +25,7 @@ SIZE = (64, 96)
 
 
 class Spot(Network):
-    """The smallest network: one convolution. Told to lie, it gives the exporter another answer than everyone else."""
+    """The smallest network: one convolution. With ``lies``, the exporter gets another result than other callers."""
 
     multiple = 4
     stride = 4
@@ -43,8 +43,10 @@ class Spot(Network):
 
 
 class Echo(Spot):
-    """The smallest sequence model: how much brighter an image is than the one before. Told to lie, the exporter gets
-    the memory of another."""
+    """The smallest sequence model: how much brighter an image is than the previous one.
+
+    With ``lies``, the exporter gets another state than other callers.
+    """
 
     recurrent = True
 

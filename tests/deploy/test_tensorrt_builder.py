@@ -1,4 +1,4 @@
-"""What is asked of TensorRT, seen by one that is not there: the order of calls, targets, the timing cache, Ctrl-C."""
+"""How the builder calls TensorRT, with a fake TensorRT: order of calls, targets, timing cache, Ctrl-C."""
 
 from __future__ import annotations
 

@@ -21,13 +21,13 @@ from rtseg.system.opencv import cv2
 SIZE = (8, 12)
 SPEC = ModelSpec("three", ("a", "b", "c"), ((250, 0, 0), (0, 250, 0), (0, 0, 250)), SIZE)
 ALL = Budget(100, 0.0)
-"""Lets everything pass."""
+"""A budget that every model meets."""
 
 
 class Columns(Dataset):
-    """Images whose blue is 0, in the right half 1; so is the truth, at twice the size of the model, void in a corner.
+    """Images whose blue value is 0 in the left half and 1 in the right half.
 
-    Class c is nowhere in it.
+    The ground truth is the same, at twice the size of the model, with a void corner. It has no pixel of class c.
     """
 
     name = "columns"
@@ -60,7 +60,7 @@ class Columns(Dataset):
 
 
 class Wrong(FakeBackend):
-    """Labels as the image's blue says, but for the first ``columns`` columns of batch n >= ``since``: those are c."""
+    """The label is the blue value, but class c in the first ``columns`` columns of batch n >= ``since``."""
 
     def __init__(self, columns: int = 0, since: int = 0, spec: ModelSpec = SPEC, label: int = 2) -> None:
         super().__init__(spec)

@@ -1,4 +1,4 @@
-"""Tests for a machine with an NVIDIA GPU: skipped without one, failing where ``RTSEG_REQUIRE_GPU=1`` promises one."""
+"""Tests on an NVIDIA GPU. Without one they are skipped, or fail if ``RTSEG_REQUIRE_GPU=1`` is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backend does alike, done by those that run on a GPU; and what only a GPU can do wrong."""
+"""The tests of every backend on a GPU, and tests of errors that occur only on a GPU."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ FRAMES = 10_000
 
 @pytest.fixture(scope="module", params=["torch", "tensorrt"])
 def name(request: pytest.FixtureRequest) -> str:
-    """Of the backend that a test is about."""
+    """Name of the tested backend."""
     given: str = request.param
     return given
 
 
 @pytest.fixture(scope="module")
 def environment(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A working folder; TensorRT's engines are built in it as they are needed."""
+    """A working folder, in which TensorRT engines are built on demand."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp(name))
         if name == "tensorrt":
@@ -61,13 +61,13 @@ def clip(real_frames: Images) -> Images:
 
 @pytest.fixture(scope="module")
 def clip_truth(bundled: Path, clip: Images) -> Images:
-    """What torch on the CPU says of ``clip`` in fp32."""
+    """Labels of ``clip`` by torch on the CPU in fp32."""
     with open_backend("torch", bundled, precision="fp32", device="cpu") as reference:
         return labels_one_by_one(reference, clip)
 
 
 def send_through(opened: Backend, clip: Images, expected: Images, frames: int) -> int:
-    """Send frames with all slots in flight; the number of those whose labels are not what they are to be."""
+    """Send frames with all slots in flight; return the number of frames with wrong labels."""
     wrong = 0
     in_flight: deque[tuple[int, object]] = deque()
     for number in range(frames + opened.depth):
@@ -131,7 +131,7 @@ class TestOnAGpu:
         import torch
 
         with open_backend(name, bundled, precision="fp16"):
-            pass  # the engine is built while there is room for that
+            pass  # builds the engine while there is enough memory
         free, _ = torch.cuda.mem_get_info()
         hoard = torch.empty(free - (64 << 20), dtype=torch.uint8, device="cuda")
         with pytest.raises(BackendError, match=r"memory|--size"):

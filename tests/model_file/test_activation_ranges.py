@@ -22,7 +22,7 @@ from rtseg.weights import bundled_models, find_model
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFile:
-    """A model in a folder of its own; the working directory is an empty one."""
+    """A model file; the working folder is another, empty one."""
     (tmp_path / "model").mkdir()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

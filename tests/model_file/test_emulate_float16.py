@@ -20,7 +20,7 @@ SHAPE = (1, 8, 16, 16)
 
 
 def half_model(operator: str) -> ModelFile:
-    """Two 1x1 convolutions in fp16 with ``operator`` between them; a graph of plain tensors, not of images."""
+    """Return two 1x1 convolutions in fp16 with ``operator`` between them, on tensors instead of images."""
     kernel = np.random.default_rng(1).normal(size=(8, 8, 1, 1)).astype(np.float16)
     nodes = [
         helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
@@ -47,7 +47,7 @@ def run(model: ModelFile, values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def computed_in_half(model: ModelFile, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The same by numpy: float32 sums, rounded to fp16 behind each operator."""
+    """Compute the same with numpy: float32 sums, rounded to fp16 after each operator."""
     kernel = numpy_helper.to_array(model.graph.graph.initializer[0])[:, :, 0, 0].astype(np.float32)
 
     def convolve(maps: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -59,7 +59,7 @@ def test_only_the_factors_of_resizing_are_float32(name: str) -> None:
 def test_labels_agree_with_fp32_on_995_of_1000_pixels_of_real_frames(name: str, real_frames: NDArray[np.uint8]) -> None:
     model = load_model(find_model(name))
     expected = labels(model, real_frames)
-    # Rounded to fp16 behind every node: plainly, a CPU computes an fp16 graph in float32.
+    # Rounded to fp16 after every node: by default a CPU computes an fp16 graph in float32.
     found = labels(emulate_float16(to_float16(model)), real_frames)
     assert 0.995 <= (found == expected).mean() < 1
     assert len(np.unique(expected)) >= 5
@@ -180,7 +180,7 @@ def test_weights_with_scales_that_fp16_cannot_hold_keep_their_values(quantized: 
     stored = {tensor.name: tensor for tensor in quantized.graph.graph.initializer}
     node = next(n for n in quantized.graph.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored)
     scale = numpy_helper.to_array(stored[node.input[1]]).copy()
-    scale[0] = 1.3e-7  # fp16 has a single digit there
+    scale[0] = 1.3e-7  # fp16 has only one digit there
     stored[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
     before = dequantized(quantized, node.name)
     after = dequantized(to_float16(quantized), node.name)
@@ -221,7 +221,7 @@ def test_a_graph_that_tensorrt_would_read_as_another_one_is_refused(
     pairs = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     zeros = {node.input[2] for node in pairs}
     for node in pairs if wrong is None else ():
-        del node.input[2:]  # then ONNX has it unsigned
+        del node.input[2:]  # then the type is uint8 by default
     for tensor in graph.initializer:
         if tensor.name in zeros:
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(wrong or np.uint8(0)), tensor.name))

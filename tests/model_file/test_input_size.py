@@ -17,12 +17,12 @@ from rtseg.model_file.spec import ModelSpec
 from rtseg.models.icnet import ICNet
 
 OTHER = (96, 224)
-"""Its feature map of 3x7 has bins that do not divide it, unlike the 2x3 of the file."""
+"""The number of bins does not divide its feature map of 3x7, unlike the 2x3 of the file."""
 
 
 @pytest.fixture(scope="module")
 def exported(icnet: ICNet, tiny_spec: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh export at the other size."""
+    """An export at the other size."""
     path = tmp_path_factory.mktemp("other") / "other.onnx"
     export_network(icnet, replace(tiny_spec, size=OTHER), path)
     return path

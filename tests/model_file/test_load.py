@@ -222,7 +222,7 @@ NEXT: Value = ("next_state", TensorProto.FLOAT, ["N", 8, 2, 3])
 
 
 def remembering(states: list[Value], following: list[Value]) -> onnx.ModelProto:
-    """``blue_graph`` with more inputs and outputs, handed through as they are."""
+    """Return ``blue_graph`` with more inputs and outputs."""
     model = blue_graph()
     model.graph.input.extend(helper.make_tensor_value_info(*value) for value in states)
     model.graph.output.extend(helper.make_tensor_value_info(*value) for value in following)
@@ -274,7 +274,7 @@ class TestSequenceModel:
 
 
 def external(place: str) -> TensorProto:
-    """A tensor whose bytes are to be read from another file."""
+    """Return a tensor whose data is in another file."""
     tensor = TensorProto(name="secret", data_type=TensorProto.UINT8, dims=[4])
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=place)

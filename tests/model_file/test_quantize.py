@@ -41,7 +41,7 @@ def labels(model: ModelFile, frames: Images) -> Images:
 
 
 def by_hand(model: ModelFile, frames: Images) -> dict[str, NDArray[np.float64]]:
-    """What the first layers of the small model compute, written out."""
+    """Compute the first layers of the small model with numpy."""
     stored = {tensor.name: numpy_helper.to_array(tensor).astype(np.float64) for tensor in model.graph.graph.initializer}
     scaled = frames.transpose(0, 3, 1, 2) / 64
     padded = np.pad(scaled, ((0, 0), (0, 0), (1, 1), (1, 1)))
@@ -275,7 +275,7 @@ class TestBundled:
         core = openvino.Core()
         network = core.read_model(quantized.graph.SerializeToString(), b"")
         network.reshape({"frames": [1, *quantized.spec.size, 3]})
-        # Without bf16 every CPU takes the same road.
+        # Without bf16 all CPUs compute the same.
         compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         kinds: Counter[str] = Counter()
         for node in compiled.get_runtime_model().get_ops():
@@ -283,7 +283,7 @@ class TestBundled:
             if facts["layerType"].astype(str) == "Convolution":
                 kinds[facts["runtimePrecision"].astype(str)] += 1
         assert kinds.total() == 64
-        # The rest: the logits, and two of 1x1 with stride 2, whose stride OpenVINO moves to before their pairs.
+        # The rest: the logits, and two 1x1 convolutions whose stride of 2 OpenVINO moves before their Q/DQ pairs.
         assert kinds["i8"] + kinds["u8"] >= 61
 
 

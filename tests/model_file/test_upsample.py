@@ -1,4 +1,4 @@
-"""The faster tail gives the very labels of the tail that a model file has."""
+"""Upsampling by a transposed convolution gives the same labels as the original graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def graph(
     mode: str = "linear",
     corners: str = "half_pixel",
 ) -> onnx.ModelProto:
-    """Planes of three numbers to labels, by a convolution, an enlargement and a choice."""
+    """Return a graph that ends in a convolution, an upsampling and an argmax."""
     kernel = np.random.default_rng(classes).standard_normal((classes, 3, 1, 1)).astype(np.float32)
     scales = np.array([1, 1, factor, across or factor], np.float32)
     weights = [numpy_helper.from_array(kernel.astype(np.float16) if half else kernel, "kernel")]
@@ -76,7 +76,7 @@ def test_the_labels_are_the_same_and_the_model_is_left_as_it_was(factor: int, cl
     expected, found = labels(model, planes=planes), labels(faster, planes=planes)
     assert found.shape == expected.shape
     assert len(np.unique(expected)) > 1
-    # A sum in another order may fall to the other side where two classes are equal.
+    # Another order of summation may change the label if two classes are equal.
     assert (found == expected).mean() > 0.999
     assert model.SerializeToString() == before
 

@@ -1,4 +1,4 @@
-"""The TensorRT backend on a GPU that is late and strict; see ``fake_cuda``."""
+"""The TensorRT backend on a simulated GPU that is lazy and strict; see ``fake_cuda``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from rtseg.system.nvidia import driver_version, find_gpu
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """The fake GPU, with the working folder at ``tmp_path``. What is left on it at the end is a fault."""
+    """The fake GPU, with ``tmp_path`` as the working folder. Anything that is not freed at the end is an error."""
     monkeypatch.chdir(tmp_path)
     with installed(Machine()) as made:
         yield made
@@ -142,7 +142,7 @@ class TestLabels:
 
 
 def is_alone(thread: ThreadPoolExecutor) -> bool:
-    """Whether another thread has to wait for the device now."""
+    """Return whether another thread would wait for the lock of the device."""
     taken = thread.submit(open_device().lock.acquire, blocking=False).result()
     if taken:
         thread.submit(open_device().lock.release).result()
@@ -165,7 +165,7 @@ class TestCapture:
                 assert machine.captures == [1] * 3 + [3] * 3
                 for _ in range(9):
                     assert blues_in(backend.infer(frames_of(1, 2, 3, 4, 5, 6))) == [1, 2, 3, 4, 5, 6]
-                # In parts of four and of two: never twice the same.
+                # In parts of four and two frames: two consecutive parts always differ.
                 assert machine.captures[6:] == ([] if late else [4, 2] * 9)
             assert alone == [True] * len(machine.captures)
             assert not is_alone(thread)
@@ -174,7 +174,7 @@ class TestCapture:
         with opened(write_engine(blue, batch=4), hint="latency") as backend, ThreadPoolExecutor(1) as thread:
             backend.infer(frames_of(1, 2))
             backend.infer(frames_of(1, 2))
-            with open_device().lock:  # as while another engine is opened
+            with open_device().lock:  # as if another engine were being opened
                 assert blues_in(thread.submit(backend.infer, frames_of(6, 7)).result(60)) == [6, 7]
 
     def test_other_threads_wait_for_their_labels_and_label_while_one_captures(
@@ -208,7 +208,7 @@ class TestCapture:
                 meanwhile.append(threads.submit(opened, engine))
                 meanwhile.append(threads.submit(other.infer, frames_of(1, 2, 3)))
                 meanwhile.append(threads.submit(labels.clear))
-                done, _ = wait(meanwhile, timeout=0.2)  # long enough for whoever does not wait
+                done, _ = wait(meanwhile, timeout=0.2)  # long enough for those that do not wait
                 assert meanwhile[0] not in done
                 assert meanwhile[1] not in done
 
@@ -224,7 +224,7 @@ class TestCapture:
             with pytest.raises(BackendError, match="failed on a batch"):
                 backend.infer(frames_of(1))
             machine.failures.clear()
-            with open_device().lock:  # two more runs wait for this, and no third
+            with open_device().lock:  # the next two runs wait for it, but not the third
                 running = thread.submit(backend.infer, frames_of(2))
                 assert not wait([running], timeout=0.2).done
             assert blues_in(running.result(60)) == [2]
@@ -239,13 +239,13 @@ class TestCapture:
         with opened(engine) as backend:
             held = [backend.infer(frames_of(9))]
         assert len(machine.pinned) == 1
-        machine.during_capture = held.clear  # as Python's collector may, in the thread that captures
+        machine.during_capture = held.clear  # like the garbage collector, on the capturing thread
         with opened(engine):
             assert len(machine.pinned) == 6
 
 
 class TestGraphsOfTensorRt:
-    """TensorRT proper captures nothing by itself: the slot does, in the second run, and replays from then on."""
+    """TensorRT does not capture by itself: the slot captures the second run, and replays the graph afterwards."""
 
     @pytest.fixture
     def machine(self, machine: Machine) -> Iterator[Machine]:
@@ -352,7 +352,7 @@ class TestGraphsOfTensorRt:
 
 
 class TestRuntimeCache:
-    """What TensorRT-RTX compiles is kept beside the engine."""
+    """The kernels that TensorRT-RTX compiles are saved beside the engine."""
 
     @staticmethod
     def note(backend: Backend) -> str:
@@ -515,7 +515,7 @@ class TestLife:
             labels = backend.infer(frames_of(8))
         assert blues_in(labels) == [8]
         assert len(machine.pinned) == 1
-        with ThreadPoolExecutor(1) as elsewhere:  # pycuda's own memory would be lost there
+        with ThreadPoolExecutor(1) as elsewhere:  # pycuda could not free its memory there
             held = [labels]
             del labels
             elsewhere.submit(held.clear).result()
@@ -580,7 +580,7 @@ class TestFailures:
         self, machine: Machine, blue: ModelFile
     ) -> None:
         engine = write_engine(blue)
-        machine.room = 200  # of 96 bytes for each slot: the third one has no place
+        machine.room = 200  # each slot needs 96 bytes, so the third does not fit
         with pytest.raises(BackendError, match=rf"^{GPU} has too little free memory \(0 of 0 MiB are free\): close"):
             opened(engine)
         assert not machine.left()

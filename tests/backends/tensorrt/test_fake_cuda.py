@@ -1,4 +1,4 @@
-"""That the fake GPU sees what would go wrong on a real one: the TensorRT backend, broken in one place at a time."""
+"""The fake GPU detects errors of the TensorRT backend. Each test breaks the backend in one place."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def engine(machine: Machine, tmp_path: Path) -> Path:
 
 
 def run(engine: Path) -> list[int]:
-    """Labels of ten batches with all slots in flight, the last ones waited for."""
-    backend = open_backend("tensorrt", engine)  # without ``with``: what closing says is not what is asked here
+    """Submit ten batches, and return the labels of those that are still valid."""
+    backend = open_backend("tensorrt", engine)  # without ``with``, so that an error of ``close`` does not hide another
     tickets = [backend.submit(frames_of(number)) for number in range(10, 20)]
     labels = [value for ticket in tickets[-backend.depth :] for value in blues_in(backend.wait(ticket))]
     backend.close()
@@ -117,7 +117,7 @@ def test_a_call_without_a_context_is_seen(machine: Machine, engine: Path) -> Non
 
 
 def _same(kind: type, name: str) -> Callable[[pytest.MonkeyPatch], None]:
-    """Make the method of a class return for ever what it returned first for the same arguments."""
+    """Make a method always return its first result for the same arguments."""
     made: dict[tuple[Any, ...], Any] = {}
     method = getattr(kind, name)
 
@@ -157,7 +157,7 @@ def in_flight(backend: Backend) -> None:
 def test_memory_that_is_taken_in_the_middle_of_a_capture_is_seen(
     machine: Machine, engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rtseg.backends.tensorrt.cuda.gpu_lock", nullcontext())  # nobody waits for anybody
+    monkeypatch.setattr("rtseg.backends.tensorrt.cuda.gpu_lock", nullcontext())  # no thread waits
     with ThreadPoolExecutor(1) as thread:
         machine.during_capture = lambda: thread.submit(open_backend, "tensorrt", engine).result()
         with pytest.raises(Misuse, match="deserialize_cuda_engine while another thread captures a CUDA graph"):

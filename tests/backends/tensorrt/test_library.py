@@ -12,7 +12,7 @@ from rtseg.errors import BackendUnavailable, OptionError
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **versions: str | None) -> None:
-    """Let the two modules be there in these versions, or not at all."""
+    """Install fake modules in these versions, or none."""
     for name in ("tensorrt", "tensorrt_rtx"):
         version = versions.get(name)
         module: ModuleType | None = ModuleType(name) if version is not None else None
