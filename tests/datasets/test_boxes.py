@@ -20,8 +20,8 @@ from rtseg.system.opencv import cv2
 HEAD = "image,x,y,width,height,image_width,image_height\n"
 
 
-class Hand:
-    """Draws what it is told to, and stops at the end; opened as a window is."""
+class FakeWindow:
+    """A fake window that returns the given boxes for each image, then stops."""
 
     def __init__(self, *drawings: list[Box] | None) -> None:
         self.drawings = list(drawings)
@@ -48,25 +48,25 @@ def folder(tmp_path: Path, save: SaveImage) -> Path:
 
 class TestLabelling:
     def test_boxes_are_kept_in_natural_order_of_the_images(self, folder: Path) -> None:
-        hand = Hand([Box(0, 0, 2, 1), Box(3, 2, 1, 1)], [], [Box(1, 1, 1, 1)])
-        done = label_folder(folder, hand.open)
+        window = FakeWindow([Box(0, 0, 2, 1), Box(3, 2, 1, 1)], [], [Box(1, 1, 1, 1)])
+        done = label_folder(folder, window.open)
         assert (done.images, done.labelled, done.boxes, done.damaged) == (3, 3, 3, ())
-        assert hand.titles == ["a2.png, 1 of 3", "a10.png, 2 of 3", "b.jpg, 3 of 3"]
+        assert window.titles == ["a2.png, 1 of 3", "a10.png, 2 of 3", "b.jpg, 3 of 3"]
         assert (folder / BOXES_FILE).read_text() == (
             f"{HEAD}a2.png,0,0,2,1,4,3\na2.png,3,2,1,1,4,3\na10.png,,,,,4,3\nb.jpg,1,1,1,1,4,3\n"
         )
 
-    def test_it_goes_on_where_it_was_stopped(self, folder: Path) -> None:
-        done = label_folder(folder, Hand([Box(0, 0, 1, 1)], None).open)
+    def test_it_continues_where_it_was_stopped(self, folder: Path) -> None:
+        done = label_folder(folder, FakeWindow([Box(0, 0, 1, 1)], None).open)
         assert (done.labelled, done.boxes) == (1, 1)
-        hand = Hand([Box(0, 0, 1, 1)], [])
-        assert label_folder(folder, hand.open).labelled == 3
-        assert hand.titles == ["a10.png, 2 of 3", "b.jpg, 3 of 3"]
+        window = FakeWindow([Box(0, 0, 1, 1)], [])
+        assert label_folder(folder, window.open).labelled == 3
+        assert window.titles == ["a10.png, 2 of 3", "b.jpg, 3 of 3"]
 
     def test_every_image_is_on_the_disk_before_the_next_is_shown(self, folder: Path) -> None:
         seen: list[int] = []
 
-        class Watching(Hand):
+        class Watching(FakeWindow):
             def __call__(self, image: Image, title: str) -> list[Box] | None:
                 seen.append(len(read_boxes(folder / BOXES_FILE)))
                 return super().__call__(image, title)
@@ -75,33 +75,33 @@ class TestLabelling:
         assert seen == [0, 1, 2]
 
     def test_no_window_is_opened_when_nothing_is_left(self, folder: Path) -> None:
-        label_folder(folder, Hand([], [], []).open)
-        hand = Hand()
-        assert label_folder(folder, hand.open).labelled == 3
-        assert hand.opened == 0
+        label_folder(folder, FakeWindow([], [], []).open)
+        window = FakeWindow()
+        assert label_folder(folder, window.open).labelled == 3
+        assert window.opened == 0
 
     def test_a_damaged_image_is_passed_over_and_named(self, folder: Path) -> None:
         (folder / "a10.png").write_bytes(b"no image")
-        done = label_folder(folder, Hand([], []).open)
+        done = label_folder(folder, FakeWindow([], []).open)
         assert (done.labelled, done.damaged) == (2, ("a10.png",))
 
     def test_an_image_that_went_away_keeps_its_boxes(self, folder: Path) -> None:
-        label_folder(folder, Hand([], [Box(0, 0, 1, 1)], []).open)
+        label_folder(folder, FakeWindow([], [Box(0, 0, 1, 1)], []).open)
         (folder / "a10.png").unlink()
-        done = label_folder(folder, Hand().open)
+        done = label_folder(folder, FakeWindow().open)
         assert (done.images, done.labelled) == (2, 2)
         assert "a10.png" in read_boxes(folder / BOXES_FILE)
 
     def test_a_folder_without_images_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="contains no images: nothing to label"):
-            label_folder(tmp_path, Hand().open)
+            label_folder(tmp_path, FakeWindow().open)
 
     def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(self, folder: Path) -> None:
         part_path(folder / BOXES_FILE).mkdir()
-        hand = Hand([])
+        window = FakeWindow([])
         with pytest.raises(SinkError, match=f"cannot write .*{BOXES_FILE}"):
-            label_folder(folder, hand.open)
-        assert hand.opened == 0
+            label_folder(folder, window.open)
+        assert window.opened == 0
 
     def test_without_a_display_the_way_out_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rtseg.app.label.needs_display_server", lambda: True)
@@ -152,7 +152,7 @@ class TestWindow:
         assert boxes == [Box(20, 40, 200, 100), Box(0, 0, 2560, 1440), Box(2558, 1438, 2, 2)]
         assert shown == (720, 1280)
 
-    def test_r_begins_again_and_q_stops(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
+    def test_r_starts_over_and_q_stops(self, monkeypatch: pytest.MonkeyPatch, keys: list[int]) -> None:
         keys += [ord("r"), ord("q")]
         assert self.draw(monkeypatch, (60, 80), [[1, 2, 3, 4]])[0] is None
         assert not keys
@@ -183,7 +183,7 @@ class TestFile:
             write_boxes(tmp_path / BOXES_FILE, {os.fsdecode(b"\xff.png"): ImageBoxes((), None)})
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             ("", "must begin with the line image,x,y,width,height"),
             ("name,x,y,w,h\n", "must begin with the line image,x,y,width,height"),
@@ -197,10 +197,10 @@ class TestFile:
             (f'{HEAD}"a.png,1,2,3,4,5,6\n', "line 2: unexpected end of data"),
         ],
     )
-    def test_a_wrong_file_is_refused_with_its_line(self, tmp_path: Path, text: str, told: str) -> None:
+    def test_a_wrong_file_is_refused_with_its_line(self, tmp_path: Path, text: str, message: str) -> None:
         path = tmp_path / BOXES_FILE
         path.write_text(text)
-        with pytest.raises(DatasetError, match=told) as caught:
+        with pytest.raises(DatasetError, match=message) as caught:
             read_boxes(path)
         assert str(caught.value).startswith(str(path))
 
@@ -215,7 +215,7 @@ class TestFile:
 
 class TestData:
     def test_boxes_become_masks_of_background_and_object(self, folder: Path) -> None:
-        label_folder(folder, Hand([Box(0, 0, 2, 1), Box(1, 0, 3, 2)], []).open)
+        label_folder(folder, FakeWindow([Box(0, 0, 2, 1), Box(1, 0, 3, 2)], []).open)
         dataset = open_dataset(f"boxes:{folder},val=a10.png", "train")
         assert dataset.classes == ("background", "object")
         image, labels = dataset.load(0)
@@ -231,7 +231,7 @@ class TestData:
             open_dataset(f"boxes:{folder},object=background,val=0", "train")
 
     def test_a_fifth_is_for_validation(self, folder: Path) -> None:
-        label_folder(folder, Hand([], [], []).open)
+        label_folder(folder, FakeWindow([], [], []).open)
         assert [len(open_dataset(f"boxes:{folder}", split)) for split in ("train", "val")] == [2, 1]
 
     def test_a_listed_image_that_is_not_there_is_named(self, folder: Path) -> None:
@@ -248,21 +248,21 @@ class TestData:
             open_dataset(f"boxes:{folder}", "train")
 
     @pytest.mark.parametrize(
-        ("drawn", "told"),
+        ("drawn", "message"),
         [
             (ImageBoxes((Box(2, 0, 3, 1),), None), r"b.jpg is 3x4, but its box 3x1 at 2,0 extends beyond the image"),
             (ImageBoxes((), (6, 8)), r"b.jpg is 3x4, but was 6x8 when it was labelled"),
         ],
     )
-    def test_boxes_that_do_not_fit_the_image_are_refused(self, folder: Path, drawn: ImageBoxes, told: str) -> None:
+    def test_boxes_that_do_not_fit_the_image_are_refused(self, folder: Path, drawn: ImageBoxes, message: str) -> None:
         write_boxes(folder / BOXES_FILE, {"b.jpg": drawn})
-        with pytest.raises(DatasetError, match=told):
+        with pytest.raises(DatasetError, match=message):
             open_dataset(f"boxes:{folder},val=0", "train").load(0)
 
 
 class TestMasks:
     def test_they_are_palette_pngs_that_pairs_reads(self, folder: Path, tmp_path: Path) -> None:
-        label_folder(folder, Hand([Box(0, 0, 2, 1)], [Box(3, 2, 1, 1)], []).open)
+        label_folder(folder, FakeWindow([Box(0, 0, 2, 1)], [Box(3, 2, 1, 1)], []).open)
         masks = tmp_path / "masks"
         assert write_masks(folder, folder / BOXES_FILE, masks) == 3
         assert sorted(path.name for path in masks.iterdir()) == ["a10.png", "a2.png", "b.png"]

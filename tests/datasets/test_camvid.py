@@ -44,7 +44,7 @@ def test_an_image_comes_in_bgr_with_its_labels_and_void_is_255(tmp_path: Path) -
     np.testing.assert_array_equal(labels.ravel(), [*range(11), VOID])
 
 
-def test_it_says_what_a_card_must_say(tmp_path: Path) -> None:
+def test_it_has_the_facts_for_a_model_card(tmp_path: Path) -> None:
     dataset = open_dataset(f"camvid:{folder(tmp_path)}", "train")
     assert len(dataset) == 1
     assert dataset.name == "CamVid train (1 images)"
@@ -58,7 +58,7 @@ def test_the_lists_of_the_tutorial_with_the_folders_of_another_machine_are_under
 
 
 @pytest.mark.parametrize(
-    ("listing", "told"),
+    ("listing", "message"),
     [
         (None, "needs the folder with train.txt and val.txt"),
         ("", "must name an image and its mask on every line"),
@@ -66,8 +66,8 @@ def test_the_lists_of_the_tutorial_with_the_folders_of_another_machine_are_under
         ("train/a.png trainannot/a.png more\n", "must name an image and its mask on every line"),
     ],
 )
-def test_a_list_that_is_missing_or_malformed_is_named(tmp_path: Path, listing: str | None, told: str) -> None:
-    with pytest.raises(DatasetError, match=told) as caught:
+def test_a_list_that_is_missing_or_malformed_is_named(tmp_path: Path, listing: str | None, message: str) -> None:
+    with pytest.raises(DatasetError, match=message) as caught:
         open_dataset(f"camvid:{folder(tmp_path, listing)}", "train")
     assert "train.txt" in str(caught.value)
 
@@ -96,7 +96,7 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, name: str, c
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         (np.zeros((3, 5), np.uint8), r"is \(3, 5\), its image \(3, 4\): the sizes must be equal"),
         (np.zeros((3, 4, 3), np.uint8), r"is \(3, 4, 3\), its image \(3, 4\)"),
@@ -105,9 +105,9 @@ def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, name: str, c
     ],
     ids=["another size", "in colour", "of other classes", "of 16 bits"],
 )
-def test_labels_that_are_none_of_camvids_are_refused(tmp_path: Path, labels: NDArray[np.generic], told: str) -> None:
+def test_labels_that_are_not_camvids_are_refused(tmp_path: Path, labels: NDArray[np.generic], message: str) -> None:
     dataset = open_dataset(f"camvid:{folder(tmp_path, labels=labels)}", "train")
-    with pytest.raises(DatasetError, match=told):
+    with pytest.raises(DatasetError, match=message):
         dataset.load(0)
 
 
@@ -125,7 +125,7 @@ class TestVideos:
         (tmp_path / "train.txt").write_text("".join(f"train/{n}.png trainannot/{n}.png\n" for n in self.NAMES))
         return open_dataset(f"camvid:{tmp_path}", "train")
 
-    def test_an_image_belongs_to_the_video_that_its_name_begins_with(self, videos: Dataset) -> None:
+    def test_the_start_of_an_image_name_is_its_video(self, videos: Dataset) -> None:
         assert [videos.sequence(place) for place in range(6)] == [*["Seq05VD"] * 3, *["0016E5"] * 2, "0001TP"]
 
     @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def check(root: Path, options: str = "") -> DataReport:
     return check_data(f"pairs:{root}/images,{root}/masks,classes=road+car,val=c{options}", ("train", "val"))
 
 
-def test_of_good_data_the_shares_are_told_and_no_problem(root: Path) -> None:
+def test_good_data_have_shares_and_no_problems(root: Path) -> None:
     report = check(root)
     assert report.problems == ()
     train, val = report.splits
@@ -56,7 +56,7 @@ def test_everything_wrong_is_found_in_one_go_with_file_names(root: Path, save: S
     (root / "masks" / "g.png").write_bytes((root / "masks" / "h.png").read_bytes()[:-5])
     save("masks/h.png", np.full((3, 4), 255, np.uint8))
     problems = "\n".join(check(root).problems)
-    for told in (
+    for message in (
         "images/a.png has no mask 'a'",
         "masks/b.png has no image 'b'",
         "masks/d.png is 4x4, its image",
@@ -66,8 +66,8 @@ def test_everything_wrong_is_found_in_one_go_with_file_names(root: Path, save: S
         "images/h.png is of no use: every pixel of its mask is void",
         "no pixel of train has the class road (0), car (1)",
     ):
-        assert told in problems
-    assert len(problems.splitlines()) == 8, "what both splits complain of is told once"
+        assert message in problems
+    assert len(problems.splitlines()) == 8, "a problem of both splits is reported once"
 
 
 def test_an_image_in_two_splits_is_found_whatever_its_name(root: Path) -> None:
@@ -96,16 +96,16 @@ def test_data_that_cannot_be_opened_at_all_are_an_error(tmp_path: Path) -> None:
         check_data("nothing:here", ("train",))
 
 
-def test_progress_is_told_by_split(root: Path) -> None:
-    told: list[tuple[str, int]] = []
+def test_progress_is_reported_by_split(root: Path) -> None:
+    calls: list[tuple[str, int]] = []
 
     def track(places: Iterable[int], name: str) -> Iterable[int]:
         listed = list(places)
-        told.append((name, len(listed)))
+        calls.append((name, len(listed)))
         return listed
 
     check_data(f"pairs:{root}/images,{root}/masks,classes=road+car,val=c", ("train", "val"), track)
-    assert told == [("train", 2), ("val", 1)]
+    assert calls == [("train", 2), ("val", 1)]
 
 
 def test_drawn_data_are_checked_too() -> None:

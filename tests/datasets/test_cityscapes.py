@@ -44,12 +44,12 @@ def test_an_id_that_cityscapes_has_not_is_refused(tmp_path: Path, save: SaveImag
         open_dataset(f"cityscapes:{tmp_path}", "val").load(0)
 
 
-@pytest.mark.parametrize(("there", "told"), [(IMAGE, "has no mask"), (TRAIN_IDS, "has no image")])
-def test_a_file_without_partner_is_named_at_once(tmp_path: Path, save: SaveImage, there: str, told: str) -> None:
+@pytest.mark.parametrize(("there", "message"), [(IMAGE, "has no mask"), (TRAIN_IDS, "has no image")])
+def test_a_file_without_partner_is_named_at_once(tmp_path: Path, save: SaveImage, there: str, message: str) -> None:
     for folder in ("leftImg8bit/val", "gtFine/val"):
         (tmp_path / folder).mkdir(parents=True)
     save(there, np.zeros((3, 4), np.uint8))
-    with pytest.raises(DatasetError, match=f"{Path(there).name} {told}"):
+    with pytest.raises(DatasetError, match=f"{Path(there).name} {message}"):
         open_dataset(f"cityscapes:{tmp_path}", "val")
 
 

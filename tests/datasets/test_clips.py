@@ -48,7 +48,7 @@ def places(clip: list[tuple[Image, Labels]]) -> list[int]:
         (".aa.", 2, [1, 1, 2]),
     ],
 )
-def test_a_clip_goes_back_in_its_video_and_stands_still_before_it_began(
+def test_a_clip_goes_back_in_its_video_and_repeats_the_first_frame(
     videos: str, index: int, expected: list[int]
 ) -> None:
     assert places(Album(videos).clip(index, 0, 3)) == expected
@@ -60,7 +60,7 @@ def test_a_clip_of_one_is_the_image_of_its_epoch() -> None:
     assert (labels == 7).all()
 
 
-def test_an_image_that_stands_still_is_read_once() -> None:
+def test_a_repeated_image_is_read_once() -> None:
     album = Album("aabb")
     album.clip(3, 0, 6)
     assert sorted(album.loaded) == [2, 3]

@@ -42,12 +42,12 @@ def blue(image: Bytes) -> Bytes:
     return image[..., 0]
 
 
-def test_labels_that_are_the_truth_score_one() -> None:
+def test_correct_labels_score_one() -> None:
     result = evaluate(blue, Squares())
     assert (result.miou, result.iou, result.pixel_accuracy) == (1.0, (1.0, 1.0, 1.0), 1.0)
 
 
-def test_labels_of_the_models_size_are_judged_at_the_size_of_the_truth() -> None:
+def test_labels_of_the_models_size_are_compared_at_the_size_of_the_ground_truth() -> None:
     result = evaluate(lambda image: blue(image)[::4, ::4], Squares())
     assert result.pixel_accuracy == 1.0
 
@@ -59,7 +59,7 @@ def test_wrong_labels_are_counted_by_pixels() -> None:
     assert result.iou == pytest.approx((1.0, 96 / (96 + 128), 0.0))
 
 
-def test_only_the_places_that_were_asked_for_are_judged_and_in_their_order() -> None:
+def test_only_the_requested_images_are_evaluated_in_order() -> None:
     dataset = Squares()
     result = evaluate(blue, dataset, [2, 0])
     assert dataset.loaded == [2, 0]
@@ -72,7 +72,7 @@ def test_data_without_a_labelled_pixel_are_refused(labelled: bool, places: list[
         evaluate(blue, Squares(labelled=labelled), places)
 
 
-def test_a_labeller_that_knows_more_classes_than_the_data_is_an_error_and_no_score() -> None:
+def test_a_label_of_an_unknown_class_is_an_error() -> None:
     with pytest.raises(ValueError, match="there are 3 classes"):
         evaluate(lambda image: blue(image) + 2, Squares())
 
@@ -111,7 +111,7 @@ class TestVideos:
     ) -> None:
         assert [prediction.is_next_frame for prediction in predict_all(blue, Videos(*videos), places)] == follows
 
-    def test_what_remembers_is_reset_before_every_image_that_does_not_follow(self) -> None:
+    def test_a_recurrent_model_is_reset_before_every_image_that_is_not_the_next_frame(self) -> None:
         said: list[str] = []
 
         def label(image: Bytes) -> Bytes:
@@ -121,7 +121,7 @@ class TestVideos:
         evaluate(label, Videos("a", "a", "b", None), reset=lambda: said.append("reset"))
         assert said == ["reset", "label", "label", "reset", "label", "reset", "label"]
 
-    def test_labels_come_beside_their_truth_at_its_size(self) -> None:
+    def test_labels_have_the_size_of_the_ground_truth(self) -> None:
         (prediction,) = predict_all(lambda image: blue(image)[::4, ::4], Squares(), [2])
         assert prediction.labels.shape == prediction.truth.shape == (16, 12)
         assert (prediction.labels == 2).all()

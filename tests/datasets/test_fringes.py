@@ -23,7 +23,7 @@ def test_an_image_is_grey_as_bgr_with_a_class_for_every_pixel() -> None:
     assert labels.max() < len(CLASSES) == len(PALETTE)
 
 
-def test_it_says_what_a_card_must_say() -> None:
+def test_it_has_the_facts_for_a_model_card() -> None:
     dataset = open_dataset("synthetic:fringes", "val")
     assert (len(dataset), dataset.name) == (40, "synthetic fringes val (40 frames of 3072x3072)")
     assert (dataset.classes, dataset.palette) == (CLASSES, PALETTE)
@@ -82,7 +82,7 @@ def test_fringes_are_periodic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "message"),
     [
         ("fringes,frames=0", "frames must be an integer of at least 1, got '0'"),
         ("fringes,seed=-1", "seed must be an integer of at least 0, got '-1'"),
@@ -94,8 +94,8 @@ def test_fringes_are_periodic() -> None:
         ("fringe", "KIND one of .*synthetic:fringes, synthetic:street"),
     ],
 )
-def test_a_malformed_text_is_refused(argument: str, told: str) -> None:
-    with pytest.raises(OptionError, match=told):
+def test_a_malformed_text_is_refused(argument: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
         open_dataset(f"synthetic:{argument}", "train")
 
 

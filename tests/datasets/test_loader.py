@@ -29,7 +29,7 @@ def pairs(tmp_path: Path) -> Dataset:
 
 
 @pytest.mark.parametrize("storage", ["ssd", "hdd", "auto"])
-def test_each_place_comes_in_its_turn_with_its_image_and_labels(pairs: Dataset, storage: str) -> None:
+def test_items_come_in_order_with_image_and_labels(pairs: Dataset, storage: str) -> None:
     places = [7, 3, 3, 39, *range(20)]
     loaded = list(DatasetReader(ReadOptions(storage=storage)).load(pairs, places))
     assert [place for place, _, _ in loaded] == places
@@ -39,7 +39,7 @@ def test_each_place_comes_in_its_turn_with_its_image_and_labels(pairs: Dataset, 
         np.testing.assert_array_equal(labels, truth)
 
 
-def test_a_file_that_is_gone_is_the_error_of_load_after_what_comes_before_it(pairs: Dataset) -> None:
+def test_a_missing_file_is_an_error_after_the_preceding_items(pairs: Dataset) -> None:
     pairs.files(5)[0].unlink()
     seen: list[int] = []
     with pytest.raises(DatasetError, match=r"cannot read the image .*5\.png: No such file"):
@@ -52,7 +52,7 @@ def test_leaving_early_ends_the_threads(pairs: Dataset) -> None:
         assert next(loaded)[0] == 0
 
 
-def test_places_are_not_taken_far_ahead_of_what_is_delivered(pairs: Dataset) -> None:
+def test_indices_are_not_consumed_far_ahead(pairs: Dataset) -> None:
     taken: list[int] = []
 
     def places() -> object:
@@ -65,7 +65,7 @@ def test_places_are_not_taken_far_ahead_of_what_is_delivered(pairs: Dataset) -> 
             assert len(taken) <= number + 17
 
 
-def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
+def test_generated_data_are_drawn_by_the_caller_when_needed() -> None:
     drawn: list[tuple[int, int, int]] = []
 
     class Generated(Dataset):
@@ -84,7 +84,7 @@ def test_what_is_drawn_is_drawn_by_the_caller_when_it_is_its_turn() -> None:
     assert [place for place, _, _ in loaded] == [2]
 
 
-def test_an_attempt_goes_on_behind_an_image_that_cannot_be_used(pairs: Dataset) -> None:
+def test_load_or_error_continues_after_an_unusable_image(pairs: Dataset) -> None:
     pairs.files(3)[1].write_bytes(b"no mask")
     outcomes = list(DatasetReader().load_or_error(pairs, range(6)))
     assert [place for place, _ in outcomes] == list(range(6))
@@ -92,7 +92,7 @@ def test_an_attempt_goes_on_behind_an_image_that_cannot_be_used(pairs: Dataset) 
     assert "3.png" in str(outcomes[3][1])
 
 
-def test_a_second_pass_takes_what_the_first_one_kept(pairs: Dataset, tmp_path: Path) -> None:
+def test_a_second_pass_reads_from_the_cache(pairs: Dataset, tmp_path: Path) -> None:
     reader = DatasetReader(ReadOptions(ssd_cache=tmp_path / "cache"))
     first = list(reader.load(pairs, range(40)))
     for place in range(40):  # the same names, sizes and times, and nothing in them
@@ -105,7 +105,7 @@ def test_a_second_pass_takes_what_the_first_one_kept(pairs: Dataset, tmp_path: P
         np.testing.assert_array_equal(one[2], other[2])
 
 
-def test_a_cache_that_keeps_nothing_more_is_told(pairs: Dataset, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_store_more_is_reported(pairs: Dataset, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     reader = DatasetReader(ReadOptions(ssd_cache=folder))
     assert not reader.notice
@@ -140,7 +140,7 @@ def test_processes_read_one_at_a_time_from_a_hard_disk_only(pairs: Dataset, stor
     assert not lock.held
 
 
-def test_a_data_set_asks_for_the_files_that_it_names_and_no_other(pairs: Dataset) -> None:
+def test_a_data_set_reads_only_the_files_it_names(pairs: Dataset) -> None:
     asked: list[Path] = []
 
     def read(path: Path) -> bytes:

@@ -88,7 +88,7 @@ class TestMasksOfNumbers:
 
     @pytest.mark.parametrize("depth", [1, 2, 4])
     @pytest.mark.parametrize("colour_type", [0, 3], ids=["grey", "palette"])
-    def test_numbers_of_few_bits_are_not_spread(
+    def test_numbers_of_few_bits_are_not_scaled(
         self, tmp_path: Path, save: SaveImage, depth: int, colour_type: int
     ) -> None:
         stored = np.arange(15, dtype=np.uint8).reshape(3, 5) % (1 << depth)
@@ -149,7 +149,7 @@ class TestMasksOfColours:
         for place in range(2):
             np.testing.assert_array_equal(dataset.load(place)[1], labels)
 
-    def test_transparency_says_nothing(self, tmp_path: Path, save: SaveImage) -> None:
+    def test_transparency_is_ignored(self, tmp_path: Path, save: SaveImage) -> None:
         labels = np.array([[0, 1, 0, 1]] * 3, np.uint8)
         save("images/a.png")
         alpha = np.full((3, 4, 1), 7, np.uint8)
@@ -203,12 +203,12 @@ class TestMasksOfColours:
 
     def test_16_bit_masks_are_refused(self, tmp_path: Path, save: SaveImage) -> None:
         save("images/a.png")
-        for image, told in (
+        for image, message in (
             (np.zeros((3, 4), np.uint16), "holds 16-bit numbers, classes= only colours"),
             (np.zeros((3, 4, 3), np.uint16), "has colours of uint16: save masks with 8 bits per channel"),
         ):
             save("masks/a.png", image)
-            with pytest.raises(DatasetError, match=told):
+            with pytest.raises(DatasetError, match=message):
                 open_all(tmp_path, self.OPTIONS).load(0)
 
 
@@ -239,7 +239,7 @@ class TestTableOfClasses:
         assert dataset.load(0)[1].tolist() == [[*ids, VOID]] * 3
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             ("", "is not a JSON file: Expecting value"),
             ("[1]", 'must hold {"classes":'),
@@ -260,7 +260,7 @@ class TestTableOfClasses:
         ],
     )
     def test_a_wrong_one_is_refused_in_one_line_with_its_name(
-        self, tmp_path: Path, save: SaveImage, text: str, told: str
+        self, tmp_path: Path, save: SaveImage, text: str, message: str
     ) -> None:
         save("images/a.png")
         save("masks/a.png", IDS)
@@ -268,7 +268,7 @@ class TestTableOfClasses:
         table.write_text(text)
         with pytest.raises(DatasetError) as caught:
             open_all(tmp_path, f"classes={table}")
-        assert told in str(caught.value)
+        assert message in str(caught.value)
         assert "table.json" in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -328,7 +328,7 @@ class TestMatching:
         with pytest.raises(DatasetError, match=r"a_other.jpg has no mask 'a_other' in"):
             open_dataset(text, "train")
 
-    def test_what_a_wild_card_stood_for_tells_equal_names_apart(self, tmp_path: Path, save: SaveImage) -> None:
+    def test_the_name_matched_by_a_wildcard_is_part_of_the_key(self, tmp_path: Path, save: SaveImage) -> None:
         for tile, value in (("Tile 1", 1), ("Tile 2", 2)):
             save(f"{tile}/images/a.png")
             save(f"{tile}/masks/a.png", np.full((3, 4), value, np.uint8))
@@ -359,16 +359,16 @@ class TestMatching:
             open_dataset(f"{text},val=0.5", "train")
 
     @pytest.mark.parametrize(
-        ("gone", "told"), [("masks/b.png", "images/b.png has no mask 'b'"), ("images/b.png", "masks/b.png has no")]
+        ("gone", "message"), [("masks/b.png", "images/b.png has no mask 'b'"), ("images/b.png", "masks/b.png has no")]
     )
     def test_a_file_without_partner_is_an_error_unless_it_may_be_skipped(
-        self, tmp_path: Path, save: SaveImage, gone: str, told: str
+        self, tmp_path: Path, save: SaveImage, gone: str, message: str
     ) -> None:
         for name in "ab":
             save(f"images/{name}.png")
             save(f"masks/{name}.png", IDS)
         (tmp_path / gone).unlink()
-        with pytest.raises(DatasetError, match=told):
+        with pytest.raises(DatasetError, match=message):
             open_all(tmp_path, "classes=a+b+c")
         assert len(open_all(tmp_path, "classes=a+b+c,missing=skip")) == 1
 
@@ -382,7 +382,7 @@ class TestMatching:
         text = f"pairs:{tmp_path}/images,{tmp_path}/masks,classes=a+b+c,missing=skip"
         assert [len(open_dataset(text, split)) for split in ("train", "val")] == [1, 1]
 
-    def test_of_many_lonely_files_one_is_named_and_the_rest_counted(self, tmp_path: Path, save: SaveImage) -> None:
+    def test_of_many_unmatched_files_one_is_named_and_the_rest_counted(self, tmp_path: Path, save: SaveImage) -> None:
         for name in "abc":
             save(f"images/{name}.png")
         save("masks/a.png", IDS)
@@ -423,7 +423,7 @@ class TestSplits:
         assert val == {"9", "8"}, "the two whose SHA-256 is lowest"
         assert train == {str(i) for i in range(10)} - val
 
-    def test_an_image_more_leaves_the_others_where_they_are_but_for_one(self, ten: Path, save: SaveImage) -> None:
+    def test_an_added_image_moves_at_most_one_other(self, ten: Path, save: SaveImage) -> None:
         before = self.names(ten, "", "val")
         save("images/new.png")
         save("masks/new.png", IDS)
@@ -448,7 +448,7 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("options", "split"), [("", "test"), (",val=0", "val"), (",val=1", "train"), (",val=x*", "val")]
     )
-    def test_an_empty_split_is_refused_with_what_is_where(self, ten: Path, options: str, split: str) -> None:
+    def test_an_empty_split_is_refused_with_the_sizes_of_all_splits(self, ten: Path, options: str, split: str) -> None:
         with pytest.raises(DatasetError, match=rf"the split '{split}' is empty \(train \d+, val \d+, test 0\)"):
             self.names(ten, options, split)
 
@@ -461,26 +461,26 @@ class TestSplits:
         with pytest.raises(DatasetError, match="the data have the splits train, val, test; got 'dev'"):
             self.names(ten, "", "dev")
 
-    def test_lists_say_what_is_where_and_leave_the_rest_out(self, ten: Path) -> None:
+    def test_lists_define_the_splits_and_leave_out_the_rest(self, ten: Path) -> None:
         (ten / "dev.txt").write_text("3\n7.png\n\n")
         (ten / "masks" / "0.png").unlink()
         assert self.names(ten, f",lists={ten}", "dev") == {"3", "7"}
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "message"),
         [
             (None, "cannot read .*val.txt .*: lists= needs a folder with this file"),
             ("\n\n", "val.txt names no image"),
             ("3\n11\n", "val.txt, line 2: there is no image '11'"),
         ],
     )
-    def test_a_wrong_list_is_refused(self, ten: Path, text: str | None, told: str) -> None:
+    def test_a_wrong_list_is_refused(self, ten: Path, text: str | None, message: str) -> None:
         if text is not None:
             (ten / "val.txt").write_text(text)
-        with pytest.raises(DatasetError, match=told):
+        with pytest.raises(DatasetError, match=message):
             self.names(ten, f",lists={ten}", "val")
 
-    def test_lists_and_shares_do_not_go_together(self, ten: Path) -> None:
+    def test_lists_and_shares_cannot_be_combined(self, ten: Path) -> None:
         with pytest.raises(OptionError, match="lists= defines the splits: leave out val= and test="):
             self.names(ten, f",lists={ten},val=0.2", "val")
 
@@ -493,8 +493,8 @@ class TestSizes:
         mask = np.random.default_rng(0).integers(0, 3, size, dtype=np.uint8)
         path = save("images/a.png")
         save("masks/a.png", mask)
-        told = rf"masks/a.png is {size[0]}x{size[1]}, its image .*a.png 3x4"
-        with pytest.raises(DatasetError, match=told):
+        message = rf"masks/a.png is {size[0]}x{size[1]}, its image .*a.png 3x4"
+        with pytest.raises(DatasetError, match=message):
             open_all(tmp_path, "classes=a+b+c").load(0)
         image, labels = open_all(tmp_path, "classes=a+b+c,tolerance=1").load(0)
         assert image.shape[:2] == labels.shape == shared_size
@@ -564,7 +564,7 @@ class TestDamagedFiles:
 
 class TestGrammar:
     @pytest.mark.parametrize(
-        ("argument", "told"),
+        ("argument", "message"),
         [
             ("a", "IMAGES and MASKS must be given, got 'a'"),
             ("a,b", "classes= is needed"),
@@ -581,12 +581,12 @@ class TestGrammar:
         ],
     )
     def test_a_wrong_text_is_refused_with_how_it_is_written(
-        self, tmp_path: Path, save: SaveImage, monkeypatch: pytest.MonkeyPatch, argument: str, told: str
+        self, tmp_path: Path, save: SaveImage, monkeypatch: pytest.MonkeyPatch, argument: str, message: str
     ) -> None:
         monkeypatch.chdir(tmp_path)
         save("a/1.png")
         save("b/1.png", IDS)
-        with pytest.raises(OptionError, match=told) as caught:
+        with pytest.raises(OptionError, match=message) as caught:
             open_dataset(f"pairs:{argument}", "train")
         assert "write pairs:IMAGES,MASKS[,classes=..]" in str(caught.value)
 

@@ -29,7 +29,7 @@ def test_an_image_has_a_class_of_camvid_for_every_pixel() -> None:
     assert (dataset.classes, dataset.palette) == (CLASSES, PALETTE)
 
 
-def test_it_says_what_a_card_must_say() -> None:
+def test_it_has_the_facts_for_a_model_card() -> None:
     dataset = street(frames=3)
     assert len(dataset) == 3
     assert dataset.name == "synthetic street train (3 frames)"
@@ -87,13 +87,13 @@ class TestClips:
         assert 0 < difference(second, third) < 0.5 * difference(stranger, third)
         assert 0 < difference(first, second) < 0.5 * difference(stranger, third)
 
-    def test_before_the_camera_set_out_time_stands_still(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_before_the_drive_starts_the_first_frame_is_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("rtseg.datasets.synthetic._STREET_LENGTH_S", 0.15)
         images = [image for image, _ in street(frames=1).clip(0, 0, 4)]
         np.testing.assert_array_equal(images[0], images[1])
         assert not np.array_equal(images[-2], images[-1])
 
-    def test_every_image_of_the_set_stands_for_itself(self) -> None:
+    def test_no_image_belongs_to_a_video(self) -> None:
         assert street().sequence(1) is None
 
 

@@ -1,4 +1,4 @@
-"""Image files with a plane beside the colours, by hand: no library here writes all that people's files hold."""
+"""Write image files with an extra channel, in variants that none of the installed libraries can write."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ GREY_ALPHA, RGBA = 4, 6
 
 
 def noise(channels: int, dtype: type = np.uint8, size: tuple[int, int] = (6, 7)) -> NDArray[np.generic]:
-    """Of all values that ``dtype`` holds; the plane beside the colours is 0 somewhere."""
+    """Return an image of random values over the range of ``dtype``; the extra channel contains a 0."""
     values = np.random.default_rng(channels).integers(0, np.iinfo(dtype).max + 1, (*size, channels)).astype(dtype)
     values[0, 0, -1] = 0
     return values
 
 
-def png(pixels: NDArray[np.generic], *, turned: bool = False) -> bytes:
-    """Grey and a second plane, or RGB and a fourth, of 8 or 16 bits; ``turned`` by an EXIF tag of orientation 6."""
+def png(pixels: NDArray[np.generic], *, rotated: bool = False) -> bytes:
+    """Return a PNG of 8 or 16 bits: grey or RGB, and an extra channel; ``rotated`` by an EXIF tag (orientation 6)."""
     height, width, channels = pixels.shape
     kind = {2: GREY_ALPHA, 4: RGBA}[channels]
     stored = pixels.astype(f">u{pixels.itemsize}")
     head = struct.pack(">IIBBBBB", width, height, 8 * pixels.itemsize, kind, 0, 0, 0)
     exif = struct.pack("<2sHIHHHIII", b"II", 42, 8, 1, 0x0112, 3, 1, 6, 0)
     body = zlib.compress(b"".join(b"\x00" + row.tobytes() for row in stored))
-    chunks = [(b"IHDR", head), *([(b"eXIf", exif)] if turned else []), (b"IDAT", body), (b"IEND", b"")]
+    chunks = [(b"IHDR", head), *([(b"eXIf", exif)] if rotated else []), (b"IDAT", body), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
 
 
@@ -45,15 +45,15 @@ def tiff(
     extra: int | None = 2,
     wide: bool = False,
 ) -> bytes:
-    """A TIFF of one uncompressed strip.
+    """Return a TIFF with one uncompressed strip.
 
     Args:
         pixels: (H, W, C) as stored, of 8 or 16 bits.
         order: ``<`` or ``>``.
         photometric: 2 RGB, 5 CMYK, 1 grey.
-        planar: 1 pixels, 2 planes; only the tag, the order of ``pixels`` stays.
-        extra: what the samples beside the colours are: 0 not said, 1 and 2 transparency; None leaves the tag out.
-        wide: tags of 32 bits where either size is allowed.
+        planar: 1 interleaved, 2 separate; sets only the tag, the order of ``pixels`` is unchanged.
+        extra: meaning of the extra samples: 0 unspecified, 1 and 2 transparency; None leaves out the tag.
+        wide: use 32-bit values in tags that allow both sizes.
     """
     height, width, channels = pixels.shape
     body = pixels.astype(f"{order}u{pixels.itemsize}").tobytes()
@@ -88,6 +88,6 @@ def _entry(order: str, tag: int, kind: str, value: int, count: int) -> bytes:
 
 
 def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
-    """An image, uint8 (H, W, C), in the order in which networks are trained: (C, H, W), BGR as RGB."""
+    """Convert an image, uint8 (H, W, C), to the layout of training: (C, H, W), RGB instead of BGR."""
     order = {2: [0, 1], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[image.shape[2]]
     return torch.from_numpy(image[..., order].transpose(2, 0, 1).copy())

@@ -1,4 +1,4 @@
-"""What the tests of data share besides fixtures."""
+"""The type of the fixtures that save images, for the tests of data sets."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from collections.abc import Callable
 from pathlib import Path
 
 SaveImage = Callable[..., Path]
-"""Writes a file under ``tmp_path`` and returns its path; see the fixtures ``save`` and ``save_palette``."""
+"""Write a file under ``tmp_path`` and return its path; see the fixtures ``save`` and ``save_palette``."""

@@ -1,4 +1,4 @@
-"""Networks with fresh weights in which every layer has something to say, for the tests of all of them."""
+"""Networks with random weights in which every layer affects the output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLASSES = 5
 
 
 def run_network(network: Network, images: Tensor) -> Any:
-    """What ``network`` says of ``images``; of a sequence model, what it says when it sees them a second time."""
+    """Run ``network``; a recurrent network is run twice, and the second output is returned."""
     if not network.recurrent:
         return network(images)
     _, state = network(images)
@@ -22,7 +22,7 @@ def run_network(network: Network, images: Tensor) -> Any:
 
 
 def random_network(architecture: str, classes: int = CLASSES) -> Network:
-    """In evaluation mode, always the same: batch norms have drawn weights and the statistics of what they are fed."""
+    """Create a deterministic network in evaluation mode; batch norms have random weights and matching statistics."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         network = create_model(architecture, classes)
@@ -30,7 +30,7 @@ def random_network(architecture: str, classes: int = CLASSES) -> Network:
             if isinstance(part, nn.BatchNorm2d):
                 nn.init.uniform_(part.weight, 0.5, 1.5)
                 nn.init.uniform_(part.bias, -0.3, 0.3)
-                part.momentum = None  # a plain mean over all batches
+                part.momentum = None  # the mean over all batches
         network.train()
         with torch.no_grad():
             for _ in range(2):

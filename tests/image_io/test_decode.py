@@ -50,9 +50,9 @@ class TestFourChannels:
 
     def test_exif_orientation_is_applied_as_to_three_channels(self) -> None:
         pixels = noise(4)
-        turned = decode_image(png(pixels, turned=True), 4)
+        turned = decode_image(png(pixels, rotated=True), 4)
         np.testing.assert_array_equal(turned, np.rot90(pixels[..., BGRA], -1))
-        np.testing.assert_array_equal(decode_image(png(pixels, turned=True)), turned[..., :3])
+        np.testing.assert_array_equal(decode_image(png(pixels, rotated=True)), turned[..., :3])
 
 
 class TestTwoChannels:

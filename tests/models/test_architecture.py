@@ -104,7 +104,7 @@ def test_images_may_have_one_to_four_channels(name: str, channels: int) -> None:
 
 class TestChannels:
     @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-    def test_a_network_sees_the_same_in_training_and_in_the_model_file(self, channels: int) -> None:
+    def test_a_network_gets_the_same_input_in_training_and_in_the_model_file(self, channels: int) -> None:
         class Show(nn.Module):
             classes, stride, recurrent = 2, 1, False
 
@@ -120,7 +120,7 @@ class TestChannels:
         trained_on = normalise(torch.stack([to_tensor(frame) for frame in frames]), channels)
         torch.testing.assert_close(show.seen, trained_on)
 
-    def test_colours_and_grey_are_taken_from_the_mean_of_imagenet_and_another_plane_from_the_middle(self) -> None:
+    def test_colours_and_grey_are_normalised_by_imagenet_and_the_extra_channel_by_its_middle(self) -> None:
         mean = [0.485, 0.456, 0.406]
         grey = 0.299 * mean[0] + 0.587 * mean[1] + 0.114 * mean[2]
         for channels, planes in ((1, mean), (2, [grey, 0.5]), (3, mean), (4, [*mean, 0.5])):
@@ -160,7 +160,7 @@ def test_a_fresh_transposed_convolution_is_bilinear_interpolation(factor: int) -
     assert got.shape == wanted.shape
 
 
-def test_image_pooling_says_the_same_whether_its_size_is_fixed_or_not() -> None:
+def test_image_pooling_is_the_same_with_and_without_a_fixed_size() -> None:
     pooling = ImagePooling(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 2, 1))
     maps = torch.randn((2, 3, 4, 6), generator=torch.Generator().manual_seed(1))
     free = pooling(maps)

@@ -96,7 +96,7 @@ def test_every_branch_adds_to_the_prediction(icnet: ICNet, images: torch.Tensor)
             assert (without(images) - whole).abs().max() > 1e-3 * whole.abs().max()
 
 
-def test_what_an_image_is_given_does_not_depend_on_its_company(icnet: ICNet, images: torch.Tensor) -> None:
+def test_a_prediction_does_not_depend_on_the_other_images_of_the_batch(icnet: ICNet, images: torch.Tensor) -> None:
     with torch.no_grad():
         torch.testing.assert_close(icnet(images)[:1], icnet(images[:1]), atol=1e-4, rtol=1e-4)
 

@@ -93,7 +93,7 @@ class TestConvGRU:
         assert state.abs().max() > 0.5
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_a_memory_of_thousands_of_frames_survives_mixed_precision(self, gru: ConvGRU, dtype: torch.dtype) -> None:
+    def test_a_state_over_thousands_of_frames_survives_mixed_precision(self, gru: ConvGRU, dtype: torch.dtype) -> None:
         with torch.no_grad():
             gru.update.weight.zero_()
         nn.init.constant_(gru.update.bias, -8)  # type: ignore[arg-type]  # a step of 3e-4: bfloat16 ends at 4e-3 of 1
@@ -124,7 +124,7 @@ class TestICNetGRU:
         assert network.recurrent
         assert tuple(state.shape) == (2, *network.state_shape(*size)) == (2, 32, size[0] // 32, size[1] // 32)
 
-    def test_what_it_says_of_an_image_hangs_on_the_one_before(self, network: Network) -> None:
+    def test_the_prediction_depends_on_the_previous_image(self, network: Network) -> None:
         image = drawn(1, 3, 64, 96)
         with torch.no_grad():
             alone, after = network.eval()(image)

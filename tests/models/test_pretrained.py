@@ -76,7 +76,7 @@ def test_a_segmentation_network_with_published_weights_is_that_of_torchvision(hu
     assert "pretrained" not in network.architecture
 
 
-def test_heads_for_another_number_of_classes_begin_anew_and_all_else_is_published(hub: Hub) -> None:
+def test_only_heads_for_another_number_of_classes_have_random_weights(hub: Hub) -> None:
     weights = hub.offer("deeplabv3_mobilenet_v3_large", weights_backbone=None, num_classes=21, aux_loss=True)
     own = create_model("deeplabv3-mobilenet", 4, pretrained=True).state_dict()
     anew = [name for name in own if own[name].shape != weights[name].shape or not torch.equal(own[name], weights[name])]
@@ -110,10 +110,10 @@ def test_the_first_convolution_answers_grey_images_as_the_published_one(channels
     adapted = adapt_kernel(kernel, channels)
     assert adapted.shape == (5, channels, 3, 3)
     torch.testing.assert_close(adapted.sum(1), kernel.sum(1))
-    assert adapted[:, -1].any() == (channels in (1, 3)), "a plane beside the colours begins at zero"
+    assert adapted[:, -1].any() == (channels in (1, 3)), "the extra channel starts at zero"
 
 
-def test_the_first_convolution_of_a_network_for_four_channels_begins_with_the_published_rgb(hub: Hub) -> None:
+def test_the_first_convolution_for_four_channels_starts_with_the_published_rgb_weights(hub: Hub) -> None:
     weights = hub.offer("resnet18")
     own = create_model("icnet-resnet18", 4, pretrained=True, channels=4).state_dict()
     assert torch.equal(own["trunk.conv1.weight"][:, :3], weights["conv1.weight"])
@@ -150,7 +150,7 @@ def test_a_damaged_download_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
         create_model("icnet-resnet18", 4, pretrained=True)
 
 
-def test_a_network_that_nobody_publishes_weights_for_says_so() -> None:
+def test_a_network_without_published_weights_is_refused() -> None:
     with pytest.raises(OptionError, match="there are no published weights for 'icnet': leave out pretrained"):
         create_model("icnet", 4, pretrained=True)
 

@@ -68,8 +68,8 @@ class Ramps(Corner):
         return self.image, self.labels
 
 
-class Planes(Corner):
-    """As ``Corner``, with planes beyond the colours that are 200 where the class is 1 and 100 elsewhere."""
+class ExtraChannel(Corner):
+    """``Corner`` with an extra channel that is 200 where the class is 1 and 100 elsewhere."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -340,13 +340,13 @@ class TestColour:
             assert not image[2].any()
 
     @pytest.mark.parametrize("channels", [2, 4])
-    def test_planes_beyond_the_colours_move_along_and_keep_their_values(self, channels: int) -> None:
+    def test_the_extra_channel_moves_along_and_keeps_its_values(self, channels: int) -> None:
         jittered = 0
-        for image, labels in all_views(open_views(Planes(channels), Augmentation())):
+        for image, labels in all_views(open_views(ExtraChannel(channels), Augmentation())):
             assert image.shape == (channels, *CROP)
-            plane = image[-1].float()
+            extra = image[-1].float()
             for label, value in ((0, 100), (1, 200), (VOID, GREY)):
-                assert ((plane[inner(labels == label)] - value).abs() <= 1).all()
+                assert ((extra[inner(labels == label)] - value).abs() <= 1).all()
             jittered += not {DARK, BRIGHT} & set(image[0].unique().tolist())
         assert jittered > 10
 
@@ -433,7 +433,7 @@ class TestDeterminism:
         assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_several_data_sets_follow_each_other_and_are_told_the_epoch() -> None:
+def test_several_data_sets_are_concatenated_and_get_the_epoch() -> None:
     first, second = Corner(2), Corner(3)
     views = RandomViews([first, second], CROP, size=SIZE, augmentation=Augmentation(), seed=0)
     views.epoch = 5

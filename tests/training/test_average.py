@@ -121,12 +121,12 @@ class TestRefusals:
         with pytest.raises(OptionError, match="is one of the checkpoints: give another name"):
             average(three, three[2], data=DATA)
 
-    def test_other_classes_in_the_data_are_told(self, three: list[Path], tmp_path: Path) -> None:
+    def test_data_with_other_classes_are_refused(self, three: list[Path], tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=r"synthetic fringes .* has Outside, .* the checkpoints have Sky"):
             average(three, tmp_path / "mean.safetensors", data="synthetic:fringes,frames=2,size=128x128")
 
     @pytest.mark.parametrize(
-        ("changes", "told"),
+        ("changes", "message"),
         [
             ({"architecture": "icnet:width=8"}, "another architecture than .*: icnet:width=8 and icnet:width=4"),
             ({"size": [32, 32]}, "another size"),
@@ -134,11 +134,11 @@ class TestRefusals:
             ({"preprocess": ["clahe"]}, "another preprocess"),
         ],
     )
-    def test_checkpoints_that_are_not_alike_are_told(
-        self, three: list[Path], tmp_path: Path, changes: dict[str, Any], told: str
+    def test_different_checkpoints_are_refused(
+        self, three: list[Path], tmp_path: Path, changes: dict[str, Any], message: str
     ) -> None:
         other = drawn(tmp_path / "other.safetensors", 4, **changes)
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             average([three[0], other], tmp_path / "mean.safetensors", data=DATA)
         assert not (tmp_path / "mean.safetensors").exists()
 

@@ -71,7 +71,7 @@ class TestLoading:
             path.write_bytes(whole[:length])
             self.refused(path)
 
-    def test_whatever_is_wrong_with_its_bytes_only_a_checkpoint_error_comes_out(self, tmp_path: Path) -> None:
+    def test_damaged_bytes_raise_only_a_checkpoint_error(self, tmp_path: Path) -> None:
         save_checkpoint(tmp_path / "whole.safetensors", state())
         whole = (tmp_path / "whole.safetensors").read_bytes()
         dice = random.Random(0)

@@ -50,9 +50,7 @@ def expected(views: RandomViews) -> Iterator[list[Tensor]]:
 @pytest.mark.parametrize("clip", [1, 3])
 @pytest.mark.parametrize("storage", ["ssd", "hdd"])
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_batches_are_the_views_of_their_places_whoever_makes_them(
-    pairs: Dataset, workers: int, storage: str, clip: int
-) -> None:
+def test_batches_are_the_same_for_any_number_of_workers(pairs: Dataset, workers: int, storage: str, clip: int) -> None:
     views = views_of(pairs, clip=clip)
     batches = list(load_batches(views, ORDER, workers=workers, reader=DatasetReader(ReadOptions(storage=storage))))
     assert len(batches) == len(ORDER)
@@ -78,7 +76,7 @@ def test_drawn_data_and_files_can_be_mixed(pairs: Dataset) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_file_that_is_gone_is_one_line_after_the_batches_before_it(pairs: Dataset, workers: int) -> None:
+def test_a_missing_file_is_reported_in_one_line_after_the_preceding_batches(pairs: Dataset, workers: int) -> None:
     pairs.files(4)[0].unlink()
     batches = load_batches(views_of(pairs), ORDER, workers=workers)
     next(batches)
@@ -100,7 +98,7 @@ def test_the_second_epoch_is_read_from_the_cache(pairs: Dataset, tmp_path: Path)
     assert all(torch.equal(one[0], other[0]) for one, other in zip(first, second, strict=True))
 
 
-def test_ctrl_c_while_workers_are_made_or_ended_comes_right_after(hears_ctrl_c: None) -> None:
+def test_ctrl_c_while_workers_start_or_stop_is_raised_right_after(hears_ctrl_c: None) -> None:
     steps: list[str] = []
 
     def interrupted() -> None:
@@ -115,7 +113,7 @@ def test_ctrl_c_while_workers_are_made_or_ended_comes_right_after(hears_ctrl_c: 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_worker_that_is_killed_is_a_sentence(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_is_reported_in_one_sentence(pairs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -110,7 +110,7 @@ class TestShare:
     def test_a_batch_is_split_evenly(self) -> None:
         assert DistributedContext(0, 4, torch.device("cpu")).batch_per_process(8) == 2
 
-    def test_a_batch_that_cannot_be_split_is_told(self) -> None:
+    def test_a_batch_that_cannot_be_split_is_refused(self) -> None:
         with pytest.raises(OptionError, match="--batch 8 cannot be split between 3 processes: give a multiple"):
             DistributedContext(0, 3, torch.device("cpu")).batch_per_process(8)
 

@@ -152,7 +152,7 @@ class TestText:
 @pytest.mark.parametrize("text", TEXTS)
 class TestEveryLoss:
     @pytest.mark.parametrize("value", [VOID, 3])
-    def test_a_batch_without_a_pixel_that_counts_costs_nothing_and_teaches_nothing(self, text: str, value: int) -> None:
+    def test_a_batch_of_ignored_pixels_has_zero_loss_and_gradient(self, text: str, value: int) -> None:
         # Class 3 has no weight. A mean over nothing would be NaN, and one NaN ends a training for good.
         logits, labels = random_logits(2, 4, 4, 4), torch.full((2, 4, 4), value)
         loss = make_loss(text, UNEQUAL)(logits, labels)
@@ -177,7 +177,7 @@ class TestEveryLoss:
         assert gradient(loss, logits).isfinite().all()
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-    def test_logits_of_low_precision_are_judged_in_fp32_under_autocast_too(self, text: str, dtype: torch.dtype) -> None:
+    def test_low_precision_logits_are_compared_in_fp32_even_under_autocast(self, text: str, dtype: torch.dtype) -> None:
         logits, labels = random_logits(2, 4, 6, 6).detach().to(dtype), partly_void(2, 6, 6)
         wanted = make_loss(text, UNEQUAL)(logits.float(), labels)
         with torch.autocast("cpu", torch.bfloat16):
@@ -185,14 +185,14 @@ class TestEveryLoss:
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss, wanted, rtol=1e-6, atol=0)
 
-    def test_being_right_and_sure_costs_nothing_and_being_wrong_and_sure_much(self, text: str) -> None:
+    def test_confident_correct_predictions_cost_nothing_and_wrong_ones_much(self, text: str) -> None:
         labels = partly_void(2, 8, 8)
         right = 60.0 * F.one_hot(labels.where(labels != VOID, 0), 4).movedim(-1, 1) - 30
         loss = make_loss(text, ONES)
         assert loss(right, labels) < 1e-4
         assert loss(-right, labels) > 0.4
 
-    def test_what_minimises_it_labels_the_pixels(self, text: str) -> None:
+    def test_minimising_it_learns_the_labels(self, text: str) -> None:
         labels = random_labels(1, 10, 10)
         seen = F.one_hot(labels, 4).movedim(-1, 1) + 0.2 * random_logits(1, 4, 10, 10).detach()
         with torch.random.fork_rng(devices=[]):
@@ -211,7 +211,7 @@ class TestEveryLoss:
         known = labels != VOID
         assert (network(seen).argmax(1) == labels)[known].float().mean() > 0.95
 
-    def test_every_process_takes_part_in_every_mean_whatever_its_pixels(self, text: str) -> None:
+    def test_every_process_takes_part_in_every_mean(self, text: str) -> None:
         # A collective operation that one process leaves out would let the others wait for ever.
         calls: list[int] = []
 
@@ -231,7 +231,7 @@ class TestEveryLoss:
 @pytest.mark.parametrize(
     "text", ["ce", "dice", "lovasz", "ohem:threshold=0.5,keep=0.2", "asymmetric:gamma_neg=0,gamma_pos=0", "ce+2*dice"]
 )
-def test_the_gradient_is_the_slope_of_the_value(text: str) -> None:
+def test_the_gradient_matches_finite_differences(text: str) -> None:
     logits, labels = random_logits(2, 4, 3, 4), random_labels(2, 3, 4)
     labels[1, 2] = VOID
     loss, step = make_loss(text, torch.tensor([1.0, 2.0, 0.5, 0.3])), 5e-3
@@ -247,7 +247,7 @@ def test_the_gradient_is_the_slope_of_the_value(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["ce", "asymmetric", "ohem:threshold=0.4,keep=0.0001", "ce+asymmetric"])
-def test_two_processes_of_unequal_share_get_the_gradient_of_one_that_has_all(text: str) -> None:
+def test_two_processes_with_unequal_shares_get_the_gradient_of_one_process(text: str) -> None:
     logits, labels = random_logits(4, 4, 6, 6), random_labels(4, 6, 6, classes=3)
     labels[2:, :5] = VOID
     weights = torch.tensor([1.0, 2.0, 0.5, 0.3])
@@ -309,7 +309,7 @@ class TestAsymmetric:
         torch.testing.assert_close(loss, wanted.float())
         torch.testing.assert_close(gradient(loss, logits), gradient(wanted, logits), rtol=1e-4, atol=1e-7)
 
-    def test_an_easy_no_says_nothing(self) -> None:
+    def test_an_easy_negative_has_no_gradient(self) -> None:
         logits = torch.tensor([0.0, -4.0])[None, :, None, None].requires_grad_()  # the sigmoid of -4 is 0.018
         found = gradient(make_loss("asymmetric", torch.ones(2))(logits, torch.zeros(1, 1, 1, dtype=torch.long)), logits)
         assert found[0, 0] < 0
@@ -335,12 +335,12 @@ class TestOhem:
         touched = gradient(loss, logits).abs().sum(1).count_nonzero()
         assert touched == count
 
-    def test_pixels_alike_are_kept_alike(self) -> None:
+    def test_equal_pixels_are_all_kept(self) -> None:
         logits = torch.zeros(1, 4, 8, 8, requires_grad=True)
         loss = make_loss("ohem:threshold=0,keep=0.1", ONES)(logits, random_labels(1, 8, 8))
         assert gradient(loss, logits).abs().sum(1).all()
 
-    def test_where_all_are_easy_and_few_are_kept_the_rest_teaches_nothing(self) -> None:
+    def test_if_all_pixels_are_easy_only_the_kept_ones_have_a_gradient(self) -> None:
         labels = random_labels(1, 8, 8)
         logits = (8.0 * F.one_hot(labels, 4).movedim(-1, 1) + 0.1 * random_logits(1, 4, 8, 8)).detach().requires_grad_()
         found = gradient(make_loss("ohem", ONES)(logits, labels), logits)
@@ -455,7 +455,7 @@ class TestMultiResolutionLoss:
         certain[0, 3, 0, 0] = certain[0, 2, 0, 1] = certain[0, 0, 0, 2] = 50.0  # of the third the truth is void
         assert multi_resolution_loss((certain,), labels, (1.0,), make_loss("ce", ONES), coarse=True) < 1e-6
 
-    def test_bf16_logits_are_enlarged_and_judged_in_fp32(self) -> None:
+    def test_bf16_logits_are_upsampled_and_compared_in_fp32(self) -> None:
         logits, labels, loss = (
             random_logits(1, 4, 2, 2).detach().bfloat16(),
             random_labels(1, 8, 8),

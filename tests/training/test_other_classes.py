@@ -71,7 +71,7 @@ def test_heads_for_other_classes_get_fresh_weights_and_a_notice(
         assert torch.equal(value, fresh[name] if name in heads else weights[name]), name
 
 
-def test_with_the_same_classes_all_is_loaded_and_nothing_said(tmp_path: Path) -> None:
+def test_with_the_same_classes_everything_is_loaded_without_a_notice(tmp_path: Path) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet:width=4", 3)
     assert load_initial_weights(network, tmp_path / "best.safetensors", OLD) == ""
@@ -86,7 +86,7 @@ def test_a_checkpoint_without_auxiliary_heads_will_do(tmp_path: Path) -> None:
     assert "it lacks parts of this network; fuse_low.classify.bias, fuse_low.classify.weight start with" in remark
 
 
-def test_a_sequence_model_begins_with_the_weights_of_one_that_sees_single_images(tmp_path: Path) -> None:
+def test_a_recurrent_network_starts_from_the_weights_of_a_single_image_network(tmp_path: Path) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet-gru:width=4", 3)
     remark = load_initial_weights(network, tmp_path / "best.safetensors", OLD)
@@ -142,7 +142,7 @@ class TestWeightsOfOtherPrograms:
             load_initial_weights(create_model("icnet:width=4", 3), tmp_path / "a.pt", OLD)
 
 
-def test_a_checkpoint_of_colour_begins_a_grey_network(tmp_path: Path) -> None:
+def test_a_colour_checkpoint_initialises_a_grey_network(tmp_path: Path) -> None:
     weights = saved(tmp_path / "best.safetensors", "icnet:width=4")
     network = create_model("icnet:width=4,channels=1", 3)
     load_initial_weights(network, tmp_path / "best.safetensors", OLD)
@@ -180,7 +180,7 @@ def test_a_part_that_is_called_module_keeps_its_name() -> None:
     assert strip_wrapper_prefixes(weights) == weights
 
 
-def test_a_network_with_options_trains_goes_on_exports_and_runs(tmp_path: Path) -> None:
+def test_a_network_with_options_can_be_trained_exported_and_run(tmp_path: Path) -> None:
     """The road of ``--model fcn-resnet18:step=8,channels=1``: its options reach the model file."""
     console = Console(file=io.StringIO())
     options = TrainOptions(

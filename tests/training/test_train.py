@@ -112,7 +112,7 @@ class TestRun:
             assert line["loss"] > 0
             assert 0 <= line["val_miou"] <= 1
 
-    def test_every_epoch_is_told_with_what_is_left(self, finished: tuple[Path, Scores, str]) -> None:
+    def test_every_epoch_is_printed_with_the_remaining_time(self, finished: tuple[Path, Scores, str]) -> None:
         said = finished[2]
         assert "epoch 1/2  loss" in said
         assert "epoch 2/2  loss" in said
@@ -182,14 +182,14 @@ class TestResume:
         assert resumed["best_miou"] == whole["best_miou"]
         assert scores == finished[1]
 
-    def test_the_lines_of_metrics_go_on_in_the_same_file(self, tmp_path: Path) -> None:
+    def test_metrics_are_appended_to_the_same_file(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             train(options(tmp_path, epochs=3), Interrupting("2/3"))
         train(options(tmp_path, epochs=3, resume=True), quiet())
         assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2, 3]
 
     @pytest.mark.parametrize("changes", [{}, {"schedule": "step", "optimizer": "sgd", "lr": 0.01, "loss": "ce+dice"}])
-    def test_two_epochs_and_two_more_are_four(self, tmp_path: Path, changes: dict[str, Any]) -> None:
+    def test_two_epochs_and_two_resumed_ones_equal_four(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         train(options(tmp_path / "whole", epochs=4, **changes), quiet())
         with pytest.raises(KeyboardInterrupt):
             train(options(tmp_path / "parts", epochs=4, **changes), Interrupting("2/4"))
@@ -212,12 +212,12 @@ class TestResume:
             train(options(finished[0], epochs=1), quiet())
         assert {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()} == before
 
-    def test_where_no_run_is_there_is_nothing_to_resume_and_nothing_is_made(self, tmp_path: Path) -> None:
+    def test_resuming_without_a_run_is_refused_and_nothing_is_created(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"no checkpoint at .*last\.safetensors"):
             train(options(tmp_path / "none", resume=True), quiet())
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_run_with_another_optimizer_cannot_be_gone_on_with(
+    def test_a_run_with_another_optimizer_cannot_be_resumed(
         self, finished: tuple[Path, Scores, str], tmp_path: Path
     ) -> None:
         for name in ("best.safetensors", "last.safetensors"):
@@ -229,7 +229,7 @@ class TestResume:
             train(options(tmp_path, resume=True), quiet())
 
     @pytest.mark.parametrize(
-        ("changes", "told"),
+        ("changes", "message"),
         [
             ({"size": (96, 96)}, r"another size \(\[64, 96\], not \[96, 96\]\): use the options in config\.json"),
             ({"loss": "dice"}, r"another loss \(ce, not dice\)"),
@@ -239,15 +239,15 @@ class TestResume:
             ({"data": ("synthetic:fringes,frames=4,size=128x128",)}, "has the classes Sky, .*: give the --data of"),
         ],
     )
-    def test_another_recipe_is_another_run(
-        self, finished: tuple[Path, Scores, str], changes: dict[str, Any], told: str
+    def test_a_run_cannot_be_resumed_with_another_recipe(
+        self, finished: tuple[Path, Scores, str], changes: dict[str, Any], message: str
     ) -> None:
         before = {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
-        with pytest.raises(CheckpointError, match=told):
+        with pytest.raises(CheckpointError, match=message):
             train(options(finished[0], resume=True, epochs=3, **changes), quiet())
         assert {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()} == before
 
-    def test_a_run_goes_on_with_more_epochs_and_another_rate_but_not_without_its_best(
+    def test_a_run_resumes_with_more_epochs_and_another_rate_but_not_without_its_best_checkpoint(
         self, finished: tuple[Path, Scores, str], tmp_path: Path
     ) -> None:
         for name in ("best.safetensors", "last.safetensors"):
@@ -274,7 +274,7 @@ class TestBreaking:
             train(options(tmp_path), quiet())
         assert not list(tmp_path.glob("*.safetensors"))
 
-    def test_an_image_that_is_lost_while_training_is_told_in_one_line(
+    def test_an_image_lost_during_training_is_reported_in_one_line(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def lost(*_: object) -> None:
@@ -298,7 +298,7 @@ class TestBreaking:
         assert json.loads((tmp_path / "run" / "config.json").read_text())["reading"]["ssd_cache"] == str(cache)
         assert "reading" not in load_checkpoint(tmp_path / "run" / "best.safetensors")["recipe"]
 
-    def test_a_full_disk_under_tensorboard_is_told_and_the_epoch_is_kept(
+    def test_a_full_disk_under_tensorboard_is_reported_and_the_epoch_is_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def full(*_: object, **__: object) -> None:
@@ -311,7 +311,7 @@ class TestBreaking:
             train(options(tmp_path), quiet())
         assert load_checkpoint(tmp_path / "last.safetensors")["epoch"] == 1
 
-    def test_a_bad_validation_image_is_told_before_any_training(self, tmp_path: Path) -> None:
+    def test_a_bad_validation_image_is_reported_before_training(self, tmp_path: Path) -> None:
         for folder in ("p", "m"):
             (tmp_path / folder).mkdir()
             for name in ("1", "2", "bad"):
@@ -322,24 +322,24 @@ class TestBreaking:
             train(options(tmp_path / "run", data=(f"{data},val=b*",)), quiet())
         assert not (tmp_path / "run").exists()
 
-    def test_a_loss_that_is_no_number_stops_the_run_and_the_last_good_epoch_is_kept(self, tmp_path: Path) -> None:
+    def test_a_nan_loss_stops_the_run_and_the_last_good_epoch_is_kept(self, tmp_path: Path) -> None:
         train(options(tmp_path, epochs=1), quiet())
         before = {name: (tmp_path / name).read_bytes() for name in ("best.safetensors", "last.safetensors")}
         state = load_checkpoint(tmp_path / "last.safetensors")
         state["raw_network"]["classify.bias"][0] = float("nan")
         save_checkpoint(tmp_path / "last.safetensors", state)
-        told = (
+        message = (
             r"the loss is nan in epoch 2, step 1, at learning rate 0\.\d+, on image \d of synthetic street.*; "
             r".*last\.safetensors holds epoch 1: --resume, or if that fails too start again with a smaller --lr"
         )
         broken = (tmp_path / "last.safetensors").read_bytes()
-        with pytest.raises(TrainingError, match=told):
+        with pytest.raises(TrainingError, match=message):
             train(options(tmp_path, resume=True), quiet())
         assert (tmp_path / "last.safetensors").read_bytes() == broken != before["last.safetensors"]
         assert (tmp_path / "best.safetensors").read_bytes() == before["best.safetensors"]
         assert len(metrics(tmp_path)) == 1
 
-    def test_a_learning_rate_that_is_too_high_is_told_before_anything_is_kept(self, tmp_path: Path) -> None:
+    def test_a_learning_rate_that_is_too_high_is_reported_before_anything_is_saved(self, tmp_path: Path) -> None:
         with pytest.raises(TrainingError, match=r"in epoch 1, .*; start again with a smaller --lr than 1e\+30"):
             train(options(tmp_path, lr=1e30, optimizer="sgd", epochs=1), quiet())
         assert not (tmp_path / "last.safetensors").exists()
@@ -358,7 +358,7 @@ class TestChoices:
         ],
         ids=lambda changes: "-".join(changes),
     )
-    def test_a_run_with_other_choices_trains_and_tells_them(self, tmp_path: Path, changes: dict[str, Any]) -> None:
+    def test_a_run_with_other_options_trains_and_records_them(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         scores = train(options(tmp_path, epochs=1, **changes), quiet())
         assert 0 <= scores.miou <= 1
         state = load_checkpoint(tmp_path / "best.safetensors")
@@ -396,7 +396,7 @@ class TestChoices:
 
 
 class TestInit:
-    def test_training_begins_with_the_averaged_weights_of_the_checkpoint(
+    def test_training_starts_from_the_averaged_weights_of_the_checkpoint(
         self, finished: tuple[Path, Scores, str], tmp_path: Path
     ) -> None:
         path = finished[0] / "last.safetensors"
@@ -414,7 +414,7 @@ class TestInit:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("changes", "error", "told"),
+        ("changes", "error", "message"),
         [
             ({"batch": 5}, DatasetError, "4 training images are fewer than --batch 5"),
             ({"data": ("camvid:/nowhere",)}, DatasetError, "no /nowhere/train.txt"),
@@ -427,25 +427,25 @@ class TestRefusals:
             ({"size": (64, 90)}, OptionError, "got 64x90: try --size 64x96"),
         ],
     )
-    def test_what_cannot_be_trained_is_told_and_nothing_is_made(
-        self, tmp_path: Path, changes: dict[str, Any], error: type[Exception], told: str
+    def test_unusable_options_are_refused_and_nothing_is_created(
+        self, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
     ) -> None:
-        with pytest.raises(error, match=told):
+        with pytest.raises(error, match=message):
             train(options(tmp_path / "run", **changes), quiet())
         assert not (tmp_path / "run").exists()
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-    def test_a_gpu_that_is_not_there_is_told(self, tmp_path: Path) -> None:
+    def test_a_missing_gpu_is_reported(self, tmp_path: Path) -> None:
         with pytest.raises(BackendUnavailable, match="use --device cpu"):
             train(options(tmp_path / "run", device="cuda"), quiet())
 
-    def test_an_output_that_is_a_file_is_told(self, tmp_path: Path) -> None:
+    def test_an_output_that_is_a_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "run").touch()
         with pytest.raises(SinkError, match=r"cannot write into .*run: File exists; give another --output"):
             train(options(tmp_path / "run"), quiet())
 
     @pytest.mark.parametrize(
-        ("changes", "told"),
+        ("changes", "message"),
         [
             ({"optimizer": "lamb"}, "--optimizer must be one of adamw, adam, sgd, got 'lamb'"),
             ({"amp": "fp8"}, "--amp must be one of bf16, fp16, none"),
@@ -471,9 +471,9 @@ class TestRefusals:
         ],
     )
     def test_an_option_out_of_range_is_named_with_its_value(
-        self, tmp_path: Path, changes: dict[str, Any], told: str
+        self, tmp_path: Path, changes: dict[str, Any], message: str
     ) -> None:
-        with pytest.raises(OptionError, match=told):
+        with pytest.raises(OptionError, match=message):
             replace(options(tmp_path), **changes)
 
 
