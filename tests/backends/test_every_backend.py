@@ -22,7 +22,7 @@ from rtseg.backends.base import Backend, BackendOptions
 from rtseg.backends.tensorrt.cuda import _device
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.model_file.load import load_model
-from rtseg.model_file.spec import write_spec
+from rtseg.model_file.spec import file_sha256, write_spec
 from rtseg.system.nvidia import find_gpu
 
 Images = NDArray[np.uint8]
@@ -542,6 +542,26 @@ class TestOpenBackend:
     def test_a_bundled_model_is_opened_by_its_name(self, bundled: Path) -> None:
         with open_backend("onnxruntime", "icnet-camvid") as opened:
             assert opened.spec == load_model(bundled).spec
+
+    @pytest.mark.parametrize("size", [None, (128, 96)])
+    def test_a_loaded_model_file_is_opened_like_its_path(
+        self, icnet_file: Path, batch: Images, size: tuple[int, int] | None
+    ) -> None:
+        frames = batch[:1] if size is None else np.ascontiguousarray(batch[:1].repeat(2, 1))
+        with (
+            open_backend("openvino", icnet_file, size=size) as from_path,
+            open_backend("openvino", load_model(icnet_file), size=size) as from_file,
+        ):
+            assert from_file.facts() == from_path.facts()
+            assert from_file.model_sha256 == file_sha256(icnet_file)
+            np.testing.assert_array_equal(from_file.infer(frames), from_path.infer(frames))
+
+    @pytest.mark.parametrize("name", ["openvino", "torch"])
+    def test_a_closed_backend_refuses_a_batch(self, name: str, icnet_file: Path, batch: Images) -> None:
+        with open_backend(name, icnet_file, device="cpu") as opened:
+            opened.infer(batch[:1])
+        with pytest.raises(BackendError, match=f"the {name} backend is closed: open it again"):
+            opened.submit(batch[:1])
 
     def test_an_unknown_name_is_refused_with_those_known(self, icnet_file: Path) -> None:
         with pytest.raises(
