@@ -268,8 +268,8 @@ class TestMasks:
         assert sorted(path.name for path in masks.iterdir()) == ["a10.png", "a2.png", "b.png"]
         pairs = open_dataset(f"pairs:{folder},{masks},classes=background+object,val=0", "train")
         boxes = open_dataset(f"boxes:{folder},val=0", "train")
-        for place in range(3):
-            np.testing.assert_array_equal(pairs.load(place)[1], boxes.load(place)[1])
+        for index in range(3):
+            np.testing.assert_array_equal(pairs.load(index)[1], boxes.load(index)[1])
 
     def test_the_boxes_may_lie_elsewhere_and_come_from_another_tool(self, folder: Path, tmp_path: Path) -> None:
         listing = tmp_path / "other.csv"

@@ -118,18 +118,18 @@ class TestVideos:
 
     @pytest.fixture
     def videos(self, tmp_path: Path) -> Dataset:
-        for place, name in enumerate(self.NAMES):
-            for kind, pixels in (("train", np.full((3, 4, 3), 10 * place, np.uint8)), ("trainannot", LABELS)):
+        for index, name in enumerate(self.NAMES):
+            for kind, pixels in (("train", np.full((3, 4, 3), 10 * index, np.uint8)), ("trainannot", LABELS)):
                 (tmp_path / kind).mkdir(exist_ok=True)
                 assert cv2.imwrite(str(tmp_path / kind / f"{name}.png"), pixels)
         (tmp_path / "train.txt").write_text("".join(f"train/{n}.png trainannot/{n}.png\n" for n in self.NAMES))
         return open_dataset(f"camvid:{tmp_path}", "train")
 
     def test_the_start_of_an_image_name_is_its_video(self, videos: Dataset) -> None:
-        assert [videos.sequence(place) for place in range(6)] == [*["Seq05VD"] * 3, *["0016E5"] * 2, "0001TP"]
+        assert [videos.sequence(index) for index in range(6)] == [*["Seq05VD"] * 3, *["0016E5"] * 2, "0001TP"]
 
     @pytest.mark.parametrize(
-        ("place", "length", "expected"),
+        ("index", "length", "expected"),
         [
             (2, 1, [2]),
             (2, 2, [1, 2]),
@@ -142,9 +142,9 @@ class TestVideos:
         ],
     )
     def test_a_clip_is_what_led_to_an_image_and_never_of_another_video(
-        self, videos: Dataset, place: int, length: int, expected: list[int]
+        self, videos: Dataset, index: int, length: int, expected: list[int]
     ) -> None:
-        clip = videos.clip(place, 0, length)
+        clip = videos.clip(index, 0, length)
         assert [int(image[0, 0, 0]) // 10 for image, _ in clip] == expected
         for image, labels in clip:
             assert (image.shape, labels.shape) == ((3, 4, 3), (3, 4))

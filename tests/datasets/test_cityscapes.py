@@ -74,10 +74,10 @@ def test_the_two_masks_of_the_fixture_say_the_same_but_at_edges_where_each_was_s
     truth = open_dataset(f"cityscapes:{root}", "val").load(0)[1]
     name = "frankfurt_000000_000294"
     for folder, ending in (("leftImg8bit", "leftImg8bit"), ("gtFine", "gtFine_labelIds")):
-        place = tmp_path / folder / "val" / "frankfurt"
-        place.mkdir(parents=True)
+        target = tmp_path / folder / "val" / "frankfurt"
+        target.mkdir(parents=True)
         source = root / folder / "val" / "frankfurt" / f"{name}_{ending}.png"
-        (place / source.name).write_bytes(source.read_bytes())
+        (target / source.name).write_bytes(source.read_bytes())
     mapped = open_dataset(f"cityscapes:{tmp_path}", "val").load(0)[1]
     assert (mapped != truth).mean() < 0.003
     stored = cv2.imread(str(root / "gtFine/val/frankfurt" / f"{name}_gtFine_labelIds.png"), cv2.IMREAD_UNCHANGED)

@@ -66,10 +66,10 @@ def test_only_the_requested_images_are_evaluated_in_order() -> None:
     assert result.iou == (1.0, None, 1.0)
 
 
-@pytest.mark.parametrize(("labelled", "places"), [(False, None), (True, [])], ids=["all void", "no image"])
-def test_data_without_a_labelled_pixel_are_refused(labelled: bool, places: list[int] | None) -> None:
+@pytest.mark.parametrize(("labelled", "indices"), [(False, None), (True, [])], ids=["all void", "no image"])
+def test_data_without_a_labelled_pixel_are_refused(labelled: bool, indices: list[int] | None) -> None:
     with pytest.raises(DatasetError, match="no pixel of squares is labelled"):
-        evaluate(blue, Squares(labelled=labelled), places)
+        evaluate(blue, Squares(labelled=labelled), indices)
 
 
 def test_a_label_of_an_unknown_class_is_an_error() -> None:
@@ -96,7 +96,7 @@ class Videos(Squares):
 
 class TestVideos:
     @pytest.mark.parametrize(
-        ("videos", "places", "follows"),
+        ("videos", "indices", "follows"),
         [
             (("a", "a", "a"), None, [False, True, True]),
             (("a", "a", "b", "b", "a"), None, [False, True, False, True, False]),
@@ -107,9 +107,9 @@ class TestVideos:
         ],
     )
     def test_an_image_follows_the_one_right_before_it_in_its_video(
-        self, videos: tuple[str | None, ...], places: list[int] | None, follows: list[bool]
+        self, videos: tuple[str | None, ...], indices: list[int] | None, follows: list[bool]
     ) -> None:
-        assert [prediction.is_next_frame for prediction in predict_all(blue, Videos(*videos), places)] == follows
+        assert [prediction.is_next_frame for prediction in predict_all(blue, Videos(*videos), indices)] == follows
 
     def test_a_recurrent_model_is_reset_before_every_image_that_is_not_the_next_frame(self) -> None:
         said: list[str] = []

@@ -30,11 +30,11 @@ def pairs(tmp_path: Path) -> Dataset:
 
 @pytest.mark.parametrize("storage", ["ssd", "hdd", "auto"])
 def test_items_come_in_order_with_image_and_labels(pairs: Dataset, storage: str) -> None:
-    places = [7, 3, 3, 39, *range(20)]
-    loaded = list(DatasetReader(ReadOptions(storage=storage)).load(pairs, places))
-    assert [place for place, _, _ in loaded] == places
-    for place, image, labels in loaded:
-        expected, truth = pairs.load(place)
+    indices = [7, 3, 3, 39, *range(20)]
+    loaded = list(DatasetReader(ReadOptions(storage=storage)).load(pairs, indices))
+    assert [index for index, _, _ in loaded] == indices
+    for index, image, labels in loaded:
+        expected, truth = pairs.load(index)
         np.testing.assert_array_equal(image, expected)
         np.testing.assert_array_equal(labels, truth)
 
@@ -43,7 +43,7 @@ def test_a_missing_file_is_an_error_after_the_preceding_items(pairs: Dataset) ->
     pairs.files(5)[0].unlink()
     seen: list[int] = []
     with pytest.raises(DatasetError, match=r"cannot read the image .*5\.png: No such file"):
-        seen.extend(place for place, _, _ in DatasetReader().load(pairs, range(40)))
+        seen.extend(index for index, _, _ in DatasetReader().load(pairs, range(40)))
     assert seen == list(range(5))
 
 
@@ -55,12 +55,12 @@ def test_leaving_early_ends_the_threads(pairs: Dataset) -> None:
 def test_indices_are_not_consumed_far_ahead(pairs: Dataset) -> None:
     taken: list[int] = []
 
-    def places() -> object:
-        for place in range(40):
-            taken.append(place)
-            yield place
+    def indices() -> object:
+        for index in range(40):
+            taken.append(index)
+            yield index
 
-    with closing(DatasetReader().load(pairs, places())) as loaded:  # type: ignore[arg-type]
+    with closing(DatasetReader().load(pairs, indices())) as loaded:  # type: ignore[arg-type]
         for number, _ in enumerate(loaded):
             assert len(taken) <= number + 17
 
@@ -81,22 +81,22 @@ def test_generated_data_are_drawn_by_the_caller_when_needed() -> None:
     loaded = DatasetReader().load(Generated(), [4, 2], epoch=3)
     next(loaded)
     assert drawn == [(4, 3, get_ident())]
-    assert [place for place, _, _ in loaded] == [2]
+    assert [index for index, _, _ in loaded] == [2]
 
 
 def test_load_or_error_continues_after_an_unusable_image(pairs: Dataset) -> None:
     pairs.files(3)[1].write_bytes(b"no mask")
     outcomes = list(DatasetReader().load_or_error(pairs, range(6)))
-    assert [place for place, _ in outcomes] == list(range(6))
-    assert [place for place, outcome in outcomes if isinstance(outcome, DatasetError)] == [3]
+    assert [index for index, _ in outcomes] == list(range(6))
+    assert [index for index, outcome in outcomes if isinstance(outcome, DatasetError)] == [3]
     assert "3.png" in str(outcomes[3][1])
 
 
 def test_a_second_pass_reads_from_the_cache(pairs: Dataset, tmp_path: Path) -> None:
     reader = DatasetReader(ReadOptions(ssd_cache=tmp_path / "cache"))
     first = list(reader.load(pairs, range(40)))
-    for place in range(40):  # the same names, sizes and times, and nothing in them
-        for path in pairs.files(place):
+    for index in range(40):  # the same names, sizes and times, and nothing in them
+        for path in pairs.files(index):
             facts = path.stat()
             path.write_bytes(bytes(facts.st_size))
             os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))

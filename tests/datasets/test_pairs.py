@@ -146,8 +146,8 @@ class TestMasksOfColours:
         save("masks/a.png", painted(labels, [RED, BLUE]))
         save_palette("masks/b.png", np.array([9, 4], np.uint8)[labels], colours)
         dataset = open_all(tmp_path, self.OPTIONS)
-        for place in range(2):
-            np.testing.assert_array_equal(dataset.load(place)[1], labels)
+        for index in range(2):
+            np.testing.assert_array_equal(dataset.load(index)[1], labels)
 
     def test_transparency_is_ignored(self, tmp_path: Path, save: SaveImage) -> None:
         labels = np.array([[0, 1, 0, 1]] * 3, np.uint8)
@@ -312,7 +312,7 @@ class TestMatching:
         (tmp_path / "masks" / "notes.txt").write_text("")
         (tmp_path / "images" / ".hidden.png").write_text("")
         dataset = open_all(tmp_path, "classes=a+b+c")
-        titles = [Path(dataset.title(place)).name for place in range(len(dataset))]
+        titles = [Path(dataset.title(index)).name for index in range(len(dataset))]
         assert titles == ["a2.tif", "a10.jpg", "b.png"]
         assert dataset.name == f"{tmp_path.name} train (3 images)"
         assert dataset.licence == f"{tmp_path.name}: not stated"
@@ -416,7 +416,7 @@ class TestSplits:
     def names(self, tmp_path: Path, options: str, split: str) -> set[str]:
         text = f"pairs:{tmp_path}/images,{tmp_path}/masks,classes=a+b+c{options}"
         dataset = open_dataset(text, split)
-        return {Path(dataset.title(place)).stem for place in range(len(dataset))}
+        return {Path(dataset.title(index)).stem for index in range(len(dataset))}
 
     def test_a_fifth_is_for_validation_and_always_the_same(self, ten: Path) -> None:
         train, val = self.names(ten, "", "train"), self.names(ten, "", "val")
@@ -616,27 +616,27 @@ class TestDubai:
         assert train.classes == ("Building", "Land (unpaved area)", "Road", "Vegetation", "Water", "Unlabeled")
         assert train.palette[0] == (0x3C, 0x10, 0x98)
         assert train.name == "aerial_dubai train (18 images)"
-        sizes = {train.load(place)[1].shape for place in (0, 3, 9, 10)}
+        sizes = {train.load(index)[1].shape for index in (0, 3, 9, 10)}
         assert sizes == {(644, 797), (643, 797), (544, 509), (544, 510)}
 
     def test_palette_masks_and_rgb_masks_agree_with_pillow(self, shared: Path) -> None:
         pillow = pytest.importorskip("PIL.Image")
         train = open_dataset(self.text(shared), "train")
-        for place in (0, 9):  # RGB, palette
-            image = Path(train.title(place))
+        for index in (0, 9):  # RGB, palette
+            image = Path(train.title(index))
             with pillow.open(image.parent.parent / "masks" / f"{image.stem}.png") as mask:
                 rgb = np.asarray(mask.convert("RGB"))
-            labels = train.load(place)[1]
+            labels = train.load(index)[1]
             np.testing.assert_array_equal(np.array(train.palette, np.uint8)[labels], rgb)
 
     def test_the_undeclared_black_is_an_error_until_it_is_made_void(self, shared: Path) -> None:
         strict = open_dataset(self.text(shared, options=""), "val")
-        for place, pixels in ((5, 302), (6, 4)):
+        for index, pixels in ((5, 302), (6, 4)):
             with pytest.raises(
-                DatasetError, match=rf"Tile 3/masks/image_part_00{place + 1}.png holds #000000 \({pixels} "
+                DatasetError, match=rf"Tile 3/masks/image_part_00{index + 1}.png holds #000000 \({pixels} "
             ):
-                strict.load(place)
-            labels = open_dataset(self.text(shared), "val").load(place)[1]
+                strict.load(index)
+            labels = open_dataset(self.text(shared), "val").load(index)[1]
             assert (labels == VOID).sum() == pixels
 
     def test_unlabeled_can_be_void_by_name(self, shared: Path) -> None:

@@ -10,8 +10,8 @@ from rtseg.errors import OptionError
 from rtseg.synthetic.street import Street
 
 
-def same(one: Dataset, other: Dataset, place: int, epochs: tuple[int, int] = (0, 0)) -> bool:
-    first, second = one.load(place, epochs[0]), other.load(place, epochs[1])
+def same(one: Dataset, other: Dataset, index: int, epochs: tuple[int, int] = (0, 0)) -> bool:
+    first, second = one.load(index, epochs[0]), other.load(index, epochs[1])
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -51,8 +51,8 @@ def test_every_place_every_epoch_and_every_split_shows_another_street() -> None:
 
 def test_the_frames_of_two_epochs_do_not_overlap() -> None:
     train = street(frames=3)
-    first = [train.load(place)[0] for place in range(3)]
-    second = [train.load(place, 1)[0] for place in range(3)]
+    first = [train.load(index)[0] for index in range(3)]
+    second = [train.load(index, 1)[0] for index in range(3)]
     assert not any(np.array_equal(a, b) for a in first for b in second)
 
 

@@ -48,10 +48,10 @@ def test_a_grey_mask_of_numbers_is_read_as_well(voc: Path, save: SaveImage) -> N
     np.testing.assert_array_equal(open_dataset(f"voc:{voc}", "train").load(0)[1], LABELS)
 
 
-@pytest.mark.parametrize("place", ["VOCdevkit", "."])
-def test_a_folder_above_is_understood(tmp_path: Path, voc: Path, place: str) -> None:
-    (tmp_path / place).mkdir(exist_ok=True)
-    voc.rename(tmp_path / place / "VOC2012")
+@pytest.mark.parametrize("parent", ["VOCdevkit", "."])
+def test_a_folder_above_is_understood(tmp_path: Path, voc: Path, parent: str) -> None:
+    (tmp_path / parent).mkdir(exist_ok=True)
+    voc.rename(tmp_path / parent / "VOC2012")
     assert len(open_dataset(f"voc:{tmp_path}", "train")) == 1
 
 

@@ -138,8 +138,8 @@ class TestICNetGRU:
         network.eval()
         with torch.no_grad():
             together = network(second, network(first)[1])[0]
-            for place in range(2):
-                one = slice(place, place + 1)
+            for index in range(2):
+                one = slice(index, index + 1)
                 torch.testing.assert_close(
                     network(second[one], network(first[one])[1])[0], together[one], atol=1e-3, rtol=1e-3
                 )

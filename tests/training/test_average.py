@@ -69,7 +69,7 @@ def test_the_statistics_of_batch_norm_are_those_of_the_mean_network_on_the_data(
     seen: list[torch.Tensor] = []
     network.get_submodule("stem.0.0").register_forward_hook(lambda _, inputs, output: seen.append(output))
     dataset = open_dataset(DATA, "train")
-    images = [torch.from_numpy(resize(dataset.load(place)[0], SIZE)[..., ::-1].copy()) for place in range(6)]
+    images = [torch.from_numpy(resize(dataset.load(index)[0], SIZE)[..., ::-1].copy()) for index in range(6)]
     with torch.no_grad():
         network(normalise(torch.stack(images).permute(0, 3, 1, 2), 3))
     # Half of the images are mirrored when statistics are taken, which moves borders alone, and resized by another

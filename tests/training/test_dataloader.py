@@ -42,8 +42,8 @@ def views_of(*datasets: Dataset, clip: int = 1) -> RandomViews:
 
 
 def expected(views: RandomViews) -> Iterator[list[Tensor]]:
-    for places in ORDER:
-        images, labels = zip(*(views[place] for place in places), strict=True)
+    for indices in ORDER:
+        images, labels = zip(*(views[index] for index in indices), strict=True)
         yield [torch.stack(images), torch.stack(labels)]
 
 
