@@ -11,7 +11,7 @@ from rtseg.frame import Image, Labels
 
 
 class Album(Dataset):
-    """Images that tell their place and the epoch, of the videos that a text names by a letter each; ``.`` of none."""
+    """Images with their index as value, labels with the epoch. ``videos`` has a letter per image; ``.``: no video."""
 
     name, classes, palette, licence = "album", ("a",), ((0, 0, 0),), "none"
 
@@ -32,7 +32,7 @@ class Album(Dataset):
         return None if self._videos[index] == "." else self._videos[index]
 
 
-def places(clip: list[tuple[Image, Labels]]) -> list[int]:
+def indices_of(clip: list[tuple[Image, Labels]]) -> list[int]:
     return [int(image[0, 0, 0]) for image, _ in clip]
 
 
@@ -51,7 +51,7 @@ def places(clip: list[tuple[Image, Labels]]) -> list[int]:
 def test_a_clip_goes_back_in_its_video_and_repeats_the_first_frame(
     videos: str, index: int, expected: list[int]
 ) -> None:
-    assert places(Album(videos).clip(index, 0, 3)) == expected
+    assert indices_of(Album(videos).clip(index, 0, 3)) == expected
 
 
 def test_a_clip_of_one_is_the_image_of_its_epoch() -> None:

@@ -7,7 +7,7 @@ from rtseg.metrics.confusion import ConfusionMatrix, Scores, compute_scores
 from rtseg.model_file.spec import VOID
 
 BY_HAND = np.array([[3, 1, 0], [2, 4, 0], [0, 0, 0]])
-"""Truth 0 is labelled 0 three times and 1 once; truth 1 is labelled 0 twice and 1 four times; nobody has class 2."""
+"""Class 0 is predicted as 0 three times and as 1 once; class 1 as 0 twice and as 1 four times; class 2 never occurs."""
 
 
 class TestScores:

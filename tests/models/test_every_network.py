@@ -125,7 +125,7 @@ def labels_of(path: Path, backend: str, size: tuple[int, int]) -> NDArray[np.uin
 
 
 def true_labels(network: Network, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """What the network itself says of ``frames``, one after the other."""
+    """Return the labels of the network itself for ``frames``, one after the other."""
     labels_in_torch, state = LabelNetwork(deepcopy(network)), None
     found = []
     with torch.no_grad():

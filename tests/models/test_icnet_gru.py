@@ -20,7 +20,7 @@ from rtseg.models.label_network import LabelNetwork
 
 Maps = NDArray[np.float64]
 SHUT = -50.0
-"""Bias of a gate that lets nothing through, whatever the images."""
+"""Bias of a gate that is closed for all images."""
 
 
 def drawn(*shape: int, seed: int = 1) -> Tensor:

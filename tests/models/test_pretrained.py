@@ -124,7 +124,7 @@ def test_without_a_network_the_refusal_is_one_line_quick_and_says_both_ways_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # no server listens there
     monkeypatch.setattr("urllib.request._opener", None)  # kept with the proxies of the first use in this process
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)

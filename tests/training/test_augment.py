@@ -223,7 +223,7 @@ class TestResampling:
             pixels = np.stack([*np.indices(CROP).reshape(2, -1), np.ones(CROP[0] * CROP[1])], 1)
             known = inner(labels != VOID).numpy().ravel()
             colours = image[:2].numpy().reshape(2, -1).T / 250
-            # Red and green say where the pixels known lie in the image, which says where all others lie.
+            # Red and green give the image positions of the known pixels, and by extrapolation those of all others.
             places = pixels @ np.linalg.lstsq(pixels[known], colours[known], rcond=None)[0]
             outside = np.abs(places - 0.5).max(1) - 0.5
             void = (labels == VOID).numpy().ravel()
@@ -382,7 +382,7 @@ class TestPreparation:
 class TestClips:
     @pytest.mark.parametrize("colour", [False, True])
     def test_all_frames_of_a_clip_are_varied_alike(self, colour: bool) -> None:
-        # An image that belongs to no video stands still, and so must its views.
+        # An image that belongs to no video is repeated, so all views must be equal.
         items = all_views(open_views(Corner(12), Augmentation(rotation=30, flips="both", colour=colour), clip=3))
         for images, labels in items:
             assert (images.shape, labels.shape) == ((3, 3, *CROP), (3, *CROP))

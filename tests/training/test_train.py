@@ -85,7 +85,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Scores, str]:
-    """The folder of a run of two epochs, its scores, and what it said."""
+    """The folder of a run of two epochs, its scores and its console output."""
     folder = tmp_path_factory.mktemp("run") / "made" / "by train"
     console = quiet()
     scores = train(options(folder), console)
