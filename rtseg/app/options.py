@@ -47,7 +47,7 @@ _FILES_OF_DATA = ("decoder", "on_error", "max_pixels", "reduce")
 class StreamOptions:
     """What to segment, with which model, and where to send the result."""
 
-    source: Annotated[str | None, Option("Input", ("--source", "-s"), default="the first camera")] = None
+    source: Annotated[str | None, Option("Input", ("--source", "-s"))] = None
     """The same as SOURCE.
 
     See ``rtseg.sources.open_source``. None stands for the first camera.

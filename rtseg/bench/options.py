@@ -70,7 +70,7 @@ class BenchOptions:
     max_regression: Annotated[float, Option(_OUTPUT)] = 10.0
     """Exit with code 1 if a figure is worse than in --compare by more than this percentage."""
 
-    def of_clip(self) -> ClipOptions:
+    def clip_options(self) -> ClipOptions:
         """The options of a measurement of the pipeline."""
         from rtseg.bench.pipeline import ClipOptions
 
@@ -86,7 +86,7 @@ class BenchOptions:
             rounds=self.rounds,
         )
 
-    def of_storage(self) -> StorageOptions:
+    def storage_options(self) -> StorageOptions:
         """The options of a measurement of storages."""
         from rtseg.bench.storage.image_sets import DrawnOptions
         from rtseg.bench.storage.run import StorageOptions

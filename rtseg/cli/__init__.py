@@ -23,7 +23,7 @@ _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="rtseg",
-    cls=CommandGroup.of(COMMANDS),
+    cls=CommandGroup.from_entries(COMMANDS),
     help="Segment live video in real time: each frame gets a class for every pixel.",
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -41,7 +41,7 @@ def _root(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print only results and errors."),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what is done to standard error."),
-    log_level: str | None = typer.Option(None, help="Log from this level on: debug, info, warning or error."),
+    log_level: str | None = typer.Option(None, help="Log from this level on.", show_default="no log"),
 ) -> None:
     """Segment live video in real time."""
 

@@ -29,7 +29,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OptionError(f"{path} is not TOML ({error}): see engines/README.md") from error
-    options = {option.key: option for option in OptionGroup(EngineOptions).leaves if option.key != "force"}
+    options = {option.key: option for option in OptionGroup(EngineOptions).options if option.key != "force"}
     values = {}
     for key, value in recipe.items():
         if key not in options:

@@ -33,4 +33,4 @@ def bench(options: BenchOptions, messages: MessageOptions) -> None:
         raise OptionError(f"bench measures --storage or --pipeline, and {given}: give one")
     outcome = ResultOptions(options.output, options.compare, options.max_regression, options.report)
     console = open_console(progress=not messages.quiet)
-    raise typer.Exit(run(options.of_clip() if is_clip else options.of_storage(), outcome, console))
+    raise typer.Exit(run(options.clip_options() if is_clip else options.storage_options(), outcome, console))

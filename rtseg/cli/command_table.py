@@ -56,7 +56,7 @@ class CommandGroup(TyperGroup):
     entries: dict[str, Entry]
 
     @classmethod
-    def of(cls, entries: dict[str, Entry]) -> type[CommandGroup]:
+    def from_entries(cls, entries: dict[str, Entry]) -> type[CommandGroup]:
         """The class of a group with these commands."""
         return type("CommandGroup", (cls,), {"entries": entries})
 
@@ -68,9 +68,9 @@ class CommandGroup(TyperGroup):
         super().__init__(**settings | {"commands": names})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Import the module of the command that is named."""
+        """Import the module of the named command; there is none while the shell completes an unknown name."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command and _load(command.name or "", self.entries[command.name or ""]), rest
+        return name, _load(name, self.entries[name]) if command is not None else None, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Report Ctrl-C where a command does not; some versions of typer print nothing."""
@@ -93,7 +93,7 @@ class _CommandWithExamples(TyperCommand):
 def _load(name: str, entry: Entry) -> Any:
     """Typer's object for a command."""
     if entry.commands:
-        group = typer.Typer(cls=CommandGroup.of(entry.commands), add_completion=False)
+        group = typer.Typer(cls=CommandGroup.from_entries(entry.commands), add_completion=False)
         group.callback(help=entry.help)(lambda: None)
         return typer.main.get_command(group)
     from importlib import import_module

@@ -23,8 +23,8 @@ EXAMPLES = ("rtseg models", "rtseg models icnet fcn8s-vgg16", "rtseg models --me
 
 def models(
     messages: MessageOptions,
-    names: list[str] = typer.Argument(
-        [],
+    names: list[str] | None = typer.Argument(
+        None,
         metavar="NETWORK",
         help="Networks to list. With --measure they can have options, e.g. icnet:width=64.",
         show_default="all",
@@ -40,12 +40,12 @@ def models(
 
     console = open_console()
     if measure:
-        _measure(console, names)
+        _measure(console, names or [])
         return
     if not names:
         for name, path in bundled_models().items():
             _describe(console, name, path)
-    _list_networks(console, names)
+    _list_networks(console, names or [])
 
 
 def _describe(console: Console, name: str, path: Path) -> None:

@@ -43,7 +43,7 @@ def with_options(function: Callable[..., T]) -> Callable[..., T]:
 
     def command(context: typer.Context, **values: Any) -> T:
         before = context.find_root().params
-        for option in groups[messages].leaves:
+        for option in groups[messages].options:
             values[option.path] = values[option.path] or before.get(option.name, values[option.path])
         arguments = {name: value for name, value in values.items() if name in declared}
         arguments[messages] = groups[messages].build(values)
@@ -63,7 +63,7 @@ def _given(context: typer.Context, values: dict[str, Any]) -> GivenFields:
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaf:
+class FieldOption:
     """One field that is set by one option."""
 
     name: str
@@ -119,7 +119,7 @@ class OptionGroup:
 
     def __init__(self, kind: type[Any], path: str = "", without: tuple[str, ...] = ()) -> None:
         self._kind = kind
-        self._members: dict[str, _Leaf | OptionGroup] = {}
+        self._members: dict[str, FieldOption | OptionGroup] = {}
         hints, texts = get_type_hints(kind, include_extras=True), _field_texts(kind)
         for field in fields(kind):
             hint, name = hints[field.name], f"{path}{field.name}"
@@ -127,17 +127,17 @@ class OptionGroup:
                 if isinstance(mark, Group):
                     self._members[field.name] = OptionGroup(get_args(hint)[0], f"{name}__", mark.without)
                 elif isinstance(mark, Option) and field.name not in without:
-                    self._members[field.name] = _leaf(field, name, get_args(hint)[0], mark, texts)
+                    self._members[field.name] = _field_option(field, name, get_args(hint)[0], mark, texts)
 
     @property
-    def leaves(self) -> list[_Leaf]:
+    def options(self) -> list[FieldOption]:
         """All options, with those of groups within this one."""
         members = self._members.values()
-        return [leaf for each in members for leaf in (each.leaves if isinstance(each, OptionGroup) else [each])]
+        return [option for each in members for option in (each.options if isinstance(each, OptionGroup) else [each])]
 
     def parameters(self) -> list[Parameter]:
         """One for each option."""
-        return [leaf.parameter() for leaf in self.leaves]
+        return [option.parameter() for option in self.options]
 
     def build(self, given: dict[str, Any]) -> Any:
         """The options object for what Typer read."""
@@ -148,12 +148,12 @@ class OptionGroup:
         return self._kind(**values)
 
 
-def _leaf(field: Field[Any], path: str, kind: Any, option: Option, texts: dict[str, str]) -> _Leaf:
+def _field_option(field: Field[Any], path: str, kind: Any, option: Option, texts: dict[str, str]) -> FieldOption:
     default = field.default if field.default_factory is MISSING else field.default_factory()
     alternatives = get_args(kind) if not isinstance(kind, type) and get_origin(kind) is not tuple else (kind,)
     plain = next(one for one in alternatives if one is not NoneType)
     text = option.help or texts.get(field.name, "")
-    return _Leaf(field.name, path, text, option, default, NoneType in alternatives, _values_of(plain, option))
+    return FieldOption(field.name, path, text, option, default, NoneType in alternatives, _values_for(plain, option))
 
 
 def _field_texts(kind: type[Any]) -> dict[str, str]:
@@ -171,7 +171,7 @@ def _field_texts(kind: type[Any]) -> dict[str, str]:
     return texts
 
 
-def _values_of(kind: Any, option: Option) -> Values:
+def _values_for(kind: Any, option: Option) -> Values:
     if option.parse:
         return VALUES[option.parse]
     if get_origin(kind) is not tuple:

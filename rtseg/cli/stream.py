@@ -26,6 +26,7 @@ def stream(
     source: str | None = typer.Argument(
         None,
         metavar="SOURCE",
+        show_default="the first camera",
         help="What to segment: a video file or URL, camera:0, or images: a folder, a glob, frame_%05d.png, a list "
         "paths.txt, or a URL of images (s3://, zip://, https://host/*.png). demo:SECONDS and fringes:SECONDS are drawn "
         "by rtseg.",

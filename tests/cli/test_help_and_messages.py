@@ -88,7 +88,10 @@ class TestHelp:
 
     def test_a_command_that_is_misspelt_gets_a_suggestion(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["steam"]) == 2
-        assert "No such command 'steam'. Did you mean 'stream'" in capsys.readouterr().err
+        expected = "No such command 'steam'"
+        if hasattr(app, "suggest_commands"):
+            expected += ". Did you mean 'stream'"  # since typer 0.20
+        assert expected in capsys.readouterr().err
 
 
 class TestCompletion:
