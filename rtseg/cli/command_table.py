@@ -70,7 +70,7 @@ class CommandGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Import the module of the named command; there is none while the shell completes an unknown name."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _load(name, self.entries[name]) if command is not None else None, rest
+        return name, _load(str(name), self.entries[str(name)]) if command is not None else None, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Report Ctrl-C where a command does not; some versions of typer print nothing."""
