@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
-from inspect import Parameter, Signature, cleandoc, getsourcefile, signature
+from inspect import Parameter, Signature, cleandoc, getsource, signature
 from itertools import pairwise
 from pathlib import Path
+from sys import modules
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -157,11 +158,11 @@ def _field_option(field: Field[Any], path: str, kind: Any, option: Option, texts
 
 
 def _field_texts(kind: type[Any]) -> dict[str, str]:
-    """The first paragraph of the text below each field of a class, read from its source."""
-    source = getsourcefile(kind)
-    if source is None:
+    """The first paragraph of the text below each field of a class, read from its source; nothing without a source."""
+    try:
+        module = ast.parse(getsource(modules[kind.__module__]))
+    except OSError:
         return {}
-    module = ast.parse(Path(source).read_text(encoding="utf-8"))
     (body,) = [node.body for node in module.body if isinstance(node, ast.ClassDef) and node.name == kind.__name__]
     texts = {}
     for field, text in pairwise(body):

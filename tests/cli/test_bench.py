@@ -149,7 +149,8 @@ class TestComparing:
     ) -> None:
         (work / "old.json").write_text(text)
         assert of_clip("--compare", "old.json") == 2
-        assert capsys.readouterr().err.startswith("rtseg: --compare old.json is not a result of this version of `rtseg bench`")
+        expected = "rtseg: --compare old.json is not a result of this version of `rtseg bench`"
+        assert capsys.readouterr().err.startswith(expected)
 
 
 def test_ctrl_c_writes_what_was_measured_and_exits_with_130(

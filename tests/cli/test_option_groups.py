@@ -140,6 +140,14 @@ def test_the_help_is_the_first_paragraph_below_the_field(
     assert " Inner " in text
 
 
+def test_without_the_source_of_the_class_there_is_no_help_but_the_options_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_source(module: object) -> str:
+        raise OSError("source code not available")
+
+    monkeypatch.setattr("rtseg.cli.option_groups.getsource", no_source)
+    assert run("here", "--fast")[0] == Outer("here", fast=True)
+
+
 def test_options_without_libraries_know_the_same_values_as_the_libraries() -> None:
     assert deploy_options._METHODS == METHODS
     assert deploy_options._RUNTIMES == RUNTIMES
