@@ -271,7 +271,9 @@ def machine_text(run: dict[str, Any]) -> str:
     """Describe the machine of a run."""
     machine = run["machine"]
     model = f" ({machine['processor_model']})" if machine.get("processor_model") else ""
-    return f"{machine['processor']}{model}, {machine['cores']} cores"
+    features = machine.get("processor_features")
+    int8 = "" if features is None else ", with VNNI" if {"vnni", "amx"} & {*features} else ", without VNNI"
+    return f"{machine['processor']}{model}{int8}, {machine['cores']} cores"
 
 
 def score_table(scores: list[dict[str, Any]]) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.errors import RtsegError
+from rtseg.system.cpu import cpu_features, cpu_info, int8_saturates
 from rtseg.version import __version__
 
 __all__ = ["PROBES", "Finding", "as_json", "examine"]
@@ -26,18 +27,6 @@ _ROOT = Path("/")
 _GIB = 1 << 30
 _MIN_FREE_MEMORY = 4 * _GIB
 """Large models may fail with less free memory, in bytes."""
-
-_FEATURES = {
-    "avx2": ("avx2",),
-    "avx512": ("avx512f",),
-    "vnni": ("avx512_vnni", "avx_vnni"),
-    "bf16": ("avx512_bf16", "bf16"),
-    "amx": ("amx_tile",),
-    "neon": ("asimd",),
-    "i8mm": ("i8mm",),
-    "sve": ("sve",),
-}
-"""Feature and the CPU flags in ``/proc/cpuinfo`` that indicate it; one is enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +72,16 @@ def as_json(findings: list[Finding]) -> dict[str, Any]:
 
 
 def _processor(root: Path) -> Iterator[Finding]:
-    lines = (root / "proc/cpuinfo").read_text().splitlines()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
     cores = len(os.sched_getaffinity(0))
-    yield Finding("processor", "model", f"{fields.get('model name') or platform.machine()}, {cores} cores for rtseg")
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    features = [name for name, names in _FEATURES.items() if not flags.isdisjoint(names)]
+    info = cpu_info(root)
+    if not info:
+        raise FileNotFoundError("no proc/cpuinfo")
+    name = info.get("model name") or platform.machine()
+    yield Finding("processor", "model", f"{name}, {cores} cores for rtseg")
+    features = cpu_features(root)
     precision = "bf16" if {"bf16", "amx"} & {*features} else "fp32: int8 helps most"
-    text = f"{', '.join(features) or 'none useful'}; OpenVINO computes in {precision}"
+    int8 = "; int8 takes weights of 7 bits, since products saturate without vnni" if int8_saturates(root) else ""
+    text = f"{', '.join(features) or 'none useful'}; OpenVINO computes in {precision}{int8}"
     yield Finding("processor", "features", text, good=bool(features))
 
 

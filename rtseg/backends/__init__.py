@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -48,12 +49,15 @@ def open_backend(
     Raises:
         OptionError: ``name`` or an option is unknown, or the model does not support ``size``.
         ModelError: the file is not a model file.
-        BackendUnavailable: the runtime is not installed, or does not support the options on this machine.
+        BackendUnavailable: the runtime is not installed, does not support the options on this machine, or computes
+            this model in int8 wrongly on this processor.
         BackendError: the runtime failed, e.g. because it ran out of memory.
     """
     if name != "auto" and name not in BACKENDS:
         raise OptionError(f"unknown backend {name!r}; known are auto, {', '.join(sorted(BACKENDS))}")
     backend_options = BackendOptions(**options)
+    # A graph that was changed in memory is verified by whoever changed it.
+    from_file = not isinstance(model, ModelFile)
     if not isinstance(model, ModelFile):
         from rtseg.weights import find_model
 
@@ -65,7 +69,10 @@ def open_backend(
         from rtseg.model_file.input_size import resize_input
 
         model = resize_input(model, size)
-    return _logged(_open(name, model, backend_options) if name != "auto" else _open_auto(model, backend_options))
+    backend = _open(name, model, backend_options) if name != "auto" else _open_auto(model, backend_options)
+    if from_file and backend.precision == "int8" and backend.name in ("openvino", "onnxruntime"):
+        _check_int8(model, backend)
+    return _logged(backend)
 
 
 def read_spec(model: Path) -> ModelSpec:
@@ -79,6 +86,17 @@ def read_spec(model: Path) -> ModelSpec:
     from rtseg.backends.tensorrt.engine_file import read_engine_facts
 
     return read_engine_facts(model).spec
+
+
+def _check_int8(model: ModelFile, backend: Backend) -> None:
+    """See ``rtseg.backends.int8_check``; a backend that fails is closed."""
+    from rtseg.backends.int8_check import check_int8
+
+    try:
+        backend.int8_check = asdict(check_int8(model, backend))
+    except BackendError:
+        backend.close()
+        raise
 
 
 def _logged(backend: Backend) -> Backend:

@@ -75,6 +75,8 @@ class Backend(ABC):
     """Why this backend is used: the reason of ``auto``, e.g. ``no NVIDIA driver``, or that the caller named it."""
     notice: str = ""
     """A sentence for the user if ``auto`` does not use a GPU or a matching engine; empty otherwise."""
+    int8_check: dict[str, Any] | None = None
+    """Of an int8 model on a CPU: how it was compared with exact arithmetic, see ``rtseg.backends.int8_check``."""
     depth: int = 1
     """How many batches may be in flight. A further ``submit`` waits for the oldest."""
     recurrent: bool = False
@@ -144,7 +146,7 @@ class Backend(ABC):
             "device": self.device,
             "runtime_version": self.version,
             "chosen": self.chosen,
-        }
+        } | ({"int8_check": self.int8_check} if self.int8_check else {})
 
     def close(self) -> None:  # noqa: B027 - most runtimes free everything with the object
         """Wait for batches in flight and free the runtime's memory. A second call does nothing."""

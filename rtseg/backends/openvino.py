@@ -19,6 +19,8 @@ from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.quantize import to_int8
 from rtseg.model_file.upsample import upsample_by_transposed_conv
+from rtseg.model_file.weight_range import reduce_weight_range
+from rtseg.system.cpu import int8_saturates
 
 __all__ = ["OpenVinoBackend"]
 
@@ -36,7 +38,8 @@ class OpenVinoBackend(SlotBackend):
     model gets all cores for one frame, whatever the hint.
 
     A quantized graph (Q/DQ) is computed in int8. Its float nodes are computed in bf16 if the CPU supports it, unless
-    another precision is requested. With the throughput hint it is compiled several times, see ``_copy_configs``.
+    another precision is requested. Where the CPU's int8 products would saturate, weights are reduced to 7 bits. With
+    the throughput hint the graph is compiled several times, see ``_copy_configs``.
     """
 
     name = "openvino"
@@ -54,6 +57,8 @@ class OpenVinoBackend(SlotBackend):
         float_precision = _float_precision(core, options.precision)
         if options.precision == "int8":
             model = to_int8(model)
+        if is_quantized(model.graph) and int8_saturates():
+            model = reduce_weight_range(model)
         self.precision = "int8" if is_quantized(model.graph) else float_precision
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _TYPES[float_precision]}
         if options.threads is not None:

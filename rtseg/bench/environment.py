@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rtseg.system.cpu import cpu_features, cpu_info
 from rtseg.version import __version__
 
 __all__ = ["commit", "cores", "machine", "rate", "spread", "versions"]
@@ -38,25 +39,19 @@ def cores() -> int:
 
 def machine() -> dict[str, Any]:
     """Return processor, cores, memory, system and Python version."""
-    processor = _cpu_info()
+    processor = cpu_info()
     return {
         "processor": processor.get("model name") or platform.processor() or platform.machine(),
         # The name may be incomplete in a virtual machine.
         "processor_model": ", ".join(
             f"{key.split()[-1]} {processor[key]}" for key in ("cpu family", "model") if key in processor
         ),
+        "processor_features": list(cpu_features()),
         "cores": cores(),
         "memory_gb": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
     }
-
-
-def _cpu_info() -> dict[str, str]:
-    """Read ``/proc/cpuinfo``; empty if there is none."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {key.strip(): value.strip() for key, colon, value in (line.partition(":") for line in lines) if colon}
 
 
 def versions() -> dict[str, str]:

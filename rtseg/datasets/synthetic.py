@@ -16,9 +16,10 @@ from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.synthetic import fringes
 from rtseg.synthetic.street import Street
+from rtseg.synthetic.variants import with_extra_channel
 from rtseg.system.opencv import cv2
 
-__all__ = ["SyntheticFringes", "SyntheticStreet", "UnlabelledStreets", "with_extra_channel"]
+__all__ = ["SyntheticFringes", "SyntheticStreet", "UnlabelledStreets"]
 
 _STREET_SIZE = (360, 600)
 """(H, W) of street images, in pixels."""
@@ -124,14 +125,6 @@ class UnlabelledStreets(Dataset):
     def sequence(self, index: int) -> str | None:
         """See ``Dataset.sequence``."""
         return f"street {index // self._frames_per_video}"
-
-
-def with_extra_channel(image: Image, channels: int) -> Image:
-    """Convert a BGR image to ``channels``; the extra channel is the green channel rotated by 180 degrees."""
-    if channels == 3:
-        return image
-    base = image if channels == 4 else image[..., 2:]
-    return np.concatenate((base, image[::-1, ::-1, 1:2]), axis=2)
 
 
 def _check_split(split: str, kind: str) -> None:

@@ -12,15 +12,17 @@ from rtseg.datasets import Dataset, ReadFile, open_dataset
 from rtseg.datasets.loader import DatasetReader
 from rtseg.deploy.options import CalibrateOptions
 from rtseg.deploy.sensitivity import rank_float_groups
-from rtseg.deploy.verify import BUDGETS, Verdict, open_verification_data, verify
+from rtseg.deploy.verify import BUDGETS, Budget, Verdict, open_verification_data, verify
 from rtseg.errors import DatasetError, ModelError, ProofError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.activation_ranges import Ranges, default_output, write_ranges
+from rtseg.model_file.emulate_int8 import emulate_int8
 from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.quantize import quantize, record_ranges, reject_sequence_model
 from rtseg.model_file.spec import file_sha256, write_spec
 from rtseg.preprocess import Prepare, override_steps, preprocess_notice
+from rtseg.synthetic.variants import VARIANTS, alter_image
 from rtseg.system.atomic_files import check_folder_writable, write_bytes
 from rtseg.weights import find_model
 
@@ -29,6 +31,7 @@ __all__ = ["Calibrated", "calibrate"]
 _HELD_OUT_STEP = 6
 """One image in so many is held out for verification."""
 _MIN_IMAGES = 2 * _HELD_OUT_STEP
+_ALTERED_IMAGES = 8
 _RANKING_IMAGES = 8
 """Images to rank groups of nodes with; the verdict uses all held-out images."""
 _MAX_FLOAT_GROUPS = 12
@@ -96,6 +99,13 @@ def calibrate(
     if reader.notice:
         notify(reader.notice)
     ranges, verdict = _find_float_groups(model, ranges, held_out, reader, on_progress, notify)
+    arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
+    if not arithmetic.passed:
+        raise ProofError(
+            f"INT8 of {ranges.model} is not computed exactly on this CPU, {arithmetic.reasons[0]} on "
+            f"{arithmetic.data}: nothing was written, use another --precision"
+        )
+    ranges = replace(ranges, verdict=verdict.to_dict() | {"arithmetic": arithmetic.to_dict()})
     if options.save_model is not None:
         options.save_model.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(options.save_model, quantize(model, ranges).graph.SerializeToString())
@@ -134,6 +144,38 @@ class _Subset(Dataset):
     def title(self, index: int) -> str:
         """See ``Dataset.title``."""
         return self._dataset.title(self._indices[index])
+
+
+class _Altered(Dataset):
+    """Blurred, darkened and brightened copies of some images: what nothing was calibrated on."""
+
+    _variants = VARIANTS[1:]
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._images = min(_ALTERED_IMAGES, len(dataset))
+        self.name = f"blurred, darkened and brightened copies of {dataset.name}"
+        self.classes, self.palette, self.licence = dataset.classes, dataset.palette, dataset.licence
+        self.supported_channels, self.channels = dataset.supported_channels, dataset.channels
+
+    def __len__(self) -> int:
+        return self._images * len(self._variants)
+
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+        """See ``Dataset.load``."""
+        image, labels = self._dataset.load(self._original(index), epoch, read)
+        return alter_image(image, self._variants[index % len(self._variants)]), labels
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """See ``Dataset.files``."""
+        return self._dataset.files(self._original(index))
+
+    def title(self, index: int) -> str:
+        """See ``Dataset.title``."""
+        return f"{self._variants[index % len(self._variants)]} {self._dataset.title(self._original(index))}"
+
+    def _original(self, index: int) -> int:
+        return index // len(self._variants) * len(self._dataset) // self._images
 
 
 def _split_images(model: ModelFile, options: CalibrateOptions) -> tuple[Dataset, Dataset]:
@@ -196,6 +238,25 @@ def _verify(
             held_out,
             BUDGETS["int8"],
             on_progress=lambda done, total: on_progress("verifying", done, total),
+            judged_by=f"the graph on the CPU by OpenVINO {candidate.version}",
+            reader=reader,
+        )
+
+
+def _verify_arithmetic(
+    quantized: ModelFile, held_out: Dataset, reader: DatasetReader, on_progress: OnProgress
+) -> Verdict:
+    """Compare int8 on this CPU with the same quantized graph in exact arithmetic, on images of another kind."""
+    with (
+        open_backend("openvino", emulate_int8(quantized), precision="fp32") as reference,
+        open_backend("openvino", quantized, precision="int8") as candidate,
+    ):
+        return verify(
+            reference,
+            candidate,
+            _Altered(held_out),
+            Budget(100, BUDGETS["int8"].min_agreement),
+            on_progress=lambda done, total: on_progress("comparing with exact arithmetic", done, total),
             judged_by=f"the graph on the CPU by OpenVINO {candidate.version}",
             reader=reader,
         )

@@ -20,7 +20,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from rtseg.backends import open_backend
-from rtseg.datasets.synthetic import with_extra_channel
 from rtseg.errors import CheckpointError, MissingExtra, ModelError
 from rtseg.image_io.decode import image_channels
 from rtseg.model_file.spec import ModelSpec, write_spec
@@ -29,6 +28,7 @@ from rtseg.models.base import Network
 from rtseg.models.label_network import LabelNetwork, fuse_batch_norm
 from rtseg.preprocess import Prepare, resize
 from rtseg.synthetic.street import Street
+from rtseg.synthetic.variants import with_extra_channel
 from rtseg.system.atomic_files import atomic_path, check_writable, sink_errors
 from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint
 

@@ -11,10 +11,12 @@ from rtseg.deploy import calibrate as module
 from rtseg.deploy.calibrate import calibrate
 from rtseg.deploy.options import CalibrateOptions
 from rtseg.deploy.sensitivity import rank_float_groups
+from rtseg.deploy.verify import Budget
 from rtseg.errors import DatasetError, ModelError, OptionError, ProofError, SinkError
 from rtseg.model_file.activation_ranges import Ranges, find_ranges, read_ranges
 from rtseg.model_file.load import ModelFile, load_model
-from rtseg.model_file.quantize import record_ranges, to_int8
+from rtseg.model_file.quantize import quantize, record_ranges, to_int8
+from rtseg.system.cpu import cpu_class
 
 Tensors = dict[str, tuple[float, float]]
 
@@ -35,6 +37,11 @@ def data(small: ModelFile, tmp_path: Path) -> str:
 def clipped(tensors: Tensors, *names: str) -> Tensors:
     """Return ranges of which some are far too narrow."""
     return tensors | {name: (tensors[name][0] / 50, tensors[name][1] / 50) for name in names}
+
+
+def coarse(ranges: Ranges) -> Ranges:
+    """Return ranges of which all are far too narrow."""
+    return replace(ranges, tensors=clipped(dict(ranges.tensors), *ranges.tensors))
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -115,6 +122,30 @@ class TestCalibrate:
         with pytest.raises(ProofError, match=r"INT8 does not suit small, mIoU drops by .*nothing was written"):
             calibrate(CalibrateOptions(small.path, data, method="minmax", save_model=Path("int8.onnx")))
         assert list(Path().iterdir()) == []
+
+    def test_the_arithmetic_of_this_cpu_is_verified_on_images_of_another_kind(
+        self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calibrate(CalibrateOptions(small.path, data, method="minmax", frames=10))
+        verdict = read_ranges(Path("calib/small.json")).verdict
+        assert verdict is not None
+        arithmetic = verdict["arithmetic"]
+        assert arithmetic["passed"]
+        assert arithmetic["data"].startswith("blurred, darkened and brightened copies of 3 held-out images")
+        assert arithmetic["images"] == 9
+        assert arithmetic["budget"]["min_agreement"] == 0.975
+        assert arithmetic["cpu"] == verdict["cpu"] == cpu_class()
+
+    def test_where_the_cpu_computes_otherwise_nothing_is_written(
+        self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "emulate_int8", lambda model: small)
+        monkeypatch.setattr(module, "quantize", lambda model, ranges: quantize(model, coarse(ranges)))
+        monkeypatch.setitem(module.BUDGETS, "int8", Budget(100, 0.975))
+        monkeypatch.setattr(module, "_find_float_groups", lambda model, ranges, *rest: (ranges, None))
+        with pytest.raises(ProofError, match=r"INT8 of small is not computed exactly on this CPU, only .* pixels"):
+            calibrate(CalibrateOptions(small.path, data, method="minmax", frames=10))
+        assert not Path("calib").exists() or not list(Path("calib").iterdir())
 
     def test_a_sequence_model_is_refused(self, small: ModelFile, data: str, tmp_path: Path) -> None:
         (tmp_path / "sequence").mkdir()

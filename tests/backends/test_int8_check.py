@@ -1,0 +1,124 @@
+"""INT8 on a CPU is right or refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtseg import open_backend
+from rtseg.backends import int8_check
+from rtseg.backends.base import BackendOptions
+from rtseg.backends.openvino import OpenVinoBackend
+from rtseg.errors import BackendUnavailable
+from rtseg.model_file.load import load_model
+from rtseg.synthetic.variants import VARIANTS, alter_image
+from rtseg.weights import DEFAULT_MODEL, find_model
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "rtseg" / "int8"
+
+
+def run_limited(isa: str, cache: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run ``program`` in a process whose int8 kernels use no more than the instruction set ``isa``."""
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa, "XDG_CACHE_HOME": str(cache)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_the_first_use_compares_with_exact_arithmetic_and_the_next_remembers(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_backend("openvino", DEFAULT_MODEL, precision="int8") as backend:
+        check = backend.facts()["int8_check"]
+    assert check["agreement"] >= check["required"] == 0.975
+    assert check["images"] == 16
+    (kept,) = cache.glob("*.json")
+    assert json.loads(kept.read_text()) == check
+    monkeypatch.setattr(int8_check, "_compare", None)  # would fail
+    with open_backend("openvino", DEFAULT_MODEL, precision="int8") as backend:
+        assert backend.facts()["int8_check"] == check
+
+
+def test_a_damaged_result_is_made_again(cache: Path) -> None:
+    open_backend("openvino", DEFAULT_MODEL, precision="int8").close()
+    (kept,) = cache.glob("*.json")
+    before = kept.read_text()
+    kept.write_text("{")
+    open_backend("openvino", DEFAULT_MODEL, precision="int8").close()
+    assert kept.read_text() == before
+
+
+def test_a_cpu_that_labels_otherwise_is_refused_with_what_to_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = int8_check._label
+    monkeypatch.setattr(
+        int8_check, "_label", lambda backend, images: real(backend, images) ^ (backend.precision == "int8")
+    )
+    for _ in range(2):  # also when it is remembered
+        with pytest.raises(
+            BackendUnavailable,
+            match=rf"openvino computes {DEFAULT_MODEL} wrongly in int8 on this CPU .*: \d.*% of the pixels agree with "
+            r"exact arithmetic, at least 97.5% are required; use --precision fp32",
+        ):
+            open_backend("openvino", DEFAULT_MODEL, precision="int8")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="kernels of x86 are limited")
+def test_without_vnni_weights_of_seven_bits_keep_int8_right_and_eight_bits_are_refused(tmp_path: Path) -> None:
+    done = run_limited(
+        "AVX512_CORE",
+        tmp_path,
+        "import rtseg.backends.openvino as module\n"
+        "from rtseg import open_backend\n"
+        "from rtseg.errors import BackendUnavailable\n"
+        f"facts = open_backend('openvino', {DEFAULT_MODEL!r}, precision='int8').facts()['int8_check']\n"
+        "print(facts['cpu'], facts['agreement'] >= 0.975)\n"
+        "import shutil; shutil.rmtree(__import__('os').environ['XDG_CACHE_HOME'])\n"
+        "module.int8_saturates = lambda: False\n"
+        "try:\n"
+        f"    open_backend('openvino', {DEFAULT_MODEL!r}, precision='int8')\n"
+        "except BackendUnavailable as error:\n"
+        "    print(error)\n",
+    )
+    assert done.returncode == 0, done.stderr
+    reduced, *refused = done.stdout.splitlines()
+    assert reduced == "x86_64 without VNNI True"
+    assert [line.partition(":")[0] for line in refused] in (
+        [f"openvino computes {DEFAULT_MODEL} wrongly in int8 on this CPU (x86_64 without VNNI)"],
+        [],  # a CPU without AVX-512 takes other kernels
+    )
+
+
+def test_a_graph_that_is_given_in_memory_is_not_checked(cache: Path) -> None:
+    model = load_model(find_model(DEFAULT_MODEL))
+    with open_backend("openvino", model, precision="int8") as backend:
+        assert "int8_check" not in backend.facts()
+    with OpenVinoBackend(model, BackendOptions(precision="fp32")) as backend:
+        assert backend.int8_check is None
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_keep_shape_and_type_and_change_the_image(variant: str, channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, channels), dtype=np.uint8)
+    before = image.copy()
+    changed = alter_image(image, variant)
+    assert (changed.shape, changed.dtype) == (image.shape, np.uint8)
+    assert (changed == before).all() == (variant == "original")
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_variant_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="variant must be one of original, blurred, darkened, brightened, got 'red'"):
+        alter_image(np.zeros((2, 2, 3), np.uint8), "red")
