@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,10 @@ class Frame:
     """``time.monotonic()``, in seconds, when the source delivered it."""
     name: str | None = None
     """File name of an image; None for the frame of a video."""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel divided by its height when it is shown. Not 1 in anamorphic video."""
+    duration_s: float | None = None
+    """How long it is shown, in seconds; None if unknown. Only the last frame of a recording needs it."""
 
     def __post_init__(self) -> None:
         if self.image.dtype != np.uint8 or self.image.ndim != 3 or not 1 <= self.image.shape[2] <= 4:

@@ -96,7 +96,7 @@ class StreamRun:
     @property
     def notices(self) -> list[str]:
         """What to tell the user about the backend, preprocessing steps, the limit of the run, and lost audio."""
-        notices = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice]
+        notices = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice, self.source.notice]
         return [notice for notice in (*notices, *(sink.notice for sink in self.sinks)) if notice]
 
     def stop(self) -> None:

@@ -75,6 +75,7 @@ class Recording:
         size: tuple[int, int],
         *,
         rate: Fraction,
+        pixel_aspect: Fraction,
         crf: int,
         preset: str,
         audio: AudioPackets | None = None,
@@ -84,6 +85,7 @@ class Recording:
             path: the final name; its suffix is one of ``FORMATS``.
             size: (H, W) of the images, in pixels.
             rate: frames per second, as a hint for the encoder and in the header.
+            pixel_aspect: width of a pixel divided by its height, for players.
             crf: quality of x264.
             preset: speed of x264.
             audio: to be copied, in a codec that the format can hold.
@@ -104,13 +106,16 @@ class Recording:
         self._stream = self._container.add_stream("libx264", rate=rate, options=_encoder_options(crf, preset))
         self._stream.height, self._stream.width = size[0] + size[0] % 2, size[1] + size[1] % 2
         self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.sample_aspect_ratio = pixel_aspect
         self._stream.codec_context.time_base = Fraction(1, _TICKS)
         # Frame threads: one frame of delay each, and no loss of quality, unlike slices.
         self._stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
         self._audio = AudioCopy(self._container, audio, edit_list="movflags" in options) if audio else None
 
-    def add(self, image: Image, pts_s: float) -> None:
+    def add(self, image: Image, pts_s: float, duration_s: float | None = None) -> None:
         """Encode ``image``, uint8 BGR (H, W, 3), to be shown at ``pts_s`` seconds on the source's clock.
+
+        ``duration_s`` counts if no image follows; by default the last image lasts as long as the one before it.
 
         Raises:
             OSError: the disk does not accept it.
@@ -124,7 +129,9 @@ class Recording:
         if self._pts >= 0:
             self._step = pts - self._pts
         self._pts = pts
-        # Only the last frame needs a duration: that of the one before it.
+        if duration_s is not None and duration_s > 0:
+            self._step = max(1, round(duration_s * _TICKS))
+        # Only the last frame needs a duration.
         frame.pts, frame.duration, frame.time_base = pts, self._step, Fraction(1, _TICKS)
         if pts - self._key_pts >= _GOP_TICKS:
             frame.pict_type = PictureType.I

@@ -27,7 +27,8 @@ class VideoSink(Sink):
 
     Times are exact to 1/90000 s (in Matroska to 1 ms) and count from the first frame. A frame that is not later
     than the previous one is written one tick after it. H.264 in 4:2:0 needs even sides: the last column or row of
-    an odd image is repeated. An image of another size than the first is scaled to the size of the first.
+    an odd image is repeated. An image of another size than the first is scaled to the size of the first. Pixels
+    that are not square stay so, and the file tells players their shape.
 
     Audio is copied packet by packet, without encoding it again, from the first frame to the end of the last one.
     It never fails the video: if the format cannot hold its codec, or refuses a packet, ``notice`` says so.
@@ -97,9 +98,15 @@ class VideoSink(Sink):
             if self._recording is None:
                 size = (rendered.shape[0], rendered.shape[1])
                 self._recording = Recording(
-                    self.path, size, rate=self._rate, crf=self._crf, preset=self._preset, audio=self._audio
+                    self.path,
+                    size,
+                    rate=self._rate,
+                    pixel_aspect=frame.pixel_aspect,
+                    crf=self._crf,
+                    preset=self._preset,
+                    audio=self._audio,
                 )
-            self._recording.add(rendered, frame.pts_s)
+            self._recording.add(rendered, frame.pts_s, frame.duration_s)
         except (av.error.FFmpegError, OSError) as error:
             raise self._fail(error) from error
         self.written += 1

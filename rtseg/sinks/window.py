@@ -8,6 +8,8 @@ import re
 import time
 from threading import Event
 
+import numpy as np
+
 from rtseg.errors import SinkClosed, SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks.base import Sink
@@ -69,11 +71,11 @@ class WindowSink(Sink):
         if rendered is None:
             raise ValueError(f"{self.name} needs the rendered image")
         if not self._open:
-            self._show_window(rendered)
+            self._show_window(_square_pixels(rendered, float(frame.pixel_aspect)))
         if not self._live:
             self._wait_for(frame.pts_s)
         if not (self._live and self._paused):
-            cv2.imshow(self.title, rendered)
+            cv2.imshow(self.title, _square_pixels(rendered, float(frame.pixel_aspect)))
         self._handle_events(1)
         self.written += 1
         if not self._live:
@@ -137,6 +139,15 @@ class WindowSink(Sink):
             return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error:
             return False
+
+
+def _square_pixels(image: Image, pixel_aspect: float) -> Image:
+    """``image`` as wide or as high as it looks with square pixels; no pixel is lost."""
+    if pixel_aspect == 1:
+        return image
+    height, width = image.shape[:2]
+    size = (round(width * pixel_aspect), height) if pixel_aspect > 1 else (width, round(height / pixel_aspect))
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 def _window_size(width: int, height: int) -> tuple[int, int]:

@@ -42,8 +42,8 @@ class SourceOptions:
     max_frames: Annotated[int | None, Option(_PANEL)] = None
     """Stop after this many frames."""
     fps: Annotated[float | None, Option(_PANEL, default="25 for images")] = None
-    """Frame rate of images, which have no timestamps, or the rate to ask a camera for. All other sources have a rate of
-    their own and refuse it."""
+    """Frame rate of images and of raw video files (.h264, .mjpeg), which have no timestamps, or the rate to ask a
+    camera for. All other sources have a rate of their own and refuse it."""
     loop: Annotated[bool, Option(_PANEL)] = False
     """Start again at the end. Timestamps keep rising."""
     open_timeout_s: float = 4.0
@@ -99,18 +99,23 @@ class Source(ABC):
     options: SourceOptions
     takes_fps: bool = False
     """Whether ``options.fps`` applies: the source has no timestamps, or can be asked for a frame rate."""
+    notice: str = ""
+    """One line on what was assumed about the source, known once the first frame has been read; empty if nothing."""
     is_endless: bool = False
     """Whether it never ends by itself, although it is not live."""
 
     def __init__(self, name: str, options: SourceOptions) -> None:
-        if options.fps is not None and not self.takes_fps:
-            raise OptionError(f"--fps: {name} has a frame rate of its own; leave --fps out")
         self.name = name
+        if options.fps is not None and not self.takes_fps:
+            raise self._fps_error()
         self.options = options
         self.damaged = 0
         self.damaged_names = []
         self.pass_starts_s = []
         self._stop = Event()
+
+    def _fps_error(self) -> OptionError:
+        return OptionError(f"--fps: {self.name} has a frame rate of its own; leave --fps out")
 
     def stop(self) -> None:
         """Ask the reading thread to end after the current frame. Any thread may call it, any number of times."""
@@ -190,7 +195,8 @@ class Source(ABC):
                     first, last = first or frame, frame
                     if position % options.stride == 0:
                         index = frame.index - first.index + index_offset
-                        yield replace(frame, index=index, pts_s=frame.pts_s + time_offset_s)
+                        duration_s = frame.duration_s if options.stride == 1 else None
+                        yield replace(frame, index=index, pts_s=frame.pts_s + time_offset_s, duration_s=duration_s)
                         delivered += 1
                         if delivered == options.max_frames:
                             return

@@ -7,6 +7,7 @@ too.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import cast
@@ -42,7 +43,7 @@ class BgrConverter:
     The tags of the frame determine matrix and range. Without tags the rules of common players (mpv, VLC) apply: BT.709
     from 720 lines, BT.601 below, limited range unless the pixel format means full range (``yuvj``). HDR video (PQ, HLG)
     is converted with its matrix but without tone mapping, so it looks flat. Transparency is dropped. Pixels are not
-    made square if the sample aspect ratio is not 1:1.
+    made square if the sample aspect ratio is not 1:1; see ``Frame.pixel_aspect``.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,11 @@ class BgrConverter:
         self._swscale = VideoReformatter()
         self._rotation: int | None = None
         self._orientation = _Orientation()
+
+    @property
+    def transposed(self) -> bool:
+        """Whether the rows of the last frame became columns."""
+        return self._orientation.transposed
 
     def __call__(self, frame: av.VideoFrame) -> Image:
         """The image of ``frame``, BGR, uint8 (H, W, 3), rotated as the container specifies.
@@ -92,11 +98,18 @@ def _read_orientation(frame: av.VideoFrame) -> _Orientation:
 
     The matrix maps a point of the stored image to x' = a x + c y, y' = b x + d y.
     """
-    # PyAV annotates side_data with a wrong type.
-    matrix = cast(SideDataContainer, frame.side_data).get(SideDataType.DISPLAYMATRIX)
-    if matrix is None:
-        return _Orientation()
-    a, b, _, c, d = struct.unpack_from("=5i", matrix)
+    try:
+        # PyAV annotates side_data with a wrong type.
+        matrix = cast(SideDataContainer, frame.side_data).get(SideDataType.DISPLAYMATRIX)
+    except ValueError:
+        # PyAV 18 refuses side data of a type that it does not know, as of multi-view video and of JPEG with EXIF. The
+        # rotation, counterclockwise in degrees, is known all the same; only a mirror image is not.
+        angle = math.radians(-frame.rotation)
+        a, b, c, d = round(math.cos(angle)), round(math.sin(angle)), -round(math.sin(angle)), round(math.cos(angle))
+    else:
+        if matrix is None:
+            return _Orientation()
+        a, b, _, c, d = struct.unpack_from("=5i", matrix)
     if abs(b) > abs(a):  # rows become columns
         return _Orientation(True, c < 0, b < 0)
     return _Orientation(False, a < 0, d < 0)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 import av
+import av.logging
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -22,7 +23,17 @@ from rtseg.errors import SourceError, SourceNotFound
 from rtseg.sources.base import SourceOptions
 from rtseg.system.redact import find_secrets, redact
 
-__all__ = ["LIVE_SCHEMES", "PLAYLIST_HINT", "ffmpeg_reason", "find_video_stream", "open_file", "open_url"]
+__all__ = [
+    "LIVE_SCHEMES",
+    "PLAYLIST_HINT",
+    "ffmpeg_reason",
+    "find_video_stream",
+    "has_clock",
+    "is_encrypted",
+    "no_video_reason",
+    "open_file",
+    "open_url",
+]
 
 LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp", "rtp"})
 
@@ -31,11 +42,21 @@ PLAYLIST_HINT = (
     "give the stream itself, or allow it with --playlists (SourceOptions.allow_playlists)"
 )
 
-# Demuxers that read only the given file. This excludes hls, dash, concat, sdp and image2.
+# Demuxers that read only the given file. This excludes hls, dash, concat, sdp, image2 and mlv.
 _FORMATS = (
-    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h261,h263,h264,hevc,vvc,av1,obu,ivf,flv,live_flv,asf,ogg,mxf,"
-    "mjpeg,mpjpeg,gif,apng,yuv4mpegpipe,nut,rm,dv,vc1,wtv,gxf,swf,rtsp,rtp"
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h261,h263,h264,hevc,vvc,av1,obu,ivf,flv,live_flv,asf,asf_o,ogg,mxf,"
+    "mjpeg,mpjpeg,gif,apng,yuv4mpegpipe,nut,rm,dv,vc1,vc1test,wtv,gxf,swf,rtsp,rtp,"
+    # Broadcast, cameras, recorders, production.
+    "pva,cavsvideo,dirac,dnxhd,evc,dhav,ifv,lmlm4,mxg,nsv,nuv,ty,lxf,cine,cdxl,ser,smjpeg,mjpeg_2000,kux,pmp,mtv,vivo,"
+    # Games, animations.
+    "4xm,dfa,dxa,mv,roq,smk,bink,flic,film_cpk,ea,vmd,mm,xmv,ipmovie,wsvqa,wc3movie,tiertexseq,thp,rpl,siff,psxstr,rl2,"
+    "bfi,c93,bethsoftvid,jv,yop,vividas,idcin,filmstrip,moflex,gdv,hnm,txd,smush,bmv,ipu,avs,paf,anm,usm"
 )
+_NO_TIMESTAMPS = 0x80
+"""Flag of the formats without timestamps: raw streams of one codec, and JPEGs in a row."""
+_UNFLAGGED = frozenset({"ingenient", "ipu"})
+_PLAYLISTS = frozenset({"hls", "dash", "concat", "sdp", "imf", "webm_dash_manifest"})
+_ENCRYPTED_TAGS = frozenset({"encv", "drmi", "drmv"})
 _FILE_PROTOCOLS = "file"
 _STREAM_PROTOCOLS = "http,https,httpproxy,rtmp,rtmps,rtmpt,rtmpts,srt,tcp,tls,udp,rtp,srtp,crypto,data"
 _LIVE_PROBING = {
@@ -76,6 +97,9 @@ def open_file(path: Path, options: SourceOptions) -> InputContainer:
                 f"{path} is cut off or damaged: its index (moov) is missing. "
                 "The recording was not closed: record it again, or repair it with a tool like untrunc"
             ) from error
+        refused = _refused_format(f"file:{path.absolute()}", settings) if _is_refused(error) else ""
+        if refused:
+            raise SourceError(f"{path} {_refusal(refused)}") from error
         raise SourceError(f"{path} is not a readable video ({ffmpeg_reason(error)}): give a video file") from error
 
 
@@ -108,6 +132,7 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
     """
     scheme = urlsplit(url).scheme.lower()
     shown = redact(url, *find_secrets(url))
+    _check_port(url, shown)
     _resolve(url, shown, options.open_timeout_s)
     settings = {"protocol_whitelist": _STREAM_PROTOCOLS, **_SCHEME_OPTIONS.get(scheme, {})}
     if not options.allow_playlists:
@@ -125,6 +150,9 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
     except av.FFmpegError as error:
         timed_out = time.monotonic() - started_s >= 0.95 * options.open_timeout_s
         failure = _failure(error, shown, options.open_timeout_s if timed_out else None)
+        refused = _refused_format(url, settings, options.open_timeout_s) if _is_refused(error) else ""
+        if refused:
+            failure = SourceError(f"{shown} {_refusal(refused)}")
     # Outside the handler, because the error of the library would be the context, with the password.
     raise failure
 
@@ -135,6 +163,73 @@ def find_video_stream(container: InputContainer) -> VideoStream | None:
         if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
             return stream
     return None
+
+
+def has_clock(container: InputContainer) -> bool:
+    """Whether the format of ``container`` stores timestamps. For others FFmpeg assumes 25 frames per second."""
+    return not int(container.format.flags) & _NO_TIMESTAMPS and container.format.name not in _UNFLAGGED
+
+
+def is_encrypted(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the header says that ``stream`` is encrypted. Packets may say it, too."""
+    return stream.codec_context.codec_tag in _ENCRYPTED_TAGS or any(
+        key.startswith(("ASF_Protection_Type", "ASF_Key_ID", "ASF_License_URL")) for key in container.metadata
+    )
+
+
+def no_video_reason(container: InputContainer) -> str:
+    """Why ``find_video_stream`` finds nothing, as the rest of a sentence that begins with the name of the source."""
+    kinds = {stream.type for stream in container.streams}
+    if any(stream.codec_context is None for stream in container.streams.video):
+        return "contains video in a codec that this PyAV cannot decode: convert it to H.264"
+    if "video" in kinds:
+        return "contains only a cover image and no video: give a video file"
+    known = ", ".join(sorted(kinds)) or "nothing"
+    return f"contains no video that can be decoded, only {known}: give a video file"
+
+
+def _is_refused(error: av.FFmpegError) -> bool:
+    return isinstance(error, av.error.ArgumentError)
+
+
+def _refused_format(where: str, settings: dict[str, str], timeout_s: float | None = None) -> str:
+    """Open ``where`` once more to learn which format is not in the list; empty if that is not the reason.
+
+    The formats outside the list are not opened: only the log of the library names the one that it recognised.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as logs:
+            av.open(where, container_options=settings, metadata_errors="replace", timeout=timeout_s).close()
+    except av.FFmpegError:
+        pass
+    finally:
+        av.logging.set_level(level)
+    return next((name for _, name, text in logs if text.startswith("Format not on whitelist")), "")
+
+
+def _refusal(format_name: str) -> str:
+    """Why a format is not read, as the rest of a sentence that begins with the name of the source."""
+    if format_name in _PLAYLISTS:
+        return f"is {PLAYLIST_HINT}"
+    if format_name.endswith("_pipe"):
+        kind = format_name.removesuffix("_pipe").upper()
+        return f"is an image ({kind}), not a video: give its name an image suffix, or give the address of the stream"
+    return (
+        f"has the format {format_name}, which is not allowed because it may name other files or is hardly ever tested: "
+        "convert it to .mp4"
+    )
+
+
+def _check_port(url: str, shown: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        problem = "has no valid port or host: write host:port with a port from 0 to 65535"
+    else:
+        return
+    raise SourceError(f"{shown} {problem}")  # outside the handler, whose error shows parts of the URL
 
 
 def _failure(error: av.FFmpegError, shown: str, timeout_s: float | None) -> SourceError:
@@ -153,7 +248,7 @@ def _failure(error: av.FFmpegError, shown: str, timeout_s: float | None) -> Sour
     if isinstance(error, ConnectionRefusedError):
         return SourceError(f"{shown} refuses the connection: check the port and that the server is running")
     if isinstance(error, av.error.ArgumentError):
-        return SourceError(f"{shown} cannot be opened: its options are wrong, or it is {PLAYLIST_HINT}")
+        return SourceError(f"{shown} cannot be opened (invalid argument): check the address and its options")
     return SourceError(f"{shown} cannot be opened ({ffmpeg_reason(error)}): check the address and the server")
 
 

@@ -66,6 +66,11 @@ class StreamDecoder:
         yield from self._good(decoded)
 
     @property
+    def pending(self) -> int:
+        """Packets after the one of the last frame, whose frames are still in the decoder."""
+        return max(0, self._open)
+
+    @property
     def lost(self) -> bool:
         """Whether frames are missing, after ``flush``.
 

@@ -1,11 +1,48 @@
-"""Corrects the timestamps of frames."""
+"""Corrects the timestamps of frames, and makes those of live streams that have none."""
 
 from __future__ import annotations
 
-__all__ = ["FrameClock"]
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+__all__ = ["FrameClock", "stamp_arrivals"]
+
+T = TypeVar("T")
 
 _RESET_S = 1.0
 """A timestamp this much earlier than the previous one, in seconds, is a reset of the clock."""
+_BLOCKED_S = 0.01
+"""A packet that takes longer, in seconds, was not there yet when it was asked for."""
+_MAX_EARLY = 256
+
+
+def stamp_arrivals(packets: Iterable[T], started_s: float) -> Iterator[tuple[T, float]]:
+    """Yield each packet with the time at which it arrived, as ``time.monotonic()``.
+
+    The packets that arrived while the stream was opened, to find out its format, are all there at once. Their times
+    are spread evenly from ``started_s`` until now.
+
+    Args:
+        packets: waits for each packet until it arrives.
+        started_s: when the stream was asked for.
+    """
+    opened_s = last_s = time.monotonic()
+    early: list[T] = []
+    on_time: list[tuple[T, float]] = []
+    iterator = iter(packets)
+    for packet in iterator:
+        now_s = time.monotonic()
+        if now_s - last_s > _BLOCKED_S or len(early) == _MAX_EARLY:
+            on_time.append((packet, now_s))
+            break
+        early.append(packet)
+        last_s = now_s
+    for position, packet in enumerate(early):
+        yield packet, started_s + (opened_s - started_s) * position / len(early)
+    yield from on_time
+    for packet in iterator:
+        yield packet, time.monotonic()
 
 
 class FrameClock:
