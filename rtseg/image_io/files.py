@@ -183,7 +183,7 @@ class RemoteFile(ImageFile):
     """A file that fsspec reads. All of it must arrive within the timeout."""
 
     def __init__(self, system: Any, path: str, limit: int) -> None:
-        self.name = PurePosixPath(path).name
+        self.name = PurePosixPath(path.partition("?")[0]).name  # a query may contain a password
         self._system = system
         self._path = path
         self._limit = limit

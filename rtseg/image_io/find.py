@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.system.redact import redact
@@ -133,7 +134,9 @@ def _open_url(url: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(url)
     except ImportError as error:
-        raise MissingExtra(f"{redact(url)} needs another package: {error}") from error
+        raise MissingExtra(
+            f"{redact(url)} needs another package ({error}): pip install 'rtseg[remote]', or the package itself"
+        ) from error
     except ValueError as error:
         raise OptionError(f"{redact(url)} cannot be read: {redact(error)}") from error
     except OSError as error:
@@ -143,6 +146,8 @@ def _open_url(url: str) -> tuple[Any, str]:
 
 def _find_remote(url: str) -> list[tuple[Any, str]]:
     system, path = _open_url(url)
+    if _is_web_image(url):
+        return [(system, path)]  # a camera may answer only the request for the image itself
     try:
         if is_numbered(path):
             folder, _, pattern = path.rpartition("/")
@@ -160,6 +165,13 @@ def _find_remote(url: str) -> list[tuple[Any, str]]:
     if not images:
         raise _no_image(f"{redact(url)} contains")
     return [(system, each) for each in sorted(images, key=natural_order)]
+
+
+def _is_web_image(url: str) -> bool:
+    """Whether ``url`` is the http address of one image. ``?`` starts its query and is no wildcard."""
+    parts = urlsplit(url)
+    name = PurePosixPath(parts.path).name
+    return parts.scheme.lower() in ("http", "https") and _is_image(name) and not ("*" in name or is_numbered(name))
 
 
 def natural_order(path: Path | str) -> tuple[list[tuple[int, int, str]], str]:

@@ -11,14 +11,13 @@ from collections.abc import Callable
 from glob import has_magic
 from importlib import import_module
 from pathlib import Path
-from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.image_io.find import IMAGE_SUFFIXES, is_list, is_numbered
 from rtseg.image_io.timeout import call_with_timeout
 from rtseg.sources.base import Source, SourceOptions
-from rtseg.system.redact import redact
+from rtseg.system.redact import redact, split_url
 
 __all__ = ["Source", "SourceOptions", "open_source"]
 
@@ -31,6 +30,15 @@ _WORDS = {
     "fringes": ("rtseg.sources.synthetic", "FringesSource"),
 }
 _URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp", "rtp")
+_INSTEAD = {
+    "webrtc": "WebRTC is not read: give the RTSP or HTTP address of the same camera or server",
+    "whep": "WebRTC is not read: give the RTSP or HTTP address of the same camera or server",
+    "whip": "WebRTC is not read: give the RTSP or HTTP address of the same camera or server",
+    "ndi": "NDI is not read: convert it to RTSP or SRT, e.g. with OBS Studio or MediaMTX",
+    "onvif": "ONVIF only describes a camera: give the rtsp:// address that it lists for its stream",
+    "mms": "MMS is not read: give the http:// address of the stream",
+    "v4l2": "for a camera give camera:/dev/video0",
+}
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
@@ -45,7 +53,8 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
             ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``; ``fringes`` or
             ``fringes:SECONDS``. Images: a file; a folder; a glob; a numbered sequence like ``frame_%05d.png``; a list,
             ``paths.txt`` or ``@FILE``, with one path or URL per line; or any of the first four as a URL that fsspec
-            reads, like ``s3://bucket/folder``, ``zip://*.png::file.zip`` or ``https://host/*.png``.
+            reads, like ``s3://bucket/folder``, ``zip://*.png::file.zip``, ``https://host/*.png`` or
+            ``http://camera/snapshot.jpg``.
         options: which part to read; by default all of it.
 
     Raises:
@@ -62,8 +71,10 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
         if word in _WORDS:
             return _load(*_WORDS[word])(where, options)
         url = _URL.match(where)
+        if url:
+            _check_url(where)
         if url and url[1].lower() == "file":
-            where = url2pathname(urlsplit(where).path)
+            where = url2pathname(split_url(where).path)
         elif url and url[1].lower() in _URL_SCHEMES and not _names_images(where):
             return _load(*_VIDEO)(where, options)
         elif url:
@@ -75,22 +86,34 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
 
 
 def _names_images(url: str) -> bool:
-    """Whether an http URL names several images. ``?`` starts the query, so it is no wildcard."""
-    path = urlsplit(url).path
-    return is_numbered(path) or "*" in path
+    """Whether an http URL names an image or several. ``?`` starts the query, so it is no wildcard."""
+    parts = split_url(url)
+    is_image = parts.scheme.lower() in ("http", "https") and Path(parts.path).suffix.lower() in IMAGE_SUFFIXES
+    return is_image or is_numbered(parts.path) or "*" in parts.path
+
+
+def _check_url(url: str) -> None:
+    try:
+        split_url(url)
+    except ValueError:
+        pass
+    else:
+        return
+    raise OptionError(f"{redact(url)} is not a valid URL: check the host and its brackets")
 
 
 def _refuse_unknown_scheme(where: str, scheme: str) -> None:
+    if scheme in _INSTEAD:
+        raise OptionError(f"{redact(where)}: {_INSTEAD[scheme]}")
     try:
         from fsspec import available_protocols
     except ImportError:
-        known, hint = _URL_SCHEMES, "; s3, gs, zip and others: pip install 'rtseg[remote]'"
+        hint = "with 'rtseg[remote]' also s3, gs, zip and others"
     else:
-        known, hint = (*_URL_SCHEMES, *available_protocols()), ""
-    if scheme not in known:
-        raise OptionError(
-            f"{redact(where)}: unknown scheme {scheme!r}; known are {', '.join(dict.fromkeys(known))}{hint}"
-        )
+        hint = "for images also s3, gs, zip and others of fsspec"
+        if scheme in available_protocols():
+            return
+    raise OptionError(f"{redact(where)}: unknown scheme {scheme!r}; known are {', '.join(_URL_SCHEMES)}, {hint}")
 
 
 def _kind_of_path(where: str | Path) -> tuple[str, str]:

@@ -10,7 +10,6 @@ import socket
 import time
 from pathlib import Path
 from threading import Thread
-from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 import av
@@ -21,7 +20,7 @@ from av.video.stream import VideoStream
 
 from rtseg.errors import SourceError, SourceNotFound
 from rtseg.sources.base import SourceOptions
-from rtseg.system.redact import find_secrets, redact
+from rtseg.system.redact import find_secrets, redact, split_url
 
 __all__ = [
     "LIVE_SCHEMES",
@@ -130,7 +129,7 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
         SourceNotFound: the server has no such file or stream.
         SourceError: no answer in time, access refused, or not a video. The message does not contain the password.
     """
-    scheme = urlsplit(url).scheme.lower()
+    scheme = split_url(url).scheme.lower()
     shown = redact(url, *find_secrets(url))
     _check_port(url, shown)
     _resolve(url, shown, options.open_timeout_s)
@@ -215,7 +214,7 @@ def _refusal(format_name: str) -> str:
         return f"is {PLAYLIST_HINT}"
     if format_name.endswith("_pipe"):
         kind = format_name.removesuffix("_pipe").upper()
-        return f"is an image ({kind}), not a video: give its name an image suffix, or give the address of the stream"
+        return f"is an image ({kind}), not a video: save it with the suffix of an image, or give a video or stream"
     return (
         f"has the format {format_name}, which is not allowed because it may name other files or is hardly ever tested: "
         "convert it to .mp4"
@@ -224,7 +223,7 @@ def _refusal(format_name: str) -> str:
 
 def _check_port(url: str, shown: str) -> None:
     try:
-        _ = urlsplit(url).port
+        _ = split_url(url).port
     except ValueError:
         problem = "has no valid port or host: write host:port with a port from 0 to 65535"
     else:
@@ -259,7 +258,7 @@ def ffmpeg_reason(error: av.FFmpegError) -> str:
 
 def _resolve(url: str, shown: str, timeout_s: float) -> None:
     """Resolve the host within ``timeout_s``: the library would wait much longer for an unresponsive name server."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     scheme, host = parts.scheme.lower(), parts.hostname
     if not host or scheme in getproxies_environment():
         return  # the proxy resolves the name

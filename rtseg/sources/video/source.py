@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import av
 from av.container import InputContainer
@@ -34,7 +33,7 @@ from rtseg.sources.video.container import (
 from rtseg.sources.video.decode import StreamDecoder, UrlPackets, file_packets
 from rtseg.sources.video.seek import seconds, seek
 from rtseg.sources.video.timestamps import FrameClock, stamp_arrivals
-from rtseg.system.redact import find_secrets, redact
+from rtseg.system.redact import find_secrets, redact, split_url
 
 __all__ = ["VideoSource"]
 
@@ -81,7 +80,7 @@ class VideoSource(Source):
         super().__init__(_url_name(self._url) if self._url else self._path.stem, options)
         # Name in messages: as the user wrote it, without the password.
         self._shown = redact(self._url, *find_secrets(self._url)) if self._url else str(where)
-        self.live = self._url is not None and urlsplit(self._url).scheme.lower() in LIVE_SCHEMES
+        self.live = self._url is not None and split_url(self._url).scheme.lower() in LIVE_SCHEMES
 
     def open_audio(self) -> AudioReader | None:
         """Open the audio of a local file; see ``Source``."""
@@ -94,7 +93,7 @@ class VideoSource(Source):
 
     def _may_lack_clock(self, options: SourceOptions) -> bool:
         if self._url is not None:
-            return urlsplit(self._url).scheme.lower() not in LIVE_SCHEMES
+            return split_url(self._url).scheme.lower() not in LIVE_SCHEMES
         with open_file(self._path, options) as container:
             return not has_clock(container)
 
@@ -301,7 +300,7 @@ def _pixel_aspect(stream: VideoStream) -> Fraction:
 def _url_name(url: str) -> str:
     """Host and last part of the path, or the port: a short name for files, without password."""
     # The URLs of some cameras contain the password in the path.
-    parts = urlsplit(redact(url))
+    parts = split_url(redact(url))
     # Not parts.hostname, which fails for an incomplete IPv6 address; brackets and colons are replaced below.
     address = parts.netloc.rpartition("@")[2]
     port = address.rpartition(":")[2] if re.search(r":\d+$", address) else ""
