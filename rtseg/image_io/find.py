@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
-from rtseg.system.redact import redact
+from rtseg.system.redact import redact, split_url
 
 __all__ = ["IMAGE_SUFFIXES", "find_files", "find_images", "is_list", "is_numbered", "natural_order"]
 
@@ -169,7 +168,7 @@ def _find_remote(url: str) -> list[tuple[Any, str]]:
 
 def _is_web_image(url: str) -> bool:
     """Whether ``url`` is the http address of one image. ``?`` starts its query and is no wildcard."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     name = PurePosixPath(parts.path).name
     return parts.scheme.lower() in ("http", "https") and _is_image(name) and not ("*" in name or is_numbered(name))
 

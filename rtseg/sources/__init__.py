@@ -72,7 +72,7 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
             return _load(*_WORDS[word])(where, options)
         url = _URL.match(where)
         if url:
-            _check_url(where)
+            split_url(where)  # raises an error if it is malformed
         if url and url[1].lower() == "file":
             where = url2pathname(split_url(where).path)
         elif url and url[1].lower() in _URL_SCHEMES and not _names_images(where):
@@ -90,16 +90,6 @@ def _names_images(url: str) -> bool:
     parts = split_url(url)
     is_image = parts.scheme.lower() in ("http", "https") and Path(parts.path).suffix.lower() in IMAGE_SUFFIXES
     return is_image or is_numbered(parts.path) or "*" in parts.path
-
-
-def _check_url(url: str) -> None:
-    try:
-        split_url(url)
-    except ValueError:
-        pass
-    else:
-        return
-    raise OptionError(f"{redact(url)} is not a valid URL: check the host and its brackets")
 
 
 def _refuse_unknown_scheme(where: str, scheme: str) -> None:

@@ -1,4 +1,4 @@
-"""Removes passwords from texts: URLs, names, messages and log records.
+"""Removes secrets from texts: URLs, names, messages and log records; and splits URLs without showing them.
 
 The libraries that read streams put the whole URL into their error messages. Everything that rtseg shows or writes
 goes through ``redact`` first.
@@ -8,28 +8,38 @@ from __future__ import annotations
 
 import logging
 import re
-from urllib.parse import unquote, urlsplit
+from contextlib import suppress
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
 
-__all__ = ["RedactingFilter", "find_secrets", "redact"]
+from rtseg.errors import OptionError
+
+__all__ = ["RedactingFilter", "find_secrets", "redact", "redact_values", "split_url"]
 
 _HIDDEN = "***"
 _SECRET_KEYS = (
     "pass|passwd|password|passphrase|passwort|pwd|pw|psw|secret|token|access_token|auth|authorization|"
     "api_?key|apikey|key|streamid|sig|signature|session|user|usr|username|login"
 )
-_SCHEME = r"(?P<scheme>\b[a-z][a-z0-9+.\-]*://)"
+# A path object keeps only one of the two slashes. Then only the usual schemes are taken for a URL.
+_SCHEME = (
+    r"(?P<scheme>\b(?:[a-z][a-z0-9+.\-]*://|(?:https?|rtsps?|rtmp[a-z]*|s?ftps?|srt|tcp|udp|rtp|s3|gs|webdavs?):/))"
+)
+_URL = re.compile(_SCHEME + r"(?P<rest>[^\s'\"<>]*)", re.IGNORECASE)
 # The user part ends at the last @ before the path. It may contain dots, %40 and @, or be empty.
-_USER_PART = re.compile(_SCHEME + r"[^\s/?#'\"<>]*@", re.IGNORECASE)
+_USER_PART = re.compile(r"[^/?#]*@")
 # "user:pa/ss@host": a password with an unescaped slash. Then the text after the colon is not a port number.
-_SLASH_USER_PART = re.compile(_SCHEME + r"[^\s/?#@'\"<>\[\]]*:(?!\d*(?:[/?#\s'\"<>,;)]|$))[^\s'\"<>]*@", re.IGNORECASE)
+_SLASH_USER_PART = re.compile(r"[^/?#@\[\]]*:(?!\d*(?:[/?#,;)]|$)).*@")
 _QUERY = re.compile(rf"(?P<key>(?:^|[/?&;\s])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
+_ESCAPES = "write signs such as # / ? [ ] @ in a user name or password as %23 %2F %3F %5B %5D %40"
 
 
 def redact(text: object, *secrets: str) -> str:
-    """Replace every password in ``text`` by ``***``.
+    """Replace every secret in ``text`` by ``***``.
 
-    This removes the user part of each URL (``rtsp://user:word@host`` becomes ``rtsp://***@host``), the values of
-    sensitive query keys (``pwd=``, ``token=``, ``user=`` ...), and all occurrences of ``secrets``.
+    Hidden are, of each URL, the user part (``rtsp://user:word@host`` becomes ``rtsp://***@host``), the values of the
+    query, the fragment, and the stream key that ends the path of an RTMP URL; elsewhere the values of sensitive keys
+    (``pwd=``, ``token=``, ``user=`` ...); and all occurrences of ``secrets``.
 
     Args:
         text: a URL, a message, an exception, or anything else that ``str`` accepts.
@@ -39,9 +49,52 @@ def redact(text: object, *secrets: str) -> str:
     # Longest first: one secret may be part of another.
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         plain = plain.replace(secret, _HIDDEN)
-    plain = _USER_PART.sub(rf"\g<scheme>{_HIDDEN}@", plain)
-    plain = _SLASH_USER_PART.sub(rf"\g<scheme>{_HIDDEN}@", plain)
-    return _QUERY.sub(rf"\g<key>{_HIDDEN}", plain)
+    return _QUERY.sub(rf"\g<key>{_HIDDEN}", _URL.sub(_redact_url, plain))
+
+
+def redact_values(value: Any) -> Any:
+    """Return a copy of JSON data (dicts, lists, texts, numbers) in which ``redact`` was applied to every text."""
+    if isinstance(value, dict):
+        return {redact_values(key): redact_values(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_values(each) for each in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def _redact_url(match: re.Match[str]) -> str:
+    rest = match["rest"].rstrip(".,:;)")
+    punctuation = match["rest"][len(rest) :]
+    for user_part in (_USER_PART, _SLASH_USER_PART):
+        found = user_part.match(rest)
+        if found and found[0] != f"{_HIDDEN}@":
+            rest = f"{_HIDDEN}@{rest[found.end() :]}"
+    before, mark, fragment = rest.partition("#")
+    path, question, query = before.partition("?")
+    if match["scheme"].lower().startswith("rtmp"):
+        host, slash, name = path.partition("/")
+        app, second, key = name.partition("/")
+        path = host + slash + (f"{app}/{_HIDDEN}" if second and key else _HIDDEN if app else "")
+    fields = (field.partition("=") for field in re.split("[&;]", query))
+    shown = "&".join(f"{key}={_HIDDEN}" if equals else key and _HIDDEN for key, equals, _ in fields)
+    return match["scheme"] + path + question + shown + mark + (fragment and _HIDDEN) + punctuation
+
+
+def split_url(url: str) -> SplitResult:
+    """Split a URL into its parts, like ``urllib.parse.urlsplit``, whose error would show the password.
+
+    Raises:
+        OptionError: the URL is malformed, or its user part contains signs that must be escaped.
+    """
+    parts = None
+    with suppress(ValueError):
+        checked = urlsplit(url)
+        _ = checked.port  # raises an error where it is not a number of 0..65535
+        parts = checked
+    # Outside the handler, because the error of the library would be the context, with the password.
+    if parts is None or (_SLASH_USER_PART.match(url.partition("://")[2]) and "@" not in parts.netloc):
+        hint = _ESCAPES if "@" in url else "check the host, and that the port is a number of 0 to 65535"
+        raise OptionError(f"{redact(url, *find_secrets(url))} is not a valid URL: {hint}")
+    return parts
 
 
 def find_secrets(url: str) -> tuple[str, ...]:
@@ -49,10 +102,11 @@ def find_secrets(url: str) -> tuple[str, ...]:
 
     Single letters are left out: removing every "a" from a message would hide nothing and make it unreadable.
     """
-    authority = urlsplit(url).netloc
-    if "@" not in authority:
+    rest = url.partition("://")[2]
+    match = _USER_PART.match(rest) or _SLASH_USER_PART.match(rest)
+    if match is None:
         return ()
-    user_part = authority.rpartition("@")[0]
+    user_part = match[0][:-1]
     password = user_part.partition(":")[2]
     words = {user_part, unquote(user_part), password, unquote(password)}
     return tuple(sorted(word for word in words if len(word) > 1))

@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from rtseg.system.redact import RedactingFilter, find_secrets, redact
+from rtseg.errors import OptionError
+from rtseg.system.redact import RedactingFilter, find_secrets, redact, redact_values, split_url
 
 
 @pytest.mark.parametrize(
@@ -19,9 +20,18 @@ from rtseg.system.redact import RedactingFilter, find_secrets, redact
         ("rtsp://user:wo/rd@host/a", "rtsp://***@host/a"),
         ("rtsp://user:wo?rd@host/a", "rtsp://***@host/a"),
         ("RTSP://User:Word@Host", "RTSP://***@Host"),
-        ("http://host/a?x=1&pwd=word&y=2", "http://host/a?x=1&pwd=***&y=2"),
+        ("http://host/a?x=1&pwd=word&y=2", "http://host/a?x=***&pwd=***&y=***"),
         ("http://host/a?user=me&Password=word", "http://host/a?user=***&Password=***"),
         ("rtsp://host/user=me&password=word&channel=1", "rtsp://host/user=***&password=***&channel=1"),
+        ("http://host/a.mp4?sas=abc;x#frag, next", "http://host/a.mp4?sas=***&***#***, next"),
+        ("s3://bucket/a?abc: no", "s3://bucket/a?***: no"),
+        ("rtmp://host/live2/word", "rtmp://host/live2/***"),
+        ("rtmps:/host/live2/word", "rtmps:/host/live2/***"),
+        ("rtmp://host/word", "rtmp://host/***"),
+        ("https:/user:word@host/a.png", "https:/***@host/a.png"),
+        ("rtsp://admin:ge#heim@host/s", "rtsp://***@host/s"),
+        ("rtsp://admin:ge[heim@host/s", "rtsp://***@host/s"),
+        ("rtsp://admin:ge\uff20heim@host/s", "rtsp://***@host/s"),
         ("[Errno 5] i/o error: 'rtsp://u:p@h/a' (again 'http://x:y@z')", None),
     ],
 )
@@ -70,3 +80,26 @@ def test_log_records_are_written_without_passwords() -> None:
     assert "hunter2" not in out.getvalue()
     assert "opening rtsp://***@h failed" in out.getvalue()
     assert "ValueError: cannot open rtsp://***@h" in out.getvalue()
+
+
+@pytest.mark.parametrize("sign", ["\uff20", "\uff0f", "\u2100", "[", "]", "[x]", "#", "/", "?"])
+def test_a_url_with_a_sign_that_must_be_escaped_is_refused_without_its_password(sign: str) -> None:
+    url = f"rtsp://admin:ge{sign}heim@127.0.0.1:9/s"
+    with pytest.raises(
+        OptionError, match=r"rtsp://\*\*\*@127\.0\.0\.1:9/s is not a valid URL: write signs .* as %23"
+    ) as caught:
+        split_url(url)
+    assert "heim" not in str(caught.value)
+    assert caught.value.__context__ is None
+    assert f"admin:ge{sign}heim" in find_secrets(url)
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x.mp4", "http://host:port/x.mp4", "http://host:99999/x.mp4"])
+def test_a_malformed_url_is_refused(url: str) -> None:
+    with pytest.raises(OptionError, match="is not a valid URL"):
+        split_url(url)
+
+
+def test_every_text_of_a_report_is_redacted() -> None:
+    facts = {"source": "rtsp://a:b@h", "n": 1, "outputs": ("rtmp://h/app/key", None)}
+    assert redact_values(facts) == {"source": "rtsp://***@h", "n": 1, "outputs": ["rtmp://h/app/***", None]}
