@@ -1,14 +1,22 @@
-"""The command line: arguments in, exit code out. A user's error is one line and code 2; a bug is a traceback.
+"""The command line: arguments in, exit code out. Every error is one line, and no text shows a secret.
 
-Code 1: a model that was made from another labels too differently from it, or a check failed. Code 130: Ctrl-C.
+Code 2: the user can fix it. Code 1: a model that was made from another labels too differently from it, or a check
+failed, or nobody reads the output any more. Code 70: a bug in rtseg; --log-level debug adds its traceback. Code 130:
+Ctrl-C.
+
 The module of a command is imported when the command is run or its help is asked for.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from errno import ENOSPC
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, TextIO
 
 import typer
 
@@ -49,28 +57,109 @@ def _root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        code = app(args=arguments or ["--help"], prog_name="rtseg", standalone_mode=False)
-    except ProofError as error:
-        return _print_error(str(error), code=1)
-    except RtsegError as error:
-        return _print_error(str(error))
-    except _USAGE_ERROR as error:
+    with _redacted_output(arguments):
+        try:
+            code = app(args=arguments or ["--help"], prog_name="rtseg", standalone_mode=False)
+            sys.stdout.flush()  # a full disk is found here, not while the interpreter ends
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            return _report_error(error, arguments, is_process=argv is None)
+    return code if isinstance(code, int) else 0
+
+
+def _report_error(error: Exception, arguments: list[str], *, is_process: bool) -> int:
+    """Print ``error`` on one line; returns the exit code."""
+    if isinstance(error, RtsegError):
+        return _print_error(str(error), code=1 if isinstance(error, ProofError) else 2)
+    if isinstance(error, _USAGE_ERROR):
         command = error.ctx.command_path if error.ctx is not None else "rtseg"
         return _print_error(f"{error.format_message().rstrip('.')}: see `{command} --help`")
-    except typer.Abort:
-        if argv is None:  # the process is about to end: let another Ctrl-C end it without a traceback
+    if isinstance(error, typer.Abort):
+        if is_process:  # the process is about to end: let another Ctrl-C end it without a traceback
             import signal
 
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         return _print_error("stopped", code=130)
-    except OSError as error:
-        if error.filename is None:
-            raise  # not about a file that the user named
-        return _print_error(f"{error.strerror}: {error.filename}")
-    return code if isinstance(code, int) else 0
+    if isinstance(error, BrokenPipeError):  # the reader has gone (``| head``)
+        return _drop_output(is_process, code=1)
+    if isinstance(error, OSError) and error.filename is not None:
+        return _print_error(f"{error.strerror}: {os.fsdecode(error.filename)}")
+    if isinstance(error, OSError) and error.errno == ENOSPC:
+        _print_error("the output cannot be written: the disk is full: free some space")
+        return _drop_output(is_process, code=2)
+    if isinstance(error, MemoryError):
+        return _print_error("there is not enough memory: use smaller images, or close other programs")
+    return _report_bug(error, arguments)
+
+
+def _report_bug(error: Exception, arguments: list[str]) -> int:
+    import traceback
+
+    hint = "add --log-level debug for the traceback"
+    if any(f"{first}={second}" == "--log-level=debug" for first, second in pairwise(arguments)) or (
+        "--log-level=debug" in arguments
+    ):
+        sys.stderr.write("".join(traceback.format_exception(error)))
+        hint = "the traceback is above"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"  # noqa: PTH119 - pathlib is not loaded yet
+    return _print_error(
+        f"{type(error).__name__}: {error} ({where}): this is a bug in rtseg, please report it; {hint}", code=70
+    )
+
+
+def _drop_output(is_process: bool, code: int) -> int:
+    """Discard what is left in the buffer of standard output: the interpreter would fail to write it at its end."""
+    if is_process:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _print_error(text: str, code: int = 2) -> int:
-    print(f"rtseg: {' '.join(text.split())}", file=sys.stderr)
+    line = " ".join(text.split())
+    # A name must not move the cursor of a terminal, or write to its clipboard.
+    shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+    print(f"rtseg: {shown}", file=sys.stderr)
     return code
+
+
+@contextmanager
+def _redacted_output(arguments: list[str]) -> Iterator[None]:
+    """Send everything that is printed through ``rtseg.system.redact``."""
+    with (
+        redirect_stdout(_RedactedStream(sys.stdout, arguments)),
+        redirect_stderr(_RedactedStream(sys.stderr, arguments)),
+    ):
+        yield
+
+
+class _RedactedStream:
+    """A text stream that hides the secrets of all URLs, and escapes what its encoding does not have."""
+
+    def __init__(self, stream: TextIO, arguments: list[str]) -> None:
+        self._stream = stream
+        self._arguments = arguments
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @cached_property
+    def _secrets(self) -> list[str]:
+        """User parts and passwords of the URLs in the arguments, in any form in which a message may quote them."""
+        from rtseg.system.redact import find_secrets
+
+        return [secret for argument in self._arguments if "://" in argument for secret in find_secrets(argument)]
+
+    def write(self, text: str) -> int:
+        if self._secrets_may_be_in(text):
+            from rtseg.system.redact import redact
+
+            text = redact(text, *self._secrets)
+        encoding = self._stream.encoding or "utf-8"
+        return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+    def writelines(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def _secrets_may_be_in(self, text: str) -> bool:
+        return ":/" in text or any("://" in argument for argument in self._arguments)

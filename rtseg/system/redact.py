@@ -98,17 +98,18 @@ def split_url(url: str) -> SplitResult:
 
 
 def find_secrets(url: str) -> tuple[str, ...]:
-    """The parts of ``url`` that must not be shown: user part and password, as written and percent-decoded.
+    """The parts of ``url`` that must not be shown: user part, password, and the stream key of an RTMP URL.
+
+    Each is returned as written and percent-decoded.
 
     Single letters are left out: removing every "a" from a message would hide nothing and make it unreadable.
     """
     rest = url.partition("://")[2]
     match = _USER_PART.match(rest) or _SLASH_USER_PART.match(rest)
-    if match is None:
-        return ()
-    user_part = match[0][:-1]
-    password = user_part.partition(":")[2]
-    words = {user_part, unquote(user_part), password, unquote(password)}
+    user_part = match[0][:-1] if match else ""
+    _, _, stream_key = rest.partition("/")[2].partition("/") if url.lower().startswith("rtmp") else ("", "", "")
+    parts = (user_part, user_part.partition(":")[2], stream_key)
+    words = {form for part in parts for form in (part, unquote(part))}
     return tuple(sorted(word for word in words if len(word) > 1))
 
 
