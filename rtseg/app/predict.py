@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice, resize_labels
 from rtseg.sinks.masks import mask_palette
-from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes, write_text
+from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes, write_json
 from rtseg.system.opencv import cv2
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 from rtseg.weights import find_model
@@ -117,7 +116,7 @@ class PredictRun:
                 on_progress(done[-1])
         finally:  # an interrupted run also writes its report
             if self.options.report is not None:
-                write_text(self.options.report, json.dumps(self._report(done), indent=2, ensure_ascii=False) + "\n")
+                write_json(self.options.report, self._report(done))
         _raise_faults(done)
 
     def _process(self, path: Path, name: str, targets: dict[str, Path]) -> Prediction:

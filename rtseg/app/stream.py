@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from rtseg.sinks import NOTHING, open_sinks
 from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
 from rtseg.sources.base import Source
-from rtseg.system.atomic_files import check_writable, write_text
+from rtseg.system.atomic_files import check_writable, write_json
 from rtseg.system.display import display_available
 from rtseg.system.redact import redact
 from rtseg.version import __version__
@@ -122,7 +121,7 @@ class StreamRun:
         error = error or closing_error
         self.result = self._pipeline.report(f"error: {error}" if error is not None else ended)
         if self.options.report is not None:
-            write_text(self.options.report, json.dumps(self.report(), indent=2) + "\n")
+            write_json(self.options.report, self.report())
         if error is not None:
             raise error
         return self.result

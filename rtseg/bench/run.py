@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from rtseg.bench.schema import check_result, read_result
 from rtseg.bench.storage.run import StorageOptions, measure_storage
 from rtseg.errors import OptionError, SinkError
 from rtseg.image_io.find import find_images
-from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes, write_text
+from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes, write_json
 from rtseg.system.redact import redact
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def bench(options: StorageOptions | ClipOptions, result_options: ResultOptions, 
     check_result(result)
     show(result, console)
     if result_options.report is not None:
-        write_text(result_options.report, json.dumps(result, indent=2) + "\n")
+        write_json(result_options.report, result)
     if result_options.output is not None:
         _write(result, result_options.output, console)
     if not result["complete"]:
@@ -124,7 +123,7 @@ def _write(result: dict[str, Any], folder: Path, console: Console) -> None:
         raise SinkError(f"--output {folder} cannot be created ({error.strerror}): give another") from error
     name = folder / result["kind"]
     # The JSON first, so that it is kept even if the chart fails.
-    write_text(name.with_suffix(".json"), json.dumps(result, indent=2) + "\n")
+    write_json(name.with_suffix(".json"), result)
     write_bytes(name.with_suffix(".png"), draw(result))
     console.print(f"wrote {name}.json and {name}.png", soft_wrap=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +39,7 @@ def check(
 
     from rtseg.datasets.check import check_data
     from rtseg.image_io.decode import image_channels
-    from rtseg.system.atomic_files import write_text
+    from rtseg.system.atomic_files import write_json
 
     notes = open_console(quiet=messages.quiet)
 
@@ -49,7 +48,7 @@ def check(
 
     result = check_data(data, split or ("train", "val"), with_progress, channels=image_channels(channels))
     if report is not None:
-        write_text(report, json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_json(report, result.to_dict())
     _print_result(open_console(), result)
     if result.problems:
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ def evaluate(
     from rich.progress import track
 
     from rtseg.app.evaluate import Evaluation
-    from rtseg.system.atomic_files import check_writable, write_text
+    from rtseg.system.atomic_files import check_writable, write_json
     from rtseg.visualize.confusion_matrix import check_confusion_path, write_confusion
 
     if report is not None:
@@ -64,7 +63,7 @@ def evaluate(
     title = f"{figures['model']} on {figures['data']}"
     _print_figures(open_console(), title, figures)
     if report is not None:
-        write_text(report, json.dumps(figures, indent=2) + "\n")
+        write_json(report, figures)
     for path in confusion:
         write_confusion(path, figures["confusion"], tuple(figures["iou"]), title)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ def verify(
     from rich.progress import Progress
 
     from rtseg.app.verify import Comparison
-    from rtseg.system.atomic_files import check_writable, write_text
+    from rtseg.system.atomic_files import check_writable, write_json
 
     if report is not None:
         check_writable(report, f"--report {report}")
@@ -53,7 +52,7 @@ def verify(
         verdict = comparison.run(lambda done, total: progress.update(bar, completed=done, total=total))
     _print_verdict(open_console(), verdict)
     if report is not None:
-        write_text(report, json.dumps(verdict.to_dict(), indent=2, ensure_ascii=False) + "\n")
+        write_json(report, verdict.to_dict())
     if not verdict.passed:
         raise typer.Exit(1)
 

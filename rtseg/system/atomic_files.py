@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rtseg.errors import SinkError
+from rtseg.system.redact import redact_values
 
 __all__ = [
     "PartFile",
@@ -27,6 +29,7 @@ __all__ = [
     "part_path",
     "sink_errors",
     "write_bytes",
+    "write_json",
     "write_text",
 ]
 
@@ -43,6 +46,17 @@ def write_text(path: Path, text: str) -> None:
         SinkError: the file cannot be written.
     """
     write_bytes(path, text.encode())
+
+
+def write_json(path: Path, facts: Any) -> None:
+    """Write a report as JSON, atomically and without the secrets of URLs.
+
+    Raises:
+        SinkError: the file cannot be written.
+    """
+    text = json.dumps(redact_values(facts), indent=2, ensure_ascii=False) + "\n"
+    # A file name that is not UTF-8 contains lone surrogates, which become JSON escapes.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
