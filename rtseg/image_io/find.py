@@ -168,9 +168,10 @@ def _find_remote(url: str) -> list[tuple[Any, str]]:
 
 def _is_web_image(url: str) -> bool:
     """Whether ``url`` is the http address of one image. ``?`` starts its query and is no wildcard."""
-    parts = split_url(url)
-    name = PurePosixPath(parts.path).name
-    return parts.scheme.lower() in ("http", "https") and _is_image(name) and not ("*" in name or is_numbered(name))
+    if not url.lower().startswith(("http://", "https://")):
+        return False
+    name = PurePosixPath(split_url(url).path).name
+    return _is_image(name) and not ("*" in name or is_numbered(name))
 
 
 def natural_order(path: Path | str) -> tuple[list[tuple[int, int, str]], str]:

@@ -71,8 +71,6 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
         if word in _WORDS:
             return _load(*_WORDS[word])(where, options)
         url = _URL.match(where)
-        if url:
-            split_url(where)  # raises an error if it is malformed
         if url and url[1].lower() == "file":
             where = url2pathname(split_url(where).path)
         elif url and url[1].lower() in _URL_SCHEMES and not _names_images(where):

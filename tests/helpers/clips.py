@@ -33,6 +33,7 @@ def write_clip(
     *,
     rate: int = 10,
     codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
     size: tuple[int, int] = (WIDTH, HEIGHT),
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
@@ -43,7 +44,7 @@ def write_clip(
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pix_fmt
         stream.options = options or {}
         stream.codec_context.time_base = Fraction(1, rate)
         if rotate is not None:

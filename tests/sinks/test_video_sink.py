@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -133,6 +134,30 @@ def test_the_last_frame_lasts_as_long_as_the_one_before_it(tmp_path: Path, suffi
     with av.open(tmp_path / f"out{suffix}") as container:
         assert container.duration == 500_000
         assert container.streams.video[0].average_rate == 10
+
+
+@pytest.mark.parametrize(("suffix", "exact"), [(".mp4", 0), (".mov", 0), (".mkv", 2000)])
+def test_the_last_frame_keeps_a_duration_of_its_own(tmp_path: Path, suffix: str, exact: int) -> None:
+    sink = VideoSink(tmp_path / f"out{suffix}")
+    for index, duration_s in enumerate([0.1, 0.1, 2.5]):
+        sink.write(Frame(make_image(), index, index / 10, 0.0, duration_s=duration_s), LABELS, make_image())
+    sink.close()
+    with av.open(tmp_path / f"out{suffix}") as container:
+        assert abs(container.duration - 2_700_000) <= exact
+    assert [round(frame.time, 2) for frame in read(tmp_path / f"out{suffix}")] == [0.0, 0.1, 0.2]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("aspect", [Fraction(16, 11), Fraction(8, 9), Fraction(1)])
+def test_pixels_that_are_not_square_keep_their_shape(tmp_path: Path, suffix: str, aspect: Fraction) -> None:
+    sink = VideoSink(tmp_path / f"out{suffix}")
+    sink.write(Frame(make_image(), 0, 0.0, 0.0, pixel_aspect=aspect), LABELS, make_image())
+    sink.close()
+    with av.open(tmp_path / f"out{suffix}") as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == aspect
+        assert stream.codec_context.sample_aspect_ratio == aspect
+        assert (stream.width, stream.height) == (64, 48)
 
 
 def test_the_final_name_appears_at_close_and_replaces_what_was_there(tmp_path: Path) -> None:

@@ -5,13 +5,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 from helpers.xvfb import Screen, needs_xdotool, needs_xvfb, xvfb
 
 from rtseg.errors import SinkError
-from rtseg.sinks.window import WindowSink
+from rtseg.sinks.window import WindowSink, _square_pixels
 
 TITLE = "rtseg test"
+
+
+@pytest.mark.parametrize(
+    ("aspect", "shape"), [(1.0, (48, 60, 3)), (1.5, (48, 90, 3)), (0.75, (64, 60, 3)), (0.5, (96, 60, 3))]
+)
+def test_the_window_shows_square_pixels(aspect: float, shape: tuple[int, ...]) -> None:
+    assert _square_pixels(np.zeros((48, 60, 3), np.uint8), aspect).shape == shape
+
+
 SHOW = """
 import sys, time
 import numpy as np

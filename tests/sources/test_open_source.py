@@ -61,6 +61,32 @@ def test_an_unknown_scheme_is_an_option_error_without_the_password() -> None:
     with pytest.raises(OptionError, match=r"gopher.*known are http") as caught:
         open_source("gopher://me:word@host/a")
     assert "word" not in str(caught.value)
+    assert str(caught.value).count(", ") < 15, "the schemes that people use, not all of fsspec"
+
+
+@pytest.mark.parametrize(
+    ("where", "instead"),
+    [
+        ("whep://me:word@host/a", "RTSP or HTTP"),
+        ("webrtc://host/a", "RTSP or HTTP"),
+        ("ndi://studio", "convert it to RTSP or SRT"),
+        ("ONVIF://me:word@host", "give the rtsp:// address"),
+    ],
+)
+def test_for_schemes_that_are_not_read_the_error_says_what_to_use_instead(where: str, instead: str) -> None:
+    with pytest.raises(OptionError, match=instead) as caught:
+        open_source(where)
+    assert "word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where", ["http://me:hunter2@[::1/a", "rtsp://me:hunter2@[x]y/a", "file://[x", "rtsp://me:hunter2@host:70000/a"]
+)
+def test_a_url_that_cannot_be_parsed_is_an_option_error_without_the_password(where: str) -> None:
+    with pytest.raises(OptionError, match="not a valid URL") as caught:
+        open_source(where)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize("where", ["no/such.mp4", "concat:a.mp4|b.mp4", "subfile,,:a.mp4", "x" * 5000])

@@ -131,7 +131,6 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
     """
     scheme = split_url(url).scheme.lower()
     shown = redact(url, *find_secrets(url))
-    _check_port(url, shown)
     _resolve(url, shown, options.open_timeout_s)
     settings = {"protocol_whitelist": _STREAM_PROTOCOLS, **_SCHEME_OPTIONS.get(scheme, {})}
     if not options.allow_playlists:
@@ -216,19 +215,9 @@ def _refusal(format_name: str) -> str:
         kind = format_name.removesuffix("_pipe").upper()
         return f"is an image ({kind}), not a video: save it with the suffix of an image, or give a video or stream"
     return (
-        f"has the format {format_name}, which is not allowed because it may name other files or is hardly ever tested: "
+        f"has the format {format_name}, which is not allowed, because only videos that cannot name other files are: "
         "convert it to .mp4"
     )
-
-
-def _check_port(url: str, shown: str) -> None:
-    try:
-        _ = split_url(url).port
-    except ValueError:
-        problem = "has no valid port or host: write host:port with a port from 0 to 65535"
-    else:
-        return
-    raise SourceError(f"{shown} {problem}")  # outside the handler, whose error shows parts of the URL
 
 
 def _failure(error: av.FFmpegError, shown: str, timeout_s: float | None) -> SourceError:

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from helpers.clips import noise, write_clip
 from numpy.typing import NDArray
 
-from rtseg.errors import SourceError, SourceNotFound
+from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
+from rtseg.sinks.video import VideoSink
 from rtseg.sources import open_source
 from rtseg.sources.base import SourceOptions
 
@@ -111,6 +115,38 @@ class TestTimes:
         frames = read(make_clip(name, range(12), rate=25, options={"bf": "3"}))
         assert [frame.pts_s for frame in frames] == pytest.approx([index / 25 for index in range(12)])
 
+    @pytest.mark.parametrize(
+        ("name", "codec", "options", "rate", "assumed"),
+        [
+            ("a.mjpeg", "mjpeg", {}, 25, True),
+            ("a.mjpeg", "mjpeg", {"fps": 5}, 5, False),
+            ("a.h264", "libx264", {}, 10, False),  # says its rate
+            ("a.h264", "libx264", {"fps": 4}, 4, False),
+        ],
+    )
+    def test_a_raw_file_follows_fps_then_its_own_rate_then_an_assumption(
+        self, name: str, codec: str, options: dict[str, float], rate: float, assumed: bool, make_clip: MakeClip
+    ) -> None:
+        path = make_clip(name, range(8), codec=codec, options={"strict": "unofficial"} if codec == "mjpeg" else None)
+        source = open_source(path, SourceOptions(**options))  # type: ignore[arg-type]
+        assert [frame.pts_s for frame in source] == pytest.approx([index / rate for index in range(8)])
+        assert source.fps == rate
+        assert ("25 frames per second are assumed" in source.notice) == assumed
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.ts"])
+    def test_a_file_with_timestamps_refuses_fps(self, name: str, make_clip: MakeClip) -> None:
+        with pytest.raises(OptionError, match="frame rate of its own"):
+            open_source(make_clip(name), SourceOptions(fps=10))
+
+    def test_a_damaged_frame_of_a_raw_file_leaves_a_gap(self, make_clip: MakeClip) -> None:
+        path = make_clip("a.mjpeg", range(5), codec="mjpeg", options={"strict": "unofficial"})
+        images = path.read_bytes().split(b"\xff\xd8")[1:]
+        images[2] = images[2].replace(b"\xff\xc0", b"\xff\xfe")  # the size becomes a comment
+        path.write_bytes(b"".join(b"\xff\xd8" + image for image in images))
+        source = open_source(path, SourceOptions(fps=10))
+        assert [frame.pts_s for frame in source] == pytest.approx([0.0, 0.1, 0.3, 0.4])
+        assert source.damaged == 1
+
     @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv", "a.avi"])
     @pytest.mark.parametrize("start_s", [1.5, 6.1, 11.9])
     def test_a_start_between_keyframes_gives_the_same_frames(
@@ -200,7 +236,76 @@ class TestRotation:
         assert np.abs(frame.image.astype(int) - turn(image)).mean() < 6
 
 
+def _jpeg_with_orientation(orientation: int) -> bytes:
+    encoded = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    segment = b"Exif\0\0" + tiff
+    return encoded[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + encoded[2:]
+
+
+class TestContainerFacts:
+    @pytest.mark.parametrize(
+        ("orientation", "shape"), [(1, (48, 64, 3)), (3, (48, 64, 3)), (6, (64, 48, 3)), (8, (64, 48, 3))]
+    )
+    def test_side_data_that_pyav_does_not_know_is_no_error(
+        self, orientation: int, shape: tuple[int, ...], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "a.mjpeg"
+        path.write_bytes(_jpeg_with_orientation(orientation) * 3)
+        assert [frame.image.shape for frame in read(path)] == [shape] * 3
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.h264", "a.ts"])
+    def test_the_shape_of_pixels_is_known(self, name: str, make_clip: MakeClip) -> None:
+        path = make_clip(name, range(3), options={"aspect": "16/11"})
+        assert {frame.pixel_aspect for frame in read(path)} == {Fraction(16, 11)}
+
+    def test_the_shape_of_pixels_turns_with_the_image(self, make_clip: MakeClip) -> None:
+        path = make_clip("a.mp4", range(3), options={"aspect": "16/11"}, rotate=(90, False, False))
+        assert {frame.pixel_aspect for frame in read(path)} == {Fraction(11, 16)}
+
+    @pytest.mark.parametrize("aspect", ["0/1", "1/1", "1/1000"])
+    def test_pixels_are_square_if_no_sensible_shape_is_known(self, aspect: str, make_clip: MakeClip) -> None:
+        path = make_clip("a.mp4", range(3), options={"aspect": aspect})
+        assert {frame.pixel_aspect for frame in read(path)} == {Fraction(1)}
+
+    def test_a_recording_keeps_pixel_aspect_rotation_and_the_last_duration(self, tmp_path: Path) -> None:
+        image = np.zeros((48, 64, 3), np.uint8)
+        image[:24] = 200
+        copy = tmp_path / "copy.mp4"
+        original = VideoSink(tmp_path / "original.mp4")
+        for index, (pts_s, duration_s) in enumerate([(0.0, 0.1), (0.1, 0.1), (0.2, 3.0)]):
+            original.write(Frame(image, index, pts_s, 0.0, None, Fraction(4, 3), duration_s), image[..., 0], image)
+        original.close()
+        sink = VideoSink(copy)
+        for frame in open_source(tmp_path / "original.mp4"):
+            sink.write(frame, frame.image[..., 0], frame.image)
+        sink.close()
+        with av.open(copy) as container:
+            assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+            assert container.duration == 3_200_000
+
+    def test_encrypted_video_is_named_as_such(self, make_clip: MakeClip) -> None:
+        key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76" * 16, "encryption_kid": "a7" * 16}
+        with pytest.raises(SourceError, match="is encrypted"):
+            read(make_clip("a.mp4", container_options=key))
+
+
 class TestFileKinds:
+    @pytest.mark.parametrize(("name", "codec"), [("a.roq", "roqvideo"), ("a.rm", "rv20")])
+    def test_rare_formats_that_name_no_other_file_are_read(self, name: str, codec: str, make_clip: MakeClip) -> None:
+        pix_fmt = "yuvj444p" if codec == "roqvideo" else "yuv420p"
+        assert len(read(make_clip(name, range(4), rate=30, codec=codec, pix_fmt=pix_fmt))) == 4
+
+    def test_an_image_without_its_suffix_is_named_as_such(self, tmp_path: Path) -> None:
+        (tmp_path / "a.mp4").write_bytes(_jpeg_with_orientation(1))
+        with pytest.raises(SourceError, match=r"a\.mp4 is an image \(JPEG\), not a video"):
+            read(tmp_path / "a.mp4")
+
+    def test_the_name_of_a_format_that_is_not_allowed_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "a.mp4").write_text("WEBVTT\n\n00:00.000 --> 00:01.000\nHello\n")
+        with pytest.raises(SourceError, match="has the format webvtt, which is not allowed"):
+            read(tmp_path / "a.mp4")
+
     @pytest.mark.parametrize("name", ["-dash.mp4", "take:2.mp4", "50%d.mp4", "späť a.mp4", "concat:x.mp4"])
     def test_a_file_name_may_look_like_anything(self, name: str, make_clip: MakeClip) -> None:
         assert len(read(make_clip(name))) == 10

@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from helpers.clips import Server, noise
 
-from rtseg.errors import SourceError, SourceNotFound
+from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
 from rtseg.sources import open_source
 from rtseg.sources.base import Source, SourceOptions
@@ -74,6 +75,70 @@ def test_the_frames_before_a_disconnection_are_delivered_first(server: Server, m
     assert [next(frames).index for _ in range(12)] == list(range(12))
     with pytest.raises(SourceError, match="disconnected"):
         next(frames)
+
+
+def _send_slowly(listener: socket.socket, parts: list[bytes], every_s: float) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(every_s)
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "libx264"])
+def test_live_video_without_timestamps_is_stamped_by_its_arrival(codec: str, make_clip: MakeClip) -> None:
+    name, options = ("a.mjpeg", {"strict": "unofficial"}) if codec == "mjpeg" else ("a.h264", {"tune": "zerolatency"})
+    data = make_clip(name, range(12), codec=codec, rate=50, images=noise(12), options=options).read_bytes()
+    start = b"\xff\xd8" if codec == "mjpeg" else b"\0\0\0\1\x41"
+    first, *rest = data.split(start)
+    parts = [first, *(start + part for part in rest)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = threading.Thread(target=_send_slowly, args=(listener, parts, 0.1), name="sender")
+        sender.start()
+        source = open_source(f"tcp://127.0.0.1:{listener.getsockname()[1]}", SourceOptions(read_timeout_s=2))
+        frames: list[Frame] = []
+        with pytest.raises(SourceError):
+            frames.extend(source)
+        sender.join(5)
+    times = [frame.pts_s for frame in frames]
+    assert len(times) >= 11
+    assert times == sorted(times)
+    # FFmpeg assumes 25 per second, which would be 0.44 s; the stream itself says 50.
+    assert times[0] == 0.0
+    assert times[-1] > 0.8
+    assert not source.notice
+
+
+def test_fps_of_live_video_is_refused() -> None:
+    with pytest.raises(OptionError, match="frame rate of its own"):
+        open_source("rtsp://127.0.0.1/a", SourceOptions(fps=5))
+
+
+def test_fps_gives_the_rate_of_a_raw_file_on_a_server(server: Server, make_clip: MakeClip) -> None:
+    make_clip("a.h264", range(6))
+    frames = list(open_source(url(server, "good/a.h264"), SourceOptions(fps=2)))
+    assert [frame.pts_s for frame in frames] == pytest.approx([index / 2 for index in range(6)])
+    make_clip("a.mp4")
+    with pytest.raises(OptionError, match="frame rate of its own"):
+        list(open_source(url(server, "good/a.mp4"), SourceOptions(fps=2)))
+
+
+@pytest.mark.parametrize("query", ["", "?user=me&pwd=hunter2"])
+def test_the_address_of_one_image_gives_one_frame(query: str, server: Server, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    pytest.importorskip("aiohttp")
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 6, 3), 7, np.uint8))
+    (frame,) = open_source(url(server, f"good/a.png{query}"))
+    assert frame.image.shape == (4, 6, 3)
+    assert frame.name == "a.png"
+
+
+def test_an_image_without_a_suffix_is_named_as_such(server: Server, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 6, 3), np.uint8))
+    (tmp_path / "a.png").rename(tmp_path / "snapshot")
+    error = failure_of(open_source(url(server, "good/snapshot"), QUICK))
+    assert "is an image (PNG), not a video" in str(error)
+    assert "playlist" not in str(error)
 
 
 def test_a_server_that_stops_sending_is_an_error_after_the_frames(server: Server, make_clip: MakeClip) -> None:
