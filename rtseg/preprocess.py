@@ -21,6 +21,7 @@ from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image, to_bgr
 from rtseg.model_file.spec import ModelSpec
 from rtseg.system.opencv import cv2
+from rtseg.system.read_file import MAX_IMAGE_BYTES, read_bytes
 
 __all__ = [
     "NEUTRAL",
@@ -207,7 +208,7 @@ def _parse_step(text: str, spec: ModelSpec) -> Callable[[Image], Image]:
 
 def _read_background(path: str, channels: int) -> Image:
     try:
-        return decode_image(Path(path).read_bytes(), channels, keep_grey=True)
+        return decode_image(read_bytes(Path(path), MAX_IMAGE_BYTES), channels, keep_grey=True)
     except OSError as error:
         raise OptionError(f"cannot read the background image {path} ({error.strerror}): give another file") from error
     except ImageError as error:

@@ -24,6 +24,7 @@ from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preproce
 from rtseg.sinks.masks import mask_palette
 from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes, write_json
 from rtseg.system.opencv import cv2
+from rtseg.system.read_file import MAX_IMAGE_BYTES, read_bytes
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 from rtseg.weights import find_model
 
@@ -228,7 +229,7 @@ def _check_conflicts(options: PredictOptions, images: Sequence[Path], model: Pat
 def _read(path: Path, channels: int) -> Image | str:
     """Return the image, uint8 (H, W, channels), or the reason why it cannot be read."""
     try:
-        return decode_image(path.read_bytes(), channels)
+        return decode_image(read_bytes(path, MAX_IMAGE_BYTES), channels)
     except OSError as error:
         return error.strerror or "cannot be read"
     except ImageError as error:

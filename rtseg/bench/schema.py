@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.errors import OptionError
+from rtseg.system.read_file import read_text
 
 __all__ = ["SCHEMA", "check_result", "read_result"]
 
@@ -179,11 +180,11 @@ def read_result(path: Path) -> dict[str, Any]:
         OptionError: the file cannot be read, or is not a result.
     """
     try:
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads(read_text(path))
         check_result(result)
     except OSError as error:
         raise OptionError(f"--compare {path} cannot be read ({error.strerror}): check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         reason = f"is not a result of this version of `rtseg bench` ({error})"
         raise OptionError(f"--compare {path} {reason}: give another") from error
     return result

@@ -9,6 +9,7 @@ from typing import Any
 from rtseg.cli.option_groups import OptionGroup
 from rtseg.deploy.options import EngineOptions
 from rtseg.errors import OptionError
+from rtseg.system.read_file import read_text
 
 __all__ = ["read_recipe"]
 
@@ -22,7 +23,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         OptionError: the file cannot be read, is not TOML, names no model, or has a key that is not an option.
     """
     try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+        recipe = tomllib.loads(read_text(path))
     except OSError as error:
         raise OptionError(
             f"{path} cannot be read ({error.strerror}): give a recipe, an .onnx file or a name"

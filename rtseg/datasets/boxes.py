@@ -31,6 +31,7 @@ from rtseg.datasets.splits import select_split
 from rtseg.errors import DatasetError, SinkError
 from rtseg.frame import CHANNELS, Image, Labels
 from rtseg.system.atomic_files import write_text
+from rtseg.system.read_file import read_text
 
 __all__ = [
     "BACKGROUND",
@@ -162,7 +163,7 @@ def read_boxes(path: Path) -> dict[str, ImageBoxes]:
         DatasetError: the file is missing or malformed; the message names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise DatasetError(f"cannot read {path} ({reason}): `rtseg label` writes it") from error

@@ -15,6 +15,7 @@ from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID
 from rtseg.system.opencv import cv2
+from rtseg.system.read_file import read_text
 
 __all__ = ["CamVid"]
 
@@ -43,7 +44,7 @@ class CamVid(Dataset):
         split_file = self.root / f"{split}.txt"
         if not split_file.is_file():
             raise DatasetError(f"no {split_file}: --data camvid:FOLDER needs the folder with train.txt and val.txt")
-        lines = [line.split() for line in split_file.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line.split() for line in read_text(split_file, errors="replace").splitlines() if line.strip()]
         if not lines or any(len(pair) != 2 or "\0" in "".join(pair) for pair in lines):
             raise DatasetError(f"{split_file} must name an image and its mask on every line")
         self._pairs = [(self._locate(image), self._locate(mask)) for image, mask in lines]

@@ -26,6 +26,7 @@ from rtseg.errors import DatasetError
 from rtseg.frame import Labels
 from rtseg.model_file.spec import VOID
 from rtseg.system.opencv import cv2
+from rtseg.system.read_file import read_text
 
 __all__ = ["ClassMapping", "Colour", "distinct_colours", "parse_class_mapping"]
 
@@ -188,7 +189,7 @@ def parse_class_mapping(text: str, *, void: str = "", undeclared_is_void: bool =
         return ClassMapping(values, void=void_entries, undeclared_is_void=undeclared_is_void, advice=_ADVICE)
     path = Path(text).expanduser()
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_text(path))
     except OSError as error:
         raise DatasetError(f"cannot read the class mapping {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from rtseg.datasets.spec_string import SpecString
 from rtseg.errors import DatasetError
 from rtseg.image_io.find import IMAGE_SUFFIXES
+from rtseg.system.read_file import read_text
 
 __all__ = ["SPLITS", "SPLIT_OPTIONS", "select_split"]
 
@@ -80,7 +81,7 @@ def _parse_share(text: str) -> float | None:
 
 def _read_list(path: Path, keys: Sequence[str]) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
+        lines = [line.strip() for line in read_text(path, errors="replace").splitlines()]
     except OSError as error:
         raise DatasetError(f"cannot read {path} ({error.strerror}): lists= needs a folder with this file") from error
     known = set(keys)

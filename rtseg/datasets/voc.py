@@ -8,6 +8,7 @@ from rtseg.datasets.class_mapping import ClassMapping, Colour
 from rtseg.datasets.paired_files import Pair, PairedFiles
 from rtseg.datasets.spec_string import parse_spec_string
 from rtseg.errors import DatasetError
+from rtseg.system.read_file import read_text
 
 __all__ = ["CLASSES", "PALETTE", "Voc"]
 
@@ -77,7 +78,7 @@ class Voc(PairedFiles):
         root = lists.parent.parent
         split_file = lists / f"{split}.txt"
         try:
-            names = split_file.read_text(errors="replace").split()
+            names = read_text(split_file, errors="replace").split()
         except OSError as error:
             splits = ", ".join(sorted(path.stem for path in lists.glob("*.txt")))
             raise DatasetError(f"cannot read {split_file} ({error.strerror}); the splits are {splits}") from error

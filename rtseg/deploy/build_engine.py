@@ -40,6 +40,7 @@ from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.spec import ModelSpec, file_sha256
 from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes
 from rtseg.system.nvidia import driver_version, find_gpu
+from rtseg.system.read_file import read_bytes
 from rtseg.version import __version__
 from rtseg.weights import find_model
 
@@ -227,7 +228,7 @@ def _check_passed(path: Path, verdict: Verdict) -> None:
 def _build(request: _BuildRequest, graph: ModelFile, on_progress: OnProgress) -> Plan:
     cache = request.options.timing_cache
     try:
-        timings = None if cache is None else cache.read_bytes() if cache.exists() else b""
+        timings = None if cache is None else read_bytes(cache, 1 << 30) if cache.exists() else b""
     except OSError as error:
         raise OptionError(f"--timing-cache {cache} cannot be read ({error.strerror}): give another file") from error
     plan = build_plan(

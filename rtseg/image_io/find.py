@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
+from rtseg.system.read_file import read_text
 from rtseg.system.redact import redact, split_url
 
 __all__ = ["IMAGE_SUFFIXES", "find_files", "find_images", "is_list", "is_numbered", "natural_order"]
@@ -108,7 +109,7 @@ def _match_numbered(pattern: str, names: Iterable[str]) -> list[str]:
 def _read_list(path: Path) -> list[ImageLocation]:
     """Read paths (relative to the list) and URLs, one per line. Blank lines and ``#`` comments are skipped."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_text(path).splitlines()]
     except OSError as error:
         raise SourceNotFound(f"the list {path} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ from rtseg.errors import ModelError
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.spec import file_sha256
 from rtseg.system.atomic_files import write_text
+from rtseg.system.read_file import read_text
 
 __all__ = [
     "FloatGroup",
@@ -112,7 +113,7 @@ def read_ranges(path: Path) -> Ranges:
         ModelError: the file is missing or damaged.
     """
     try:
-        return Ranges.from_json(path.read_text("utf-8"))
+        return Ranges.from_json(read_text(path))
     except OSError as error:
         raise ModelError(
             f"cannot read the ranges {path} ({error.strerror}): make them with `rtseg calibrate`"

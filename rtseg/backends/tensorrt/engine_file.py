@@ -20,6 +20,7 @@ from typing import Any
 from rtseg.errors import ModelError
 from rtseg.model_file.spec import ModelSpec
 from rtseg.system.atomic_files import is_part, part_path, sink_errors
+from rtseg.system.read_file import read_bytes, read_text
 
 __all__ = [
     "ENGINES",
@@ -45,6 +46,7 @@ ENGINES = Path("engines")
 REMEDY = ": build it again with `rtseg build-engine`"
 """The end of every error message about an engine that cannot be used."""
 _FORMAT = 1
+_MAX_BYTES = 1 << 34
 _NEXT_STEP = "choose another path with --output"
 _TARGET = r"sm_\d{2,3}\+?"
 _PREFERRED = ("fp16", "int8", "fp32")
@@ -126,7 +128,9 @@ class EngineFacts:
                 raise ModelError(f"it names an invalid target: {', '.join(facts['targets'])}")
             facts["state_shape"] = tuple(facts["state_shape"]) if facts["state_shape"] is not None else None
             parsed = cls(**facts)
-        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        except ModelError:
+            raise
+        except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
             raise ModelError(f"it cannot be read ({type(error).__name__}: {error})") from error
         if type(parsed.batch) is not int or parsed.batch < 1:
             raise ModelError(f"its batch is {parsed.batch!r}")
@@ -208,7 +212,7 @@ def read_engine_facts(engine: Path) -> EngineFacts:
         raise ModelError(f"no engine at {engine}: make it with `rtseg build-engine`")
     path = facts_path(engine)
     try:
-        return EngineFacts.from_json(path.read_text(encoding="utf-8"))
+        return EngineFacts.from_json(read_text(path))
     except FileNotFoundError as error:
         raise ModelError(f"{engine} has no {path.name} beside it{REMEDY}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -224,7 +228,7 @@ def read_engine(engine: Path, facts: EngineFacts) -> bytes:
         ModelError: it was truncated or changed, or cannot be read.
     """
     try:
-        plan = engine.read_bytes()
+        plan = read_bytes(engine, _MAX_BYTES)
     except OSError as error:
         raise ModelError(f"{engine} cannot be read ({error.strerror}){REMEDY}") from error
     if hashlib.sha256(plan).hexdigest() != facts.engine_sha256:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from rtseg.backends.tensorrt.engine_file import runtime_cache_path
 from rtseg.system.atomic_files import atomic_path
+from rtseg.system.read_file import read_bytes
 
 __all__ = ["RuntimeCacheFile"]
 
+_MAX_BYTES = 1 << 30
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -37,7 +39,7 @@ class RuntimeCacheFile:
     def read(self) -> bytes | None:
         """Return what was written for this owner; None if there is nothing."""
         try:
-            stored = self._path.read_bytes()
+            stored = read_bytes(self._path, _MAX_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
