@@ -284,6 +284,12 @@ class TestContainerFacts:
             assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
             assert container.duration == 3_200_000
 
+    def test_an_unknown_codec_is_named_as_such(self, make_clip: MakeClip) -> None:
+        path = make_clip("a.mkv")
+        path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG9/ISO/AVC"))
+        with pytest.raises(SourceError, match="a codec that this PyAV cannot decode"):
+            read(path)
+
     def test_encrypted_video_is_named_as_such(self, make_clip: MakeClip) -> None:
         key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76" * 16, "encryption_kid": "a7" * 16}
         with pytest.raises(SourceError, match="is encrypted"):
