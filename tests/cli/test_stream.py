@@ -17,6 +17,7 @@ import av
 import numpy as np
 import PIL.Image
 import pytest
+from helpers.clips import write_clip
 from helpers.doubles import blue_graph, wide_spec
 
 from rtseg.app import stream as app_stream
@@ -162,7 +163,7 @@ class TestSource:
     def test_a_source_with_a_frame_rate_of_its_own_refuses_another(
         self, stream: Callable[..., int], folder: Path, capsys: pytest.CaptureFixture[str], source: str
     ) -> None:
-        (folder / "clip.mp4").touch()
+        write_clip(folder / "clip.mp4")
         assert stream("--fps", "10", source=source) == 2
         assert "has a frame rate of its own; leave --fps out" in one_line(capsys.readouterr().err)
 
