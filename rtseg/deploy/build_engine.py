@@ -32,6 +32,7 @@ from rtseg.deploy.options import CURRENT, EngineOptions
 from rtseg.deploy.tensorrt_builder import BuildTarget, Plan, build_plan, resolve_target
 from rtseg.deploy.verify import BUDGETS, Verdict, open_verification_data, verify
 from rtseg.errors import ModelError, OptionError, ProofError, SinkError
+from rtseg.model_file.background import store_backgrounds
 from rtseg.model_file.emulate_float16 import emulate_float16
 from rtseg.model_file.float16 import to_float16
 from rtseg.model_file.graph import is_quantized
@@ -190,7 +191,7 @@ def _build_and_verify(path: Path, request: _BuildRequest, on_progress: OnProgres
         on_progress(f"preparing the graph in {options.precision}")
         graph = _convert(model, options.precision)
         plan = _build(request, graph, on_progress)
-        facts = request.facts(plan)
+        facts = replace(request.facts(plan), spec=store_backgrounds(model.spec, path))
         on_progress("writing")
         write_staged(part, plan.data, facts)
         candidate, judged_by = _open_candidate(request, graph, part)

@@ -16,6 +16,7 @@ from rtseg.deploy.verify import BUDGETS, Budget, Verdict, open_verification_data
 from rtseg.errors import DatasetError, ModelError, ProofError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.activation_ranges import Ranges, default_output, write_ranges
+from rtseg.model_file.background import store_backgrounds
 from rtseg.model_file.emulate_int8 import emulate_int8
 from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile, load_model
@@ -108,7 +109,9 @@ def calibrate(
     ranges = replace(ranges, verdict=verdict.to_dict() | {"arithmetic": arithmetic.to_dict()})
     if options.save_model is not None:
         options.save_model.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(options.save_model, quantize(model, ranges).graph.SerializeToString())
+        graph = quantize(model, ranges).graph
+        write_spec(graph, store_backgrounds(model.spec, options.save_model))
+        write_bytes(options.save_model, graph.SerializeToString())
     write_ranges(ranges, output)
     return Calibrated(output, ranges, verdict)
 

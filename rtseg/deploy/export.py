@@ -22,6 +22,7 @@ from torch import Tensor
 from rtseg.backends import open_backend
 from rtseg.errors import CheckpointError, MissingExtra, ModelError
 from rtseg.image_io.decode import image_channels
+from rtseg.model_file.background import store_backgrounds
 from rtseg.model_file.spec import ModelSpec, write_spec
 from rtseg.models import channels_of
 from rtseg.models.base import Network
@@ -67,7 +68,9 @@ def export_checkpoint(
     spec = _make_spec(state, checkpoint, name or output.stem, size)
     network.check_size(*spec.size)
     Prepare(spec)  # raises an error for an unknown preprocessing step
-    export_network(network, spec, output)
+    with sink_errors(output):
+        stored = store_backgrounds(spec, output)
+    export_network(network, stored, output)
     return spec
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rtseg.errors import ModelError
+from rtseg.model_file.background import resolve_backgrounds
 from rtseg.model_file.spec import METADATA_KEY, ModelSpec
 
 if TYPE_CHECKING:
@@ -42,12 +43,16 @@ def load_model(path: Path) -> ModelFile:
     """Load a model file and check its graph.
 
     Raises:
-        ModelError: the file is missing, is not ONNX, has weights in another file, has other inputs or outputs than a
-            model file, or lacks metadata.
+        ModelError: the file is missing, is not ONNX, has weights in another file, has invalid nodes or a cycle, has
+            other inputs or outputs than a model file, lacks metadata, or names a background outside its folder.
     """
     graph = _load_graph(path)
-    spec = _read_spec(graph, path)
+    try:
+        spec = resolve_backgrounds(_read_spec(graph), path.parent)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     _check_inputs_and_outputs(graph, spec, path)
+    _check_structure(graph, path)
     predicted = _count_predicted_classes(graph.graph)
     if predicted is not None and predicted != len(spec.classes):
         raise ModelError(f"{path} predicts {predicted} classes but names {len(spec.classes)}: export it again")
@@ -94,14 +99,20 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield from (sparse.values, sparse.indices)
 
 
-def _read_spec(model: onnx.ModelProto, path: Path) -> ModelSpec:
+def _read_spec(model: onnx.ModelProto) -> ModelSpec:
     for entry in model.metadata_props:
         if entry.key == METADATA_KEY:
-            try:
-                return ModelSpec.from_json(entry.value)
-            except ModelError as error:
-                raise ModelError(f"{path}: {error}") from error
-    raise ModelError(f"{path} has no rtseg metadata: make a model file with `rtseg export`")
+            return ModelSpec.from_json(entry.value)
+    raise ModelError("it has no rtseg metadata: make a model file with `rtseg export`")
+
+
+def _check_structure(model: onnx.ModelProto, path: Path) -> None:
+    from rtseg.model_file.structure import check_structure
+
+    try:
+        check_structure(model)
+    except ModelError as error:
+        raise ModelError(f"{path} {error}: it is not a model file of rtseg") from error
 
 
 def _check_inputs_and_outputs(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
@@ -168,7 +179,7 @@ def _count_predicted_classes(graph: onnx.GraphProto) -> int | None:
     producers = {output: node for node in graph.node for output in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     node = producers.get("labels")
-    for _ in range(_MAX_NODES_AFTER_LOGITS):  # bounded, because an unchecked graph may contain a cycle
+    for _ in range(_MAX_NODES_AFTER_LOGITS):
         if node is not None and node.op_type in ("ArgMax", "Cast", "Identity", "Resize"):
             node = producers.get(node.input[0])
     if node is None or node.op_type != "Conv":

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,9 @@ VOID = 255
 """Label of pixels without a class. Never predicted."""
 METADATA_KEY = "rtseg"
 _FORMAT = 1
+_HIDDEN_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories: control characters, halves of surrogate pairs, and separators of lines and paragraphs."""
+_BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,8 @@ class ModelSpec:
 
     Raises:
         ModelError: classes and palette differ in length, there are no classes or more than 255, names repeat or are
-            not strings, a colour is not three values of 0..255, the size is not positive, or channels are not 2 to 4.
+            not strings, a text contains a character that is not displayed, a colour is not three values of 0..255, the
+            size is not positive, miou is not in [0, 1], or channels are not 2 to 4.
     """
 
     name: str
@@ -76,7 +82,9 @@ class ModelSpec:
         texts = (self.name, self.architecture, self.trained_on, self.licence, self.measured_on)
         if not all(isinstance(text, str) for text in (*texts, *self.classes, *self.preprocess)):
             raise ModelError("names, classes, steps and descriptions of a model must be strings")
-        if self.miou is not None and not isinstance(self.miou, int | float):
+        for text in (*texts, *self.classes, *self.preprocess, *_texts(self.extra)):
+            _check_displayable(text)
+        if self.miou is not None and not (isinstance(self.miou, int | float) and 0 <= self.miou <= 1):
             raise ModelError(f"miou must be a number in [0, 1], got {self.miou!r}")
         if not 1 <= len(self.classes) <= VOID:
             raise ModelError(f"a model has 1 to {VOID} classes, got {len(self.classes)}")
@@ -85,9 +93,9 @@ class ModelSpec:
         if len(set(self.classes)) != len(self.classes):
             raise ModelError(f"class names repeat: {', '.join(self.classes)}")
         for name, colour in zip(self.classes, self.palette, strict=True):
-            if len(colour) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in colour):
+            if len(colour) != 3 or not all(type(v) is int and 0 <= v <= 255 for v in colour):
                 raise ModelError(f"colour of {name!r} must be three integers of 0..255, got {colour}")
-        if len(self.size) != 2 or not all(isinstance(v, int) and v > 0 for v in self.size):
+        if len(self.size) != 2 or not all(type(v) is int and 0 < v < 1 << 31 for v in self.size):
             raise ModelError(f"size must be two positive integers (H, W), got {self.size}")
         if type(self.channels) is not int or self.channels not in CHANNELS:
             raise ModelError(f"channels must be {', '.join(map(str, CHANNELS))}, got {self.channels!r}")
@@ -121,12 +129,35 @@ class ModelSpec:
                 raise ModelError(f"metadata of format {version!r}, this rtseg reads {_FORMAT}: update rtseg")
             known = {entry.name for entry in fields(cls)}
             values = {key: value for key, value in values.items() if key in known}
-            for key in ("classes", "size", "preprocess"):
+            for key in ("classes", "size", "preprocess", "palette"):
+                if not isinstance(values[key], list):
+                    raise TypeError(f"{key} is not a list")
                 values[key] = tuple(values[key])
             values["palette"] = tuple(tuple(colour) for colour in values["palette"])
             return cls(**values)
-        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError) as error:
+        except ModelError:
+            raise
+        except (KeyError, TypeError, AttributeError, RecursionError, ValueError) as error:
             raise ModelError(f"metadata cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in JSON data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from (*_texts(key), *_texts(each))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each)
+
+
+def _check_displayable(text: str) -> None:
+    """Refuse what would control a terminal, reverse the text around it, or cannot be written as UTF-8."""
+    for sign in text:
+        if unicodedata.category(sign) in _HIDDEN_CATEGORIES or sign in _BIDIRECTIONAL:
+            raise ModelError(f"a text of the metadata contains {sign!a}, which cannot be displayed: {text!a}")
 
 
 def file_sha256(path: Path) -> str:

@@ -364,3 +364,24 @@ class TestBundledModel:
         assert len(content) <= 15_000_000
         for place in (b"/work", b"/tmp", b"/home", b"site-packages"):
             assert place not in content
+
+
+class TestUndisplayableTexts:
+    @pytest.mark.parametrize("sign", ["\x00", "\x1b", "\n", "\x9b", "\ud800", "\u202e", "\u2028"])
+    @pytest.mark.parametrize("field", ["name", "licence", "trained_on", "architecture", "measured_on", "classes"])
+    def test_they_are_refused_and_shown_escaped(self, field: str, sign: str) -> None:
+        text = f"a{sign}b"
+        values = {"classes": (text, "b", "c")} if field == "classes" else {field: text}
+        with pytest.raises(ModelError, match="cannot be displayed") as caught:
+            replace(SPEC, **values)  # type: ignore[arg-type]
+        assert str(caught.value).isprintable()
+
+    def test_those_of_further_facts_too(self) -> None:
+        with pytest.raises(ModelError, match="cannot be displayed"):
+            replace(SPEC, extra={"a": [{"b\x1b": 1}]})
+
+    def test_those_in_the_file_name_the_file(self, tmp_path: Path) -> None:
+        model = blue_graph()
+        text = SPEC.to_json().replace("kleines", r"\u001b[2J\ud800")
+        model.metadata_props.add(key="rtseg", value=text)
+        assert r"\x1b" in refusal(saved(tmp_path / "a.onnx", model, None))

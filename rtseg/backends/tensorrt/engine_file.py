@@ -13,11 +13,12 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from rtseg.errors import ModelError
+from rtseg.model_file.background import resolve_backgrounds
 from rtseg.model_file.spec import ModelSpec
 from rtseg.system.atomic_files import is_part, part_path, sink_errors
 from rtseg.system.read_file import read_bytes, read_text
@@ -212,7 +213,8 @@ def read_engine_facts(engine: Path) -> EngineFacts:
         raise ModelError(f"no engine at {engine}: make it with `rtseg build-engine`")
     path = facts_path(engine)
     try:
-        return EngineFacts.from_json(read_text(path))
+        facts = EngineFacts.from_json(read_text(path))
+        return replace(facts, spec=resolve_backgrounds(facts.spec, engine.parent))
     except FileNotFoundError as error:
         raise ModelError(f"{engine} has no {path.name} beside it{REMEDY}") from error
     except (OSError, UnicodeDecodeError) as error:
