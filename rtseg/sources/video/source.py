@@ -160,7 +160,7 @@ class VideoSource(Source):
             seek(container, stream, origin_s + start_s, step_s)
         index, last_s, damaged_before = 0, None, self.damaged
         decoded = 0
-        for frame in self._decode(container, stream, can_seek=origin_s is not None):
+        for frame in self._decode(container, stream, can_seek=origin_s is not None or self._timing == "dts"):
             position_s = (decoded + self.damaged - damaged_before) * step_s
             time_s = clock(self._stamp_s(frame, stream, position_s))
             decoded += 1
@@ -189,7 +189,10 @@ class VideoSource(Source):
             return self._arrived_s
         if self._timing == "count":
             return position_s
-        return seconds(frame.dts if self._timing == "dts" else frame.pts, stream)
+        return seconds(self._stamp(frame), stream)
+
+    def _stamp(self, item: VideoFrame | Packet[Any]) -> int | None:
+        return item.dts if self._timing == "dts" else item.pts
 
     def _decode(self, container: InputContainer, stream: VideoStream, *, can_seek: bool) -> Iterator[VideoFrame]:
         """Yield all good frames, then raise the error that ended the stream, if any."""
@@ -206,8 +209,8 @@ class VideoSource(Source):
                 yield last
         for last in decoder.flush():
             yield last
-        if decoder.lost and can_seek and not self.stopped and (last is None or last.pts is not None):
-            yield from self._decode_tail(None if last is None else last.pts)
+        if decoder.lost and can_seek and not self.stopped and (last is None or self._stamp(last) is not None):
+            yield from self._decode_tail(None if last is None else self._stamp(last))
 
     def _decode_url(
         self, container: InputContainer, stream: VideoStream, decoder: StreamDecoder
@@ -237,15 +240,15 @@ class VideoSource(Source):
         if packets.failure is not None and not self.stopped:
             raise packets.failure
 
-    def _decode_tail(self, after_pts: int | None) -> Iterator[VideoFrame]:
-        """Decode the frames after ``after_pts`` again, without frame threads.
+    def _decode_tail(self, after: int | None) -> Iterator[VideoFrame]:
+        """Decode the frames after the timestamp ``after`` again, without frame threads.
 
         With frame threads, a damaged packet near the end also loses the good frames that are still in the decoder.
         Without them, every error belongs to the current packet.
         """
         with self._open() as container:
             stream = self._select_stream(container, threads="SLICE")
-            after_s = seconds(after_pts, stream)
+            after_s = seconds(after, stream)
             if after_s is not None:
                 seek(container, stream, after_s, 1 / (self.fps or _NOMINAL_FPS))
             is_new = False
@@ -258,9 +261,14 @@ class VideoSource(Source):
             for packet in file_packets(container, stream, count):
                 if self.stopped:
                     return
-                is_new = after_pts is None or packet.pts is None or packet.pts > after_pts
-                yield from (f for f in decoder.decode(packet) if _is_after(f, after_pts))
-            yield from (f for f in decoder.flush() if _is_after(f, after_pts))
+                stamp = self._stamp(packet)
+                is_new = after is None or stamp is None or stamp > after
+                yield from (f for f in decoder.decode(packet) if self._is_after(f, after))
+            yield from (f for f in decoder.flush() if self._is_after(f, after))
+
+    def _is_after(self, frame: VideoFrame, after: int | None) -> bool:
+        stamp = self._stamp(frame)
+        return after is None or (stamp is not None and stamp > after)
 
     def _refuse_encrypted(self, packet: Packet[Any]) -> None:
         if packet.has_sidedata("encryption_info"):
@@ -268,10 +276,6 @@ class VideoSource(Source):
 
     def _count_damaged(self) -> None:
         self.damaged += 1
-
-
-def _is_after(frame: VideoFrame, pts: int | None) -> bool:
-    return pts is None or (frame.pts is not None and frame.pts > pts)
 
 
 def _length_s(container: InputContainer, stream: VideoStream) -> float:

@@ -192,6 +192,17 @@ class TestDamage:
         sound = zip(frames[:-1], whole, strict=False)
         assert all(np.array_equal(a.image, b.image) for a, b in sound)
 
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
+    @pytest.mark.parametrize("damaged", [27, 28, 29])
+    def test_damage_near_the_end_costs_no_good_frame(self, name: str, damaged: int, make_clip: MakeClip) -> None:
+        path = make_clip(name, range(30), images=noise(30), options={"g": "1", "bf": "0"})
+        with av.open(str(path)) as container:
+            packet = [bytes(packet) for packet in container.demux(video=0) if packet.size][damaged]
+        path.write_bytes(path.read_bytes().replace(packet, packet[:4] + bytes(len(packet) - 4)))
+        source = open_source(path)
+        assert len(list(source)) == 29
+        assert source.damaged == 1
+
     def test_a_file_without_a_good_frame_is_an_error(self, make_clip: MakeClip) -> None:
         path = make_clip("a.mp4", range(3), container_options={"movflags": "faststart"})
         data = bytearray(path.read_bytes())
