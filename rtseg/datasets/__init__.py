@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
 from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Image, Labels
+from rtseg.image_io.notes import ImageNotes
 
 __all__ = ["Dataset", "ReadFile", "open_dataset"]
 
@@ -31,6 +33,11 @@ class Dataset(ABC):
     """Number of channels of loaded images, one of ``supported_channels``; set by ``open_dataset``."""
     problems: tuple[str, ...] = ()
     """Problems visible from the file names, e.g. an image without a mask; one sentence each."""
+
+    @cached_property
+    def notes(self) -> ImageNotes:
+        """What to know about files that can be used although something is odd, or were skipped."""
+        return ImageNotes("bits=12 in --data")
 
     @abstractmethod
     def __len__(self) -> int: ...

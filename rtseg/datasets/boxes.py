@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,8 @@ class Boxes(Dataset):
         self._boxes = read_boxes(csv_path)
         if not self._boxes:
             raise DatasetError(f"{csv_path} names no image: draw boxes with `rtseg label {self.folder}`")
-        images = {path.name for path in list_images(self.folder)}
+        images = {unicodedata.normalize("NFC", path.name): path for path in list_images(self.folder, self.notes)}
+        self._paths = images
         missing = [name for name in self._boxes if name not in images]
         self.problems = tuple(f"{csv_path} names {name}, which does not exist" for name in missing)
         self._names = [name for name in select_split(list(self._boxes), split, spec) if name in images]
@@ -125,17 +127,18 @@ class Boxes(Dataset):
 
     def title(self, index: int) -> str:
         """See ``Dataset.title``."""
-        return str(self.folder / self._names[index])
+        return str(self._paths[self._names[index]])
 
     def files(self, index: int) -> tuple[Path, ...]:
         """See ``Dataset.files``."""
-        return (self.folder / self._names[index],)
+        return (self._paths[self._names[index]],)
 
     def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         name = self._names[index]
-        image = read_image(self.folder / name, self.channels, read)
-        return image, box_mask(self._boxes[name], image, self.folder / name)
+        path = self._paths[name]
+        image = read_image(path, self.channels, read)
+        return image, box_mask(self._boxes[name], image, path)
 
 
 def box_mask(boxes: ImageBoxes, image: Image, path: Path) -> Labels:
@@ -173,7 +176,7 @@ def read_boxes(path: Path) -> dict[str, ImageBoxes]:
         if not {"image", *_BOX_COLUMNS} <= set(rows.fieldnames or ()):
             raise DatasetError(f"{path} must begin with the line {','.join(('image', *_BOX_COLUMNS, *_SIZE_COLUMNS))}")
         for row in rows:
-            name = row["image"] or ""
+            name = unicodedata.normalize("NFC", row["image"] or "")
             if not name:
                 raise DatasetError("the image name is missing")
             boxes, size = by_image.setdefault(name, ([], _parse_size(row)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from rtseg.datasets import Dataset, ReadFile
 from rtseg.datasets.spec_string import parse_spec_string
 from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
+from rtseg.image_io.decode import rotate_upright
+from rtseg.image_io.header import read_header
 from rtseg.model_file.spec import VOID
+from rtseg.system.file_names import existing_path
 from rtseg.system.opencv import cv2
-from rtseg.system.read_file import read_text
+from rtseg.system.read_file import read_lines
 
 __all__ = ["CamVid"]
 
@@ -44,15 +48,29 @@ class CamVid(Dataset):
         split_file = self.root / f"{split}.txt"
         if not split_file.is_file():
             raise DatasetError(f"no {split_file}: --data camvid:FOLDER needs the folder with train.txt and val.txt")
-        lines = [line.split() for line in read_text(split_file, errors="replace").splitlines() if line.strip()]
-        if not lines or any(len(pair) != 2 or "\0" in "".join(pair) for pair in lines):
+        try:
+            lines = [self._parse(line) for line in read_lines(split_file) if line]
+        except (OSError, UnicodeDecodeError):
+            lines = []
+        self._pairs = [line for line in lines if line is not None]
+        if not lines or len(lines) != len(self._pairs):
             raise DatasetError(f"{split_file} must name an image and its mask on every line")
-        self._pairs = [(self._locate(image), self._locate(mask)) for image, mask in lines]
         self.name = f"CamVid {split} ({len(self._pairs)} images)"
 
     def _locate(self, listed: str) -> Path:
         # The tutorial's lists have absolute paths of its author's machine: use only the folder and file name.
-        return self.root / Path(listed).parent.name / Path(listed).name
+        return existing_path(self.root / Path(listed).parent.name / Path(listed).name)
+
+    def _parse(self, line: str) -> tuple[Path, Path] | None:
+        """Return the image and mask that a line names; None if it does not name two files.
+
+        Names may contain blanks: then the line is divided at the blank where both files exist.
+        """
+        words = re.split(r"[ \t]+", line)
+        parts = [(" ".join(words[:count]), " ".join(words[count:])) for count in range(1, len(words))]
+        pairs = [(self._locate(image), self._locate(mask)) for image, mask in parts]
+        existing = [pair for pair in pairs if all(path.is_file() for path in pair)]
+        return existing[0] if existing else pairs[0] if len(pairs) == 1 else None
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -97,4 +115,7 @@ def _decode(path: Path, flags: int, read: ReadFile) -> NDArray[Any]:
         array = None
     if array is None:
         raise DatasetError(f"{path} is damaged or not an image: {advice}")
-    return array
+    header = read_header(data)
+    if flags != cv2.IMREAD_UNCHANGED or header is None or header.kind == "tiff":
+        return array  # cv2 has rotated it
+    return rotate_upright(array, header.orientation)

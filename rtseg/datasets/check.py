@@ -103,6 +103,8 @@ def check_data(
         problems += dataset.problems
     seen: dict[bytes, tuple[str, str]] = {}
     reports = [_check_split(split, dataset, seen, problems, track) for split, dataset in opened]
+    for _, dataset in opened:
+        problems += dataset.notes.lines
     return DataReport(text, tuple(reports), tuple(dict.fromkeys(problems)))
 
 

@@ -2,7 +2,8 @@
 
 cv2 converts a palette PNG to colours and scales the 0 and 1 of a one-bit PNG to 0 and 255; the stored numbers are lost.
 But a palette PNG and a grey PNG store their pixels in the same way and differ only in one byte of the header. The
-header is therefore changed to grey before cv2 decodes the file, which yields the stored numbers.
+header is therefore changed to grey before cv2 decodes the file, which yields the stored numbers. cv2 rotates images of
+all formats by their EXIF tag, but with ``IMREAD_UNCHANGED`` only a TIFF; here every mask is rotated, like its image.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from rtseg.datasets import ReadFile
 from rtseg.errors import DatasetError
+from rtseg.image_io.decode import rotate_upright
+from rtseg.image_io.header import read_header
 from rtseg.system.opencv import cv2
 
 __all__ = ["StoredMask", "pack", "read_mask"]
@@ -31,6 +34,8 @@ _GREY, _PALETTE = 0, 3  # colour types of a PNG
 class StoredMask:
     """Content of a mask file: numbers, colours, or both if all colours are greys."""
 
+    orientation: int
+    """EXIF orientation in the file, 1 to 8; the arrays are upright."""
     numbers: NDArray[Any] | None
     """Stored grey values or palette indices, uint8 or uint16 (H, W)."""
     colours: NDArray[np.uint32] | None
@@ -63,36 +68,43 @@ def read_mask(path: Path, read: ReadFile = Path.read_bytes) -> StoredMask:
         raise DatasetError(f"cannot read the mask {path}: {error.strerror}") from error
     if data.startswith(_JPEG):
         raise DatasetError(f"{path} is a JPEG, which does not store exact values: save masks as PNG")
+    header = read_header(data)
+    if header is not None and len(header.pages) > 1:
+        raise DatasetError(f"{path} contains {len(header.pages)} images: save each mask in a file of its own")
+    orientation = header.orientation if header is not None else 1
     if data.startswith(_PNG):
-        return _read_png(path, data)
-    return _from_array(path, _decode(path, data))
+        return _read_png(path, data, orientation)
+    is_upright = header is not None and header.kind == "tiff"
+    array = _decode(path, data)
+    return _from_array(path, array if is_upright else rotate_upright(array, orientation), orientation)
 
 
-def _read_png(path: Path, data: bytes) -> StoredMask:
+def _read_png(path: Path, data: bytes, orientation: int) -> StoredMask:
     chunks = _read_chunks(path, data)
     header = dict(chunks).get(b"IHDR", b"")
     if len(header) != 13:
         raise DatasetError(f"{path} is damaged: it has no header")
     depth, colour_type = header[8], header[9]
     if colour_type not in (_GREY, _PALETTE):
-        return _from_array(path, _decode(path, data))
+        return _from_array(path, rotate_upright(_decode(path, data), orientation), orientation)
     # Change the type to grey, and drop the chunks (gamma, transparency ..) that would alter the decoded values.
     header = header[:9] + bytes([_GREY]) + header[10:]
     grey_chunks = [(b"IHDR", header), *(chunk for chunk in chunks if chunk[0] == b"IDAT"), (b"IEND", b"")]
     numbers = _decode(path, _PNG + b"".join(_write_chunk(kind, body) for kind, body in grey_chunks))
+    numbers = rotate_upright(numbers, orientation)
     if depth < 8:
         numbers = numbers // (255 // ((1 << depth) - 1))
     if numbers.dtype != np.uint8:
-        return StoredMask(numbers, None, None)
+        return StoredMask(orientation, numbers, None, None)
     if colour_type == _GREY:
-        return StoredMask(numbers, None, _grey_palette(depth))
+        return StoredMask(orientation, numbers, None, _grey_palette(depth))
     colours = np.frombuffer(dict(chunks).get(b"PLTE", b""), np.uint8)
     colours = colours[: colours.size // 3 * 3].reshape(-1, 3)
     if int(numbers.max()) >= len(colours):
         raise DatasetError(f"{path} is damaged: its palette has {len(colours)} colours, a pixel uses {numbers.max()}")
     palette = np.zeros(256, np.uint32)
     palette[: len(colours)] = pack(colours[:256])
-    return StoredMask(numbers, None, palette)
+    return StoredMask(orientation, numbers, None, palette)
 
 
 def _grey_palette(depth: int) -> NDArray[np.uint32]:
@@ -101,15 +113,15 @@ def _grey_palette(depth: int) -> NDArray[np.uint32]:
     return pack(np.minimum(np.arange(256) * scale, 255).astype(np.uint8)[:, None].repeat(3, axis=1))
 
 
-def _from_array(path: Path, array: NDArray[Any]) -> StoredMask:
+def _from_array(path: Path, array: NDArray[Any], orientation: int) -> StoredMask:
     """Convert a decoded image, grey, BGR or BGRA. The alpha channel is ignored."""
     if array.ndim == 2:
-        return StoredMask(array, None, _grey_palette(8) if array.dtype == np.uint8 else None)
+        return StoredMask(orientation, array, None, _grey_palette(8) if array.dtype == np.uint8 else None)
     if array.dtype != np.uint8:
         raise DatasetError(f"{path} has colours of {array.dtype}: save masks with 8 bits per channel")
     blue, green, red = (array[..., channel] for channel in range(3))
     is_grey = np.array_equal(blue, green) and np.array_equal(green, red)
-    return StoredMask(np.ascontiguousarray(blue) if is_grey else None, pack(array[..., 2::-1]), None)
+    return StoredMask(orientation, np.ascontiguousarray(blue) if is_grey else None, pack(array[..., 2::-1]), None)
 
 
 def _decode(path: Path, data: bytes) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from rtseg.datasets.mask_files import read_mask
 from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image
-from rtseg.image_io.find import IMAGE_SUFFIXES, natural_order
+from rtseg.image_io.find import list_folder
+from rtseg.image_io.header import read_header
+from rtseg.image_io.notes import ImageNotes
 
 __all__ = ["Pair", "PairedFiles", "index_by_key", "list_images", "read_image"]
 
@@ -47,8 +50,13 @@ class PairedFiles(Dataset):
     def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         pair = self.pairs[index]
-        image = read_image(pair.image, self.channels, read)
-        labels = self.mapping(pair.mask).labels(read_mask(pair.mask, read), pair.mask)
+        contents = {path: _read(path, noun, read) for path, noun in ((pair.image, "image"), (pair.mask, "mask"))}
+        image = read_image(pair.image, self.channels, contents.__getitem__)
+        mask = read_mask(pair.mask, contents.__getitem__)
+        labels = self.mapping(pair.mask).labels(mask, pair.mask)
+        header = read_header(contents[pair.image])
+        if header is not None and header.orientation != mask.orientation:
+            self.notes.add(str(pair.mask), "orientation")
         if labels.shape == image.shape[:2]:
             return image, labels
         (height, width), (mask_height, mask_width) = image.shape[:2], labels.shape
@@ -66,6 +74,13 @@ class PairedFiles(Dataset):
         """Return the mapping from the values in the file ``mask`` to classes."""
 
 
+def _read(path: Path, noun: str, read: ReadFile) -> bytes:
+    try:
+        return read(path)
+    except OSError as error:
+        raise DatasetError(f"cannot read the {noun} {path}: {error.strerror}") from error
+
+
 def read_image(path: Path, channels: int = 3, read: ReadFile = Path.read_bytes) -> Image:
     """Read an image, uint8 (H, W, channels), BGR for 3 channels; see ``decode_image``.
 
@@ -80,17 +95,16 @@ def read_image(path: Path, channels: int = 3, read: ReadFile = Path.read_bytes) 
         raise DatasetError(f"the image {path} {error}") from error
 
 
-def list_images(folder: Path) -> list[Path]:
-    """List the images in ``folder``, without its subfolders, in natural order.
+def list_images(folder: Path, notes: ImageNotes | None = None) -> list[Path]:
+    """List the images in ``folder``, without its subfolders, in natural order; see ``list_folder``.
 
     Raises:
         DatasetError: the folder does not exist or cannot be read.
     """
     try:
-        paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        return list_folder(folder, notes)
     except OSError as error:
         raise DatasetError(f"cannot read the folder {folder}: {error.strerror}") from error
-    return sorted((path for path in paths if not path.name.startswith(".") and path.is_file()), key=natural_order)
 
 
 def index_by_key(
@@ -101,12 +115,13 @@ def index_by_key(
     Args:
         paths: the files; the first one with a key is kept.
         noun: what messages call the files, e.g. ``images``.
-        key_of: returns the key of a file, or None to skip it.
+        key_of: returns the key of a file, or None to skip it. Keys are returned in the Unicode form NFC.
     """
     by_key: dict[str, Path] = {}
     problems: list[str] = []
     for path in paths:
         key = key_of(path)
+        key = unicodedata.normalize("NFC", key) if key is not None else None
         if key is not None and by_key.setdefault(key, path) != path:
             problems.append(f"two {noun} have the name {key!r}: {by_key[key]} and {path.name}")
     return by_key, problems

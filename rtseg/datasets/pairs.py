@@ -26,6 +26,7 @@ Options:
 
 from __future__ import annotations
 
+import unicodedata
 from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path
@@ -37,6 +38,7 @@ from rtseg.datasets.splits import SPLIT_OPTIONS, select_split
 from rtseg.errors import DatasetError
 from rtseg.frame import CHANNELS
 from rtseg.image_io.find import natural_order
+from rtseg.image_io.notes import ImageNotes
 
 __all__ = ["Pairs"]
 
@@ -68,11 +70,13 @@ class Pairs(PairedFiles):
         strict = spec.choice("missing", ("error", "skip")) == "error"
         has_lists = "lists" in spec.options
         folders = [str(spec.path(index)) for index in range(2)]
-        suffix = spec.options.get("mask_suffix", "")
-        images, image_problems = _find_files(folders[0].replace(_SPLIT, split), "images", "")
-        masks, mask_problems = _find_files(folders[1].replace(_SPLIT, split), "masks", suffix)
+        suffix = unicodedata.normalize("NFC", spec.options.get("mask_suffix", ""))
+        images, image_problems = _find_files(folders[0].replace(_SPLIT, split), "images", "", self.notes)
+        masks, mask_problems = _find_files(folders[1].replace(_SPLIT, split), "masks", suffix, self.notes)
         if suffix and folders[0] == folders[1]:
-            images = {key: path for key, path in images.items() if not key.endswith(suffix)}
+            images = {
+                key: path for key, path in images.items() if not key.endswith(unicodedata.normalize("NFC", suffix))
+            }
         keys = [key for key in images if strict or has_lists or key in masks]
         selected = _select_keys(keys, split, spec, by_folder=_SPLIT in folders[0])
         problems = image_problems + mask_problems
@@ -101,9 +105,10 @@ def _select_keys(keys: list[str], split: str, spec: SpecString, *, by_folder: bo
     return keys
 
 
-def _find_files(pattern: str, noun: str, suffix: str) -> tuple[dict[str, Path], list[str]]:
+def _find_files(pattern: str, noun: str, suffix: str, notes: ImageNotes) -> tuple[dict[str, Path], list[str]]:
     """Find the files of the folders that match ``pattern``, by key, and describe every duplicate key."""
-    named = [(f"{prefix}{path.stem}", path) for prefix, folder in _folders(pattern) for path in list_images(folder)]
+    found = [(prefix, path) for prefix, folder in _folders(pattern) for path in list_images(folder, notes)]
+    named = [(unicodedata.normalize("NFC", f"{prefix}{path.stem}"), path) for prefix, path in found]
     keys = {path: name.removesuffix(suffix) for name, path in named if name.endswith(suffix)}
     if not keys:
         condition = f" whose name ends in {suffix!r}" if suffix else ""

@@ -8,6 +8,7 @@ same on every machine and independent of the recording order, and adding an imag
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from rtseg.datasets.spec_string import SpecString
 from rtseg.errors import DatasetError
 from rtseg.image_io.find import IMAGE_SUFFIXES
-from rtseg.system.read_file import read_text
+from rtseg.system.read_file import read_lines
 
 __all__ = ["SPLITS", "SPLIT_OPTIONS", "select_split"]
 
@@ -57,18 +58,25 @@ def _assign(keys: Sequence[str], spec: SpecString) -> dict[str, str]:
         text = spec.options.get(split, default)
         share = _parse_share(text)
         if share is None:
-            patterns = text.split("+")
-            split_of |= dict.fromkeys((key for key in keys if any(fnmatchcase(key, p) for p in patterns)), split)
+            patterns = unicodedata.normalize("NFC", text).split("+")
+            split_of |= dict.fromkeys(
+                (key for key in keys if any(key == p or fnmatchcase(key, p) for p in patterns)), split
+            )
         elif 0 <= share <= 1:
             shares[split] = share
         else:
             raise spec.error(f"{split} must be a share in [0, 1] or a pattern, got {text!r}")
-    ranked = sorted((key for key in keys if key not in split_of), key=lambda key: hashlib.sha256(key.encode()).digest())
+    ranked = sorted((key for key in keys if key not in split_of), key=_rank)
     for split, share in shares.items():
         count = max(1, round(share * len(keys))) if share > 0 else 0
         split_of |= dict.fromkeys(ranked[:count], split)
         ranked = ranked[count:]
     return split_of | dict.fromkeys(ranked, "train")
+
+
+def _rank(key: str) -> bytes:
+    # A key may come from a file name that is not UTF-8.
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()
 
 
 def _parse_share(text: str) -> float | None:
@@ -81,9 +89,10 @@ def _parse_share(text: str) -> float | None:
 
 def _read_list(path: Path, keys: Sequence[str]) -> list[str]:
     try:
-        lines = [line.strip() for line in read_text(path, errors="replace").splitlines()]
-    except OSError as error:
-        raise DatasetError(f"cannot read {path} ({error.strerror}): lists= needs a folder with this file") from error
+        lines = [unicodedata.normalize("NFC", line) for line in read_lines(path)]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        raise DatasetError(f"cannot read {path} ({reason}): lists= needs a folder with this file") from error
     known = set(keys)
     selected: list[str] = []
     for number, line in enumerate(lines, start=1):

@@ -8,7 +8,8 @@ from rtseg.datasets.class_mapping import ClassMapping, Colour
 from rtseg.datasets.paired_files import Pair, PairedFiles
 from rtseg.datasets.spec_string import parse_spec_string
 from rtseg.errors import DatasetError
-from rtseg.system.read_file import read_text
+from rtseg.system.file_names import existing_path
+from rtseg.system.read_file import read_lines
 
 __all__ = ["CLASSES", "PALETTE", "Voc"]
 
@@ -78,13 +79,21 @@ class Voc(PairedFiles):
         root = lists.parent.parent
         split_file = lists / f"{split}.txt"
         try:
-            names = read_text(split_file, errors="replace").split()
-        except OSError as error:
+            names = [line for line in read_lines(split_file) if line]
+        except (OSError, UnicodeDecodeError) as error:
             splits = ", ".join(sorted(path.stem for path in lists.glob("*.txt")))
-            raise DatasetError(f"cannot read {split_file} ({error.strerror}); the splits are {splits}") from error
+            raise DatasetError(
+                f"cannot read {split_file} ({getattr(error, 'strerror', 'it is no text')}); the splits are {splits}"
+            ) from error
         if not names:
             raise DatasetError(f"{split_file} names no image: write one image name on each line")
-        pairs = [Pair(root / "JPEGImages" / f"{n}.jpg", root / "SegmentationClass" / f"{n}.png") for n in names]
+        pairs = [
+            Pair(
+                existing_path(root / "JPEGImages" / f"{name}.jpg"),
+                existing_path(root / "SegmentationClass" / f"{name}.png"),
+            )
+            for name in names
+        ]
         missing = {path: None for pair in pairs for path in (pair.image, pair.mask) if not path.is_file()}
         self.problems = tuple(f"{split_file.name} names {path.stem}, but there is no {path}" for path in missing)
         self.pairs = [pair for pair in pairs if pair.image not in missing and pair.mask not in missing]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ __all__ = [
     "check_jpeg_end",
     "decode_image",
     "image_channels",
+    "rotate_upright",
     "to_bgr",
     "to_uint8",
 ]
@@ -42,6 +44,19 @@ _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 262, 277, 284, 338
 """TIFF tags."""
 _RGB, _INTERLEAVED, _UNSPECIFIED = 2, 1, 0
 """Values of the TIFF tags PhotometricInterpretation, PlanarConfiguration and ExtraSamples."""
+
+_UPRIGHT: dict[int, Callable[[Any], Any]] = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+"""EXIF orientation -> function that makes the image upright. Source: EXIF 2.32, 4.6.4, tag 0x0112."""
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 class ImageError(ValueError):
@@ -176,6 +191,12 @@ def _without_tiff_alpha(data: bytes) -> bytes:
         return data
     offset = tags[_EXTRA_SAMPLES][0]
     return data[:offset] + struct.pack(f"{order}H", _UNSPECIFIED) + data[offset + 2 :]
+
+
+def rotate_upright(pixels: NDArray[_Number], orientation: int) -> NDArray[_Number]:
+    """Rotate or mirror decoded pixels, (H, W) or (H, W, C), as the EXIF orientation of their file, 1 to 8, requires."""
+    upright: NDArray[_Number] = np.ascontiguousarray(_UPRIGHT[orientation](pixels))
+    return upright
 
 
 def to_uint8(stored: NDArray[Any]) -> Image:

@@ -12,22 +12,18 @@ from numpy.typing import NDArray
 
 from rtseg.errors import MissingExtra
 from rtseg.frame import Image
-from rtseg.image_io.decode import MAX_PIXELS, ImageError, check_header, check_jpeg_end, decode_image, to_uint8
+from rtseg.image_io.decode import (
+    MAX_PIXELS,
+    ImageError,
+    check_header,
+    check_jpeg_end,
+    decode_image,
+    rotate_upright,
+    to_uint8,
+)
 from rtseg.image_io.header import ImageHeader, read_header
 
 __all__ = ["DecodeOptions", "Decoder", "open_decoder"]
-
-_UPRIGHT: dict[int, Callable[[Any], Any]] = {
-    1: lambda pixels: pixels,
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
-    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
-}
-"""EXIF orientation -> function that makes the image upright. Source: EXIF 2.32, 4.6.4, tag 0x0112."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +117,7 @@ def _turbojpeg() -> Decoder:
         height, width = (-(-side // options.reduce) for side in (header.height, header.width))
         # Not strict: that would reject files that every viewer shows, such as those with stray bytes before a marker.
         pixels = simplejpeg.decode_jpeg(data, space, min_height=height, min_width=width, strict=False)
-        upright: NDArray[Any] = _UPRIGHT[header.orientation](pixels)
-        return upright
+        return rotate_upright(pixels, header.orientation)
 
     return _or_cv2(("jpeg",), decode)
 

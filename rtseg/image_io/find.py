@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
-from rtseg.system.read_file import read_text
+from rtseg.image_io.notes import ImageNotes
+from rtseg.system.file_names import existing_path, unicode_forms
+from rtseg.system.read_file import read_lines
 from rtseg.system.redact import redact, split_url
 
-__all__ = ["IMAGE_SUFFIXES", "find_files", "find_images", "is_list", "is_numbered", "natural_order"]
+__all__ = ["IMAGE_SUFFIXES", "find_files", "find_images", "is_list", "is_numbered", "list_folder", "natural_order"]
 
 IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".dib", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+    (
+        *(".bmp", ".dib", ".jfi", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+        *(".tif", ".tiff", ".webp"),
+    )
 )
 """Suffixes of image files, in lower case."""
+_COMPANION_SUFFIXES = frozenset(
+    (".cfg", ".csv", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".pdf", ".py", ".sh", ".tsv", ".toml", ".txt")
+) | {".xml", ".xmp", ".yaml", ".yml"}
+"""Suffixes of files that often accompany images and are no images: they are skipped silently."""
+_COMPANION_NAMES = frozenset(("desktop.ini", "license", "licence", "readme", "thumbs.db", "ehthumbs.db"))
 _NUMBER = re.compile(r"(%(?:0\d+)?d)")
 """The placeholder in a numbered sequence: ``%d`` or ``%05d``."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -27,8 +38,10 @@ ImageLocation = Path | tuple[Any, str]
 
 
 def is_list(where: str | Path) -> bool:
-    """Whether ``where`` names a text file that lists images."""
-    return Path(where).suffix.lower() == ".txt" or (isinstance(where, str) and where.startswith("@"))
+    """Whether ``where`` names a text file that lists images. A folder of such a name is a folder."""
+    if Path(where).suffix.lower() == ".txt":
+        return not Path(where).is_dir()
+    return isinstance(where, str) and where.startswith("@") and not Path(where).exists()
 
 
 def is_numbered(where: str | Path) -> bool:
@@ -36,8 +49,12 @@ def is_numbered(where: str | Path) -> bool:
     return len(_NUMBER.findall(str(where).rpartition("/")[2])) == 1
 
 
-def find_files(where: str | Path) -> list[ImageLocation]:
+def find_files(where: str | Path, notes: ImageNotes | None = None) -> list[ImageLocation]:
     """Find the images at ``where``; see ``open_source``. A list keeps its order, everything else is in natural order.
+
+    Args:
+        where: see ``open_source``.
+        notes: gets the names of the files that are skipped.
 
     Raises:
         SourceNotFound: there is no image.
@@ -48,43 +65,75 @@ def find_files(where: str | Path) -> list[ImageLocation]:
     if is_list(where):
         return _read_list(Path(str(where).removeprefix("@")))
     if _URL.match(str(where)) and not isinstance(where, Path):
-        return list(_find_remote(str(where)))
-    return list(find_images(where))
+        return list(_find_remote(str(where), notes))
+    return list(find_images(where, notes))
 
 
-def find_images(where: str | Path) -> list[Path]:
+def find_images(where: str | Path, notes: ImageNotes | None = None) -> list[Path]:
     """Find the local images at ``where``, in natural order.
 
     Args:
         where: a folder (without its subfolders), a glob, a numbered sequence, or an image.
+        notes: gets the names of the files of a folder or glob that are skipped.
 
     Raises:
         SourceNotFound: there is no image.
         SourceError: the folder cannot be read.
     """
-    path = Path(where)
+    path = existing_path(Path(where))
     try:
         if path.is_dir():
-            # is_file of a path would cost one network round trip per image on a mount.
-            with os.scandir(path) as entries:
-                paths = [Path(entry.path) for entry in entries if entry.is_file()]
+            paths = list_folder(path, notes)
         elif path.exists():
             paths = [path]
         elif is_numbered(where):
             paths = _find_numbered(path)
         else:
-            matches = [Path(match) for match in glob(str(where), recursive=True)]  # noqa: PTH207 (may be absolute)
-            paths = [match for match in matches if _is_image(match.name) and match.is_file()]
+            forms = (glob(form, recursive=True) for form in unicode_forms(str(where)))  # noqa: PTH207 (may be absolute)
+            paths = [match for match in map(Path, next(filter(None, forms), [])) if not match.is_dir()]
     except OSError as error:
         raise SourceError(f"{where} cannot be read ({error.strerror}): check the path") from error
-    images = [each for each in paths if _is_image(each.name)]
+    images = [each for each in paths if _is_image(each.name) and not _is_broken_link(each)]
+    _note_skipped({each.name for each in paths} - {each.name for each in images}, notes)
     if not images:
         raise _no_image(f"the folder {where} contains" if path.is_dir() else f"{where} matches")
     return sorted(images, key=natural_order)
 
 
+def list_folder(folder: Path, notes: ImageNotes | None = None) -> list[Path]:
+    """List the images in ``folder``, without its subfolders, in natural order.
+
+    Args:
+        folder: the folder.
+        notes: gets the names of the files that are skipped.
+
+    Raises:
+        OSError: the folder does not exist or cannot be read.
+    """
+    # is_file of a path would cost one network round trip per image on a mount.
+    with os.scandir(folder) as entries:
+        names = {entry.name: entry.is_file() for entry in entries if entry.is_file() or _is_broken_link(Path(entry))}
+    images = [name for name, is_file in names.items() if is_file and _is_image(name)]
+    _note_skipped(names.keys() - set(images), notes)
+    return sorted((folder / name for name in images), key=natural_order)
+
+
 def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def _is_broken_link(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _note_skipped(names: Iterable[str], notes: ImageNotes | None) -> None:
+    """Note the skipped files, without hidden files and those that are obviously no images."""
+    if notes is None:
+        return
+    for name in sorted(names, key=natural_order):
+        suffix = PurePosixPath(name).suffix.lower()
+        if not (name.startswith(".") or suffix in _COMPANION_SUFFIXES or name.lower() in _COMPANION_NAMES):
+            notes.add(name, "skipped")
 
 
 def _no_image(clause: str) -> SourceNotFound:
@@ -100,26 +149,26 @@ def _find_numbered(pattern: Path) -> list[Path]:
 
 def _match_numbered(pattern: str, names: Iterable[str]) -> list[str]:
     """Return those of ``names`` that printf would produce from ``pattern`` and a number."""
-    before, number, after = _NUMBER.split(pattern, maxsplit=1)
+    before, number, after = _NUMBER.split(unicodedata.normalize("NFC", pattern), maxsplit=1)
     regex = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}")
-    matches = [(regex.fullmatch(name), name) for name in names]
+    matches = [(regex.fullmatch(unicodedata.normalize("NFC", name)), name) for name in names]
     return [name for match, name in matches if match and number % int(match[1]) == match[1]]
 
 
 def _read_list(path: Path) -> list[ImageLocation]:
     """Read paths (relative to the list) and URLs, one per line. Blank lines and ``#`` comments are skipped."""
     try:
-        lines = [line.strip() for line in read_text(path).splitlines()]
+        lines = read_lines(path)
     except OSError as error:
         raise SourceNotFound(f"the list {path} cannot be read ({error.strerror}): check the path") from error
     except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is not a list of images: write one path per line, in UTF-8") from error
+        raise SourceError(f"{path} is not a list of images: write one path per line, as text") from error
     locations: list[ImageLocation] = []
     for line in lines:
         if _URL.match(line):
             locations.append(_open_url(line))
         elif line and not line.startswith("#"):
-            locations.append(path.parent / line)
+            locations.append(existing_path(path.parent / line))
     if not locations:
         raise SourceNotFound(f"the list {path} names no image: write one path per line")
     return locations
@@ -144,7 +193,7 @@ def _open_url(url: str) -> tuple[Any, str]:
     return system, str(path)
 
 
-def _find_remote(url: str) -> list[tuple[Any, str]]:
+def _find_remote(url: str, notes: ImageNotes | None) -> list[tuple[Any, str]]:
     system, path = _open_url(url)
     if _is_web_image(url):
         return [(system, path)]  # a camera may answer only the request for the image itself
@@ -153,7 +202,7 @@ def _find_remote(url: str) -> list[tuple[Any, str]]:
             folder, _, pattern = path.rpartition("/")
             names = (PurePosixPath(each).name for each in system.ls(folder, detail=False))
             paths = [f"{folder}/{name}" if folder else name for name in _match_numbered(pattern, names)]
-        elif has_magic(path):
+        elif has_magic(path) and not system.exists(path):
             paths = list(system.glob(path))
         elif path == "" or system.isdir(path):
             paths = list(system.ls(path, detail=False))
@@ -162,6 +211,7 @@ def _find_remote(url: str) -> list[tuple[Any, str]]:
     except Exception as error:  # every file system raises its own errors
         raise SourceError(f"{redact(url)} cannot be read: {redact(error)}") from error
     images = [each for each in paths if _is_image(PurePosixPath(each).name)]
+    _note_skipped((PurePosixPath(each).name for each in set(paths) - set(images) if not system.isdir(each)), notes)
     if not images:
         raise _no_image(f"{redact(url)} contains")
     return [(system, each) for each in sorted(images, key=natural_order)]

@@ -12,6 +12,7 @@ from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import PartFile, check_writable, failure_reason
+from rtseg.system.file_names import encode_text
 
 __all__ = ["StatsSink"]
 
@@ -48,7 +49,7 @@ class StatsSink(Sink):
         try:
             if self._file is None:
                 self._file = PartFile(self.path)
-            self._file.write(line.encode())
+            self._file.write(encode_text(line))
             self._file.mark()
         except OSError as error:
             raise self._fail(error) from error

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rtseg.errors import SinkError
+from rtseg.system.file_names import encode_text
 from rtseg.system.redact import redact_values
 
 __all__ = [
@@ -40,12 +41,12 @@ _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically.
+    """Write ``text`` as UTF-8, atomically; see ``encode_text``.
 
     Raises:
         SinkError: the file cannot be written.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, encode_text(text))
 
 
 def write_json(path: Path, facts: Any) -> None:

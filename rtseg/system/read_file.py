@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MAX_IMAGE_BYTES", "read_bytes", "read_text"]
+__all__ = ["MAX_IMAGE_BYTES", "read_bytes", "read_lines", "read_text"]
 
 _MAX_TEXT_BYTES: Final = 1 << 28
 """For lists, JSON and TOML: 256 MiB."""
@@ -36,13 +37,34 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:
-    """Return the content of a UTF-8 file, without a byte-order mark; all line ends become ``\\n``.
+    """Return the content of a text file, without a byte-order mark; all line ends become ``\\n``.
+
+    It is UTF-8, or, where its byte-order mark says so, UTF-16.
 
     Raises:
         OSError: see ``read_bytes``.
-        UnicodeDecodeError: the content is not UTF-8.
+        UnicodeDecodeError: the content is not UTF-8 (or UTF-16).
     """
-    return read_bytes(path, _MAX_TEXT_BYTES).decode("utf-8-sig", errors).replace("\r\n", "\n").replace("\r", "\n")
+    data = read_bytes(path, _MAX_TEXT_BYTES)
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16") if is_utf16 else data.decode("utf-8-sig", errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a list of file names, without blanks around them.
+
+    Bytes that are not UTF-8 are decoded as in file names. Only line ends separate lines: a name may contain the other
+    characters at which ``str.splitlines`` splits.
+
+    Raises:
+        OSError: see ``read_bytes``.
+        UnicodeDecodeError: the file contains a zero byte, so it is no text.
+    """
+    text = read_text(path, errors="surrogateescape")
+    if (zero := text.find("\0")) >= 0:
+        raise UnicodeDecodeError("utf-8", b"\0", 0, 1, f"character {zero} is a zero byte")
+    return [line.strip(" \t") for line in text.split("\n")]
 
 
 def _check(path: Path, facts: os.stat_result, max_bytes: int) -> None:

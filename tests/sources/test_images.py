@@ -93,7 +93,7 @@ def test_every_kind_of_image_is_read(suffix: str, tmp_path: Path) -> None:
         (tmp_path / "a.pbm").write_text("P1\n2 1\n0 1\n")
         assert [int(v) for v in next(iter(open_source(tmp_path))).image[0, :, 0]] == [255, 0]
         return
-    writable = {".jpe": ".jpg", ".dib": ".bmp", ".pnm": ".ppm"}.get(suffix.lower(), suffix.lower())
+    writable = {".jpe": ".jpg", ".jfi": ".jpg", ".jfif": ".jpg", ".jif": ".jpg", ".dib": ".bmp", ".pnm": ".ppm"}.get(suffix.lower(), suffix.lower())
     save(tmp_path / f"a{writable}").rename(tmp_path / f"b{suffix}")
     frame = next(iter(open_source(tmp_path / f"b{suffix}")))
     assert frame.image.shape == (12, 16, 1 if suffix == ".pgm" else 3)
