@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.errors import OptionError
+from rtseg.errors import ModelError, OptionError
 from rtseg.model_file.spec import ModelSpec
 
 __all__ = ["Backend", "BackendOptions", "Ticket"]
@@ -87,6 +87,8 @@ class Backend(ABC):
     """
     _length = 0
     """Length of the last batch."""
+    _unchecked_batches = 30
+    """How many batches are still to be checked for labels that no class has."""
 
     def submit(self, frames: NDArray[np.uint8]) -> Ticket:
         """Start labelling a batch.
@@ -116,8 +118,24 @@ class Backend(ABC):
 
         Raises:
             BackendError: the runtime failed on this batch.
+            ModelError: the labels of one of the first batches have another shape, or an ID that no class has.
         """
-        return self._wait(ticket)
+        labels = self._wait(ticket)
+        if self._unchecked_batches:
+            self._unchecked_batches -= 1
+            self._check_labels(labels, ticket.frames.shape[:3])
+        return labels
+
+    def _check_labels(self, labels: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+        """A graph from elsewhere may compute anything: such labels would be drawn and counted as some class."""
+        if labels.dtype != np.uint8 or labels.shape != shape:
+            got = f"{labels.dtype} {labels.shape}"
+            raise ModelError(f"{self.spec.name} gives labels of {got}, not of uint8 {shape}: export the model again")
+        if (highest := int(labels.max())) >= len(self.spec.classes):
+            raise ModelError(
+                f"{self.spec.name} gives the class ID {highest}, but has only the classes 0 to "
+                f"{len(self.spec.classes) - 1}: its graph and its metadata do not match, export the model again"
+            )
 
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``submit`` and ``wait`` in one call."""

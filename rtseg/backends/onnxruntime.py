@@ -69,7 +69,7 @@ class OnnxRuntimeBackend(Backend):
         except _FAILURES as error:
             raise BackendError(f"ONNX Runtime failed on a batch: {str(error).splitlines()[0]}") from error
         self._state = states[0] if states else None
-        return Ticket(np.asarray(labels.numpy(), dtype=np.uint8), frames)
+        return Ticket(labels.numpy(), frames)  # not converted: ``wait`` refuses another type
 
     def reset(self) -> None:
         """See ``Backend.reset``."""
