@@ -20,4 +20,7 @@ def unicode_forms(text: str) -> tuple[str, ...]:
 
 def existing_path(path: Path) -> Path:
     """Return ``path``, or the existing path whose name differs only in its Unicode form; macOS decomposes names."""
-    return next((form for form in map(Path, unicode_forms(str(path))) if form.exists()), path)
+    try:
+        return next((form for form in map(Path, unicode_forms(str(path))) if form.exists()), path)
+    except OSError:  # e.g. the name is too long: opening the path will say so
+        return path

@@ -29,7 +29,7 @@ _URL = re.compile(_SCHEME + r"(?P<rest>[^\s'\"<>]*)", re.IGNORECASE)
 # The user part ends at the last @ before the path. It may contain dots, %40 and @, or be empty.
 _USER_PART = re.compile(r"[^/?#]*@")
 # "user:pa/ss@host": a password with an unescaped slash. Then the text after the colon is not a port number.
-_SLASH_USER_PART = re.compile(r"[^/?#@\[\]]*:(?!\d*(?:[/?#,;)]|$)).*@")
+_SLASH_USER_PART = re.compile(r"[^/?#@\[\]]*:(?!\d*(?:[/?#,;)]|$)).*@", re.DOTALL)
 _QUERY = re.compile(rf"(?P<key>(?:^|[/?&;\s])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
 _ESCAPES = "write signs such as # / ? [ ] @ in a user name or password as %23 %2F %3F %5B %5D %40"
 
