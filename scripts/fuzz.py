@@ -12,7 +12,10 @@ from pathlib import Path
 
 import atheris
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
+sys.path[:1] = [  # instead of the folder of this file, whose name is that of the package
+    str(Path(__file__).parents[1]),
+    str(Path(__file__).parents[1] / "tests"),
+]
 with atheris.instrument_imports(include=["rtseg"]):
     from fuzz.targets import TARGETS
 
