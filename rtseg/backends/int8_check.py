@@ -18,6 +18,7 @@ from rtseg.backends.base import Backend, BackendOptions
 from rtseg.backends.openvino import OpenVinoBackend
 from rtseg.errors import BackendUnavailable, SinkError
 from rtseg.frame import Image, Labels
+from rtseg.model_file.activation_ranges import find_ranges
 from rtseg.model_file.emulate_int8 import emulate_int8
 from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile
@@ -57,7 +58,9 @@ class Int8Check:
 
 
 def check_int8(model: ModelFile, candidate: Backend) -> Int8Check:
-    """Compare an int8 backend with the quantized graph in exact arithmetic, unless that was done on this CPU before.
+    """Compare an int8 backend with the quantized graph in exact arithmetic, unless that was done on such a CPU before.
+
+    `rtseg calibrate` does it too: its verdict counts if it is of this class of CPU and this version of the runtime.
 
     The images are synthetic streets, also blurred, darkened and brightened: no network was calibrated on them. At least
     97.5 % of the pixels must agree; for a network whose labels on such images change more by the quantization itself,
@@ -70,6 +73,9 @@ def check_int8(model: ModelFile, candidate: Backend) -> Int8Check:
     Raises:
         BackendUnavailable: too few pixels agree.
     """
+    certified = _read_certificate(model, candidate)
+    if certified is not None:
+        return certified
     quantized = to_int8(model)
     path = _result_path(quantized, candidate)
     check = _read(path)
@@ -83,6 +89,21 @@ def check_int8(model: ModelFile, candidate: Backend) -> Int8Check:
             "required; use --precision fp32"
         )
     return check
+
+
+def _read_certificate(model: ModelFile, candidate: Backend) -> Int8Check | None:
+    """What `rtseg calibrate` found with the same runtime on this class of CPU."""
+    if is_quantized(model.graph):
+        return None
+    verdict = (find_ranges(model).verdict or {}).get("arithmetic")
+    if not verdict or not verdict["passed"] or verdict["cpu"] != cpu_class():
+        return None
+    if (verdict["candidate"]["backend"], verdict["candidate"]["runtime_version"]) != (
+        candidate.name,
+        candidate.version,
+    ):
+        return None
+    return Int8Check(verdict["cpu"], verdict["agreement"], verdict["budget"]["min_agreement"], verdict["images"])
 
 
 def _compare(model: ModelFile, quantized: ModelFile, candidate: Backend) -> Int8Check:

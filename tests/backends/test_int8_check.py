@@ -14,8 +14,10 @@ import pytest
 from rtseg import open_backend
 from rtseg.backends import int8_check
 from rtseg.backends.base import BackendOptions
+from rtseg.backends.int8_check import Int8Check, check_int8
 from rtseg.backends.openvino import OpenVinoBackend
 from rtseg.errors import BackendUnavailable
+from rtseg.model_file.activation_ranges import find_ranges
 from rtseg.model_file.load import load_model
 from rtseg.synthetic.variants import VARIANTS, alter_image
 from rtseg.weights import DEFAULT_MODEL, find_model
@@ -25,6 +27,8 @@ pytest.importorskip("onnxruntime")
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The empty folder of results; the certificates that come with rtseg do not count."""
+    monkeypatch.setattr(int8_check, "_read_certificate", lambda model, candidate: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "rtseg" / "int8"
 
@@ -48,6 +52,26 @@ def test_the_first_use_compares_with_exact_arithmetic_and_the_next_remembers(
     monkeypatch.setattr(int8_check, "_compare", None)  # would fail
     with open_backend("openvino", DEFAULT_MODEL, precision="int8") as backend:
         assert backend.facts()["int8_check"] == check
+
+
+def test_the_certificate_of_the_ranges_counts_on_the_same_class_of_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = load_model(find_model(DEFAULT_MODEL))
+    verdict = find_ranges(model).verdict
+    assert verdict is not None
+    certificate = verdict["arithmetic"]
+    monkeypatch.setattr(int8_check, "cpu_class", lambda: certificate["cpu"])
+    monkeypatch.setattr(int8_check, "_compare", lambda *_: Int8Check("here", 1.0, 0.5, 1))
+    with open_backend("openvino", model, precision="int8") as backend:
+        backend.version = certificate["candidate"]["runtime_version"]
+        assert check_int8(model, backend).agreement == certificate["agreement"]
+        backend.version = "another"
+        assert check_int8(model, backend).cpu == "here"
+        backend.version = certificate["candidate"]["runtime_version"]
+        monkeypatch.setattr(int8_check, "cpu_class", lambda: "another class")
+        assert check_int8(model, backend).cpu == "here"
 
 
 def test_a_damaged_result_is_made_again(cache: Path) -> None:
@@ -78,7 +102,8 @@ def test_without_vnni_weights_of_seven_bits_keep_int8_right_and_eight_bits_are_r
     done = run_limited(
         "AVX512_CORE",
         tmp_path,
-        "import rtseg.backends.openvino as module\n"
+        "import rtseg.backends.int8_check as check, rtseg.backends.openvino as module\n"
+        "check._read_certificate = lambda model, candidate: None\n"
         "from rtseg import open_backend\n"
         "from rtseg.errors import BackendUnavailable\n"
         f"facts = open_backend('openvino', {DEFAULT_MODEL!r}, precision='int8').facts()['int8_check']\n"
