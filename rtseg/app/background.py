@@ -45,6 +45,8 @@ class Background:
     """Number of frames used."""
     damaged: int
     """Number of frames that could not be read and were skipped."""
+    damaged_names: tuple[str, ...] = ()
+    """Their names, for frames from image files."""
 
 
 def make_background(options: BackgroundOptions, on_progress: OnProgress = lambda done, total: None) -> Background:
@@ -67,7 +69,7 @@ def make_background(options: BackgroundOptions, on_progress: OnProgress = lambda
     images = _SelectedFrames(source, count, options.size, on_progress)
     image = (median_image if options.median else mean_image)(iter(images))
     write_bytes(options.output, cv2.imencode(".png", image)[1].tobytes())
-    return Background(image, images.used, source.damaged)
+    return Background(image, images.used, source.damaged, tuple(source.damaged_names))
 
 
 def mean_image(images: Iterator[Image]) -> Image:

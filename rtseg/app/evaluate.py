@@ -14,7 +14,7 @@ from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError
 from rtseg.frame import Image, Labels
 from rtseg.metrics.boundary import TOLERANCE, BoundaryFScore
-from rtseg.metrics.confusion import ConfusionMatrix
+from rtseg.metrics.confusion import ConfusionMatrix, absent_classes
 from rtseg.metrics.temporal import Flicker
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
 from rtseg.weights import find_model
@@ -38,6 +38,7 @@ class Evaluation:
             options.backend, path, size=options.size, precision=options.precision, device=options.device
         )
         spec = self._backend.spec
+        self._absent_notice = ""
         self._spec = override_steps(spec, options.preprocess)
         if spec.classes != self.dataset.classes:
             self._backend.close()
@@ -53,8 +54,8 @@ class Evaluation:
 
     @property
     def reading_notice(self) -> str:
-        """Message about reading the data, available after ``run``; may be empty."""
-        return self._reader.notice
+        """Lines about the data and reading them, available after ``run``; may be empty."""
+        return "\n".join(filter(None, (self._reader.notice, *self.dataset.notes.lines, self._absent_notice)))
 
     def run(self, indices: Iterable[int] | None = None) -> dict[str, Any]:
         """Predict the images and return the metrics as a dictionary for JSON.
@@ -86,6 +87,7 @@ class Evaluation:
             boundary.add(prediction.labels, prediction.truth)
             flicker.add(prediction.labels, prediction.truth, is_next_frame=prediction.is_next_frame)
             images += 1
+        self._absent_notice = absent_classes(confusion.matrix().sum(axis=1), spec.classes, self.dataset.name)
         scores, outlines = score_matrix(confusion, self.dataset), boundary.scores()
         return {
             **self._backend.facts(),

@@ -39,8 +39,19 @@ image, as JPEG. Each is a subfolder of the output folder."""
 VIEWS = ("overlay", "mask", "side", "image")
 """See ``rtseg.visualize.overlay``."""
 _OUTPUT, _DRAWING, _DATA, _REFERENCE, _LIMITS = "Output", "Drawing", "Data", "Reference", "Limits"
-_FILES_OF_DATA = ("decoder", "on_error", "max_pixels", "reduce")
+_FILES_OF_DATA = ("decoder", "on_error", "max_pixels", "bits", "reduce")
 """Fields of ``ReadOptions`` that have no meaning for data sets."""
+_ONLY_FOR_SEQUENCES = (
+    "decoder",
+    "prefetch_mb",
+    "storage",
+    "ssd_cache",
+    "cache_gb",
+    "on_error",
+    "timeout_s",
+    "reduce",
+)
+"""Fields of ``ReadOptions`` that have no meaning for single images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,7 @@ class PredictOptions:
     overwrite: Annotated[bool, Option(_OUTPUT)] = False
     """Replace results that exist."""
     report: Report = None
+    reading: Annotated[ReadOptions, Group(_ONLY_FOR_SEQUENCES)] = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.only if kind not in RESULTS]

@@ -18,6 +18,7 @@ from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image, to_bgr
 from rtseg.image_io.find import find_images
 from rtseg.image_io.indexed_png import palette_png
+from rtseg.image_io.notes import ImageNotes
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice, resize_labels
@@ -68,7 +69,8 @@ class PredictRun:
 
     def __init__(self, options: PredictOptions) -> None:
         self.options = options
-        self.images = _find_unique_images(options.images)
+        self._notes = ImageNotes()
+        self.images = _find_unique_images(options.images, self._notes)
         model = find_model(options.model)
         self._names = _relative_names(self.images)
         self._targets = [
@@ -99,6 +101,11 @@ class PredictRun:
         """Message if the preprocessing steps differ from the model's own; else empty."""
         return preprocess_notice(self._model_spec, self.spec)
 
+    @property
+    def reading_notices(self) -> list[str]:
+        """What to know about the images, e.g. files that were skipped: one line each. Complete after ``run``."""
+        return self._notes.lines
+
     def run(self, on_progress: Callable[[Prediction], None] = lambda done: None) -> None:
         """Predict every image and write its results, then the report.
 
@@ -121,7 +128,7 @@ class PredictRun:
         _raise_faults(done)
 
     def _process(self, path: Path, name: str, targets: dict[str, Path]) -> Prediction:
-        image = _read(path, self.spec.channels)
+        image = self._read(path)
         if isinstance(image, str):
             return Prediction(path, name, fault=image)
         labels = self._predict_labels(image)
@@ -130,6 +137,17 @@ class PredictRun:
         shares = class_shares(labels, len(self.spec.classes)).tolist()
         height, width = labels.shape
         return Prediction(path, name, (height, width), dict(zip(self.spec.classes, shares, strict=True)), targets)
+
+    def _read(self, path: Path) -> Image | str:
+        """Return the image, uint8 (H, W, channels), or the reason why it cannot be read."""
+        reading, note = self.options.reading, self._notes.for_file(path.name)
+        try:
+            data = read_bytes(path, MAX_IMAGE_BYTES)
+            return decode_image(data, self.spec.channels, max_pixels=reading.max_pixels, bits=reading.bits, note=note)
+        except OSError as error:
+            return error.strerror or "cannot be read"
+        except ImageError as error:
+            return str(error).removeprefix("is ")
 
     def _predict_labels(self, image: Image) -> Labels:
         """Return class IDs in the size of the image, valid until the next call."""
@@ -149,6 +167,7 @@ class PredictRun:
             **self.backend.facts(),
             **preprocess_facts(self._model_spec, self.spec),
             "output": str(output),
+            "notes": self.reading_notices,
             "images": [
                 {
                     "image": str(prediction.image),
@@ -173,7 +192,7 @@ class PredictRun:
         self.backend.close()
 
 
-def _find_unique_images(inputs: Sequence[str | Path]) -> list[Path]:
+def _find_unique_images(inputs: Sequence[str | Path], notes: ImageNotes) -> list[Path]:
     """Return the images of all files, folders and globs in order, each image once.
 
     Raises:
@@ -181,7 +200,7 @@ def _find_unique_images(inputs: Sequence[str | Path]) -> list[Path]:
     """
     images: dict[Path, Path] = {}
     for each in inputs:
-        for path in find_images(each):
+        for path in find_images(each, notes):
             images.setdefault(_absolute(path), path)
     return list(images.values())
 
@@ -224,16 +243,6 @@ def _check_conflicts(options: PredictOptions, images: Sequence[Path], model: Pat
             f"{len(existing)} of {len(targets)} results already exist, e.g. {existing[0]}: "
             "give another --output, or use --overwrite"
         )
-
-
-def _read(path: Path, channels: int) -> Image | str:
-    """Return the image, uint8 (H, W, channels), or the reason why it cannot be read."""
-    try:
-        return decode_image(read_bytes(path, MAX_IMAGE_BYTES), channels)
-    except OSError as error:
-        return error.strerror or "cannot be read"
-    except ImageError as error:
-        return str(error).removeprefix("is ")
 
 
 def _write(path: Path, data: bytes) -> None:

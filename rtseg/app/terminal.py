@@ -21,6 +21,7 @@ from rich.text import Text
 
 from rtseg.app.options import StreamOptions
 from rtseg.app.stream import StreamRun
+from rtseg.image_io.notes import name_some
 from rtseg.model_file.spec import ModelSpec
 from rtseg.pipeline.report import RunReport, Status
 
@@ -169,12 +170,16 @@ def panel(status: Status, spec: ModelSpec, frame_count: int | None = None) -> Pa
     )
 
 
+def _in_brackets(names: list[str]) -> str:
+    return f" ({name_some(names)})" if names else ""
+
+
 def _summary(report: RunReport, run: StreamRun) -> str:
     lost = "".join(
         f", {count} {what}"
         for count, what in (
             (report.frames_dropped, "dropped"),
-            (report.frames_damaged, "damaged and skipped"),
+            (report.frames_damaged, f"damaged and skipped{_in_brackets(run.source.damaged_names)}"),
         )
         if count
     )

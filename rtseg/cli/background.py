@@ -23,13 +23,15 @@ def background(options: BackgroundOptions, messages: MessageOptions) -> None:
     from rich.progress import Progress
 
     from rtseg.app.background import make_background
+    from rtseg.image_io.notes import name_some
 
     console = open_console(quiet=messages.quiet)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("averaging", total=None)
         made = make_background(options, lambda done, total: progress.update(task, completed=done, total=total))
     height, width, channels = made.image.shape
-    left_out = f", {made.damaged} unusable left out" if made.damaged else ""
+    names = f" ({name_some(list(made.damaged_names))})" if made.damaged_names else ""
+    left_out = f", {made.damaged} unusable left out{names}" if made.damaged else ""
     console.print(
         f"wrote {options.output}: {'median' if options.median else 'mean'} of {made.frames} frames{left_out}, "
         f"{height}x{width}, {'grey' if channels == 1 else 'colour'}; subtract it with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -59,6 +60,8 @@ def predict(options: PredictOptions, messages: MessageOptions) -> None:
         finally:
             if done:
                 _print_results(console, done, options)
+            for notice in run.reading_notices if not messages.quiet else ():
+                print(notice, file=sys.stderr)
 
 
 def _print_results(console: Console, done: list[Prediction], options: PredictOptions) -> None:

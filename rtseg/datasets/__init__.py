@@ -31,13 +31,15 @@ class Dataset(ABC):
     """Numbers of channels that the images can be loaded with; see ``rtseg.frame.Image``."""
     channels: int = 3
     """Number of channels of loaded images, one of ``supported_channels``; set by ``open_dataset``."""
+    bits: int | None = None
+    """Significant bits of images stored with 16; see ``decode_image``."""
     problems: tuple[str, ...] = ()
     """Problems visible from the file names, e.g. an image without a mask; one sentence each."""
 
     @cached_property
     def notes(self) -> ImageNotes:
         """What to know about files that can be used although something is odd, or were skipped."""
-        return ImageNotes("bits=12 in --data")
+        return ImageNotes("--data ..,bits=")
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -52,6 +52,7 @@ BACKGROUND: Final = "background"
 OBJECT: Final = "object"
 PALETTE: Final[tuple[Colour, Colour]] = ((40, 44, 52), (255, 149, 0))
 
+_OPTIONS = ("object", "val", "test", "lists", "bits")
 _BOX_COLUMNS = ("x", "y", "width", "height")
 _SIZE_COLUMNS = ("image_width", "image_height")
 
@@ -92,7 +93,8 @@ class Boxes(Dataset):
     """Images with boxes, as ``boxes:FOLDER``. Images that ``boxes.csv`` does not name are left out.
 
     Options: ``object=NAME`` names the class; ``val``, ``test`` and ``lists`` select the split, see
-    ``rtseg.datasets.splits``. The key of an image is its file name.
+    ``rtseg.datasets.splits``; ``bits`` is the number of significant bits of images stored with 16. The key of an image
+    is its file name.
 
     Raises:
         OptionError: the text after ``boxes:`` is malformed.
@@ -103,8 +105,9 @@ class Boxes(Dataset):
     supported_channels = CHANNELS
 
     def __init__(self, argument: str, split: str) -> None:
-        spec = parse_spec_string("boxes", argument, fields=["FOLDER"], options=("object", "val", "test", "lists"))
+        spec = parse_spec_string("boxes", argument, fields=["FOLDER"], options=_OPTIONS)
         self.folder = spec.path(0)
+        self.bits = spec.bits()
         self.classes = (BACKGROUND, spec.options.get("object", OBJECT))
         if self.classes[1] == BACKGROUND:
             raise spec.error(f"object must not be {BACKGROUND!r}")
@@ -137,7 +140,7 @@ class Boxes(Dataset):
         """See ``Dataset.load``."""
         name = self._names[index]
         path = self._paths[name]
-        image = read_image(path, self.channels, read)
+        image = read_image(path, self.channels, read, bits=self.bits, note=self.notes.for_file(str(path)))
         return image, box_mask(self._boxes[name], image, path)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError
+from rtseg.metrics.confusion import absent_classes
 from rtseg.model_file.spec import VOID
 
 __all__ = ["DataReport", "SplitReport", "check_data"]
@@ -133,9 +134,9 @@ def _check_split(
             other, title = seen.setdefault(content, (split, dataset.title(index)))
             if other != split:
                 problems.append(f"{dataset.title(index)} in {split} is the same image as {title} in {other}")
-    absent = [f"{name} ({class_id})" for class_id, name in enumerate(dataset.classes) if not pixels[class_id]]
+    absent = absent_classes(pixels, dataset.classes, split)
     if absent and images_read:
-        problems.append(f"no pixel of {split} has the class {', '.join(absent)}")
+        problems.append(absent)
     total = max(1, int(pixels.sum()))
     return SplitReport(
         dataset.name,

@@ -16,7 +16,7 @@ from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image
 from rtseg.image_io.find import list_folder
 from rtseg.image_io.header import read_header
-from rtseg.image_io.notes import ImageNotes
+from rtseg.image_io.notes import ImageNotes, NoteImage
 
 __all__ = ["Pair", "PairedFiles", "index_by_key", "list_images", "read_image"]
 
@@ -51,7 +51,8 @@ class PairedFiles(Dataset):
         """See ``Dataset.load``."""
         pair = self.pairs[index]
         contents = {path: _read(path, noun, read) for path, noun in ((pair.image, "image"), (pair.mask, "mask"))}
-        image = read_image(pair.image, self.channels, contents.__getitem__)
+        note = self.notes.for_file(str(pair.image))
+        image = read_image(pair.image, self.channels, contents.__getitem__, bits=self.bits, note=note)
         mask = read_mask(pair.mask, contents.__getitem__)
         labels = self.mapping(pair.mask).labels(mask, pair.mask)
         header = read_header(contents[pair.image])
@@ -81,14 +82,21 @@ def _read(path: Path, noun: str, read: ReadFile) -> bytes:
         raise DatasetError(f"cannot read the {noun} {path}: {error.strerror}") from error
 
 
-def read_image(path: Path, channels: int = 3, read: ReadFile = Path.read_bytes) -> Image:
+def read_image(
+    path: Path,
+    channels: int = 3,
+    read: ReadFile = Path.read_bytes,
+    *,
+    bits: int | None = None,
+    note: NoteImage | None = None,
+) -> Image:
     """Read an image, uint8 (H, W, channels), BGR for 3 channels; see ``decode_image``.
 
     Raises:
         DatasetError: the file is missing or damaged, or lacks the extra channel that 2 and 4 channels need.
     """
     try:
-        return decode_image(read(path), channels)
+        return decode_image(read(path), channels, bits=bits, note=note)
     except OSError as error:
         raise DatasetError(f"cannot read the image {path}: {error.strerror}") from error
     except ImageError as error:

@@ -21,6 +21,7 @@ Options:
     tolerance: pixels by which the height or width of a mask may differ from its image: both are cropped at the bottom
         and the right to the common size. Default: 0.
     missing: ``skip`` leaves out images and masks without a partner; they are an error by default.
+    bits: significant bits of images stored with 16, e.g. 12 for values up to 4095.
     licence: of the images, for the model card.
 """
 
@@ -43,7 +44,7 @@ from rtseg.image_io.notes import ImageNotes
 __all__ = ["Pairs"]
 
 _SPLIT = "{split}"
-_OPTIONS = ("classes", "void", "undeclared", "mask_suffix", *SPLIT_OPTIONS, "tolerance", "missing", "licence")
+_OPTIONS = ("classes", "void", "undeclared", "mask_suffix", *SPLIT_OPTIONS, "tolerance", "missing", "bits", "licence")
 
 
 class Pairs(PairedFiles):
@@ -66,6 +67,7 @@ class Pairs(PairedFiles):
             undeclared_is_void=spec.choice("undeclared", ("error", "void")) == "void",
         )
         self.classes, self.palette = self._mapping.classes, self._mapping.palette
+        self.bits = spec.bits()
         self.tolerance = spec.integer("tolerance", 0, minimum=0)
         strict = spec.choice("missing", ("error", "skip")) == "error"
         has_lists = "lists" in spec.options

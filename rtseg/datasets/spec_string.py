@@ -52,6 +52,17 @@ class SpecString:
             raise self.error(f"{name} must be an integer of at least {minimum}, got {text!r}")
         return int(text)
 
+    def bits(self) -> int | None:
+        """Return the option ``bits``; None if it is not given.
+
+        Raises:
+            OptionError: it is not 8 to 16.
+        """
+        bits = self.integer("bits", 16, minimum=8)
+        if bits > 16:
+            raise self.error(f"bits must be in 8 .. 16, got {bits}")
+        return bits if "bits" in self.options else None
+
     def choice(self, name: str, choices: Sequence[str]) -> str:
         """Return the option ``name``; the first of ``choices`` if it is not given.
 

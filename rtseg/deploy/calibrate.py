@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rtseg.backends import open_backend
 from rtseg.datasets import Dataset, ReadFile, open_dataset
-from rtseg.datasets.loader import DatasetReader
+from rtseg.datasets.loader import DatasetReader, LoadedItem
 from rtseg.deploy.options import CalibrateOptions
 from rtseg.deploy.sensitivity import rank_float_groups
 from rtseg.deploy.verify import BUDGETS, Budget, Verdict, open_verification_data, verify
 from rtseg.errors import DatasetError, ModelError, ProofError
 from rtseg.frame import Image, Labels
+from rtseg.metrics.confusion import absent_classes
 from rtseg.model_file.activation_ranges import Ranges, default_output, write_ranges
 from rtseg.model_file.background import store_backgrounds
 from rtseg.model_file.emulate_int8 import emulate_int8
 from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.quantize import quantize, record_ranges, reject_sequence_model
-from rtseg.model_file.spec import file_sha256, write_spec
+from rtseg.model_file.spec import VOID, file_sha256, write_spec
 from rtseg.preprocess import Prepare, override_steps, preprocess_notice
 from rtseg.synthetic.variants import VARIANTS, alter_image
 from rtseg.system.atomic_files import check_folder_writable, write_bytes
@@ -84,8 +88,9 @@ def calibrate(
     if len(data) < options.frames:
         notify(f"there are only {data.name} to record on, fewer than --frames {options.frames}: all are used")
     prepare = Prepare(model.spec)
+    pixels = np.zeros(VOID + 1, np.int64)
     with closing(reader.load(data, range(len(data)))) as loaded:
-        frames = (prepare(image) for _, image, _ in loaded)
+        frames = (prepare(image) for image in _count_labels(loaded, pixels))
         tensors = record_ranges(
             model, frames, options.method, lambda done: on_progress("recording ranges", done, len(data))
         )
@@ -97,8 +102,9 @@ def calibrate(
         frames=len(data),
         tensors=tensors,
     )
-    if reader.notice:
-        notify(reader.notice)
+    absent = absent_classes(pixels, model.spec.classes, data.name) if pixels[:VOID].any() else ""
+    for line in filter(None, (reader.notice, absent, *data.notes.lines)):
+        notify(line)
     ranges, verdict = _find_float_groups(model, ranges, held_out, reader, on_progress, notify)
     arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
     if not arithmetic.passed:
@@ -116,6 +122,13 @@ def calibrate(
     return Calibrated(output, ranges, verdict)
 
 
+def _count_labels(items: Iterable[LoadedItem], pixels: NDArray[np.int64]) -> Iterator[Image]:
+    """Yield the images, and add the pixels of each class to ``pixels``."""
+    for _, image, labels in items:
+        pixels += np.bincount(labels.ravel(), minlength=VOID + 1)
+        yield image
+
+
 def _check_model(model: ModelFile) -> None:
     """Raise ModelError for a model that cannot be quantized, before the work starts."""
     if is_quantized(model.graph):
@@ -129,6 +142,7 @@ class _Subset(Dataset):
     def __init__(self, dataset: Dataset, indices: list[int], description: str) -> None:
         self._dataset = dataset
         self._indices = indices
+        self.notes = dataset.notes
         self.name = f"{len(indices)} {description} of {dataset.name}"
         self.classes, self.palette, self.licence = dataset.classes, dataset.palette, dataset.licence
         self.supported_channels, self.channels = dataset.supported_channels, dataset.channels

@@ -110,7 +110,7 @@ class CalibrateOptions:
     ] = None
     """Labelled images that prove the result, of the same split."""
     preprocess: PreprocessSteps = None
-    reading: Annotated[ReadOptions, Group(("decoder", "on_error", "max_pixels", "reduce"))] = field(
+    reading: Annotated[ReadOptions, Group(("decoder", "on_error", "max_pixels", "bits", "reduce"))] = field(
         default_factory=ReadOptions
     )
 

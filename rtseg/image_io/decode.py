@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rtseg.frame import Image
 from rtseg.image_io.header import BIGTIFF, TIFF_BYTE_ORDERS, ImageHeader, jpeg_segments, read_header, tiff_tags
+from rtseg.image_io.notes import NoteImage
 from rtseg.system.opencv import cv2
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "check_header",
     "check_jpeg_end",
     "decode_image",
+    "decode_pages",
     "image_channels",
     "rotate_upright",
     "to_bgr",
@@ -38,6 +40,9 @@ _REDUCED = {
     4: (cv2.IMREAD_REDUCED_GRAYSCALE_4, cv2.IMREAD_REDUCED_COLOR_4),
     8: (cv2.IMREAD_REDUCED_GRAYSCALE_8, cv2.IMREAD_REDUCED_COLOR_8),
 }
+_WHITE_8, _WHITE_16 = 255, 65535
+_LOW = 1 << 14
+"""An image of 16 bits whose values are all lower was probably stored with fewer significant bits."""
 _DAMAGED = "is damaged or cut off"
 _JPEG_END = b"\xff\xd9"
 _PHOTOMETRIC, _SAMPLES, _PLANAR, _EXTRA_SAMPLES = 262, 277, 284, 338
@@ -113,10 +118,12 @@ def decode_image(
     keep_grey: bool = False,
     reduce: int = 1,
     max_pixels: int = MAX_PIXELS,
+    bits: int | None = None,
+    note: NoteImage | None = None,
 ) -> Image:
-    """Decode an image file to uint8 (H, W, channels), rotated according to its EXIF tag.
+    """Decode an image file to uint8 (H, W, channels), rotated according to its EXIF tag. Of several images: the first.
 
-    Images of 16 bits are reduced to the high byte: value // 256.
+    Values of 16 bits are reduced to the highest 8 of ``bits``: value // 2 ** (bits - 8).
 
     Args:
         data: content of the file.
@@ -127,22 +134,29 @@ def decode_image(
         keep_grey: for 3 channels: a grey image is returned as (H, W, 1).
         reduce: for 3 channels: decode a JPEG at 1, 1/2, 1/4 or 1/8 of its size, rounded up.
         max_pixels: larger images are not decoded.
+        bits: significant bits of images stored with 16: 12 for values up to 4095. Default: as the file declares (sBIT
+            of a PNG, MaxSampleValue of a TIFF, the maximum of a PNM), else 16.
+        note: called if the file contains several images, or values so low that the image looks dark.
 
     Raises:
-        ImageError: the image is damaged, of unknown format, too large, CMYK, or stores floating-point numbers.
+        ImageError: the image is damaged, of unknown format, too large, CMYK, stores floating-point numbers, or values
+            of more than ``bits``.
         ChannelsError: the file has no extra channel.
     """
     header = check_header(read_header(data), max_pixels)
     if header.kind == "jpeg":
         check_jpeg_end(data)
+    if note is not None and len(header.pages) > 1:
+        note("pages", len(header.pages))
     if channels == 3:
-        return _decode(data, _colour_flags(header, keep_grey, reduce))
-    image = _decode(_without_tiff_alpha(data), _ALL_CHANNELS)
-    stored = image.shape[2]
-    if stored != 4:
+        stored = _decode(data, _colour_flags(header, keep_grey, reduce))
+        return to_uint8(_scale_pnm(stored, header, data), _max_value(stored, header, bits, note))
+    pixels = _decode(_without_tiff_alpha(data), _ALL_CHANNELS)
+    image = to_uint8(pixels, _max_value(pixels, header, bits, note))
+    if image.shape[2] != 4:
         base = "colours" if channels == 4 else "grey"
         raise ChannelsError(
-            f"has {stored} channel{'s' * (stored != 1)}, not the required {channels}: "
+            f"has {image.shape[2]} channel{'s' * (image.shape[2] != 1)}, not the required {channels}: "
             f"save {base} and the extra channel as a PNG with alpha"
         )
     if channels == 4:
@@ -157,14 +171,100 @@ def _colour_flags(header: ImageHeader, keep_grey: bool, reduce: int) -> int:
     return _REDUCED[reduce][0 if keep_grey and header.channels == 1 else 1]
 
 
-def _decode(data: bytes, flags: int) -> Image:
+def decode_pages(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    bits: int | None = None,
+    note: NoteImage | None = None,
+) -> Iterator[Image]:
+    """Decode every image of a file: the pages of a TIFF, the frames of an animation. Grey images stay (H, W, 1).
+
+    Only one page of a TIFF is in memory at a time, but all frames of an animation: together they may have at most
+    ``max_pixels``. The other arguments: see ``decode_image``.
+
+    Raises:
+        ImageError: see ``decode_image``.
+    """
+    header = check_header(read_header(data), max_pixels)
+    if header.kind == "tiff":
+        for page in header.pages:
+            (stored,) = _decode_several(data, (page, page + 1))
+            yield to_uint8(stored, _max_value(stored, header, bits, note))
+        return
+    if len(header.pages) * header.pixels > max_pixels:
+        raise ImageError(
+            f"has {len(header.pages)} images of {header.height}x{header.width} pixels, together more than --max-pixels "
+            f"allows, {max_pixels}"
+        )
+    for stored in _decode_several(data):
+        yield to_uint8(stored, _max_value(stored, header, bits, note))
+
+
+def _decode_several(data: bytes, pages: tuple[int, int] | None = None) -> Sequence[NDArray[Any]]:
+    limits: dict[str, Any] = {} if pages is None else {"range": pages}
+    try:
+        is_complete, images = cv2.imdecodemulti(np.frombuffer(data, np.uint8), _GREY_OR_COLOURS, **limits)
+    except cv2.error as error:
+        raise ImageError(_DAMAGED) from error
+    if not is_complete or not images:
+        raise ImageError(_DAMAGED)
+    return images
+
+
+def _decode(data: bytes, flags: int) -> NDArray[Any]:
     try:
         stored: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(_DAMAGED) from error
     if stored is None:
         raise ImageError(_DAMAGED)
-    return to_uint8(stored)
+    return stored
+
+
+def _max_value(stored: NDArray[Any], header: ImageHeader, bits: int | None, note: NoteImage | None) -> int:
+    """Return the value of white in an image of 16 bits.
+
+    Raises:
+        ImageError: the image has higher values than ``bits`` allows.
+    """
+    if stored.dtype != np.uint16:
+        return _WHITE_8
+    # The extra channel may have another range: opaque is 65535.
+    colours = stored[..., : stored.shape[2] - 1] if stored.ndim == 3 and stored.shape[2] in (2, 4) else stored
+    highest = int(colours.max())
+    if bits is not None:
+        if highest >= 1 << bits:
+            raise ImageError(f"has values up to {highest}, more than {bits} bits can store: give more --bits")
+        return (1 << bits) - 1
+    declared = header.max_value
+    if (
+        declared is not None
+        and highest <= declared
+        and not (header.kind == "png" and _fills_16_bits(colours, declared))
+    ):
+        return declared
+    if note is not None and 0 < highest < _LOW:
+        note("low", highest)
+    return _WHITE_16
+
+
+def _fills_16_bits(colours: NDArray[np.uint16], declared: int) -> bool:
+    """Whether values with fewer significant bits were scaled to 16, as the PNG specification requires.
+
+    Source: PNG (Third Edition), W3C 2025, 12.4 (sample depth scaling): linear, or shifted to the left.
+    """
+    values = np.unique(colours)
+    scale = _WHITE_16 / declared
+    is_linear = np.array_equal(np.rint(np.rint(values / scale) * scale), values)
+    return is_linear or not (values % ((_WHITE_16 + 1) // (declared + 1))).any()
+
+
+def _scale_pnm(stored: NDArray[Any], header: ImageHeader, data: bytes) -> NDArray[Any]:
+    """Scale the 8-bit values of a binary PNM to 0..255, as OpenCV does with those of a PNM of text."""
+    if header.kind != "pnm" or header.bits > 8 or header.max_value is None or data[1:2] not in b"56":
+        return stored
+    return np.asarray(np.minimum(stored.astype(np.uint16) * 255 // max(1, header.max_value), 255), dtype=np.uint8)
 
 
 def _without_tiff_alpha(data: bytes) -> bytes:
@@ -199,15 +299,24 @@ def rotate_upright(pixels: NDArray[_Number], orientation: int) -> NDArray[_Numbe
     return upright
 
 
-def to_uint8(stored: NDArray[Any]) -> Image:
-    """Convert decoded pixels, (H, W) or (H, W, C), to uint8 (H, W, C). Of 16 bits the high byte is kept.
+def to_uint8(stored: NDArray[Any], max_value: int = _WHITE_16) -> Image:
+    """Convert decoded pixels, (H, W) or (H, W, C), to uint8 (H, W, C).
+
+    Args:
+        stored: the pixels.
+        max_value: the value of white in 16 bits, 255 or more. Values above it become 255.
 
     Raises:
         ImageError: they are not integers of 8 or 16 bits.
     """
     if stored.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"stores {stored.dtype}, not integers of 8 or 16 bits: convert it")
-    pixels = stored >> 8 if stored.dtype == np.uint16 else stored
+    if stored.dtype == np.uint8:
+        pixels = stored
+    elif max_value == _WHITE_16:
+        pixels = stored >> 8
+    else:
+        pixels = np.minimum(stored.astype(np.uint32) * 256 // (max_value + 1), 255)
     return np.asarray(pixels, dtype=np.uint8).reshape(*stored.shape[:2], -1)
 
 

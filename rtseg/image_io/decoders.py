@@ -22,6 +22,7 @@ from rtseg.image_io.decode import (
     to_uint8,
 )
 from rtseg.image_io.header import ImageHeader, read_header
+from rtseg.image_io.notes import NoteImage
 
 __all__ = ["DecodeOptions", "Decoder", "open_decoder"]
 
@@ -33,6 +34,8 @@ class DecodeOptions:
     channels: int = 3
     reduce: int = 1
     max_pixels: int = MAX_PIXELS
+    bits: int | None = None
+    note: NoteImage | None = None
 
 
 Decoder = Callable[[bytes, DecodeOptions], Image]
@@ -47,8 +50,8 @@ Raises:
 def open_decoder(name: str) -> Decoder:
     """Load the library of a decoder, and return the decoder.
 
-    ``turbojpeg`` decodes JPEG, ``torchvision`` JPEG, PNG and WebP, ``pil`` everything. OpenCV decodes the other
-    formats, and every image with an extra channel.
+    ``turbojpeg`` decodes JPEG, ``torchvision`` JPEG, PNG and WebP, ``pil`` all but PNM. OpenCV decodes the other
+    formats, and every image with 16 bits or an extra channel.
 
     Args:
         name: one of ``rtseg.image_io.options.DECODERS``.
@@ -65,7 +68,15 @@ def open_decoder(name: str) -> Decoder:
 
 
 def _decode_cv2(data: bytes, options: DecodeOptions) -> Image:
-    return decode_image(data, options.channels, keep_grey=True, reduce=options.reduce, max_pixels=options.max_pixels)
+    return decode_image(
+        data,
+        options.channels,
+        keep_grey=True,
+        reduce=options.reduce,
+        max_pixels=options.max_pixels,
+        bits=options.bits,
+        note=options.note,
+    )
 
 
 def _or_cv2(kinds: tuple[str, ...], decode: Callable[[bytes, ImageHeader, DecodeOptions], NDArray[Any]]) -> Decoder:
@@ -73,10 +84,13 @@ def _or_cv2(kinds: tuple[str, ...], decode: Callable[[bytes, ImageHeader, Decode
 
     def decoder(data: bytes, options: DecodeOptions) -> Image:
         header = check_header(read_header(data), options.max_pixels)
-        if options.channels != 3 or header.kind not in kinds:
+        # The other libraries drop the low byte of 16 bits, or scale it in another way.
+        if options.channels != 3 or header.kind not in kinds or header.bits > 8:
             return _decode_cv2(data, options)
         if header.kind == "jpeg":
             check_jpeg_end(data)
+        if options.note is not None and len(header.pages) > 1:
+            options.note("pages", len(header.pages))
         try:
             pixels = decode(data, header, options)
         except ImageError:
@@ -106,7 +120,7 @@ def _pil() -> Decoder:
                 return np.asarray(image.convert("L"))
             return np.asarray(image.convert("RGB"))[..., ::-1]
 
-    return _or_cv2(("png", "jpeg", "tiff", "bmp", "webp", "pnm"), decode)
+    return _or_cv2(("png", "jpeg", "tiff", "bmp", "webp"), decode)
 
 
 def _turbojpeg() -> Decoder:

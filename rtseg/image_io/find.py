@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -94,7 +94,7 @@ def find_images(where: str | Path, notes: ImageNotes | None = None) -> list[Path
     except OSError as error:
         raise SourceError(f"{where} cannot be read ({error.strerror}): check the path") from error
     images = [each for each in paths if _is_image(each.name) and not _is_broken_link(each)]
-    _note_skipped({each.name for each in paths} - {each.name for each in images}, notes)
+    _note_skipped({each.name: each.exists() for each in paths if each not in images}, notes)
     if not images:
         raise _no_image(f"the folder {where} contains" if path.is_dir() else f"{where} matches")
     return sorted(images, key=natural_order)
@@ -113,8 +113,8 @@ def list_folder(folder: Path, notes: ImageNotes | None = None) -> list[Path]:
     # is_file of a path would cost one network round trip per image on a mount.
     with os.scandir(folder) as entries:
         names = {entry.name: entry.is_file() for entry in entries if entry.is_file() or _is_broken_link(Path(entry))}
-    images = [name for name, is_file in names.items() if is_file and _is_image(name)]
-    _note_skipped(names.keys() - set(images), notes)
+    images = {name for name, is_file in names.items() if is_file and _is_image(name)}
+    _note_skipped({name: is_file for name, is_file in names.items() if name not in images}, notes)
     return sorted((folder / name for name in images), key=natural_order)
 
 
@@ -126,14 +126,19 @@ def _is_broken_link(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def _note_skipped(names: Iterable[str], notes: ImageNotes | None) -> None:
-    """Note the skipped files, without hidden files and those that are obviously no images."""
+def _note_skipped(names: Mapping[str, bool], notes: ImageNotes | None) -> None:
+    """Note skipped files, without hidden files and those that are obviously no images.
+
+    Args:
+        names: the names; False for a link without a target.
+        notes: gets them.
+    """
     if notes is None:
         return
     for name in sorted(names, key=natural_order):
         suffix = PurePosixPath(name).suffix.lower()
         if not (name.startswith(".") or suffix in _COMPANION_SUFFIXES or name.lower() in _COMPANION_NAMES):
-            notes.add(name, "skipped")
+            notes.add(name, "skipped" if names[name] else "broken")
 
 
 def _no_image(clause: str) -> SourceNotFound:
@@ -211,7 +216,8 @@ def _find_remote(url: str, notes: ImageNotes | None) -> list[tuple[Any, str]]:
     except Exception as error:  # every file system raises its own errors
         raise SourceError(f"{redact(url)} cannot be read: {redact(error)}") from error
     images = [each for each in paths if _is_image(PurePosixPath(each).name)]
-    _note_skipped((PurePosixPath(each).name for each in set(paths) - set(images) if not system.isdir(each)), notes)
+    skipped = [each for each in paths if each not in images and not system.isdir(each)]
+    _note_skipped({PurePosixPath(each).name: True for each in skipped}, notes)
     if not images:
         raise _no_image(f"{redact(url)} contains")
     return [(system, each) for each in sorted(images, key=natural_order)]

@@ -228,7 +228,7 @@ def _tiff(data: bytes) -> ImageHeader:
         cmyk=tags.get(_PHOTOMETRIC) == _CMYK,
         orientation=orientation if 1 <= orientation <= 8 else 1,
         bits=bits if bits <= 8 else 16,
-        max_value=(1 << bits) - 1 if 8 < bits < 16 else max_value if bits == 16 else None,
+        max_value=max_value if bits == 16 else None,  # OpenCV scales 9 to 15 bits to 16
         pages=tuple(own_pages) or (0,),
     )
 

@@ -12,9 +12,10 @@ NoteImage = Callable[[str, int], None]
 """Called with the kind of a note, a key of ``_SENTENCES``, and its number."""
 
 _SENTENCES: Final = {
-    "low": "{names}: values up to {number} of 65535, so the images look dark: give the bits of the camera, e.g. {bits}",
+    "low": "{names}: values up to {number} of 65535, so it looks dark: if it has fewer than 16 bits, use {bits}",
     "pages": "{names}: {number} images in one file, only the first is used",
-    "skipped": "skipped {count} files ({names}): not a supported format, or a link without a target",
+    "skipped": "skipped {count} files ({names}): not a supported format",
+    "broken": "skipped {count} links ({names}): their targets do not exist",
     "orientation": "{names}: the EXIF orientation of image and mask differ: save both upright and without this tag",
 }
 _MAX_NAMES = 3
@@ -23,11 +24,11 @@ _MAX_NAMES = 3
 class ImageNotes:
     """Notes by kind and file. Threads may add notes at the same time."""
 
-    def __init__(self, bits_option: str = "--bits 12") -> None:
+    def __init__(self, bits_option: str = "--bits ") -> None:
         """Begin without notes.
 
         Args:
-            bits_option: how the user gives the significant bits of images.
+            bits_option: how the user gives the significant bits of images, without the number.
         """
         self._bits_option = bits_option
         self._numbers: dict[str, dict[str, int]] = {kind: {} for kind in _SENTENCES}
@@ -45,7 +46,10 @@ class ImageNotes:
         """One sentence for each kind of note, with the first files."""
         return [
             sentence.format(
-                names=name_some(list(numbers)), count=len(numbers), number=max(numbers.values()), bits=self._bits_option
+                names=name_some(list(numbers)),
+                count=len(numbers),
+                number=(highest := max(numbers.values())),
+                bits=f"{self._bits_option}{max(8, highest.bit_length())}",
             )
             for kind, sentence in _SENTENCES.items()
             if (numbers := dict(self._numbers[kind]))

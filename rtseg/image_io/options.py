@@ -44,6 +44,8 @@ class ReadOptions:
     """Longest wait, in seconds, for storage that sends no data. A sleeping disk needs about ten to start."""
     max_pixels: Annotated[int, Option(_PANEL)] = 2**27
     """Do not decode images with more pixels: a small file can ask for gigabytes of memory."""
+    bits: Annotated[int | None, Option(_PANEL, default="as the file declares, else 16")] = None
+    """Significant bits of images stored with 16: 12 for a camera whose values end at 4095."""
     reduce: Annotated[bool, Option(_PANEL)] = False
     """Decode JPEGs at 1/2, 1/4 or 1/8 of their size if the model's input is that much smaller. The results have the
     reduced size."""
@@ -64,5 +66,7 @@ class ReadOptions:
         ):
             if not low <= number <= high:
                 raise OptionError(f"{option} must be in {low:g} .. {high:g}, got {number:g}")
+        if self.bits is not None and not 8 <= self.bits <= 16:
+            raise OptionError(f"--bits must be in 8 .. 16, got {self.bits}")
         if self.reduce and self.decoder == "torchvision":
             raise OptionError("--reduce needs another --decoder: torchvision only decodes at full size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from rtseg.frame import Labels
 from rtseg.model_file.spec import VOID
 
-__all__ = ["ConfusionMatrix", "Scores", "compute_scores"]
+__all__ = ["ConfusionMatrix", "Scores", "absent_classes", "compute_scores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,18 @@ class Scores:
         """Return the scores for JSON, with class names as keys of ``iou``."""
         per_class = dict(zip(classes, self.iou, strict=True))
         return {"miou": self.miou, "pixel_accuracy": self.pixel_accuracy, "iou": per_class}
+
+
+def absent_classes(pixels: NDArray[np.int64], classes: Sequence[str], data: str) -> str:
+    """Return a sentence that names the classes without a pixel; empty if there are none.
+
+    Args:
+        pixels: labelled pixels of each class, (C,).
+        classes: their names.
+        data: what the sentence calls the data.
+    """
+    absent = [f"{name} ({class_id})" for class_id, name in enumerate(classes) if not pixels[class_id]]
+    return f"no pixel of {data} has the class {', '.join(absent)}" if absent else ""
 
 
 class ConfusionMatrix:

@@ -100,7 +100,7 @@ class Source(ABC):
     takes_fps: bool = False
     """Whether ``options.fps`` applies: the source has no timestamps, or can be asked for a frame rate."""
     notice: str = ""
-    """One line on what was assumed about the source, known once the first frame has been read; empty if nothing."""
+    """What was assumed about the source, or is odd about its files: lines, final after the last frame; may be empty."""
     is_endless: bool = False
     """Whether it never ends by itself, although it is not live."""
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from rtseg.errors import OptionError, SourceError
 from rtseg.frame import Frame, Image
-from rtseg.image_io.decode import ChannelsError, ImageError, check_header
+from rtseg.image_io.decode import ChannelsError, ImageError, check_header, decode_pages
 from rtseg.image_io.decoders import DecodeOptions, Decoder, open_decoder
 from rtseg.image_io.files import Footprint, ImageFile, LocalFile, RemoteFile
 from rtseg.image_io.find import ImageLocation, find_files
-from rtseg.image_io.header import read_header
+from rtseg.image_io.header import ImageHeader, read_header
 from rtseg.image_io.jobs import Job, Outcome, ReadTimeout, Slot, StorageTimeout
+from rtseg.image_io.notes import ImageNotes
 from rtseg.image_io.prefetch import Prefetch
 from rtseg.image_io.read_profile import ReadProfile, decode_threads
 from rtseg.image_io.ssd_cache import CachedFile, SsdCache
@@ -64,8 +66,10 @@ class ImagesSource(Source):
         self._where = where
         self._reading = options.reading
         self._decode = open_decoder(self._reading.decoder)
-        self._locations = call_with_timeout(self._reading.timeout_s, str(where), lambda: find_files(where))
+        self._notes = ImageNotes()
+        self._locations = call_with_timeout(self._reading.timeout_s, str(where), lambda: find_files(where, self._notes))
         super().__init__(_name(where), options)
+        self.notice = "\n".join(self._notes.lines)
         self._rate = self.fps = options.fps or _FPS
         self.frame_count = len(self._locations)
         folder = self._reading.ssd_cache
@@ -104,6 +108,7 @@ class ImagesSource(Source):
                 "storage": self._storage.kind,
                 "storage_known_by": self._storage.why,
                 "faults": [{"name": name, "fault": fault} for name, fault in self._faults.items()],
+                "notes": self._notes.lines,
                 "of_other_sizes": len(self._other_sizes),
                 "of_other_sizes_named": self._other_sizes[:_MAX_NAMES],
                 "threads_left_in_stalled_reads": self._abandoned_threads,
@@ -134,16 +139,42 @@ class ImagesSource(Source):
                 if image is None:
                     continue
                 usable += 1
-                yield Frame(image, index, (first + index) / self._rate, time.monotonic(), outcome.job.name)
+                assert isinstance(outcome.job, _ImageJob), "no other kind of job is submitted here"
+                name = outcome.job.page_name(0)
+                yield Frame(image, index, (first + index) / self._rate, time.monotonic(), name)
+                yield from self._read_pages(outcome.job)
         except StorageTimeout as error:
             raise SourceError(f"{redact(self._where)} does not answer: {error}; check the mount") from error
         finally:
             prefetch.close()
             self._storage = profile.storage
+            self.notice = "\n".join(self._notes.lines)
             self._abandoned_threads += prefetch.abandoned_threads
         if not usable and not self.stopped:
             names = "; ".join(f"{name} {fault}" for name, fault in list(self._faults.items())[-_MAX_NAMES:])
             raise SourceError(f"{redact(self._where)}: no image can be used: {names}")
+
+    def _read_pages(self, job: _ImageJob) -> Iterator[Frame]:
+        """Yield the images of a single file after its first: pages, or frames at their times, unless ``fps`` is set.
+
+        Raises:
+            SourceError: a later image is damaged.
+        """
+        if job.pages_data is None:
+            return
+        header, data = job.pages_data
+        self.frame_count = len(header.pages)
+        durations_s = header.durations_s if self.options.fps is None else ()
+        pts_s = 0.0
+        options = job.options
+        images = decode_pages(data, max_pixels=options.max_pixels, bits=options.bits, note=options.note)
+        try:
+            for index, image in enumerate(images):
+                if index:
+                    yield Frame(image, index, pts_s, time.monotonic(), job.page_name(index))
+                pts_s += durations_s[index] if durations_s else 1 / self._rate
+        except ImageError as error:
+            raise SourceError(f"{redact(self._where)}: image {index + 2} of {self.frame_count} {error}") from error
 
     def _jobs(self, locations: list[ImageLocation], profile: ReadProfile) -> Iterator[_ImageJob]:
         footprint = Footprint()
@@ -151,11 +182,13 @@ class ImagesSource(Source):
         limit = _MAX_BYTES_PER_PIXEL * reading.max_pixels
         for location in locations:
             file = self._make_file(location, profile, footprint, limit)
+            note = self._notes.for_file(file.name)
             yield _ImageJob(
                 CachedFile(file, self._cache) if self._cache is not None else file,
                 self._decode,
-                DecodeOptions(self.channels, max_pixels=reading.max_pixels),
+                DecodeOptions(self.channels, max_pixels=reading.max_pixels, bits=reading.bits, note=note),
                 self._model_size if reading.reduce else None,
+                read_pages=len(self._locations) == 1 and self.channels == 3,
             )
 
     def _make_file(self, location: ImageLocation, profile: ReadProfile, footprint: Footprint, limit: int) -> ImageFile:
@@ -204,13 +237,23 @@ class _ImageJob(Job[Image]):
         decode: Decoder,
         options: DecodeOptions,
         model_size: tuple[int, int] | None,
+        *,
+        read_pages: bool,
     ) -> None:
         self.name = file.name
+        self.pages_data: tuple[ImageHeader, bytes] | None = None
+        """Header and content of a file with several images, if ``read_pages`` is set."""
+        self.options = options
         self._file = file
         self._decode = decode
-        self._options = options
+        self._read_pages = read_pages
         self._model_size = model_size
         self._data = b""
+
+    def page_name(self, index: int) -> str:
+        """Return the name of an image of the file: ``a-0003.tif`` for the third of several in ``a.tif``."""
+        path = PurePosixPath(self.name)
+        return self.name if self.pages_data is None else f"{path.stem}-{index + 1:04}{path.suffix}"
 
     def announce(self) -> None:
         """See ``Job``."""
@@ -222,19 +265,22 @@ class _ImageJob(Job[Image]):
             self._data = self._file.read(slot)
         finally:
             self._file.close()
-        header = check_header(read_header(self._data), self._options.max_pixels)
-        if self._model_size is not None and header.kind == "jpeg" and self._options.channels == 3:
+        header = check_header(read_header(self._data), self.options.max_pixels)
+        if self._model_size is not None and header.kind == "jpeg" and self.options.channels == 3:
             transposed = header.orientation >= 5
             size = (header.width, header.height) if transposed else (header.height, header.width)
-            self._options = DecodeOptions(3, _reduction(size, self._model_size), self._options.max_pixels)
-        channels = self._options.channels if self._options.channels != 3 or header.channels != 1 else 1
-        self.decode_bytes = _DECODE_COPIES * header.pixels * channels // self._options.reduce**2
+            self.options = replace(self.options, reduce=_reduction(size, self._model_size))
+        if self._read_pages and len(header.pages) > 1:
+            self.pages_data = header, self._data
+        channels = self.options.channels if self.options.channels != 3 or header.channels != 1 else 1
+        self.decode_bytes = _DECODE_COPIES * header.pixels * channels // self.options.reduce**2
         return len(self._data)
 
     def decode(self) -> tuple[Image, int]:
         """See ``Job``."""
         data, self._data = self._data, b""
-        image = self._decode(data, self._options)
+        options = self.options if self.pages_data is None else replace(self.options, note=None)
+        image = self._decode(data, options)
         return image, image.nbytes
 
     def discard(self) -> None:

@@ -124,7 +124,7 @@ class TrainOptions:
     """Seed of all random numbers."""
     workers: Annotated[int, Option("Machine")] = 2
     """Processes that load and augment images, for each training process."""
-    reading: Annotated[ReadOptions, Group(without=("decoder", "on_error", "max_pixels", "reduce"))] = field(
+    reading: Annotated[ReadOptions, Group(without=("decoder", "on_error", "max_pixels", "bits", "reduce"))] = field(
         default_factory=ReadOptions
     )
     """How the files of the data are read."""

@@ -357,7 +357,7 @@ class TestBadImages:
 
     def test_a_storage_that_does_not_answer_is_an_error_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         gate = threading.Event()
-        monkeypatch.setattr("rtseg.sources.images.find_files", lambda where: gate.wait(20))
+        monkeypatch.setattr("rtseg.sources.images.find_files", lambda where, notes: gate.wait(20))
         with pytest.raises(SourceError, match=r"does not answer within 0\.1 s: check the mount"):
             ImagesSource("/mnt/gone", SourceOptions(reading=ReadOptions(timeout_s=0.1)))
         gate.set()
