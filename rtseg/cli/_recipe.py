@@ -9,7 +9,6 @@ from typing import Any
 from rtseg.cli.option_groups import OptionGroup
 from rtseg.deploy.options import EngineOptions
 from rtseg.errors import OptionError
-from rtseg.system.read_file import read_text
 
 __all__ = ["read_recipe"]
 
@@ -22,6 +21,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         OptionError: the file cannot be read, is not TOML, names no model, or has a key that is not an option.
     """
+    from rtseg.system.read_file import read_text
+
     try:
         recipe = tomllib.loads(read_text(path))
     except OSError as error:
