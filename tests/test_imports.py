@@ -21,6 +21,7 @@ LIGHT = (
     "rtseg.deploy.options",
     "rtseg.errors",
     "rtseg.option",
+    "rtseg.system.read_file",
     "rtseg.training.options",
     "rtseg.version",
     "rtseg.weights",
