@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 from collections.abc import Callable
@@ -24,8 +25,9 @@ from rtseg.sinks import NOTHING, open_sinks
 from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
 from rtseg.sources.base import Source
-from rtseg.system.atomic_files import check_writable, write_json
+from rtseg.system.atomic_files import check_writable, locked_output, write_json
 from rtseg.system.display import display_available
+from rtseg.system.output_lock import OutputInUse
 from rtseg.system.redact import redact
 from rtseg.version import __version__
 from rtseg.visualize.overlay import Overlay, OverlayOptions
@@ -62,11 +64,11 @@ class StreamRun:
             )
         model = find_model(options.model)
         _refuse_clashes(options, model)
-        if options.report is not None:
-            check_writable(options.report, f"report {options.report}")
         self._stop = Event()
         hint = "latency" if self.source.live else "throughput"
         with ExitStack() as opened:
+            if options.report is not None:
+                opened.enter_context(locked_output(options.report, f"report {options.report}"))
             self.backend: Backend = opened.enter_context(
                 open_backend(
                     options.backend,
@@ -95,8 +97,9 @@ class StreamRun:
     @property
     def notices(self) -> list[str]:
         """What to tell the user about the backend, preprocessing steps, the limit of the run, and lost audio."""
-        notices = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice, self.source.notice]
-        return [notice for notice in (*notices, *(sink.notice for sink in self.sinks)) if notice]
+        notices = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice]
+        parts = (*notices, *self.source.notice.splitlines(), *(sink.notice for sink in self.sinks))
+        return [notice for notice in parts if notice]
 
     def stop(self) -> None:
         """Let the frames in hand come out, then end. Safe in a signal handler."""
@@ -193,7 +196,7 @@ def _shows_window(options: StreamOptions) -> bool:
 def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: Event) -> list[Sink]:
     """The sinks that the options ask for, or the one that a user would want without asking."""
     show = _shows_window(options)
-    output = options.output if _has_output(options) or show else Path(f"{source.name}-rtseg.mp4")
+    output = options.output if _has_output(options) or show else _default_output(source.name)
     return open_sinks(
         spec,
         output=output,
@@ -205,6 +208,18 @@ def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: E
         live=source.live,
         stop=stop,
     )
+
+
+def _default_output(name: str) -> Path:
+    """SOURCE-rtseg.mp4, with a number where another run is writing it."""
+    for number in itertools.count(1):
+        path = Path(f"{name}-rtseg-{number}.mp4" if number > 1 else f"{name}-rtseg.mp4")
+        try:
+            check_writable(path, f"video {path}")
+        except OutputInUse:
+            continue
+        break
+    return path
 
 
 def _refuse_clashes(options: StreamOptions, model: Path) -> None:

@@ -30,7 +30,7 @@ from rtseg.models.label_network import LabelNetwork, fuse_batch_norm
 from rtseg.preprocess import Prepare, resize
 from rtseg.synthetic.street import Street
 from rtseg.synthetic.variants import with_extra_channel
-from rtseg.system.atomic_files import atomic_path, check_writable, sink_errors
+from rtseg.system.atomic_files import atomic_path, locked_output, sink_errors
 from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint
 
 __all__ = ["export_checkpoint", "export_network"]
@@ -112,8 +112,7 @@ def export_network(network: Network, spec: ModelSpec, output: Path) -> None:
     """
     with sink_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-    check_writable(output, str(output))  # before the work, not after it
-    with sink_errors(output), atomic_path(output) as part:
+    with locked_output(output, f"model {output}"), sink_errors(output), atomic_path(output) as part:
         _write_and_verify(network, spec, part)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def open_sinks(
     live: bool = False,
     stop: Event | None = None,
 ) -> list[Sink]:
-    """Create the requested sinks, in the order of the arguments. The first frame opens their files.
+    """Create the requested sinks, in the order of the arguments. Their files get their names at ``close``.
 
     Args:
         spec: of the model that makes the labels.
@@ -44,28 +45,31 @@ def open_sinks(
         stop: ends every wait of the window once set.
 
     Raises:
-        SinkError: a file cannot be written, or no display answers.
+        SinkError: an output cannot be written or is being written by another run, or no display answers.
     """
     sinks: list[Sink] = []
-    # Imported only when needed: PyAV and OpenCV take time to load.
-    if output == NOTHING:
-        from rtseg.sinks.null import NullSink
+    with ExitStack() as opened:
+        opened.callback(lambda: [sink.close() for sink in sinks])  # if a later one cannot be created
+        # Imported only when needed: PyAV and OpenCV take time to load.
+        if output == NOTHING:
+            from rtseg.sinks.null import NullSink
 
-        sinks.append(NullSink())
-    elif output is not None:
-        from rtseg.sinks.video import VideoSink
+            sinks.append(NullSink())
+        elif output is not None:
+            from rtseg.sinks.video import VideoSink
 
-        sinks.append(VideoSink(output, fps_hint=fps_hint, audio=audio))
-    if masks is not None:
-        from rtseg.sinks.masks import MasksSink
+            sinks.append(VideoSink(output, fps_hint=fps_hint, audio=audio))
+        if masks is not None:
+            from rtseg.sinks.masks import MasksSink
 
-        sinks.append(MasksSink(masks, spec))
-    if stats is not None:
-        from rtseg.sinks.stats import StatsSink
+            sinks.append(MasksSink(masks, spec))
+        if stats is not None:
+            from rtseg.sinks.stats import StatsSink
 
-        sinks.append(StatsSink(stats, spec))
-    if window is not None:
-        from rtseg.sinks.window import WindowSink
+            sinks.append(StatsSink(stats, spec))
+        if window is not None:
+            from rtseg.sinks.window import WindowSink
 
-        sinks.append(WindowSink(window, live=live, stop=stop))
+            sinks.append(WindowSink(window, live=live, stop=stop))
+        opened.pop_all()
     return sinks

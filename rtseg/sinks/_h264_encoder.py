@@ -65,13 +65,13 @@ class Recording:
     """Encodes images into a part file. Use it on one thread.
 
     Raises:
-        OSError: the part file cannot be created.
+        OSError: the part file cannot be written.
         av.error.FFmpegError: the encoder refuses the size of the image.
     """
 
     def __init__(
         self,
-        path: Path,
+        file: PartFile,
         size: tuple[int, int],
         *,
         rate: Fraction,
@@ -82,7 +82,7 @@ class Recording:
     ) -> None:
         """
         Args:
-            path: the final name; its suffix is one of ``FORMATS``.
+            file: to write; the suffix of its final name is one of ``FORMATS``.
             size: (H, W) of the images, in pixels.
             rate: frames per second, as a hint for the encoder and in the header.
             pixel_aspect: width of a pixel divided by its height, for players.
@@ -95,12 +95,12 @@ class Recording:
         """Images that had another size."""
         self.audio_failure = ""
         """Why the audio ends early; empty if it does not."""
-        self.file = PartFile(path)
+        self.file = file
         self._start_s: float | None = None
         self._pts = -1
         self._step = round(_TICKS / rate)
         self._key_pts = -_GOP_TICKS
-        format_name, options = muxer_of(path.suffix, audio=audio is not None)
+        format_name, options = muxer_of(file.path.suffix, audio=audio is not None)
         # Through our own file object: a full disk raises its own OSError, and nothing is written after it.
         self._container = av.open(self.file, "w", format=format_name, options=options)
         self._stream = self._container.add_stream("libx264", rate=rate, options=_encoder_options(crf, preset))

@@ -10,7 +10,7 @@ __all__ = ["Sink"]
 
 
 class Sink(ABC):
-    """Receives the frames of one run, in order, on one thread. The first frame opens its file or window."""
+    """Receives the frames of one run, in order, on one thread. The first frame opens its window."""
 
     name: str
     """Used in messages, e.g. ``video out.mp4``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rtseg.image_io.indexed_png import SOFTWARE_TAG, TAG_SEARCH_BYTES, palette_p
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import atomic_path, check_folder_writable, failure_reason
+from rtseg.system.output_lock import locked_folder
 
 __all__ = ["MasksSink", "mask_palette"]
 
@@ -32,16 +34,18 @@ class MasksSink(Sink):
     needs_rendered = False
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
-        """Check that the folder can be written; the first frame creates it.
+        """Create the folder, and check that it can be written. ``close`` removes it if no frame came.
 
         Raises:
-            SinkError: it is a file, or no file can be created there.
+            SinkError: it is a file, no file can be created there, or another run is writing into it.
         """
         self.folder = folder
         self.name = f"masks {folder}"
         self._palette = mask_palette(spec)
         self._used: set[str] = set()
         check_folder_writable(folder, self.name)
+        self._lock = ExitStack()
+        self._lock.enter_context(locked_folder(folder, "--masks"))
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Write the mask of one frame; see ``Sink``."""
@@ -61,7 +65,8 @@ class MasksSink(Sink):
         self.written += 1
 
     def close(self) -> None:
-        """Do nothing: no file is open between two frames; see ``Sink``."""
+        """Let other runs write into the folder; see ``Sink``."""
+        self._lock.close()
 
     def _stem(self, frame: Frame) -> str:
         if frame.name is None:
@@ -76,6 +81,8 @@ class MasksSink(Sink):
     def _refuse_other_file(self, path: Path) -> None:
         if not path.exists():
             return
+        if path.is_fifo():
+            raise SinkError(f"{path} is a FIFO: choose another folder for the masks")
         with path.open("rb") as file:
             if SOFTWARE_TAG not in file.read(TAG_SEARCH_BYTES):
                 raise SinkError(f"{path} exists and is not a mask of rtseg: choose another folder for the masks")

@@ -11,7 +11,7 @@ from rtseg.frame import Frame, Image, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import PartFile, check_writable, failure_reason
+from rtseg.system.atomic_files import PartFile, failure_reason
 from rtseg.system.file_names import encode_text
 
 __all__ = ["StatsSink"]
@@ -28,18 +28,18 @@ class StatsSink(Sink):
     needs_rendered = False
 
     def __init__(self, path: Path, spec: ModelSpec) -> None:
-        """Check that the file can be written; the first frame creates it.
+        """Create the file, under its part name.
 
         Raises:
-            SinkError: it cannot be written.
+            SinkError: it cannot be written, or another run is writing it.
         """
         self.path = path
         self.name = f"statistics {path}"
         self._classes = spec.classes
-        self._file: PartFile | None = None
         self._failure: str | None = None
         self._closed = False
-        check_writable(path, self.name)
+        self._file = PartFile(path, self.name)
+        self.notice = self._file.notice
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Write one line; see ``Sink``."""
@@ -47,8 +47,6 @@ class StatsSink(Sink):
             raise SinkError(self._failure)
         line = json.dumps(self._line(frame, labels), ensure_ascii=False) + "\n"
         try:
-            if self._file is None:
-                self._file = PartFile(self.path)
             self._file.write(encode_text(line))
             self._file.mark()
         except OSError as error:
@@ -60,7 +58,10 @@ class StatsSink(Sink):
         if self._closed:
             return
         self._closed = True
-        if self._file is None or self._failure is not None:
+        if self._failure is not None:
+            return
+        if not self.written:
+            self._file.keep()
             return
         try:
             self._file.commit()
@@ -77,7 +78,7 @@ class StatsSink(Sink):
 
     def _fail(self, error: OSError) -> SinkError:
         kept = "no line is kept"
-        if self._file is not None and self._file.keep():
+        if self._file.keep():
             kept = f"{self.written} lines are kept in {self._file.part}"
         self._failure = f"{self.name} ended, {failure_reason(error)}; {kept}. Free some space or choose another path"
         return SinkError(self._failure)

@@ -14,7 +14,7 @@ from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks._audio_copy import AudioPackets, can_hold
 from rtseg.sinks._h264_encoder import FORMATS, Recording, muxer_of
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import check_writable, failure_reason
+from rtseg.system.atomic_files import PartFile, failure_reason
 
 __all__ = ["PRESETS", "VideoSink", "describe_encoder"]
 
@@ -48,7 +48,7 @@ class VideoSink(Sink):
         preset: str = "ultrafast",
         audio: AudioPackets | None = None,
     ) -> None:
-        """Check everything that can be checked before the first frame; no file is created yet.
+        """Check everything that can be checked before the first frame, and create the part file.
 
         Args:
             path: the file to write: ``.mp4``, ``.mov`` or ``.mkv``. An existing file is replaced at ``close``.
@@ -59,7 +59,7 @@ class VideoSink(Sink):
 
         Raises:
             OptionError: another suffix, an unknown preset, or ``crf`` out of range.
-            SinkError: the file cannot be written.
+            SinkError: the file cannot be written, or another run is writing it.
         """
         if path.suffix.lower() not in FORMATS:
             raise OptionError(f"cannot write a video as {path.name!r}: end its name in {', '.join(FORMATS)}")
@@ -76,10 +76,12 @@ class VideoSink(Sink):
         self._failure: str | None = None
         self._closed = False
         _check_encoder(self.name)
-        check_writable(path, self.name)
+        self._file = PartFile(path, self.name)
+        self.notice = self._file.notice
         self._audio = audio
         if audio is not None and not can_hold(audio, *muxer_of(path.suffix, audio=True)):
-            self.notice = f"{self.name} has no audio: {_audio_advice(audio, path.suffix)}"
+            no_audio = f"{self.name} has no audio: {_audio_advice(audio, path.suffix)}"
+            self.notice = "; ".join(filter(None, (self.notice, no_audio)))
             audio.close()
             self._audio = None
 
@@ -98,7 +100,7 @@ class VideoSink(Sink):
             if self._recording is None:
                 size = (rendered.shape[0], rendered.shape[1])
                 self._recording = Recording(
-                    self.path,
+                    self._file,
                     size,
                     rate=self._rate,
                     pixel_aspect=frame.pixel_aspect,
@@ -117,7 +119,9 @@ class VideoSink(Sink):
             return
         self._closed = True
         try:
-            if self._recording is not None and self._failure is None:
+            if self._recording is None:
+                self._file.keep()
+            elif self._failure is None:
                 self._recording.finish()
                 self._note_lost_audio(self._recording)
         except (av.error.FFmpegError, OSError) as error:
@@ -134,11 +138,8 @@ class VideoSink(Sink):
 
     def _fail(self, error: Exception) -> SinkError:
         """End the recording; the error says why, and what is left."""
-        kept = self._recording.abandon() if self._recording is not None else 0
-        if self._recording is not None and kept:
-            rest = f"{kept} frames are kept in {self._recording.file.part}"
-        else:
-            rest = "no frame is kept"
+        kept = self._recording.abandon() if self._recording is not None else self._file.keep()
+        rest = f"{kept} frames are kept in {self._file.part}" if kept else "no frame is kept"
         self._failure = f"{self.name} ended, {failure_reason(error)}; {rest}. {_next_step(error)}"
         return SinkError(self._failure)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from rtseg.errors import SinkError
 from rtseg.system.file_names import encode_text
+from rtseg.system.output_lock import check_name, is_open_file, open_locked
 from rtseg.system.redact import redact_values
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "check_writable",
     "failure_reason",
     "is_part",
+    "locked_output",
     "part_path",
     "sink_errors",
     "write_bytes",
@@ -37,6 +40,8 @@ __all__ = [
 SYNC_S: Final = 2.0
 """Longest time, in seconds, that written data may exist only in the memory of the machine."""
 _PART: Final = ".part"
+_OPTIONS: Final = {"statistics": "--stats", "report": "--report"}
+"""First word of a label -> the option that names the file; others are ``--output``."""
 _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -74,18 +79,20 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path, *, unique: bool = False, sync: bool = False) -> Iterator[Path]:
-    """Yield a path to write to; rename it to ``path`` at the end, or remove it if the block raises.
+def atomic_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """Yield a new, empty file to write to; rename it to ``path`` at the end, or remove it if the block raises.
+
+    Its name is unique: several processes may write ``path`` at once, and the last one to finish replaces the others.
 
     Args:
         path: the final name.
-        unique: see ``part_path``.
         sync: write the data to the disk before renaming, so that a power cut cannot leave an empty file.
 
     Raises:
-        OSError: the file cannot be synced or renamed.
+        OSError: the file cannot be created, synced or renamed.
     """
-    part = part_path(path, unique=unique)
+    part = part_path(path, unique=True)
+    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     try:
         yield part
         if sync:
@@ -142,8 +149,37 @@ def check_writable(path: Path, label: str) -> None:
         label: how the message begins, e.g. ``video out.mp4``.
 
     Raises:
-        SinkError: it is a folder or a device, its folder is missing, or no file can be created there.
+        SinkError: it is a folder or a device, its folder is missing, no file can be created there, or another run
+            is writing it.
     """
+    with locked_output(path, label):
+        pass
+
+
+@contextlib.contextmanager
+def locked_output(path: Path, label: str) -> Iterator[None]:
+    """Check that ``path`` can be written, and keep other runs from writing it until the end of the block.
+
+    Args:
+        path: the final name; the block may write it with ``write_bytes`` or ``atomic_path``.
+        label: how the message begins, e.g. ``--report out.json``.
+
+    Raises:
+        SinkError: see ``check_writable``.
+    """
+    descriptor = _open_part(path, label)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if not os.fstat(descriptor).st_size:
+                part_path(path).unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _open_part(path: Path, label: str) -> int:
+    """Open and lock the part file of ``path``."""
+    check_name(path, label)
     if path.is_dir():
         raise SinkError(f"{label} is a folder: give a file name in it")
     if path.exists() and not path.is_file():
@@ -151,12 +187,11 @@ def check_writable(path: Path, label: str) -> None:
         raise SinkError(f"{label} cannot be written, {path} is not a regular file: give another name")
     if not path.parent.is_dir():
         raise SinkError(f"{label} cannot be written, there is no folder {path.parent}: create it or choose another")
-    part = part_path(path)
-    existed = part.exists()
+    first = label.partition(" ")[0]
     try:
-        os.close(os.open(part, os.O_WRONLY | os.O_CREAT, 0o666))
-        if not existed:
-            part.unlink()
+        return open_locked(part_path(path), _OPTIONS.get(first, first if first.startswith("--") else "--output"))
+    except SinkError:
+        raise
     except OSError as error:
         raise SinkError(f"{label} cannot be written, {failure_reason(error)}: choose another path") from error
 
@@ -171,6 +206,7 @@ def check_folder_writable(folder: Path, label: str) -> None:
     Raises:
         SinkError: it or a parent is a file, or no file can be created there.
     """
+    check_name(folder, label)
     existing = next(candidate for candidate in (folder, *folder.absolute().parents) if candidate.exists())
     if not existing.is_dir():
         raise SinkError(f"{label} cannot be written, {existing} is a file: choose another folder")
@@ -181,24 +217,46 @@ def check_folder_writable(folder: Path, label: str) -> None:
 
 
 class PartFile:
-    """A stream to a part file, for PyAV and for plain bytes.
+    """A stream to a part file, for PyAV and for plain bytes. No other run can write it until it is closed.
 
     ``mark`` records how much of the content is complete. After the first failed write the file is *broken*: it
     ignores further writes, so that the clean-up of a muxer cannot damage complete content, and ``keep`` cuts the
     file back to the last mark.
 
+    Args:
+        path: the final name.
+        label: how messages begin, e.g. ``video out.mp4``.
+
     Raises:
-        OSError: the part file cannot be created.
+        SinkError: see ``check_writable``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, label: str) -> None:
         self.path = path
         self.part = part_path(path)
         self.broken = False
-        # Replaces a stale part of an earlier run. Unbuffered, so that written data survives a crash of this process.
-        self._file = self.part.open("w+b", buffering=0)
+        self.notice = ""
+        """Where the part file of a run that crashed is kept; empty if there was none."""
+        # Unbuffered, so that written data survives a crash of this process.
+        self._descriptor: int | None = _open_part(path, label)
+        if os.fstat(self._fd).st_size:
+            with sink_errors(path):
+                self._keep_earlier_part()
+            self._close()
+            self._descriptor = _open_part(path, label)
         self._complete_bytes = 0
         self._synced_s = time.monotonic()
+
+    def _keep_earlier_part(self) -> None:
+        names = (self.part.with_stem(f"{self.part.stem}-{number}") for number in itertools.count(1))
+        kept = next(name for name in names if not os.path.lexists(name))
+        self.part.rename(kept)
+        self.notice = f"{self.part} of a run that did not end properly is kept as {kept.name}"
+
+    @property
+    def _fd(self) -> int:
+        assert self._descriptor is not None, "the file is closed"
+        return self._descriptor
 
     def write(self, data: bytes | memoryview) -> int:
         """Write all of ``data`` or fail.
@@ -210,7 +268,7 @@ class PartFile:
         while len(view) and not self.broken:
             try:
                 # On a nearly full disk a write may be short; the next one raises the reason.
-                view = view[self._file.write(view) :]
+                view = view[os.write(self._fd, view) :]
             except OSError:
                 self.broken = True
                 raise
@@ -218,15 +276,15 @@ class PartFile:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Like ``seek`` of a file object."""
-        return self._file.seek(offset, whence)
+        return os.lseek(self._fd, offset, whence)
 
     def tell(self) -> int:
         """Like ``tell`` of a file object."""
-        return self._file.tell()
+        return os.lseek(self._fd, 0, os.SEEK_CUR)
 
     def read(self, size: int = -1) -> bytes:
         """Like ``read`` of a file object; PyAV requires it before it seeks."""
-        return self._file.read(size)
+        return os.read(self._fd, size if size >= 0 else os.fstat(self._fd).st_size)
 
     def mark(self) -> None:
         """Record that everything written so far is complete; sync it to the disk every ``SYNC_S``.
@@ -234,21 +292,23 @@ class PartFile:
         Raises:
             OSError: syncing failed. Only this call notices a disk that fails late.
         """
-        self._complete_bytes = self._file.tell()
+        self._complete_bytes = self.tell()
         if time.monotonic() - self._synced_s >= SYNC_S:
             self._sync()
 
     def commit(self) -> None:
-        """Close the file and rename it to its final name.
+        """Rename the file to its final name, and close it.
 
         Raises:
             OSError: syncing or renaming failed; the part file still exists.
         """
         try:
             self._sync()
+            if self.part.exists() and not is_open_file(self._fd, self.part):
+                raise OSError(errno.ESTALE, f"another program has replaced {self.part.name}")
+            self.part.replace(self.path)
         finally:
-            self._file.close()
-        self.part.replace(self.path)
+            self._close()
 
     def keep(self) -> int:
         """Close the file after a failure, under its part name, cut back to the last mark.
@@ -257,19 +317,30 @@ class PartFile:
             Its size in bytes; 0 if nothing was complete, and then the file is removed.
         """
         self.broken = True
-        if not self._file.closed:
+        if self._descriptor is not None:
             # A full disk still allows truncation; if even that fails, the file only has an incomplete end.
             with contextlib.suppress(OSError):
-                self._file.truncate(self._complete_bytes)
-            self._file.close()
-        if self._complete_bytes == 0:
-            self.part.unlink(missing_ok=True)
+                os.ftruncate(self._descriptor, self._complete_bytes)
+            if self._complete_bytes == 0 and is_open_file(self._descriptor, self.part):
+                self.part.unlink(missing_ok=True)
+            self._close()
         return self._complete_bytes
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __del__(self) -> None:
+        """Remove the file of a run that never began."""
+        if getattr(self, "_descriptor", None) is not None:
+            with contextlib.suppress(OSError):
+                self.keep()
 
     def _sync(self) -> None:
         try:
             # macOS has no fdatasync.
-            getattr(os, "fdatasync", os.fsync)(self._file.fileno())
+            getattr(os, "fdatasync", os.fsync)(self._fd)
         except OSError:
             self.broken = True
             raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.datasets.loader import DatasetReader
-from rtseg.errors import DatasetError, OptionError, SinkError, TrainingError
+from rtseg.errors import DatasetError, OptionError, TrainingError
 from rtseg.image_io.decode import image_channels
-from rtseg.metrics.confusion import Scores
-from rtseg.model_file.spec import ModelSpec
+from rtseg.metrics.confusion import Scores, absent_classes
+from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.models import channels_of, create_model
 from rtseg.models.base import Network
 from rtseg.preprocess import Prepare
+from rtseg.system.atomic_files import write_text
+from rtseg.system.output_lock import locked_folder
 from rtseg.training.augment import RandomViews
 from rtseg.training.checkpoint import BEST, LAST, load_checkpoint, load_initial_weights, save_checkpoint
 from rtseg.training.dataloader import load_batches
@@ -65,11 +67,18 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
         OptionError, DatasetError: the options or the data cannot be used.
         CheckpointError: there is no run to resume with the same network, classes, data and recipe.
         BackendUnavailable: the device is not available.
-        SinkError: the run folder cannot be written.
+        SinkError: the run folder cannot be written, or another run is writing into it.
         TrainingError: the loss or a weight is NaN or infinite; the last good epoch is in the run folder.
     """
-    with join_process_group(options.device) as distributed:
+    with join_process_group(options.device) as distributed, _locked_output(options, distributed):
         return _train(options, distributed, (console or Console()) if distributed.is_main else Console(quiet=True))
+
+
+@contextmanager
+def _locked_output(options: TrainOptions, distributed: DistributedContext) -> Iterator[None]:
+    """Keep other runs from writing into the run folder; only in the main process."""
+    with locked_folder(options.output) if distributed.is_main else nullcontext():
+        yield
 
 
 class _NonFiniteError(ArithmeticError):
@@ -115,9 +124,7 @@ def _train(options: TrainOptions, distributed: DistributedContext, console: Cons
     setup = _create_setup(options, distributed, datasets, validation, clip=options.clip if network.recurrent else 1)
     network = network.to(distributed.device).to(memory_format=torch.channels_last)
     state = create_state(network, options)
-    weights = _compute_class_weights(datasets, setup)
-    if setup.reader.notice:
-        console.print(setup.reader.notice, highlight=False, soft_wrap=True)
+    weights = _compute_class_weights(datasets, setup, console)
     objective = _create_objective(network, options, weights, distributed)
     if options.resume:
         restore_state(state, options, setup.data)
@@ -237,17 +244,13 @@ def _validate_and_save(state: TrainingState, setup: _Setup, predictor: NetworkPr
 
 @contextmanager
 def _open_log(state: TrainingState, setup: _Setup, console: Console) -> Iterator[RunLog | None]:
-    """Create the run folder and open its log; only in the main process."""
+    """Write the configuration and open the log; only in the main process."""
     if not setup.distributed.is_main:
         yield None
         return
     options = setup.options
     config = {**options_to_dict(options), "torch": torch.__version__}
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "config.json").write_text(json.dumps(config, indent=2))
-    except OSError as error:
-        raise SinkError(f"cannot write into {options.output}: {error.strerror}; give another --output") from error
+    write_text(options.output / "config.json", json.dumps(config, indent=2))
     with RunLog(options.output, console, options.epochs, state.epoch) as log:
         yield log
 
@@ -303,26 +306,53 @@ def _create_setup(
     return _Setup(options, distributed, spec, views, validation, data, DatasetReader(options.reading))
 
 
-def _compute_class_weights(datasets: list[Dataset], setup: _Setup) -> Tensor:
-    """Return the class weights. Reads every image and mask once, which reveals unusable files before training."""
+def _compute_class_weights(datasets: list[Dataset], setup: _Setup, console: Console) -> Tensor:
+    """Return the class weights. Reads every image and mask once, which reveals unusable files before training.
+
+    Raises:
+        DatasetError: a file cannot be used, or fewer than two classes have a pixel in the training data.
+    """
     distributed, validation = setup.distributed, setup.validation
     counts = None
     if distributed.is_main:
-        counts = _count_pixels(datasets, setup.reader)
-        if not _count_pixels([validation], setup.reader).any():
+        classes = datasets[0].classes
+        pixels = _count_pixels(datasets, setup.reader)
+        counts = pixels[:, : len(classes)]
+        if not _count_pixels([validation], setup.reader)[0, : len(classes)].any():
             raise DatasetError(f"no pixel of {validation.name} is labelled: every label is void")
+        notes = [line for dataset in (*datasets, validation) for line in dataset.notes.lines]
+        absent = absent_classes(counts[0], classes, "the training data")
+        if absent:
+            absent += f"; {_describe_void(pixels[0], classes)}"
+            if len(classes) > 1 and np.count_nonzero(counts[0]) < 2:
+                raise DatasetError(absent)
+        for line in filter(None, (setup.reader.notice, absent, *notes)):
+            console.print(line, highlight=False, soft_wrap=True)
     return class_weights(distributed.broadcast(counts), setup.options.class_weights).to(distributed.device)
 
 
+def _describe_void(pixels: NDArray[np.int64], classes: Sequence[str]) -> str:
+    share = 100 * pixels[VOID] / max(1, pixels.sum())
+    example = "+".join(f"{name}:{value}" for name, value in zip(classes, (*range(len(classes) - 1), VOID), strict=True))
+    return (
+        f"{share:.2f} % of its pixels are void, as is {VOID} unless a class has it: check how the masks are read, e.g. "
+        f"classes={example}"
+    )
+
+
 def _count_pixels(datasets: list[Dataset], reader: DatasetReader) -> NDArray[np.int64]:
-    """Count for each class its pixels, and the labelled pixels of the images in which it occurs: int64 (2, C)."""
+    """Count for each class, and for void, its pixels, and the labelled pixels of the images in which it occurs.
+
+    Returns:
+        int64 (2, 256).
+    """
     classes = len(datasets[0].classes)
-    counts = np.zeros((2, classes), dtype=np.int64)
+    counts = np.zeros((2, VOID + 1), dtype=np.int64)
     for dataset in datasets:
         with closing(reader.load(dataset, range(len(dataset)))) as items:
             for _, _, labels in items:
-                image_counts = np.bincount(labels.ravel(), minlength=256)[:classes]
-                counts += np.stack((image_counts, (image_counts > 0) * image_counts.sum()))
+                image_counts = np.bincount(labels.ravel(), minlength=VOID + 1)
+                counts += np.stack((image_counts, (image_counts > 0) * image_counts[:classes].sum()))
     return counts
 
 

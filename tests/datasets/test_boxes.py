@@ -14,7 +14,6 @@ from rtseg.datasets import open_dataset
 from rtseg.datasets.boxes import BOXES_FILE, Box, ImageBoxes, read_boxes, write_boxes
 from rtseg.errors import DatasetError, OptionError, SinkError
 from rtseg.frame import Image
-from rtseg.system.atomic_files import part_path
 from rtseg.system.opencv import cv2
 
 HEAD = "image,x,y,width,height,image_width,image_height\n"
@@ -96,8 +95,10 @@ class TestLabelling:
         with pytest.raises(DatasetError, match="contains no images: nothing to label"):
             label_folder(tmp_path, FakeWindow().open)
 
-    def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(self, folder: Path) -> None:
-        part_path(folder / BOXES_FILE).mkdir()
+    def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_drawn(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("rtseg.system.atomic_files.part_path", lambda path, unique: path / "missing")
         window = FakeWindow([])
         with pytest.raises(SinkError, match=f"cannot write .*{BOXES_FILE}"):
             label_folder(folder, window.open)

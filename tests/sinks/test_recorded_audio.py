@@ -146,8 +146,8 @@ def test_a_codec_that_the_format_cannot_hold_is_left_out_with_advice(
 ) -> None:
     sink = VideoSink(tmp_path / "out.mov", audio=open_source(clip("opus.mkv")).open_audio())
     assert sink.notice == f"video {tmp_path / 'out.mov'} has no audio: .mov cannot hold opus; write .mkv to keep it"
-    assert not list(tmp_path.iterdir())
     sink.close()
+    assert not list(tmp_path.iterdir())
     record(clip("opus.mkv"), tmp_path / "out.mov")
     assert len(video_times(tmp_path / "out.mov")) == 150
     with av.open(str(tmp_path / "out.mov")) as container:

@@ -441,7 +441,7 @@ class TestRefusals:
 
     def test_an_output_that_is_a_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "run").touch()
-        with pytest.raises(SinkError, match=r"cannot write into .*run: File exists; give another --output"):
+        with pytest.raises(SinkError, match=r"cannot write into .*run: File exists; choose another --output"):
             train(options(tmp_path / "run"), quiet())
 
     @pytest.mark.parametrize(

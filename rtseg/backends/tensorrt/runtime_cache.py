@@ -60,7 +60,7 @@ class RuntimeCacheFile:
         if len(content) <= self._saved_bytes:
             return
         try:
-            with atomic_path(self._path, unique=True) as part:  # several processes may open one engine
+            with atomic_path(self._path) as part:
                 part.write_bytes(self._digest(content) + content)
         except OSError as error:
             self.note = f"{self._path} cannot be written ({error.strerror})"

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 import av
 from av.container import InputContainer
@@ -41,6 +42,8 @@ _MAX_PIXELS = 2**27
 _NOMINAL_FPS = 25.0
 _MAX_FPS = 1000
 _MAX_PIXEL_ASPECT = 16
+_CHANNEL = re.compile(r"(channel|chan|ch|camera|cam|input|stream|subtype|profile|track|view)=\w{1,8}", re.IGNORECASE)
+"""Fields of a query that tell the channels of a recorder apart."""
 _ENCRYPTED = "encrypted, without a key in it: give a copy without copy protection (DRM)"
 _MAX_REORDERED = 32
 """More packets than any decoder holds back."""
@@ -310,5 +313,8 @@ def _url_name(url: str) -> str:
     port = address.rpartition(":")[2] if re.search(r":\d+$", address) else ""
     host = address.removesuffix(f":{port}").strip("[]")
     last = parts.path.rstrip("/").rpartition("/")[2] or port
-    name = "-".join(filter(None, (host or parts.scheme, last)))
+    # Two channels of one recorder differ in the query alone.
+    query = split_url(url).query
+    channel = [f"{key}_{value}" for key, value in parse_qsl(query) if _CHANNEL.fullmatch(f"{key}={value}")]
+    name = "-".join(filter(None, (host or parts.scheme, last, *channel)))
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")[:80] or parts.scheme
