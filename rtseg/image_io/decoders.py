@@ -143,10 +143,9 @@ def _torchvision() -> Decoder:
     def decode(data: bytes, header: ImageHeader, options: DecodeOptions) -> NDArray[Any]:
         mode = torchvision.ImageReadMode.GRAY if header.channels in (1, 2) else torchvision.ImageReadMode.RGB
         # A copy, because torch does not accept read-only memory.
-        planes = torchvision.decode_image(
-            torch.frombuffer(bytearray(data), dtype=torch.uint8), mode, apply_exif_orientation=True
-        )
-        pixels: NDArray[Any] = planes.permute(1, 2, 0).numpy()
+        planes = torchvision.decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode)
+        # Not apply_exif_orientation, which ignores the tag of a WebP.
+        pixels: NDArray[Any] = rotate_upright(planes.permute(1, 2, 0).numpy(), header.orientation)
         return pixels if pixels.shape[2] == 1 else pixels[..., ::-1]
 
     return _or_cv2(("jpeg", "png", "webp"), decode)

@@ -117,7 +117,9 @@ class ImagesSource(Source):
         }
 
     def _read(self) -> Iterator[Frame]:
-        first = 0 if self.options.start_s <= 0 else int(np.ceil(self.options.start_s * self._rate - 1e-6))
+        # A single file may contain several images, at times of their own.
+        is_single = len(self._locations) == 1
+        first = 0 if is_single else max(0, int(np.ceil(self.options.start_s * self._rate - 1e-6)))
         locations = self._locations[first:]
         if not locations:
             return

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from rtseg.app.options import PredictOptions
 from rtseg.app.predict import Prediction, PredictRun
 from rtseg.backends.base import Ticket
+from rtseg.cli import main
 from rtseg.errors import OptionError, SinkError, SourceError, SourceNotFound
 from rtseg.model_file.spec import ModelSpec, file_sha256, write_spec
 
@@ -366,3 +368,34 @@ def test_a_model_with_an_extra_channel_reads_it_from_the_file(
         predict(wide, "a.png", "b.png", alpha=0.0)
     assert (class_ids("out/masks/a.png") == 77).all()
     assert np.abs(cv2.imread("out/overlays/a.jpg").astype(int) - (1, 2, 3)).max() <= 4
+
+
+def test_odd_images_are_told_in_one_line_each_and_in_the_report(
+    wide: Path, working_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = working_folder / "in"
+    paint(folder / "a.png", 2)
+    PIL.Image.fromarray(np.full((4, 6), 1000, np.uint16)).save(folder / "low.png")
+    page = PIL.Image.new("RGB", (6, 4))
+    page.save(folder / "stack.tif", save_all=True, append_images=[page, page])
+    (folder / "b.gif").touch()
+    command = ["predict", str(folder), "--model", str(wide), "--output", "out", "--report", "r.json"]
+    assert main([*command, "--only", "masks"]) == 0
+    lines = [
+        "low.png: values up to 1000 of 65535, so it looks dark: if it has fewer than 16 bits, use --bits 10",
+        "stack.tif: 3 images in one file, only the first is used",
+        "skipped 1 files (b.gif): not a supported format",
+    ]
+    assert capsys.readouterr().err.splitlines() == lines
+    assert json.loads(Path("r.json").read_text())["notes"] == lines
+
+
+def test_a_name_that_is_not_utf8_is_reported_escaped(
+    wide: Path, working_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    paint(working_folder / "a.png", 2).rename(working_folder / name)
+    assert main(["predict", ".", "--model", str(wide), "--output", "out", "--report", "r.json"]) == 0
+    assert json.loads(Path("r.json").read_text())["images"][0]["image"] == name
+    assert "caf\\udce9.png" in capsys.readouterr().out
+    assert (working_folder / "out" / "masks" / name).exists()

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from io import BytesIO
 
 import numpy as np
+import PIL.Image
 import pytest
 from helpers.extra_channel_images import noise, png, tiff
 from numpy.typing import NDArray
 
-from rtseg.image_io.decode import ChannelsError, ImageError, decode_image, image_channels, to_bgr
+from rtseg.image_io.decode import ChannelsError, ImageError, decode_image, decode_pages, image_channels, to_bgr
+from rtseg.image_io.notes import ImageNotes
 from rtseg.system.opencv import cv2
 
 BGRA = [2, 1, 0, 3]
@@ -137,3 +141,78 @@ class TestShown:
 
 def test_a_grey_network_takes_bgr_images() -> None:
     assert [image_channels(channels) for channels in (1, 2, 3, 4)] == [3, 2, 3, 4]
+
+
+class TestBits:
+    CAMERA = np.array([[0, 255, 1024, 4095]], np.uint16)
+    EXPECTED = np.array([[0, 15, 64, 255]], np.uint8)
+
+    def test_low_values_are_noted_and_the_number_of_bits_is_suggested(self) -> None:
+        notes = ImageNotes()
+        decode_image(encoded(".png", self.CAMERA), note=notes.for_file("low.png"))
+        decode_image(encoded(".png", self.CAMERA * 16), note=notes.for_file("high.png"))
+        assert notes.lines == [
+            "low.png: values up to 4095 of 65535, so it looks dark: if it has fewer than 16 bits, use --bits 12"
+        ]
+
+    def test_the_given_bits_scale_the_values(self) -> None:
+        image = decode_image(encoded(".png", self.CAMERA), bits=12)
+        np.testing.assert_array_equal(image[..., 0], self.EXPECTED)
+
+    def test_values_of_more_bits_than_given_are_refused(self) -> None:
+        with pytest.raises(ImageError, match="has values up to 4095, more than 11 bits can store"):
+            decode_image(encoded(".png", self.CAMERA), bits=11)
+
+    def test_a_pgm_is_scaled_by_its_maximum(self) -> None:
+        data = b"P5 4 1 4095\n" + self.CAMERA.astype(">u2").tobytes()
+        np.testing.assert_array_equal(decode_image(data)[..., 0], self.EXPECTED)
+        data = b"P5 3 1 100\n" + bytes([0, 50, 100])
+        np.testing.assert_array_equal(decode_image(data)[..., 0], [[0, 127, 255]])
+
+    @pytest.mark.parametrize("scale", ["none", "shift", "linear"])
+    def test_sbit_of_a_png_counts_where_the_values_are_not_scaled_yet(self, scale: str) -> None:
+        """A PNG must scale the values to 16 bits, but many cameras do not."""
+        values = np.array([[0, 7, 250]], np.uint16)
+        stored = {"none": values, "shift": values << 4, "linear": np.rint(values * (65535 / 4095)).astype(np.uint16)}
+        data = encoded(".png", stored[scale])
+        data = data[:33] + png_chunk(b"sBIT", bytes([12])) + data[33:]
+        np.testing.assert_array_equal(decode_image(data)[..., 0], [[0, 0, 15]])
+
+    def test_max_sample_value_of_a_tiff_counts(self) -> None:
+        out = BytesIO()
+        PIL.Image.fromarray(self.CAMERA).save(out, "TIFF", tiffinfo={281: 4095})
+        np.testing.assert_array_equal(decode_image(out.getvalue())[..., 0], self.EXPECTED)
+
+
+class TestPages:
+    @pytest.mark.parametrize("kind", ["TIFF", "WEBP", "PNG"])
+    def test_every_image_of_a_file_is_decoded(self, kind: str) -> None:
+        data = several_images(kind)
+        assert [int(page[0, 0, 2]) for page in decode_pages(data)] == [255, 0, 128]
+        notes = ImageNotes()
+        assert decode_image(data, note=notes.for_file("a"))[0, 0].tolist() == [0, 0, 255]
+        assert notes.lines == ["a: 3 images in one file, only the first is used"]
+
+    def test_smaller_copies_in_a_tiff_are_no_pages(self) -> None:
+        out = BytesIO()
+        full, small = PIL.Image.new("RGB", (8, 8), (255, 0, 0)), PIL.Image.new("RGB", (4, 4))
+        small.encoderinfo = {"tiffinfo": {254: 1}}
+        full.save(out, "TIFF", save_all=True, append_images=[small])
+        assert [page.shape for page in decode_pages(out.getvalue())] == [(8, 8, 3)]
+
+    def test_a_long_animation_is_refused_before_decoding(self) -> None:
+        with pytest.raises(ImageError, match="has 3 images of 8x8 pixels, together more than --max-pixels allows, 100"):
+            list(decode_pages(several_images("WEBP"), max_pixels=100))
+
+
+def several_images(kind: str) -> bytes:
+    """Red, blue and grey, 8x8."""
+    first, *others = (PIL.Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255), (128, 128, 128)))
+    out = BytesIO()
+    options: dict[str, object] = {"lossless": True} if kind == "WEBP" else {}
+    first.save(out, kind, save_all=True, append_images=others, **options)
+    return out.getvalue()
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -6,11 +6,12 @@ import sys
 from io import BytesIO
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
 from rtseg.errors import MissingExtra
-from rtseg.image_io.decode import ImageError
+from rtseg.image_io.decode import ImageError, to_bgr
 from rtseg.image_io.decoders import DecodeOptions, Decoder, open_decoder
 from rtseg.image_io.options import DECODERS
 from rtseg.system.opencv import cv2
@@ -55,6 +56,42 @@ def test_every_format_decodes_alike_in_every_library(decode: Decoder, suffix: st
     expected = pixels if found.shape[2] == channels else np.repeat(pixels, 3, axis=2)  # WebP has no grey
     assert found.shape == expected.shape
     assert np.abs(found.astype(int) - expected).max() <= (0 if suffix not in (".jpg", ".webp") else 6)
+
+
+def _odd_files() -> dict[str, bytes]:
+    grey = make_image(1)[..., 0]
+    files = {
+        "maximum 15": b"P5 4 1 15\n" + bytes([0, 5, 10, 15]),
+        "maximum 4095": b"P5 3 1 4095\n" + np.array([0, 2047, 4095], ">u2").tobytes(),
+        "16-bit colours": encoded(".png", make_image(3, np.uint16)),
+        "16-bit tiff": encoded(".tiff", make_image(3, np.uint16)),
+    }
+    for name, image, options in (
+        ("palette", PIL.Image.fromarray(grey).convert("RGB").quantize(16), {}),
+        ("one bit", PIL.Image.fromarray(grey > 100), {}),
+        ("palette with transparency", PIL.Image.fromarray(grey).convert("RGB").quantize(16), {"transparency": 0}),
+        ("grey with transparency", PIL.Image.fromarray(grey), {"transparency": int(grey[0, 0])}),
+    ):
+        out = BytesIO()
+        image.save(out, "PNG", **options)
+        files[name] = out.getvalue()
+    for orientation in (3, 6):
+        exif = PIL.Image.Exif()
+        exif[0x0112] = orientation
+        for kind in ("PNG", "TIFF", "WEBP"):
+            out = BytesIO()
+            image = PIL.Image.fromarray(make_image(3))
+            tag = {"tiffinfo": exif} if kind == "TIFF" else {"exif": exif}
+            image.save(out, kind, **tag, **({"lossless": True} if kind == "WEBP" else {}))
+            files[f"{kind} of orientation {orientation}"] = out.getvalue()
+    return files
+
+
+@pytest.mark.parametrize("name", sorted(_odd_files()))
+def test_an_odd_file_decodes_alike_in_every_library(decode: Decoder, name: str) -> None:
+    data = _odd_files()[name]
+    expected, found = (to_bgr(decoder(data, DecodeOptions())) for decoder in (open_decoder("cv2"), decode))
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".png", 1), (".png", 3), (".tiff", 1), (".pgm", 1)])

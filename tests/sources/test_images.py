@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
@@ -93,7 +94,9 @@ def test_every_kind_of_image_is_read(suffix: str, tmp_path: Path) -> None:
         (tmp_path / "a.pbm").write_text("P1\n2 1\n0 1\n")
         assert [int(v) for v in next(iter(open_source(tmp_path))).image[0, :, 0]] == [255, 0]
         return
-    writable = {".jpe": ".jpg", ".jfi": ".jpg", ".jfif": ".jpg", ".jif": ".jpg", ".dib": ".bmp", ".pnm": ".ppm"}.get(suffix.lower(), suffix.lower())
+    writable = {".jpe": ".jpg", ".jfi": ".jpg", ".jfif": ".jpg", ".jif": ".jpg", ".dib": ".bmp", ".pnm": ".ppm"}.get(
+        suffix.lower(), suffix.lower()
+    )
     save(tmp_path / f"a{writable}").rename(tmp_path / f"b{suffix}")
     frame = next(iter(open_source(tmp_path / f"b{suffix}")))
     assert frame.image.shape == (12, 16, 1 if suffix == ".pgm" else 3)
@@ -454,3 +457,45 @@ def test_other_decoders_cannot_read_an_extra_channel(tmp_path: Path) -> None:
     source = open_source(tmp_path, SourceOptions(reading=ReadOptions(decoder="pil")))
     with pytest.raises(OptionError, match="--decoder pil supports only 3 channels, but the model needs 4: use cv2"):
         source.set_output_format(4)
+
+
+class TestPages:
+    def stack(self, path: Path, **options: object) -> Path:
+        first, *others = (PIL.Image.new("RGB", (8, 8), (level,) * 3) for level in (10, 20, 30))
+        first.save(path, save_all=True, append_images=others, **options)
+        return path
+
+    @pytest.mark.parametrize("decoder", ["cv2", "pil"])
+    def test_every_page_of_a_single_tiff_is_read(self, decoder: str, tmp_path: Path) -> None:
+        options = SourceOptions(reading=ReadOptions(decoder=decoder))
+        source = open_source(self.stack(tmp_path / "a.tif"), options)
+        frames = list(source)
+        assert [int(frame.image[0, 0, 0]) for frame in frames] == [10, 20, 30]
+        assert [frame.name for frame in frames] == ["a-0001.tif", "a-0002.tif", "a-0003.tif"]
+        assert [frame.pts_s for frame in frames] == pytest.approx([0, 0.04, 0.08])
+        assert (source.frame_count, source.notice) == (3, "")
+
+    @pytest.mark.parametrize("suffix", [".png", ".webp"])
+    def test_the_frames_of_an_animation_have_its_times(self, suffix: str, tmp_path: Path) -> None:
+        path = self.stack(tmp_path / f"a{suffix}", duration=[100, 300, 50])
+        assert [frame.pts_s for frame in open_source(path)] == pytest.approx([0, 0.1, 0.4])
+        at_10_fps = open_source(path, SourceOptions(fps=10, start_s=0.1))
+        assert [frame.pts_s for frame in at_10_fps] == pytest.approx([0.1, 0.2])
+
+    def test_in_a_folder_only_the_first_page_is_read_and_the_file_is_named(self, tmp_path: Path) -> None:
+        self.stack(tmp_path / "a.tif")
+        save(tmp_path / "b.png")
+        source = open_source(tmp_path)
+        assert [frame.name for frame in source] == ["a.tif", "b.png"]
+        assert source.notice == "a.tif: 3 images in one file, only the first is used"
+        assert source.facts()["reading"]["notes"] == [source.notice]
+
+
+def test_bits_scale_images_of_16_bits(tmp_path: Path) -> None:
+    PIL.Image.fromarray(np.array([[0, 4095]], np.uint16)).save(tmp_path / "a.png")
+    source = open_source(tmp_path)
+    assert [int(next(iter(source)).image.max())] == [15]
+    (frame,) = open_source(tmp_path, SourceOptions(reading=ReadOptions(bits=12)))
+    assert int(frame.image.max()) == 255
+    with pytest.raises(OptionError, match=r"--bits must be in 8 \.\. 16, got 17"):
+        ReadOptions(bits=17)
