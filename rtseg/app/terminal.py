@@ -32,7 +32,7 @@ _BAR_WIDTH = 24
 
 
 def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
-    """Run and print how it goes; returns the exit code: 0, or 130 / 143 after SIGINT / SIGTERM.
+    """Run and print how it goes; returns the exit code: 0, or 128 plus the number of a signal: 130 after Ctrl-C.
 
     Raises:
         RtsegError: the run could not start, or an error ended it.
@@ -75,7 +75,7 @@ class _Terminal(Console):
 
 
 class _Signals:
-    """End the run at SIGINT or SIGTERM; end the process at a second one.
+    """End the run at SIGINT, SIGTERM or SIGHUP (the terminal has gone); end the process at a second SIGINT or SIGTERM.
 
     A signal handler interrupts the main thread anywhere, also while it holds the lock of the event that ``stop`` sets.
     So the handler only puts an item into a ``SimpleQueue``, which is safe there, and a thread calls ``stop``.
@@ -85,6 +85,7 @@ class _Signals:
         self.received = 0
         self._stop: Callable[[], None] | None = None
         self._before: dict[int, object] = {}
+        self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
         self._requests: SimpleQueue[bool] = SimpleQueue()
         self._stopper = Thread(target=self._stop_on_request, name="rtseg-signals", daemon=True)
 
@@ -100,14 +101,21 @@ class _Signals:
             stop()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            for descriptor in self._terminals:  # writing to it would fail from now on
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         if self.received:
+            if number == signal.SIGHUP:  # the shell and the system both send one
+                return
             os._exit(128 + number)
         self.received = number
         self._requests.put(True)
 
     def __enter__(self) -> _Signals:
         self._stopper.start()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -125,7 +133,14 @@ def _progress(console: _Terminal, run: StreamRun) -> Iterator[Callable[[Status],
         yield _Lines(console, run.spec)
         return
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield lambda status: live.update(panel(status, run.spec, run.source.frame_count), refresh=True)
+
+        def show(status: Status) -> None:
+            try:
+                live.update(panel(status, run.spec, run.source.frame_count), refresh=True)
+            except OSError:  # the terminal has gone
+                console.quiet = True
+
+        yield show
 
 
 class _Lines:

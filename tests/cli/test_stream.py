@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -510,18 +511,25 @@ class TestErrorsOnTheWay:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 class TestSignals:
-    def begun(self, icnet_file: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
+    def begun(
+        self, icnet_file: Path, folder: Path, *, stdout: int = subprocess.PIPE, **options: Any
+    ) -> subprocess.Popen[str]:
         """An endless run in a process of its own that has written a few frames."""
-        code = "import sys; from rtseg.cli import main; sys.exit(main(sys.argv[1:]))"
+        code = (
+            "import fcntl, os, sys, termios; from rtseg.cli import main\n"
+            "if os.isatty(1):\n    fcntl.ioctl(1, termios.TIOCSCTTY, 0)\n"
+            "sys.exit(main(sys.argv[1:]))"
+        )
         source = ["--source", f"demo:9999@{WIDTH}x{HEIGHT}", "--model", str(icnet_file)]
         results = ["--output", "out.mp4", "--stats", "stats.jsonl", "--report", "run.json"]
         process = subprocess.Popen(
-            [sys.executable, "-c", code, "stream", *source, *results, *options],
+            [sys.executable, "-c", code, "stream", *source, *results],
             cwd=folder,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            **options,
         )
         part = folder / "stats.part.jsonl"
         deadline = time.monotonic() + TIMEOUT_S
@@ -531,7 +539,7 @@ class TestSignals:
             Event().wait(0.02)
         return process
 
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
     def test_a_signal_ends_the_run_with_a_file_that_plays_and_a_report(
         self, icnet_file: Path, folder: Path, number: signal.Signals, code: int
     ) -> None:
@@ -548,6 +556,37 @@ class TestSignals:
         assert len(frames) == report["frames_written"]
         assert [time_s for time_s, _ in frames] == pytest.approx([n / 25 for n in range(len(frames))], abs=1e-4)
         assert len((folder / "stats.jsonl").read_text().splitlines()) == len(frames)
+
+    def test_the_end_of_the_terminal_ends_the_run_with_a_file_that_plays_and_a_report(
+        self, icnet_file: Path, folder: Path
+    ) -> None:
+        terminal, end_of_process = pty.openpty()
+        process = self.begun(icnet_file, folder, stdout=end_of_process, start_new_session=True)
+        os.close(end_of_process)
+        os.close(terminal)
+        process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 129
+        assert names(folder) == {"out.mp4", "stats.jsonl", "run.json"}
+        report = read_json(folder / "run.json")
+        assert report["ended"] == "stopped"
+        assert len(frames_of(folder / "out.mp4")) == report["frames_written"]
+
+    @pytest.mark.parametrize("option", ["output", "stats", "report"])
+    def test_a_second_run_into_the_same_output_is_refused_before_its_first_frame(
+        self, icnet_file: Path, folder: Path, option: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        process = self.begun(icnet_file, folder)
+        output = {"output": "out.mp4", "stats": "stats.jsonl", "report": "run.json"}[option]
+        part = Path(output).with_stem(f"{Path(output).stem}.part")
+        try:
+            assert main(["stream", DEMO, "--model", str(icnet_file), f"--{option}", output]) == 2
+            message = f"rtseg: {part} is being written by another run: choose another --{option}\n"
+            assert capsys.readouterr().err == message
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 143
+        assert len(frames_of(folder / "out.mp4")) == read_json(folder / "run.json")["frames_written"]
 
     def test_more_signals_do_not_keep_it_from_ending(self, icnet_file: Path, folder: Path) -> None:
         process = self.begun(icnet_file, folder)
