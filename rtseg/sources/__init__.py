@@ -17,6 +17,7 @@ from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.image_io.find import IMAGE_SUFFIXES, is_list, is_numbered
 from rtseg.image_io.timeout import call_with_timeout
 from rtseg.sources.base import Source, SourceOptions
+from rtseg.system.file_names import existing_path
 from rtseg.system.redact import redact, split_url
 
 __all__ = ["Source", "SourceOptions", "open_source"]
@@ -39,6 +40,7 @@ _INSTEAD = {
     "mms": "MMS is not read: give the http:// address of the stream",
     "v4l2": "for a camera give camera:/dev/video0",
 }
+_HEIF_SUFFIXES = (".heic", ".heif")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
@@ -108,12 +110,16 @@ def _kind_of_path(where: str | Path) -> tuple[str, str]:
     """Module and class for the path or glob ``where``."""
     if is_list(where):
         return _IMAGES
-    path = Path(where)
+    path = existing_path(Path(where))
     try:
         if path.is_dir():
             return _IMAGES
         if path.exists():
+            if path.suffix.lower() in _HEIF_SUFFIXES:
+                raise SourceError(f"{where} is an HEIF image, which cannot be read: convert it to PNG or JPEG")
             return _IMAGES if path.suffix.lower() in IMAGE_SUFFIXES else _VIDEO
+    except SourceError:
+        raise
     except OSError as error:
         raise SourceError(f"{str(where)[:200]} cannot be looked up ({error.strerror}): check the path") from error
     if has_magic(str(where)) or is_numbered(where):

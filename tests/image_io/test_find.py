@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from rtseg.errors import SourceError
 from rtseg.image_io.find import find_files, find_images
 from rtseg.image_io.notes import ImageNotes
+from rtseg.sources import open_source
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "für") for form in ("NFC", "NFD"))
 
@@ -73,3 +75,9 @@ def test_a_folder_that_exists_as_written_is_no_list_or_pattern(
     Path(name).mkdir()
     touch(tmp_path / name, "a.png")
     assert names_of(name) == ["a.png"]
+
+
+def test_an_heif_image_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    touch(tmp_path, "a.heic")
+    with pytest.raises(SourceError, match="is an HEIF image, which cannot be read: convert it to PNG or JPEG"):
+        open_source(tmp_path / "a.heic")
