@@ -23,13 +23,15 @@ def train(options: TrainOptions, messages: MessageOptions) -> None:
 
     Use torchrun to train on several GPUs or machines.
     """
+    from rtseg.training.data import LAST, open_data
+
+    data = open_data(options)  # wrong data are refused before torch is loaded
     try:
         from rtseg.training import train as training
-        from rtseg.training.checkpoint import LAST
     except ModuleNotFoundError as error:
         raise MissingExtra.for_feature("training", error.name, "train") from error
     try:
-        training.train(options, open_console(quiet=True) if messages.quiet else None)
+        training.train(options, open_console(quiet=True) if messages.quiet else None, data)
     except KeyboardInterrupt:
         last = options.output / LAST
         remedy = f"continue with the same command and --resume (state in {last})"

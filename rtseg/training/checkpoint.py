@@ -17,10 +17,9 @@ from rtseg.models import create_model
 from rtseg.models.base import Network
 from rtseg.models.pretrained import fit_weights
 from rtseg.system.atomic_files import atomic_path
+from rtseg.training.data import BEST, LAST
 
 __all__ = [
-    "BEST",
-    "LAST",
     "load_checkpoint",
     "load_initial_weights",
     "network_from_checkpoint",
@@ -28,8 +27,6 @@ __all__ = [
     "strip_wrapper_prefixes",
 ]
 
-BEST, LAST = "best.safetensors", "last.safetensors"
-"""File names in a run folder."""
 _METADATA_KEY = "rtseg"
 """Metadata entry of the safetensors header with all values that are not tensors, as JSON."""
 _REQUIRED = ("network", "architecture", "classes", "palette")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any
 
@@ -18,6 +20,11 @@ from rtseg.errors import RtsegError, TrainingError
 from rtseg.training.augment import RandomViews
 
 __all__ = ["load_batches"]
+
+_NO_SHARED_MEMORY = ("shared memory", "Bus error", "</torch_")
+"""Parts of the errors of torch when /dev/shm, through which workers send batches, is full."""
+_MAX_REASON = 150
+"""Longest reason in a message, in characters."""
 
 
 def load_batches(
@@ -63,15 +70,22 @@ def load_batches(
             if isinstance(batch, RtsegError):
                 raise batch
             yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except Exception as error:
+        if isinstance(error, RtsegError) or "DataLoader worker" not in str(error):
             raise
-        raise TrainingError(
-            f"a process that loads images died: give fewer --workers, or free memory ({error})"
-        ) from error
+        raise TrainingError(_worker_failure(str(error))) from error
     finally:
         with _delay_interrupt():
             del iterator  # ends the workers
+
+
+def _worker_failure(text: str) -> str:
+    """What to tell the user about the error of a worker. ``text`` may contain a whole traceback."""
+    if any(sign in text for sign in _NO_SHARED_MEMORY):
+        size_mb = shutil.disk_usage("/dev/shm").total / 2**20 if Path("/dev/shm").exists() else 0
+        return f"/dev/shm is too small ({size_mb:.0f} MB): use --workers 0, or docker run --shm-size 2g"
+    reason = text.strip().splitlines()[-1].strip()[:_MAX_REASON]
+    return f"a process that loads images died: give fewer --workers, or free memory ({reason})"
 
 
 @contextmanager

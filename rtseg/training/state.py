@@ -16,7 +16,8 @@ from rtseg.datasets import Dataset
 from rtseg.errors import CheckpointError
 from rtseg.metrics.confusion import Scores
 from rtseg.models.base import Network
-from rtseg.training.checkpoint import BEST, LAST, load_checkpoint
+from rtseg.training.checkpoint import load_checkpoint
+from rtseg.training.data import BEST, LAST
 from rtseg.training.options import TrainOptions
 
 __all__ = [

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor, nn
 
-from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets import Dataset
 from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError, OptionError, TrainingError
 from rtseg.image_io.decode import image_channels
@@ -28,7 +28,8 @@ from rtseg.preprocess import Prepare
 from rtseg.system.atomic_files import write_text
 from rtseg.system.output_lock import locked_folder
 from rtseg.training.augment import RandomViews
-from rtseg.training.checkpoint import BEST, LAST, load_checkpoint, load_initial_weights, save_checkpoint
+from rtseg.training.checkpoint import load_checkpoint, load_initial_weights, save_checkpoint
+from rtseg.training.data import BEST, LAST, TrainingData, open_data
 from rtseg.training.dataloader import load_batches
 from rtseg.training.distributed import DistributedContext, join_process_group, sync_batch_norm
 from rtseg.training.objective import Objective, class_weights, make_loss
@@ -53,12 +54,17 @@ _MAX_NAMED = 3
 """Images of a batch that an error message names."""
 
 
-def train(options: TrainOptions, console: Console | None = None) -> Scores:
+def train(options: TrainOptions, console: Console | None = None, data: TrainingData | None = None) -> Scores:
     """Train a network, and save its best and last state in ``options.output``.
 
     The folder gets ``config.json``, ``metrics.jsonl`` (a line per epoch), ``tensorboard``, ``best.safetensors``
     (highest validation mIoU of the averaged weights) and ``last.safetensors`` (to resume from). Under ``torchrun`` all
     processes train together, and the main process writes the files.
+
+    Args:
+        options: what to train, on which data, and where.
+        console: for progress and messages.
+        data: from ``open_data``; opened here if not given.
 
     Returns:
         The scores of the best checkpoint on the validation set.
@@ -71,7 +77,9 @@ def train(options: TrainOptions, console: Console | None = None) -> Scores:
         TrainingError: the loss or a weight is NaN or infinite; the last good epoch is in the run folder.
     """
     with join_process_group(options.device) as distributed, _locked_output(options, distributed):
-        return _train(options, distributed, (console or Console()) if distributed.is_main else Console(quiet=True))
+        return _train(
+            options, data, distributed, (console or Console()) if distributed.is_main else Console(quiet=True)
+        )
 
 
 @contextmanager
@@ -115,11 +123,11 @@ class _Setup:
         return [order[step * size + first : step * size + first + share] for step in range(self.steps_per_epoch)]
 
 
-def _train(options: TrainOptions, distributed: DistributedContext, console: Console) -> Scores:
-    if not options.resume and (options.output / LAST).exists():
-        raise OptionError(f"{options.output} already holds a run: continue it with --resume, or give another --output")
+def _train(
+    options: TrainOptions, data: TrainingData | None, distributed: DistributedContext, console: Console
+) -> Scores:
+    datasets, validation = data or open_data(options)
     torch.manual_seed(options.seed)
-    datasets, validation = _open_data(options)
     network = _create_network(options, datasets[0].classes, console)
     setup = _create_setup(options, distributed, datasets, validation, clip=options.clip if network.recurrent else 1)
     network = network.to(distributed.device).to(memory_format=torch.channels_last)
@@ -253,17 +261,6 @@ def _open_log(state: TrainingState, setup: _Setup, console: Console) -> Iterator
     write_text(options.output / "config.json", json.dumps(config, indent=2))
     with RunLog(options.output, console, options.epochs, state.epoch) as log:
         yield log
-
-
-def _open_data(options: TrainOptions) -> tuple[list[Dataset], Dataset]:
-    """Open the training sets and the validation set."""
-    channels = image_channels(options.channels or channels_of(options.model))
-    datasets = [open_dataset(text, "train", channels=channels) for text in options.data]
-    validation = open_dataset(options.val_data or options.data[0], "val", channels=channels)
-    for other in (*datasets[1:], validation):
-        if other.classes != datasets[0].classes:
-            raise DatasetError(f"{datasets[0].name} and {other.name} have different classes: they must be the same")
-    return datasets, validation
 
 
 def _create_network(options: TrainOptions, classes: tuple[str, ...], console: Console) -> Network:

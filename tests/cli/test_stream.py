@@ -25,6 +25,7 @@ from rtseg.app import stream as app_stream
 from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.cli import main
 from rtseg.model_file.spec import file_sha256, write_spec
+from rtseg.system.atomic_files import locked_output
 
 WIDTH, HEIGHT = 160, 120
 DEMO = f"demo:0.6@{WIDTH}x{HEIGHT}"
@@ -587,6 +588,11 @@ class TestSignals:
             process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 143
         assert len(frames_of(folder / "out.mp4")) == read_json(folder / "run.json")["frames_written"]
+
+    def test_a_default_name_that_another_run_uses_gets_a_number(self, icnet_file: Path, folder: Path) -> None:
+        with locked_output(folder / "demo-rtseg.mp4", "video"):
+            assert main(["stream", DEMO, "--model", str(icnet_file)]) == 0
+        assert names(folder) == {"demo-rtseg-2.mp4"}
 
     def test_more_signals_do_not_keep_it_from_ending(self, icnet_file: Path, folder: Path) -> None:
         process = self.begun(icnet_file, folder)

@@ -174,6 +174,21 @@ class TestBadInput:
         return place
 
     @pytest.mark.parametrize(
+        "arguments", ["--data camvid:nowhere", "--data synthetic:street,frames=1", "--data x:y --resume"]
+    )
+    def test_training_is_refused_before_torch_is_loaded(self, tmp_path: Path, arguments: str) -> None:
+        code = (
+            "import sys; from rtseg.cli import main\nassert main(sys.argv[1:]) == 2\nassert 'torch' not in sys.modules"
+        )
+        command = [sys.executable, "-c", code, "train", "--output", "run", *arguments.split()]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
         ("command", "told"),
         [
             ("train --output RUN --data camvid:WRONG", "no WRONG/train.txt"),

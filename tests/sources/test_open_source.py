@@ -188,3 +188,9 @@ def test_the_limits_of_opencv_are_set_before_it_is_loaded() -> None:
     code = "import os; from rtseg.system.opencv import cv2; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert int(result.stdout) == 2**27
+
+
+def test_the_names_of_two_channels_of_a_recorder_differ_and_hold_no_secret() -> None:
+    url = "http://user:geheim@192.0.2.1:81/realmonitor?channel={}&subtype=0&token=abc&pwd=geheim&streamid=abc"
+    names = [open_source(url.format(channel)).name for channel in (1, 2)]
+    assert names == [f"192.0.2.1-realmonitor-channel_{channel}-subtype_0" for channel in (1, 2)]

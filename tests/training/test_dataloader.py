@@ -120,3 +120,33 @@ def test_a_killed_worker_is_reported_in_one_sentence(pairs: Dataset, monkeypatch
     monkeypatch.setattr(RandomViews, "view", die)
     with pytest.raises(TrainingError, match=r"a process that loads images died: give fewer --workers"):
         next(load_batches(views_of(pairs), ORDER, workers=1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Traceback:\n  a.py\nRuntimeError: unable to write to file </torch_1_2>: No space left on device (28)", "shm"),
+        ("DataLoader worker (pid 1) is killed by signal: Bus error. Workers are out of shared memory.", "shm"),
+        (
+            "Caught ValueError in DataLoader worker process 0.\nTraceback:\n" + 99 * "  a.py\n" + "ValueError: bad",
+            "bad",
+        ),
+        ("DataLoader worker failed: " + 999 * "x", "died"),
+    ],
+)
+def test_the_traceback_of_a_worker_never_gets_into_the_message(
+    pairs: Dataset, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    def loader(*_: object, **__: object) -> Iterator[object]:
+        raise RuntimeError(f"{text} (in a DataLoader worker)" if "DataLoader worker" not in text else text)
+        yield
+
+    monkeypatch.setattr("rtseg.training.dataloader.DataLoader", loader)
+    with pytest.raises(TrainingError, match=message) as caught:
+        next(load_batches(views_of(pairs), ORDER, workers=1))
+    line = str(caught.value)
+    assert len(line) < 300
+    assert "a.py" not in line
+    assert "\n" not in line
+    if message == "shm":
+        assert "use --workers 0, or docker run --shm-size 2g" in line

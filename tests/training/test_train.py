@@ -31,6 +31,7 @@ from rtseg.models.icnet import ICNet
 from rtseg.models.label_network import LabelNetwork
 from rtseg.preprocess import resize
 from rtseg.system.opencv import cv2
+from rtseg.system.output_lock import locked_folder
 from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint, save_checkpoint
 from rtseg.training.objective import make_loss, multi_resolution_loss
 from rtseg.training.options import Augmentation, TrainOptions
@@ -215,6 +216,13 @@ class TestResume:
     def test_resuming_without_a_run_is_refused_and_nothing_is_created(self, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"no checkpoint at .*last\.safetensors"):
             train(options(tmp_path / "none", resume=True), quiet())
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("resume", [False, True])
+    def test_a_second_run_into_the_same_folder_is_refused(self, tmp_path: Path, resume: bool) -> None:
+        message = f"^{tmp_path} is being written by another run: choose another --output$"
+        with locked_folder(tmp_path), pytest.raises(SinkError, match=message):
+            train(options(tmp_path, resume=resume), quiet())
         assert list(tmp_path.iterdir()) == []
 
     def test_a_run_with_another_optimizer_cannot_be_resumed(
