@@ -121,7 +121,7 @@ class FakeSource(Source):
 
 
 class FakeBackend(Backend):
-    """Labels every pixel with the blue value of its image, and reuses its buffers as soon as the interface allows.
+    """Labels every pixel with the blue value of its image, at most the last class, and reuses its buffers as soon as the interface allows.
 
     Labels that were not copied before ``depth`` further batches become void. Frames that change before ``wait`` and
     tickets that are not waited for raise AssertionError.
@@ -185,7 +185,7 @@ class FakeBackend(Backend):
         assert np.array_equal(ticket.frames, as_submitted), f"batch {number} was modified while in flight"
         slot = number % self.depth
         self._waited[slot] = True
-        self._buffers[slot] = as_submitted[0, ..., 0]
+        self._buffers[slot] = np.minimum(as_submitted[0, ..., 0], len(self.spec.classes) - 1)
         return self._buffers[slot][None]
 
     def reset(self) -> None:
