@@ -121,7 +121,9 @@ class FakeSource(Source):
 
 
 class FakeBackend(Backend):
-    """Labels every pixel with the blue value of its image, at most the last class, and reuses its buffers as soon as the interface allows.
+    """Labels every pixel with the blue value of its image, at most the last class.
+
+    It reuses its buffers as soon as the interface allows.
 
     Labels that were not copied before ``depth`` further batches become void. Frames that change before ``wait`` and
     tickets that are not waited for raise AssertionError.
