@@ -58,8 +58,8 @@ REFERENCE = {"cpu": "torch fp32", "cuda": f"{EAGER} fp32 cuda"}
 """Device -> the row that all other rows on it are compared with."""
 PUBLISHED = RESULTS / "backends.json"
 SIZES = ("384x640", "512x1024", "1024x2048")
-PAGE = Path(__file__).parent / "backends.md"
-PLOT = ROOT / "docs" / "backends.png"
+PAGE = ROOT / "docs" / "benchmarks" / "backends.md"
+PLOT = PAGE.with_suffix(".png")
 MARK = "<!-- tables: made by backends.py from results/backends.json -->"
 
 
