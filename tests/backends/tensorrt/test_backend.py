@@ -37,6 +37,7 @@ from rtseg.backends.tensorrt.engine_file import facts_path, runtime_cache_path
 from rtseg.errors import BackendError, BackendUnavailable, ModelError, OptionError
 from rtseg.model_file.load import ModelFile
 from rtseg.system.nvidia import driver_version, find_gpu
+from rtseg.system.read_file import read_bytes
 
 
 @pytest.fixture
@@ -718,19 +719,18 @@ class TestEngines:
     ) -> None:
         engine = write_engine(blue)
         whole = engine.read_bytes()
-        read = Path.read_bytes
 
-        def read_and_swap(path: Path) -> bytes:
-            data = read(path)
+        def read_and_swap(path: Path, max_bytes: int) -> bytes:
+            data = read_bytes(path, max_bytes)
             if path.name == engine.name:
                 path.write_bytes(b"{another engine")
             return data
 
-        monkeypatch.setattr(Path, "read_bytes", read_and_swap)
+        monkeypatch.setattr("rtseg.backends.tensorrt.engine_file.read_bytes", read_and_swap)
         with open_backend("tensorrt", blue.path if by_model else engine) as backend:
             assert blues_in(backend.infer(frames_of(5))) == [5]
         assert machine.plans == [whole]
-        assert read(engine) == b"{another engine"
+        assert engine.read_bytes() == b"{another engine"
 
     def test_an_engine_without_its_facts_is_refused(self, machine: Machine, blue: ModelFile) -> None:
         engine = write_engine(blue)
