@@ -1,6 +1,8 @@
 """Write how much of the image one class covers, second by second, into a CSV file.
 
 python examples/count_class.py dashcam.mp4 cars.csv --class Car
+
+The model labels pixels, not objects: the table has the area of all cars in percent of the image, not their number.
 """
 
 import argparse
