@@ -45,7 +45,7 @@ def shares_of_best(reading: list[Row]) -> list[Row]:
 
 
 def ratios(reading: list[Row], cache: list[Row], pipeline: list[Row]) -> list[Row]:
-    """Compute the five ratios of ``docs/benchmarks/storage.md``, each with ``name``, ``ratio``, ``of`` and ``simulated``.
+    """Compute the five ratios of docs/benchmarks/storage.md, each with ``name``, ``ratio``, ``of`` and ``simulated``.
 
     If one could not be measured, ``ratio`` is None and ``of`` says why.
     """
