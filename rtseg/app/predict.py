@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import PredictOptions
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
@@ -237,6 +238,7 @@ def _check_conflicts(options: PredictOptions, images: Sequence[Path], model: Pat
     used = inputs | {os.path.realpath(target) for target in targets}
     if options.report is not None and os.path.realpath(options.report) in used:
         raise OptionError(f"--report {options.report} is an image, a result or the model: give another name")
+    check_replaces_json(options.report)
     existing = [target for target in targets if target.exists()]
     if existing and not options.overwrite:
         raise OptionError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import StreamOptions
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
@@ -223,7 +224,7 @@ def _default_output(name: str) -> Path:
 
 
 def _refuse_clashes(options: StreamOptions, model: Path) -> None:
-    """No result may take the place of the source, of the model or of another result.
+    """No result may take the place of the source, of the model, of another result or of a file that is not one.
 
     Raises:
         OptionError: one would.
@@ -236,6 +237,8 @@ def _refuse_clashes(options: StreamOptions, model: Path) -> None:
             if _same_file(path, other):
                 raise OptionError(f"{option} {path} is {what} itself: give another name")
         taken[option] = path
+    check_replaces_json(options.stats, "--stats")
+    check_replaces_json(options.report)
 
 
 def _same_file(one: str | Path, other: str | Path) -> bool:

@@ -37,10 +37,14 @@ def check(
     """
     from rich.progress import track
 
+    from rtseg.app.existing_report import check_replaces_json
     from rtseg.datasets.check import check_data
     from rtseg.image_io.decode import image_channels
-    from rtseg.system.atomic_files import write_json
+    from rtseg.system.atomic_files import check_writable, write_json
 
+    check_replaces_json(report)
+    if report is not None:
+        check_writable(report, f"--report {report}")
     notes = open_console(quiet=messages.quiet)
 
     def with_progress(indices: Iterable[int], name: str) -> Iterable[int]:

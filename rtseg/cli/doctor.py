@@ -26,8 +26,10 @@ def doctor(
     from rich.table import Table
 
     from rtseg.app import doctor as doctor_
+    from rtseg.app.existing_report import check_replaces_json
     from rtseg.system.atomic_files import write_text
 
+    check_replaces_json(report)
     findings = doctor_.examine()
     if report is not None:
         text = json.dumps(doctor_.as_json(findings), indent=2, ensure_ascii=False)

@@ -44,9 +44,11 @@ def evaluate(
     from rich.progress import track
 
     from rtseg.app.evaluate import Evaluation
+    from rtseg.app.existing_report import check_replaces_json
     from rtseg.system.atomic_files import check_writable, write_json
     from rtseg.visualize.confusion_matrix import check_confusion_path, write_confusion
 
+    check_replaces_json(report)
     if report is not None:
         check_writable(report, f"--report {report}")
     for path in confusion:

@@ -38,9 +38,11 @@ def verify(
     """
     from rich.progress import Progress
 
+    from rtseg.app.existing_report import check_replaces_json
     from rtseg.app.verify import Comparison
     from rtseg.system.atomic_files import check_writable, write_json
 
+    check_replaces_json(report)
     if report is not None:
         check_writable(report, f"--report {report}")
     notes = open_console(quiet=messages.quiet)

@@ -77,7 +77,7 @@ class TestDataCheck:
 
     def test_a_report_that_cannot_be_written_ends_with_2(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["data", "check", data(root), "--report", str(root / "no" / "check.json")]) == 2
-        assert "cannot write" in capsys.readouterr().err
+        assert "cannot be written" in capsys.readouterr().err
 
 
 class TestLabel:
