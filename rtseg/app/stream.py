@@ -103,7 +103,7 @@ class StreamRun:
         return [notice for notice in parts if notice]
 
     def stop(self) -> None:
-        """Let the frames in hand come out, then end. Safe in a signal handler."""
+        """Let the frames in flight finish, then end. Safe in a signal handler."""
         self._stop.set()
         self._pipeline.stop()
 
