@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from rtseg.sinks.base import Sink
     from rtseg.sinks.video import VideoSink
     from rtseg.sources import open_source
-    from rtseg.sources.base import Source, SourceOptions
+    from rtseg.sources.base import Source
+    from rtseg.sources.options import SourceOptions
     from rtseg.training.options import TrainOptions
     from rtseg.training.train import train
     from rtseg.visualize.overlay import Overlay, OverlayOptions

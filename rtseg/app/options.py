@@ -20,7 +20,7 @@ from rtseg.option import (
     PreprocessSteps,
     Report,
 )
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 from rtseg.weights import DEFAULT_MODEL
 
 __all__ = [

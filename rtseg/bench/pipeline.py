@@ -15,7 +15,8 @@ from rtseg.bench.stage_costs import Run, cpu_costs, limit_facts, make_prepare, r
 from rtseg.errors import OptionError
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts
 from rtseg.sources import open_source
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 from rtseg.system.redact import redact
 from rtseg.weights import DEFAULT_MODEL
 

@@ -16,7 +16,8 @@ from urllib.request import url2pathname
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.image_io.find import IMAGE_SUFFIXES, is_list, is_numbered
 from rtseg.image_io.timeout import call_with_timeout
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 from rtseg.system.file_names import existing_path
 from rtseg.system.redact import redact, split_url
 

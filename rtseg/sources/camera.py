@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame, Image
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 from rtseg.system.opencv import cv2
 
 __all__ = ["CameraSource", "Capture", "find_cameras"]

@@ -25,7 +25,8 @@ from rtseg.image_io.read_profile import ReadProfile, decode_threads
 from rtseg.image_io.ssd_cache import CachedFile, SsdCache
 from rtseg.image_io.storage_kind import Storage, storage_for
 from rtseg.image_io.timeout import call_with_timeout
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 from rtseg.system.redact import redact
 
 __all__ = ["ImagesSource"]

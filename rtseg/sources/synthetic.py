@@ -12,7 +12,8 @@ import numpy as np
 
 from rtseg.errors import OptionError
 from rtseg.frame import Frame, Image, Labels
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 from rtseg.synthetic.fringes import DEFAULT_SIDE, SIDE_LIMITS, expose_surface
 from rtseg.synthetic.street import Street
 from rtseg.system.opencv import cv2

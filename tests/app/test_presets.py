@@ -15,7 +15,7 @@ from rtseg.cli import main
 from rtseg.errors import OptionError
 from rtseg.model_file.load import load_model
 from rtseg.model_file.spec import write_spec
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 
 SMALL = "fringes:1@160x144"
 STEPS = ("background:fringes-background.png", "clahe:clip=2,tiles=8")

@@ -12,7 +12,7 @@ from rtseg.app.options import StreamOptions
 from rtseg.app.stream import StreamRun
 from rtseg.app.terminal import run_to_the_end
 from rtseg.cli import main
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 
 pytestmark = pytest.mark.usefixtures("no_thread_left")
 

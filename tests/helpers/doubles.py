@@ -20,7 +20,8 @@ from rtseg.errors import SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.base import Sink
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 
 CLASSES = 200
 UINT8 = onnx.TensorProto.UINT8

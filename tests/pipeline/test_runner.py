@@ -15,7 +15,7 @@ from rtseg.frame import Frame
 from rtseg.model_file.spec import VOID
 from rtseg.pipeline.report import RunReport, Status
 from rtseg.pipeline.runner import Pipeline
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 from rtseg.synthetic.street import Street
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 

@@ -16,7 +16,7 @@ from helpers.audio_clips import tone_changes, write_audio_clip
 
 from rtseg.sinks.video import VideoSink
 from rtseg.sources import open_source
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 from rtseg.sources.video.audio import AudioReader
 
 LABELS = np.zeros((48, 64), np.uint8)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.sources import open_source
-from rtseg.sources.base import SourceOptions
 from rtseg.sources.camera import CameraSource
+from rtseg.sources.options import SourceOptions
 from rtseg.system.opencv import cv2
 
 QUICK = SourceOptions(read_timeout_s=0.2)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from rtseg.errors import OptionError
 from rtseg.frame import Frame
 from rtseg.sources import open_source
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 from rtseg.synthetic.fringes import CLASSES, expose_surface
 
 SMALL = "fringes:1@160x144"

@@ -17,8 +17,8 @@ from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.image_io.find import IMAGE_SUFFIXES
 from rtseg.image_io.options import ReadOptions
 from rtseg.sources import open_source
-from rtseg.sources.base import SourceOptions
 from rtseg.sources.images import ImagesSource
+from rtseg.sources.options import SourceOptions
 from rtseg.system.opencv import cv2
 
 

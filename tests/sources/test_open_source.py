@@ -11,7 +11,8 @@ import pytest
 from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
 from rtseg.sources import open_source
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 
 
 @pytest.mark.parametrize(

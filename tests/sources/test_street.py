@@ -9,7 +9,7 @@ import pytest
 
 from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.errors import OptionError
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 from rtseg.sources.synthetic import FPS, StreetSource
 from rtseg.synthetic.street import Street
 

@@ -49,8 +49,8 @@ def measure_read_memory(folder: Path, reading: ReadOptions) -> Memory:
 
 
 def _read(folder: Path, reading: ReadOptions) -> Memory:
-    from rtseg.sources.base import SourceOptions
     from rtseg.sources.images import ImagesSource
+    from rtseg.sources.options import SourceOptions
 
     source = ImagesSource(folder, SourceOptions(reading=reading))
     before_mb = _status_mb("VmRSS")

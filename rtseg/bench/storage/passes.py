@@ -23,8 +23,9 @@ from rtseg.image_io.options import ReadOptions
 from rtseg.image_io.prefetch import Prefetch
 from rtseg.image_io.read_profile import ReadProfile
 from rtseg.image_io.storage_kind import Storage
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
 from rtseg.sources.images import ImagesSource
+from rtseg.sources.options import SourceOptions
 
 __all__ = ["AUTO", "CACHE_TOLERANCE", "Pass", "Setup", "unsupported_reason"]
 

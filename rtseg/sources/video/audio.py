@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.stream import Discard
 
 from rtseg.errors import SourceError
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 from rtseg.sources.video.container import find_video_stream, open_file
 from rtseg.sources.video.decode import file_packets
 from rtseg.sources.video.seek import seconds

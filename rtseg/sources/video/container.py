@@ -19,7 +19,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from rtseg.errors import SourceError, SourceNotFound
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 from rtseg.system.redact import find_secrets, redact, split_url
 
 __all__ = [

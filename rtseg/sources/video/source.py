@@ -19,7 +19,8 @@ from av.video.stream import VideoStream
 
 from rtseg.errors import SourceError
 from rtseg.frame import Frame
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 from rtseg.sources.video.audio import AudioReader
 from rtseg.sources.video.color import BgrConverter
 from rtseg.sources.video.container import (

@@ -17,7 +17,7 @@ from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
 from rtseg.sinks.video import VideoSink
 from rtseg.sources import open_source
-from rtseg.sources.base import SourceOptions
+from rtseg.sources.options import SourceOptions
 
 MakeClip = Callable[..., Path]
 

@@ -15,7 +15,8 @@ from helpers.clips import Server, noise
 from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.frame import Frame
 from rtseg.sources import open_source
-from rtseg.sources.base import Source, SourceOptions
+from rtseg.sources.base import Source
+from rtseg.sources.options import SourceOptions
 
 MakeClip = Callable[..., Path]
 

@@ -1,0 +1,65 @@
+"""Which frames of a source are read, and how long to wait for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from rtseg.errors import OptionError
+from rtseg.image_io.options import ReadOptions
+from rtseg.option import Group, Option
+
+__all__ = ["SourceOptions"]
+
+_PANEL = "Input"
+_MAX_NUMBER = 1e9
+"""For seconds and strides. More than 31 years is a typo, and would overflow the timestamps of containers."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Which frames of a source to read, and how long to wait for it.
+
+    Raises:
+        OptionError: a number is out of range.
+    """
+
+    start_s: Annotated[float, Option(_PANEL, ("--start",))] = 0.0
+    """Skip the frames before this time, in seconds."""
+    duration_s: Annotated[float | None, Option(_PANEL, ("--duration",))] = None
+    """Length of the part to read, in seconds. With ``--loop`` that part is repeated."""
+    stride: Annotated[int, Option(_PANEL)] = 1
+    """Use every n-th frame."""
+    max_frames: Annotated[int | None, Option(_PANEL)] = None
+    """Stop after this many frames."""
+    fps: Annotated[float | None, Option(_PANEL, default="25 for images")] = None
+    """Frame rate of images and of raw video files (.h264, .mjpeg), which have no timestamps, or the rate to ask a
+    camera for. All other sources have a rate of their own and refuse it."""
+    loop: Annotated[bool, Option(_PANEL)] = False
+    """Start again at the end. Timestamps keep rising."""
+    open_timeout_s: float = 4.0
+    """Longest wait, in seconds, for a source to open."""
+    read_timeout_s: float = 4.0
+    """Longest wait, in seconds, for the next frame."""
+    allow_playlists: Annotated[bool, Option(_PANEL, ("--playlists",))] = False
+    """Allow playlists (.m3u8, .mpd). They may name other files and hosts to read."""
+    reading: Annotated[ReadOptions, Group()] = field(default_factory=ReadOptions)
+    """How image files are read; other sources ignore it."""
+
+    def __post_init__(self) -> None:
+        for option, value, least in (
+            ("--start", self.start_s, 0.0),
+            ("--stride", self.stride, 1),
+            ("open_timeout_s", self.open_timeout_s, 0.1),
+            ("read_timeout_s", self.read_timeout_s, 0.1),
+        ):
+            if not least <= value <= _MAX_NUMBER:
+                raise OptionError(f"{option} must be in {least:g} .. {_MAX_NUMBER:g}, got {value:g}")
+        if self.duration_s is not None and not 0 < self.duration_s <= _MAX_NUMBER:
+            raise OptionError(
+                f"--duration must be more than 0 seconds, at most {_MAX_NUMBER:g}, got {self.duration_s:g}"
+            )
+        if self.fps is not None and not 0.001 <= self.fps <= 1000:
+            raise OptionError(f"--fps must be in 0.001 .. 1000 frames per second, got {self.fps:g}")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise OptionError(f"--max-frames must be at least 1, got {self.max_frames}")
