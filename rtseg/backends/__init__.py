@@ -94,7 +94,7 @@ def _check_int8(model: ModelFile, backend: Backend) -> None:
 
     try:
         backend.int8_check = asdict(check_int8(model, backend))
-    except BackendError:
+    except BaseException:
         backend.close()
         raise
 
@@ -114,6 +114,8 @@ def _open(name: str, model: ModelFile, options: BackendOptions) -> Backend:
     try:
         factory: Callable[[ModelFile, BackendOptions], Backend] = getattr(import_module(module), factory_name)
     except ImportError as error:
+        if (error.name or "").partition(".")[0] == "rtseg":
+            raise  # a bug in rtseg, not a missing package
         remedy = f"pip install 'rtseg[{extra}]'" if extra else "pip install --force-reinstall rtseg"
         raise BackendUnavailable(f"backend {name!r} needs {error.name or name!r}: {remedy}") from error
     backend = factory(model, options)

@@ -32,6 +32,8 @@ from rtseg.system.cpu import cpu_class
 __all__ = ["Int8Check", "check_int8"]
 
 _MIN_AGREEMENT = 0.975
+_FLOOR = 0.9
+"""Never less is required, however much the quantization itself changes."""
 _STREETS = 4
 _STREET_SIZE = (360, 600)
 _STREET_INTERVAL_S = 20.0
@@ -95,15 +97,20 @@ def _read_certificate(model: ModelFile, candidate: Backend) -> Int8Check | None:
     """What `rtseg calibrate` found with the same runtime on this class of CPU."""
     if is_quantized(model.graph):
         return None
-    verdict = (find_ranges(model).verdict or {}).get("arithmetic")
-    if not verdict or not verdict["passed"] or verdict["cpu"] != cpu_class():
+    try:
+        verdict = (find_ranges(model).verdict or {})["arithmetic"]
+        runtime = (verdict["candidate"]["backend"], verdict["candidate"]["runtime_version"])
+        check = Int8Check(
+            str(verdict["cpu"]),
+            float(verdict["agreement"]),
+            float(verdict["budget"]["min_agreement"]),
+            verdict["images"],
+        )
+    except (KeyError, TypeError, ValueError):  # an older file, or not one that rtseg wrote: it certifies nothing
         return None
-    if (verdict["candidate"]["backend"], verdict["candidate"]["runtime_version"]) != (
-        candidate.name,
-        candidate.version,
-    ):
+    if runtime != (candidate.name, candidate.version) or check.cpu != cpu_class():
         return None
-    return Int8Check(verdict["cpu"], verdict["agreement"], verdict["budget"]["min_agreement"], verdict["images"])
+    return check if check.passed and check.required >= _MIN_AGREEMENT else None
 
 
 def _compare(model: ModelFile, quantized: ModelFile, candidate: Backend) -> Int8Check:
@@ -113,7 +120,8 @@ def _compare(model: ModelFile, quantized: ModelFile, candidate: Backend) -> Int8
     required = _MIN_AGREEMENT
     agreement = float(np.mean(labels == exact))
     if agreement < required and not is_quantized(model.graph):
-        required = min(required, float(np.mean(exact == _label_in_float(model, images))))
+        by_quantization = float(np.mean(exact == _label_in_float(model, images)))
+        required = min(required, max(_FLOOR, by_quantization))
     return Int8Check(cpu_class(), agreement, required, len(images))
 
 
@@ -142,14 +150,15 @@ def _result_path(quantized: ModelFile, candidate: Backend) -> Path:
     """The file that keeps the result for this graph, CPU class and runtime."""
     parts = (candidate.name, candidate.version, cpu_class(), str(quantized.spec.size))
     key = hashlib.sha256("\n".join(parts).encode() + quantized.graph.SerializeToString(deterministic=True))
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111 - never raises
     return folder / "rtseg" / "int8" / f"{key.hexdigest()}.json"
 
 
 def _read(path: Path) -> Int8Check | None:
     try:
-        return Int8Check(**json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):  # missing or damaged: it is made again
+        facts = json.loads(path.read_text("utf-8"))
+        return Int8Check(str(facts["cpu"]), float(facts["agreement"]), float(facts["required"]), int(facts["images"]))
+    except (OSError, KeyError, ValueError, TypeError):  # missing or damaged: it is made again
         return None
 
 

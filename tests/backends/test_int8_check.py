@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from rtseg.errors import BackendUnavailable
 from rtseg.model_file.activation_ranges import find_ranges
 from rtseg.model_file.load import load_model
 from rtseg.synthetic.variants import VARIANTS, alter_image
+from rtseg.system.cpu import cpu_class
 from rtseg.weights import DEFAULT_MODEL, find_model
 
 pytest.importorskip("onnxruntime")
@@ -74,11 +76,38 @@ def test_the_certificate_of_the_ranges_counts_on_the_same_class_of_cpu(
         assert check_int8(model, backend).cpu == "here"
 
 
+@pytest.mark.parametrize(
+    "verdict", [None, {}, {"arithmetic": None}, {"arithmetic": {"cpu": cpu_class(), "passed": True}}]
+)
+def test_a_verdict_that_does_not_say_enough_certifies_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict: dict[str, object] | None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    model = load_model(find_model(DEFAULT_MODEL))
+    ranges = replace(find_ranges(model), verdict=verdict)
+    monkeypatch.setattr(int8_check, "find_ranges", lambda model: ranges)
+    monkeypatch.setattr(int8_check, "_compare", lambda *_: Int8Check("here", 1.0, 0.5, 1))
+    with open_backend("openvino", model, precision="int8") as backend:
+        assert check_int8(model, backend).cpu == "here"
+
+
+def test_less_than_nine_tenths_never_pass_whatever_the_quantization_changes(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (2, 10, 10)
+    labels = iter([np.zeros(shape, np.uint8), np.ones(shape, np.uint8), np.full(shape, 2, np.uint8)])
+    monkeypatch.setattr(int8_check, "_label", lambda backend, images: next(labels))  # candidate, exact, float
+    with pytest.raises(BackendUnavailable, match=r"0.0% of the pixels agree .*at least 90.0% are required"):
+        open_backend("openvino", DEFAULT_MODEL, precision="int8")
+
+
 def test_a_damaged_result_is_made_again(cache: Path) -> None:
     open_backend("openvino", DEFAULT_MODEL, precision="int8").close()
     (kept,) = cache.glob("*.json")
     before = kept.read_text()
-    kept.write_text("{")
+    for damaged in ("{", "[]", "{}", '{"cpu": 1, "agreement": "x", "required": 0, "images": 1}'):
+        kept.write_text(damaged)
+        assert int8_check._read(kept) is None
     open_backend("openvino", DEFAULT_MODEL, precision="int8").close()
     assert kept.read_text() == before
 
