@@ -41,6 +41,7 @@ COMMANDS = {
     "average": Entry("average:average", "Average the weights of checkpoints.", _TRAIN),
     "eval": Entry("evaluate:evaluate", "Measure how good the labels of a model are.", _TRAIN),
     "export": Entry("export:export", "Convert a checkpoint to a model file.", _DEPLOY),
+    "import": Entry("import_model:import_model", "Make a model file of a network from elsewhere (ONNX).", _DEPLOY),
     "calibrate": Entry("calibrate:calibrate", "Record activation ranges for INT8.", _DEPLOY),
     "build-engine": Entry("build_engine:build_engine", "Build a TensorRT engine from a model file.", _DEPLOY),
     "verify": Entry("verify:verify", "Compare the labels of two models.", _DEPLOY),

@@ -14,7 +14,7 @@ from rtseg.model_file.spec import METADATA_KEY, ModelSpec
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ModelFile", "load_model"]
+__all__ = ["ModelFile", "all_tensors", "load_model"]
 
 _MAX_BYTES = 1 << 31
 """Protobuf cannot parse larger files."""
@@ -76,12 +76,12 @@ def _load_graph(path: Path) -> onnx.ModelProto:
     if not model.graph.node:
         raise ModelError(f"{path} is not an ONNX file or is damaged: it has no graph; export it again")
     # A path in an untrusted file could point to any file of this machine.
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model)):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model)):
         raise ModelError(f"{path} stores weights in another file, which is refused: save it as a single ONNX file")
     return model
 
 
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield all tensors of a model: weights, and constants in nodes, of every subgraph and function."""
     graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
     while graphs or nodes:

@@ -63,6 +63,8 @@ class ModelSpec:
     """(H, W) of the graph's input, in pixels."""
     channels: int = 3
     """Last dimension of the graph's input; see ``rtseg.frame.Image``."""
+    batch: int | None = None
+    """1 if the graph takes one image at a time; None if it takes any number."""
     preprocess: tuple[str, ...] = ()
     """Preprocessing steps after resizing, in order, e.g. ``clahe:clip=2,tiles=8``; see ``rtseg.preprocess``."""
     architecture: str = ""
@@ -99,6 +101,8 @@ class ModelSpec:
             raise ModelError(f"size must be two positive integers (H, W), got {self.size}")
         if type(self.channels) is not int or self.channels not in CHANNELS:
             raise ModelError(f"channels must be {', '.join(map(str, CHANNELS))}, got {self.channels!r}")
+        if self.batch not in (None, 1):
+            raise ModelError(f"batch must be 1 or null, got {self.batch!r}")
 
     def class_id(self, name: str) -> int:
         """Return the ID of a class. Upper and lower case do not matter.

@@ -1,0 +1,79 @@
+"""``rtseg import``: make a model file of a network that another program exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from rtseg.cli.messages import MessageOptions, open_console
+from rtseg.importing.options import ImportOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rtseg.importing.import_onnx import ImportedModel
+
+__all__ = ["import_model"]
+
+EXAMPLES = (
+    "rtseg import deeplab.onnx --classes voc",
+    "rtseg import road.onnx --classes other,road --size 384x640 --mean 0 --std 1 --scale 255",
+    "rtseg import net.onnx --classes camvid,void --drop void --data camvid:CamVid",
+)
+
+
+def import_model(
+    options: ImportOptions,
+    messages: MessageOptions,
+    model: Path = typer.Argument(..., metavar="MODEL", help="An ONNX file of a semantic segmentation network."),
+) -> None:
+    """Make a model file of an ONNX file that another program wrote.
+
+    Layout, size, input values, output and classes are taken from the options, from files beside MODEL, or from the
+    graph; a table shows each with the reason. The result is compared with the original. Exit code 1: they disagree,
+    and nothing was written.
+    """
+    from rtseg.importing.import_onnx import import_onnx
+
+    console = open_console(quiet=messages.quiet)
+    with console.status("loading") if console.is_terminal else _Silent() as status:
+        done = import_onnx(model, options, on_progress=lambda phase: status.update(phase))
+    _print(console, done)
+
+
+class _Silent:
+    """Stands for the status line where there is no terminal."""
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def update(self, phase: str) -> None: ...
+
+
+def _print(console: Console, done: ImportedModel) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "found", "why"):
+        table.add_column(heading)
+    for fact in done.facts:
+        table.add_row(fact.what, fact.value, f"guessed: {fact.reason}" if fact.is_guess else fact.reason)
+    if done.changes:
+        table.add_row("changed", ", ".join(done.changes), "")
+    console.print(table)
+    megabytes = done.path.stat().st_size / 1e6
+    height, width = done.spec.size
+    console.print(
+        f"wrote {done.path} ({megabytes:.1f} MB): {done.spec.name}, {len(done.spec.classes)} classes, {height}x{width}"
+    )
+    console.print(
+        f"labels agree with the original on {100 * done.agreement.share:.3f} % of pixels "
+        f"({done.agreement.classes} classes occur), both in ONNX Runtime"
+    )
+    if done.guesses:
+        named = ", ".join(fact.what for fact in done.guesses)
+        console.print(f"guessed: {named}: look at the result, e.g. rtseg stream VIDEO --model {done.path}")

@@ -1,0 +1,1 @@
+"""Makes model files of segmentation networks that other programs exported to ONNX."""
