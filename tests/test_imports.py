@@ -129,8 +129,8 @@ class TestWhoKnowsWhom:
     def test_a_heavy_package_is_imported_by_the_one_file_that_owns_it(self, package: str, owner: str) -> None:
         found = users(package)
         assert owner in found
-        # The drawn street only draws: no setting of OpenCV concerns it. The quantizer comes with ONNX Runtime. A foreign
-        # graph has other inputs and outputs than a model file, so no backend can run it.
+        # The drawn street only draws: no setting of OpenCV concerns it. The quantizer comes with ONNX Runtime.
+        # A foreign graph has other inputs and outputs than a model file, so no backend can run it.
         others = (
             ("synthetic/street/", "model_file/quantize.py", "importing/runtime.py") if package != "openvino" else ()
         )
