@@ -98,9 +98,21 @@ class StreamRun:
     @property
     def notices(self) -> list[str]:
         """What to tell the user about the backend, preprocessing steps, the limit of the run, and lost audio."""
-        notices = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice]
-        parts = (*notices, *self.source.notice.splitlines(), *(sink.notice for sink in self.sinks))
-        return [notice for notice in parts if notice]
+        known = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice]
+        source = [] if self.source.live else self.source.notice.splitlines()
+        return [notice for notice in (*known, *source, *self.events) if notice]
+
+    @property
+    def events(self) -> list[str]:
+        """The part of ``notices`` that may become longer during the run, so that a user can act on it."""
+        source = self.source.notice.splitlines() if self.source.live else []
+        events = (*source, *(sink.notice for sink in self.sinks), *self._pipeline.notices)
+        return [event for event in events if event]
+
+    @property
+    def failures(self) -> list[str]:
+        """Why outputs ended before the run, which went on with the others: one line each."""
+        return self._pipeline.failures
 
     def stop(self) -> None:
         """Let the frames in flight finish, then end. Safe in a signal handler."""
@@ -110,8 +122,10 @@ class StreamRun:
     def run(self, on_progress: Callable[[Status], None] | None = None) -> RunReport:
         """Send every frame through, close everything, and write the report, also where an error ends the run.
 
+        An output that fails, for example on a full disk, ends alone while others go on; see ``failures``.
+
         Raises:
-            RtsegError: of the source, the backend, or a sink. What came before it is written.
+            RtsegError: of the source, the backend, or the last sink. What came before it is written.
         """
         error: RtsegError | None = None
         with self._opened:
@@ -122,10 +136,12 @@ class StreamRun:
                 error = raised
             finally:  # whatever ended the run: what was written becomes a whole file
                 closing_error = self._close_sinks()
-        error = error or closing_error
-        self.result = self._pipeline.report(f"error: {error}" if error is not None else ended)
-        if self.options.report is not None:
-            write_json(self.options.report, self.report())
+                if self._pipeline.backend_hangs:
+                    self._kept_open = self._opened.pop_all()  # closing it would hang, or free what it still uses
+            error = error or closing_error
+            self.result = self._pipeline.report(f"error: {error}" if error is not None else ended)
+            if self.options.report is not None:
+                write_json(self.options.report, self.report())
         if error is not None:
             raise error
         return self.result
@@ -150,6 +166,7 @@ class StreamRun:
             **preprocess_facts(self._own, self.spec),
             "outputs": self.outputs,
             **facts,
+            "failures": self.failures,
             "damaged_names": self.source.damaged_names,
             **self.source.facts(),
             "versions": _versions() | {self.backend.name: self.backend.version},

@@ -6,9 +6,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from types import FrameType
 
@@ -29,16 +29,20 @@ __all__ = ["panel", "run_to_the_end"]
 
 _LINE_EVERY_S = 5.0
 _BAR_WIDTH = 24
+_PATIENCE_S = 3.0
+"""After this time, a run that was told to end and has not ended is commented on."""
 
 
 def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
-    """Run and print how it goes; returns the exit code: 0, or 128 plus the number of a signal: 130 after Ctrl-C.
+    """Run and print how it goes; returns the exit code.
+
+    0; 2 if an output failed while the others went on; 128 plus the number of a signal: 130 after Ctrl-C.
 
     Raises:
         RtsegError: the run could not start, or an error ended it.
     """
     console = _Terminal(quiet=quiet)
-    with _Signals() as signals:
+    with _Signals(console) as signals:
         run = StreamRun(options, limit_endless=True)
         signals.call(run.stop)
         backend = run.backend
@@ -46,20 +50,37 @@ def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
             f"{run.source.name}: {run.spec.name} at {run.spec.size[0]}x{run.spec.size[1]} on {backend.name} "
             f"({backend.precision}, {backend.device}) -> {', '.join(run.outputs)}"
         )
-        notices = run.notices
-        for notice in notices:
-            console.say(notice)
+        console.say_new(run.notices)
         with _progress(console, run) as on_progress:
-            report = run.run(on_progress)
+
+            def progress(status: Status) -> None:
+                console.say_new(run.events)
+                on_progress(status)
+
+            report = run.run(progress)
     console.say(_summary(report, run))
-    for notice in run.notices:
-        if notice not in notices:  # known since the end of the run only
-            console.say(notice)
-    return 128 + signals.received if signals.received else 0
+    console.say_new(run.notices)
+    if quiet:
+        for failure in run.failures:
+            print(f"rtseg: {failure}", file=sys.stderr)
+    if signals.received:
+        return 128 + signals.received
+    return 2 if run.failures else 0
 
 
 class _Terminal(Console):
     """A console that cannot end the run: when its output is closed or the disk is full, it stops printing."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        super().__init__(quiet=quiet)
+        self._said: set[str] = set()
+
+    def say_new(self, lines: Iterable[str]) -> None:
+        """Print the ``lines`` that have not been printed by this method."""
+        for line in lines:
+            if line not in self._said:
+                self._said.add(line)
+                self.say(line)
 
     def say(self, text: str) -> None:
         """Print ``text`` as it is: names of files and classes may contain what rich would read as markup."""
@@ -81,7 +102,8 @@ class _Signals:
     So the handler only puts an item into a ``SimpleQueue``, which is safe there, and a thread calls ``stop``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, console: _Terminal) -> None:
+        self._console = console
         self.received = 0
         self._stop: Callable[[], None] | None = None
         self._before: dict[int, object] = {}
@@ -93,6 +115,14 @@ class _Signals:
         while self._requests.get():
             if self._stop is not None:
                 self._stop()
+            try:
+                if not self._requests.get(timeout=_PATIENCE_S):
+                    return
+            except Empty:
+                self._console.say(
+                    "the run has not ended yet: wait, or press Ctrl-C again to leave at once; "
+                    "unfinished files then keep the name NAME.part"
+                )
 
     def call(self, stop: Callable[[], None]) -> None:
         """Call ``stop`` at the first signal, or now if there was one already."""

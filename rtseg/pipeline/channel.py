@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Condition
 from typing import Generic, TypeVar
 
-__all__ = ["Channel", "ChannelEnded"]
+__all__ = ["Channel", "ChannelEnded", "NothingCame"]
 
 T = TypeVar("T")
 
 
 class ChannelEnded(Exception):
     """The writer of a channel has finished, or the channel is closed."""
+
+
+class NothingCame(Exception):
+    """No item came in time. Not TimeoutError, which the writer of a channel may raise for reasons of its own."""
 
 
 class Channel(Generic[T]):
@@ -98,7 +102,7 @@ class Channel(Generic[T]):
         """The next item.
 
         Raises:
-            TimeoutError: none came within ``timeout_s`` seconds.
+            NothingCame: none came within ``timeout_s`` seconds.
             ChannelEnded: the writer has finished, or the channel is closed.
             BaseException: the error of the writer.
         """
@@ -107,7 +111,7 @@ class Channel(Generic[T]):
             while not (self._items or self._ended or self._closed):
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise TimeoutError(f"no item within {timeout_s} s")
+                    raise NothingCame(f"no item within {timeout_s} s")
                 self._changed.wait(left)
             if self._items:
                 item = self._items.popleft()

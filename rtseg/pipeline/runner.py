@@ -16,10 +16,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rtseg.backends.base import Backend
-from rtseg.errors import OptionError, SinkClosed
-from rtseg.pipeline.channel import Channel, ChannelEnded
+from rtseg.errors import BackendError, OptionError, SinkClosed
+from rtseg.frame import Frame
+from rtseg.pipeline.channel import Channel, ChannelEnded, NothingCame
+from rtseg.pipeline.lag import LagMeter
 from rtseg.pipeline.report import RunCounters, RunReport, SourceCounts, Status
 from rtseg.pipeline.stages import PlaybackClock, Result, infer, prepare, read, render
+from rtseg.pipeline.writing import SinkWriter
 from rtseg.preprocess import Prepare
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source
@@ -40,6 +43,9 @@ _PROGRESS_S = 0.25
 _DRAIN_S = 0.8
 """How long frames in flight may still come out after ``stop``."""
 _JOIN_S = 0.5
+"""How long leaving waits for the reading thread."""
+_LEAVE_S = 10.0
+"""How long leaving waits for all other threads: longer than any model takes for one batch."""
 
 
 class Pipeline:
@@ -85,6 +91,21 @@ class Pipeline:
         self._stopped_s = float("inf")
         names = ("read", "prepare", "infer", "render", *(sink.kind for sink in self._sinks))
         self._counters = RunCounters(names, len(backend.spec.classes))
+        self._writer = SinkWriter(self._sinks, self._counters)
+        self._lag = LagMeter()
+        self._lag_notices: list[str] = []
+        self.backend_hangs = False
+        """Whether a thread was still inside the backend when the ``with`` block was left: do not close it then."""
+
+    @property
+    def failures(self) -> list[str]:
+        """Why sinks ended before the run, one line each. The other sinks went on."""
+        return list(self._writer.failures)
+
+    @property
+    def notices(self) -> list[str]:
+        """What to tell the user about the run so far: lines; they may become more while it goes on."""
+        return [*self._writer.failures, *self._lag_notices]
 
     def stop(self) -> None:
         """Let the frames in flight come out, then end. Safe in a signal handler."""
@@ -98,22 +119,28 @@ class Pipeline:
 
         ``on_progress`` is called on this thread about four times a second, even while no frame comes.
 
+        A sink that fails ends alone while others go on; see ``failures``.
+
         Raises:
-            RtsegError: the source, the backend or a sink failed. All earlier frames have been written.
+            RtsegError: the source, the backend or the last sink failed. All earlier frames have been written.
         """
         self._counters.start()
         results = self._start_stages()
         notified_s = time.monotonic()
         while True:
             try:
-                self._write(results.get(_PROGRESS_S))
+                result = results.get(_PROGRESS_S)
             except ChannelEnded:
                 break
-            except TimeoutError:
-                pass  # no frame came, which on_progress must see too
-            except SinkClosed:
-                self.stop()
-                return "window closed"
+            except NothingCame:
+                pass  # on_progress must see that, too
+            else:
+                try:
+                    self._writer.write(result)
+                except SinkClosed:
+                    self.stop()
+                    return "window closed"
+                self._notice_lag(result.frame)
             now_s = time.monotonic()
             if now_s > self._stopped_s + _DRAIN_S:
                 break
@@ -167,20 +194,15 @@ class Pipeline:
         thread.start()
         return channel
 
-    def _write(self, result: Result) -> None:
-        closed: SinkClosed | None = None
-        for sink in self._sinks:
-            started_s = time.perf_counter()
-            try:
-                sink.write(result.frame, result.labels, result.rendered)
-            except SinkClosed as error:
-                closed = error  # the other sinks still get this frame
-                continue
-            self._counters.durations[sink.kind].add(time.perf_counter() - started_s)
-        if closed is None or len(self._sinks) > 1:
-            self._counters.count_written(result.frame, result.labels)
-        if closed is not None:
-            raise closed
+    def _notice_lag(self, frame: Frame) -> None:
+        if self._source.live and self._lag.add(frame):
+            advice = "choose a smaller stream or a faster model"
+            if self._drop == "never":
+                advice = "leave out --drop never, so that old frames are dropped"
+            self._lag_notices.append(
+                f"{self._source.name}: the images are now {self._lag.lag_s:.0f} s old, "
+                f"because frames come faster than they are processed: {advice}"
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -192,9 +214,18 @@ class Pipeline:
 
         The reading thread may be blocked in a read that no other thread can end. It is joined for a short time only:
         it ends with its own timeout, and as a daemon it does not keep the process alive.
+
+        Raises:
+            BackendError: the backend does not answer, and the block raised no other error.
         """
         self._source.stop()
         for _, channel, _ in self._stages:
             channel.close()  # wakes both ends, so that no join waits for a full channel
+        deadline_s = time.monotonic() + _LEAVE_S
         for name, _, thread in self._stages:
-            thread.join(_JOIN_S if name == "read" else None)
+            thread.join(_JOIN_S if name == "read" else max(0.0, deadline_s - time.monotonic()))
+            self.backend_hangs |= name == "infer" and thread.is_alive()
+        if self.backend_hangs and kind is None:
+            raise BackendError(
+                f"the backend {self._backend.name} does not answer: try another --backend; what was written is kept"
+            )

@@ -118,7 +118,8 @@ class Legend:
         percent = self._text(_format_percent(share), bright, layout)
         left = 2 * layout.pad + layout.swatch
         right = row.shape[1] - layout.pad
-        row[:, left : left + name.shape[1]] = name[:, : right - left]
+        name = name[:, : max(0, right - percent.shape[1] - left)]
+        row[:, left : left + name.shape[1]] = name
         row[:, right - percent.shape[1] : right] = percent
 
     def _text(self, text: str, bright: bool, layout: _Layout) -> Text:

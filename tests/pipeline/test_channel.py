@@ -6,7 +6,7 @@ from threading import Event, Thread, current_thread
 import pytest
 from helpers.doubles import WAIT_S, await_event
 
-from rtseg.pipeline.channel import Channel, ChannelEnded
+from rtseg.pipeline.channel import Channel, ChannelEnded, NothingCame
 
 
 def filling(channel: Channel[int], items: object, **options: object) -> Thread:
@@ -171,8 +171,8 @@ def test_closing_discards_the_waiting_items_and_the_error() -> None:
     assert len(channel) == 0
 
 
-def test_get_raises_timeout_error() -> None:
-    with pytest.raises(TimeoutError, match=r"0\.01"):
+def test_get_says_that_nothing_came() -> None:
+    with pytest.raises(NothingCame, match=r"0\.01"):
         Channel[int](1).get(0.01)
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Semaphore, Thread, Timer
+from threading import enumerate as living_threads
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rtseg.backends import open_backend
 from rtseg.errors import BackendError, ModelError, OptionError, SinkClosed, SinkError, SourceError
 from rtseg.frame import Frame
 from rtseg.model_file.spec import VOID
+from rtseg.pipeline import runner
 from rtseg.pipeline.report import RunReport, Status
 from rtseg.pipeline.runner import Pipeline
 from rtseg.sources.options import SourceOptions
@@ -39,6 +41,11 @@ def run_to_error(failure: Exception, source: FakeSource, backend: FakeBackend, *
         running.run()
     assert caught.value is failure
     return running.report("error")
+
+
+def run_and_leave(running: Pipeline) -> None:
+    with running:
+        running.run()
 
 
 def sleep_before(seconds: float) -> Callable[[int], None]:
@@ -303,6 +310,54 @@ class TestErrors:
         failure = ZeroDivisionError("a bug")
         run_to_error(failure, FakeSource(5), FakeBackend(fails_at=("wait", 2), error=failure), FakeSink())
 
+    @pytest.mark.parametrize("where", ["source", "submit", "wait", "draw", "sink"])
+    def test_a_timeout_error_is_an_error_and_not_a_frame_that_has_not_come(self, where: str) -> None:
+        failure = TimeoutError("the server of the model did not answer")
+        backend = FakeBackend(fails_at=(where, 1), error=failure)
+        source = FakeSource(3, error=failure if where == "source" else None)
+
+        class Failing(Overlay):
+            def draw(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+                if where == "draw":
+                    raise failure
+                return super().draw(image, labels)
+
+        def fail(number: int) -> None:
+            if where == "sink":
+                raise failure
+
+        sink = FakeSink(needs_rendered=True, before=fail)
+        with Pipeline(source, backend, [sink], Failing(backend.spec)) as running:
+            guard = Timer(WAIT_S, running.stop)
+            guard.start()
+            with pytest.raises(TimeoutError) as caught:
+                running.run()
+            guard.cancel()
+            guard.join()
+        assert caught.value is failure
+
+    @pytest.mark.parametrize("position", [0, 1, 2])
+    def test_a_sink_that_fails_ends_alone_while_others_go_on(self, position: int) -> None:
+        others = [FakeSink(), FakeSink()]
+        failing = FakeSink(fails_at=3, error=SinkError("the disk is full"))
+        sinks = [*others]
+        sinks.insert(position, failing)
+        with pipeline(FakeSource(9), FakeBackend(), *sinks) as running:
+            ended = running.run()
+        assert (ended, failing.written) == ("end of source", 3)
+        assert [sink.indices for sink in others] == [list(range(9))] * 2
+        assert running.failures == running.notices == ["the disk is full. The other outputs go on"]
+        assert running.report(ended).frames_written == 9
+
+    def test_a_run_ends_when_its_last_sink_fails(self) -> None:
+        failures = [SinkError("no room"), SinkError("no room here either"), SinkError("and none at all")]
+        sinks = [FakeSink(fails_at=number, error=failure) for number, failure in zip((2, 5, 5), failures, strict=True)]
+        with pipeline(FakeSource(None), FakeBackend(), *sinks) as running, pytest.raises(SinkError) as caught:
+            running.run()
+        assert caught.value is failures[2]
+        assert running.failures == ["no room. The other outputs go on", "no room here either"]
+        assert running.report("error").frames_written == 5
+
     def test_the_error_of_a_sink_reaches_the_caller_and_the_frames_before_it_are_written(self) -> None:
         failure = SinkError("the disk is full")
         sink = FakeSink(fails_at=4, error=failure)
@@ -429,6 +484,24 @@ class TestStopping:
             assert results == ["stopped"]
             gate.release()  # only now, because leaving the block joins the thread that waits for the model
         assert source.closed == 1
+
+    def test_leaving_does_not_wait_forever_for_a_model_that_never_answers(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(runner, "_LEAVE_S", 0.1)
+        gate = Semaphore(0)
+        backend = FakeBackend(gate=gate)
+        running = pipeline(FakeSource(None), backend, FakeSink())
+        guard = Thread(target=lambda: (await_event(backend.first_submitted), running.stop()), daemon=True)
+        guard.start()
+        with pytest.raises(BackendError, match=r"backend fake does not answer: .*written is kept"):
+            run_and_leave(running)
+        guard.join(WAIT_S)
+        assert running.backend_hangs
+        gate.release()
+        for thread in living_threads():
+            if thread.name == "rtseg-infer":
+                thread.join(WAIT_S)
 
     def test_closing_the_window_ends_the_run_without_an_error(self) -> None:
         source, sink = FakeSource(None), FakeSink(fails_at=5, error=SinkClosed("the window was closed"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -143,6 +145,17 @@ def test_the_legend_does_not_move_when_a_class_leaves_the_image(image: np.ndarra
     for axis in (0, 1):
         ends = [np.flatnonzero(area.any(axis=axis))[[0, -1]] for area in areas]
         assert np.abs(ends[0] - ends[1]).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(120, 160), (60, 80), (400, 90), (480, 640)])
+def test_a_long_class_name_is_cut_before_the_percentage(size: tuple[int, int]) -> None:
+    plain, labels = np.full((*size, 3), 90, np.uint8), np.zeros(size, np.uint8)
+    drawn = []
+    for length in (10, 20, 60, 300, 301):
+        spec = replace(SPEC, classes=("W" * length, *SPEC.classes[1:]))
+        drawn.append(Overlay(spec, OverlayOptions(view="image", legend=True)).draw(plain, labels))
+    assert (drawn[-1] == drawn[-2]).all()
+    assert (drawn[-1] != plain).any()
 
 
 def test_a_hidden_class_is_not_in_the_legend() -> None:
