@@ -20,6 +20,7 @@ from rtseg.option import (
     PreprocessSteps,
     Report,
 )
+from rtseg.pipeline.options import PropagationOptions
 from rtseg.sources.options import SourceOptions
 from rtseg.weights import DEFAULT_MODEL
 
@@ -96,6 +97,7 @@ class StreamOptions:
     drop: Annotated[str, Option("Input", choices=("auto", "always", "never"))] = "auto"
     """Which frames to drop when the model is too slow. auto: the oldest frame of a live source. always: play files at
     their own speed, and drop like a live source. never: none."""
+    propagation: Annotated[PropagationOptions, Group()] = field(default_factory=PropagationOptions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,13 @@ class StreamRun:
             overlay = Overlay(self.spec, _overlay_options(options, self.spec))
             self.sinks = _open_sinks(options, self.source, self.spec, self._stop)
             self._pipeline = Pipeline(
-                self.source, self.backend, self.sinks, overlay, drop=options.drop, prepare=Prepare(self.spec)
+                self.source,
+                self.backend,
+                self.sinks,
+                overlay,
+                drop=options.drop,
+                prepare=Prepare(self.spec),
+                propagation=options.propagation,
             )
             self._opened = opened.pop_all()
         self.result: RunReport | None = None

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,9 @@ class RunReport:
     """For each stage and sink: mean_ms, p50_ms, p95_ms, p99_ms, max_ms of the work on one frame, without waiting.
     ``infer`` runs from submit to labels, with the earlier batches still in flight."""
     wall_s: float
+    propagation: dict[str, Any] | None = None
+    """Where labels were carried to frames without inference: ``key_frames`` by reason, ``label_age_ms``, and
+    ``frames_without_labels``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class RunCounters:
             wall_s=time.monotonic() - self._started_s,
         )
 
-    def report(self, ended: str, source: SourceCounts) -> RunReport:
+    def report(self, ended: str, source: SourceCounts, propagation: dict[str, Any] | None = None) -> RunReport:
         """What the run did; call it at the end."""
         span_s = self._last_s - self._first_s
         written = self._latency.count
@@ -133,4 +137,5 @@ class RunCounters:
             latency_ms={key: latency[f"{key}_ms"] for key in ("p50", "p95", "p99", "max")},
             stages={name: durations.summary() for name, durations in self.durations.items()},
             wall_s=round(time.monotonic() - self._started_s, 3),
+            propagation=propagation,
         )

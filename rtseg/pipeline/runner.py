@@ -3,6 +3,14 @@
     read ──► prepare ──► infer ──► render ──► sinks
     (one thread for each stage)               (the thread of the caller: windows need the main one)
 
+Where labels are carried from frame to frame, another stage takes the place of ``infer``, see
+``rtseg.pipeline.propagation_stages``. For a live source it gives each frame the newest labels at once:
+
+    prepare ──► carry ──► render
+                │  ▲
+       requests ▼  │ answers
+                infer
+
 A bounded channel connects each stage with the next. For a file, a full channel makes the earlier stage wait. For a
 live source, the channel after ``read`` drops its oldest frame and counts it.
 """
@@ -10,18 +18,30 @@ live source, the channel after ``read`` drops its oldest frame and counts it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rtseg.backends.base import Backend
 from rtseg.errors import BackendError, OptionError, SinkClosed
-from rtseg.frame import Frame
+from rtseg.frame import Frame, Labels
 from rtseg.pipeline.channel import Channel, ChannelEnded, NothingCame
+from rtseg.pipeline.durations import Durations
+from rtseg.pipeline.key_interval import KeyInterval
 from rtseg.pipeline.lag import LagMeter
+from rtseg.pipeline.options import PropagationOptions
+from rtseg.pipeline.propagation import Propagator
+from rtseg.pipeline.propagation_stages import (
+    PropagationCounters,
+    Request,
+    answer_requests,
+    carry_newest_labels,
+    infer_key_frames,
+    live_or_recorded,
+)
 from rtseg.pipeline.report import RunCounters, RunReport, SourceCounts, Status
-from rtseg.pipeline.stages import PlaybackClock, Result, infer, prepare, read, render
+from rtseg.pipeline.stages import Batch, PlaybackClock, Result, infer, prepare, read, render
 from rtseg.pipeline.writing import SinkWriter
 from rtseg.preprocess import Prepare
 from rtseg.sinks.base import Sink
@@ -61,6 +81,7 @@ class Pipeline:
         drop: ``auto`` drops the oldest frames of live sources only; ``always`` also plays files at their own speed
             and drops frames as if they were live; ``never`` drops none.
         prepare: makes the model's input; by default as the model file says.
+        propagation: on which frames the network runs; by default on all of them.
 
     Raises:
         OptionError: ``drop`` is unknown, or the source cannot deliver images with the channels that the model needs.
@@ -76,6 +97,7 @@ class Pipeline:
         *,
         drop: str = "auto",
         prepare: Prepare | None = None,
+        propagation: PropagationOptions | None = None,
     ) -> None:
         if drop not in DROP_MODES:
             raise OptionError(f"--drop must be one of {', '.join(DROP_MODES)}, got {drop!r}")
@@ -87,8 +109,12 @@ class Pipeline:
         self._drop = drop
         self._prepare_image = prepare or Prepare(backend.spec)
         self._stages: list[tuple[str, Channel[Any], Thread]] = []
+        self._channels: list[Channel[Any]] = []
+        """Further channels, which no stage of their own fills."""
         self._stop = Event()
         self._stopped_s = float("inf")
+        self._propagation = propagation or PropagationOptions("off")
+        self._propagation_counters: PropagationCounters | None = None
         names = ("read", "prepare", "infer", "render", *(sink.kind for sink in self._sinks))
         self._counters = RunCounters(names, len(backend.spec.classes))
         self._writer = SinkWriter(self._sinks, self._counters)
@@ -155,7 +181,8 @@ class Pipeline:
 
     def report(self, ended: str) -> RunReport:
         """What the run did. Call it after ``run`` has returned or raised, with the reason."""
-        return self._counters.report(ended, self._source_counts())
+        counters = self._propagation_counters
+        return self._counters.report(ended, self._source_counts(), counters.summary() if counters else None)
 
     def _source_counts(self) -> SourceCounts:
         if not self._stages:
@@ -168,8 +195,39 @@ class Pipeline:
         clock = PlaybackClock(self._stop) if self._drop == "always" else None
         frames = self._start("read", read(self._source, durations["read"], clock), drop_oldest=self._drops)
         batches = self._start("prepare", prepare(frames, self._prepare_image, durations["prepare"]))
-        labelled = self._start("infer", infer(batches, self._backend, durations["infer"]))
+        labelled = self._start_inference(batches)
         return self._start("render", render(labelled, self._overlay, durations["render"]))
+
+    def _start_inference(self, batches: Channel[Batch]) -> Channel[tuple[Frame, Labels]]:
+        options = self._propagation
+        if options.propagate != "auto":
+            return self._start("infer", self._infer(batches))
+        requests: Channel[Request] = Channel(1)
+        self._channels.append(requests)
+        answers = self._start("infer", answer_requests(requests, self._backend, self._counters.durations["infer"]))
+
+        def carry(batches: Iterable[Batch]) -> Iterator[tuple[Frame, Labels]]:
+            propagator = Propagator(smooth=options.smooth, mark=options.mark, late=True)
+            counters = self._count_propagation()
+            size = self._backend.spec.size
+            return carry_newest_labels(batches, requests, answers, propagator, self._counters.durations, counters, size)
+
+        return self._start("carry", live_or_recorded(batches, self._drops, carry, self._infer))
+
+    def _infer(self, batches: Iterable[Batch]) -> Iterator[tuple[Frame, Labels]]:
+        """Label frames in order: all of them by the network, or those between key frames by carrying labels."""
+        options, durations = self._propagation, self._counters.durations
+        if options.interval is None and options.target_fps is None and not options.smooth:
+            return infer(batches, self._backend, durations["infer"])
+        interval = KeyInterval(options.target_fps) if options.target_fps is not None else None
+        propagator = Propagator(options.interval or 1, smooth=options.smooth, mark=options.mark)
+        counters = self._count_propagation()
+        return infer_key_frames(batches, self._backend, propagator, durations, counters, interval)
+
+    def _count_propagation(self) -> PropagationCounters:
+        self._counters.durations |= {"flow": Durations(), "carry": Durations()}
+        self._propagation_counters = PropagationCounters()
+        return self._propagation_counters
 
     def _drops(self) -> bool:
         return self._drop == "always" or (self._drop == "auto" and self._source.live)
@@ -219,12 +277,12 @@ class Pipeline:
             BackendError: the backend does not answer, and the block raised no other error.
         """
         self._source.stop()
-        for _, channel, _ in self._stages:
+        for channel in (*self._channels, *(channel for _, channel, _ in self._stages)):
             channel.close()  # wakes both ends, so that no join waits for a full channel
         deadline_s = time.monotonic() + _LEAVE_S
         for name, _, thread in self._stages:
             thread.join(_JOIN_S if name == "read" else max(0.0, deadline_s - time.monotonic()))
-            self.backend_hangs |= name == "infer" and thread.is_alive()
+            self.backend_hangs |= name in ("infer", "carry") and thread.is_alive()
         if self.backend_hangs and kind is None:
             raise BackendError(
                 f"the backend {self._backend.name} does not answer: try another --backend; what was written is kept"

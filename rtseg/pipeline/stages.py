@@ -22,9 +22,10 @@ from rtseg.preprocess import Prepare, resize_labels
 from rtseg.sources.base import Source
 from rtseg.visualize.overlay import Overlay
 
-__all__ = ["PlaybackClock", "Result", "infer", "prepare", "read", "render"]
+__all__ = ["Batch", "PlaybackClock", "Result", "infer", "prepare", "read", "render"]
 
-_Batch = NDArray[np.uint8]
+Batch = tuple[Frame, NDArray[np.uint8]]
+"""A frame with the model's input for it, uint8 (1, H, W, C)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +67,7 @@ def read(source: Source, durations: Durations, clock: PlaybackClock | None = Non
         started_s = time.perf_counter()
 
 
-def prepare(frames: Iterable[Frame], prepare_image: Prepare, durations: Durations) -> Iterator[tuple[Frame, _Batch]]:
+def prepare(frames: Iterable[Frame], prepare_image: Prepare, durations: Durations) -> Iterator[Batch]:
     """Yield each frame with the model's input for it, uint8 (1, H, W, C)."""
     for frame in frames:
         started_s = time.perf_counter()
@@ -75,9 +76,7 @@ def prepare(frames: Iterable[Frame], prepare_image: Prepare, durations: Duration
         yield frame, batch
 
 
-def infer(
-    batches: Iterable[tuple[Frame, _Batch]], backend: Backend, durations: Durations
-) -> Iterator[tuple[Frame, Labels]]:
+def infer(batches: Iterable[Batch], backend: Backend, durations: Durations) -> Iterator[tuple[Frame, Labels]]:
     """Yield each frame with its labels in the model's size, in order; up to ``backend.depth`` batches are in flight.
 
     A sequence model is reset at every scene cut.
