@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rtseg.frame import Frame
     from rtseg.image_io.options import ReadOptions
     from rtseg.model_file.spec import ModelSpec
+    from rtseg.pipeline.options import PropagationOptions
+    from rtseg.pipeline.propagation import Propagator
     from rtseg.pipeline.runner import Pipeline
     from rtseg.sinks.base import Sink
     from rtseg.sinks.video import VideoSink
@@ -38,6 +40,8 @@ __all__ = [
     "Overlay",
     "OverlayOptions",
     "Pipeline",
+    "PropagationOptions",
+    "Propagator",
     "ReadOptions",
     "RtsegError",
     "Sink",
@@ -61,6 +65,8 @@ _HOME = {
     "Overlay": "visualize.overlay",
     "OverlayOptions": "visualize.overlay",
     "Pipeline": "pipeline.runner",
+    "PropagationOptions": "pipeline.options",
+    "Propagator": "pipeline.propagation",
     "ReadOptions": "image_io.options",
     "RtsegError": "errors",
     "Sink": "sinks",
