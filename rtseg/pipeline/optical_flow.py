@@ -29,8 +29,9 @@ _MAX_UNTRUSTED = 0.25
 """Largest share of pixels that may be untrusted before the network has to run."""
 _MAX_EXPOSURE_STEP = 16.0
 """Largest change of the mean brightness between two frames, in grey levels."""
-_MAX_MOTION = 1 / 8
-"""Largest motion of a twentieth of the image between two frames, as a share of its longer side."""
+_MAX_MOTION = 1 / 16
+"""Largest motion of a twentieth of the image between two frames, as a share of its longer side: the flow
+finds no larger one."""
 
 _NO_ARRAY: Any = None
 """For optional arguments that OpenCV's type hints say to be arrays."""
@@ -64,6 +65,7 @@ class MotionEstimator:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._flow.setFinestScale(_FINEST_SCALE)
         self._is_cut = CutDetector()
+        self._size: tuple[int, ...] = ()
         self._grey: _Grey | None = None
 
     def __call__(self, image: Image, pts_s: float, *, still: bool = False) -> Step:
@@ -74,10 +76,12 @@ class MotionEstimator:
             pts_s: its time in the source, in seconds.
             still: whether it is an independent image, not the frame of a video.
         """
+        if self._size != image.shape[:2]:
+            self._size, self._grey, self._is_cut = image.shape[:2], None, CutDetector()
         cut = self._is_cut(image[..., :3] if image.shape[2] > 2 else _repeat_grey(image), pts_s, still=still)
         grey = _small_grey(image)
         previous, self._grey = self._grey, grey
-        if previous is None or previous.shape != grey.shape:
+        if previous is None:
             return Step(grey, None, "first frame")
         if cut:
             return Step(grey, None, "still image" if still else "scene cut")
