@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
+from rtseg.app.labelling import SequenceLabeller
 from rtseg.app.options import EvaluationOptions
 from rtseg.backends import open_backend, read_spec
 from rtseg.datasets import open_dataset
 from rtseg.datasets.evaluate import predict_all, score_matrix
 from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError
-from rtseg.frame import Image, Labels
 from rtseg.metrics.boundary import TOLERANCE, BoundaryFScore
 from rtseg.metrics.confusion import ConfusionMatrix, absent_classes
 from rtseg.metrics.temporal import Flicker
@@ -31,6 +31,7 @@ class Evaluation:
     """
 
     def __init__(self, options: EvaluationOptions) -> None:
+        self._options = options
         self._reader = DatasetReader(options.reading)
         path = find_model(options.model)
         self.dataset = open_dataset(options.data, options.split, channels=read_spec(path).channels)
@@ -65,24 +66,19 @@ class Evaluation:
 
         Returns:
             ``miou``, ``pixel_accuracy`` and ``iou`` by class; ``boundary_f``, ``boundary_f_by_class`` and
-            ``boundary_tolerance``; ``flicker``, None if no two images are consecutive frames of a video; ``confusion``,
-            pixel counts with one row per ground-truth class; and facts about model, backend and data. All metrics are
-            in [0, 1].
+            ``boundary_tolerance``; ``flicker`` and ``motion_flicker``, None if no two images are consecutive frames of
+            a video; ``confusion``, pixel counts with one row per ground-truth class; and facts about model, backend and
+            data. All metrics are in [0, 1].
 
         Raises:
             DatasetError: A file of the data cannot be used, or no pixel is labelled.
             BackendError: The runtime failed.
         """
         spec = self._spec
-        prepare = Prepare(spec)
-
-        def label(image: Image) -> Labels:
-            labels: Labels = self._backend.infer(prepare(image)[None])[0].copy()
-            return labels
-
+        label = SequenceLabeller(self._backend, Prepare(spec), self._options.propagate, smooth=self._options.smooth)
         confusion, boundary, flicker = ConfusionMatrix(len(spec.classes)), BoundaryFScore(len(spec.classes)), Flicker()
         images = 0
-        for prediction in predict_all(label, self.dataset, indices, self._backend.reset, self._reader):
+        for prediction in predict_all(label, self.dataset, indices, label.reset, self._reader):
             confusion.add(prediction.labels, prediction.truth)
             boundary.add(prediction.labels, prediction.truth)
             flicker.add(prediction.labels, prediction.truth, is_next_frame=prediction.is_next_frame)
@@ -99,6 +95,9 @@ class Evaluation:
             "boundary_f_by_class": dict(zip(spec.classes, outlines.per_class, strict=True)),
             "boundary_tolerance": TOLERANCE,
             "flicker": flicker.share(),
+            "motion_flicker": label.motion_flicker.share(),
+            "propagate": self._options.propagate,
+            "smooth": self._options.smooth,
             "confusion": confusion.matrix().tolist(),
         }
 

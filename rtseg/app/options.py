@@ -39,7 +39,7 @@ RESULTS = ("masks", "colours", "overlays")
 image, as JPEG. Each is a subfolder of the output folder."""
 VIEWS = ("overlay", "mask", "side", "image")
 """See ``rtseg.visualize.overlay``."""
-_OUTPUT, _DRAWING, _DATA, _REFERENCE, _LIMITS = "Output", "Drawing", "Data", "Reference", "Limits"
+_OUTPUT, _DRAWING, _DATA, _REFERENCE, _LIMITS, _VIDEO = "Output", "Drawing", "Data", "Reference", "Limits", "Video"
 _FILES_OF_DATA = ("decoder", "on_error", "max_pixels", "bits", "reduce")
 """Fields of ``ReadOptions`` that have no meaning for data sets."""
 _ONLY_FOR_SEQUENCES = (
@@ -136,7 +136,11 @@ class PredictOptions:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationOptions:
-    """Which model to measure, and on which labelled images."""
+    """Which model to measure, and on which labelled images.
+
+    Raises:
+        OptionError: ``propagate`` is less than 1.
+    """
 
     data: Annotated[str, Option(_DATA, ("--data", "-d"), metavar="KIND:PATH")]
     """Labelled images, e.g. camvid:FOLDER."""
@@ -147,7 +151,15 @@ class EvaluationOptions:
     device: DeviceName = "auto"
     size: InputSize = None
     preprocess: PreprocessSteps = None
+    propagate: Annotated[int | None, Option(_VIDEO, metavar="K", default="every image")] = None
+    """Run the network on every K-th image of a video only, and carry labels along the motion to the others."""
+    smooth: Annotated[bool, Option(_VIDEO)] = False
+    """Reduce flicker as `rtseg stream --smooth` does."""
     reading: Annotated[ReadOptions, Group(_FILES_OF_DATA)] = field(default_factory=ReadOptions)
+
+    def __post_init__(self) -> None:
+        if self.propagate is not None and self.propagate < 1:
+            raise OptionError(f"--propagate must be a number of images from 1, got {self.propagate}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ def evaluate(
 
     Every image is measured at the size of its ground truth, and void pixels are ignored. Boundary F-score: contours
     count as equal within 0.75 % of the image diagonal (Csurka et al. 2013). Flicker: share of pixels whose label
-    changes between two labelled frames while the ground truth does not.
+    changes between two labelled frames while the ground truth does not. Flicker along the motion: share of pixels
+    whose label is another than the same point had in the frame before.
     """
     from rich.progress import track
 
@@ -86,4 +87,5 @@ def _print_figures(console: Console, title: str, figures: dict[str, Any]) -> Non
     table.add_row("mean (mIoU)", percent(figures["miou"]), percent(figures["boundary_f"]))
     table.add_row("pixel accuracy", percent(figures["pixel_accuracy"]))
     table.add_row("flicker", percent(figures["flicker"]))
+    table.add_row("flicker along the motion", percent(figures["motion_flicker"]))
     console.print(table, soft_wrap=False)

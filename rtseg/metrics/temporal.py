@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtseg.frame import Labels
 from rtseg.model_file.spec import VOID
 
-__all__ = ["Flicker"]
+__all__ = ["Flicker", "MotionFlicker"]
 
 
 class Flicker:
@@ -41,3 +42,30 @@ class Flicker:
     def share(self) -> float | None:
         """Return changed pixels / pixels of unchanged ground truth, in [0, 1]; None if no two frames were compared."""
         return self._changed / self._unchanged if self._unchanged else None
+
+
+class MotionFlicker:
+    """Share of pixels whose label differs from the label that the same point had in the frame before.
+
+    Unlike ``Flicker`` it follows the motion and needs no ground truth: labels whose wrong borders move with the image
+    do not flicker.
+    """
+
+    def __init__(self) -> None:
+        self._changed = 0
+        self._compared = 0
+
+    def add(self, labels: Labels, carried: Labels, trusted: NDArray[np.bool_]) -> None:
+        """Add a frame.
+
+        Args:
+            labels: class IDs, uint8 (H, W).
+            carried: those of the frame before, moved along the motion, uint8 (H, W).
+            trusted: where the motion is known, bool (H, W).
+        """
+        self._compared += int(np.count_nonzero(trusted))
+        self._changed += int(np.count_nonzero(trusted & (labels != carried)))
+
+    def share(self) -> float | None:
+        """Return changed pixels / compared pixels, in [0, 1]; None if no two frames were compared."""
+        return self._changed / self._compared if self._compared else None

@@ -46,6 +46,8 @@ class Step:
 
     grey: _Grey
     """The newer frame, small and grey, uint8 (h, w)."""
+    previous: _Grey
+    """The older frame; the newer one itself where there is none."""
     flow: _Positions | None
     """For each pixel of the newer frame, how far away it was in the older one: float32 (h, w, 2), x and y in pixels of
     ``grey``. None where ``reason`` says that the frames do not belong together."""
@@ -82,11 +84,11 @@ class MotionEstimator:
         grey = _small_grey(image)
         previous, self._grey = self._grey, grey
         if previous is None:
-            return Step(grey, None, "first frame")
+            return Step(grey, grey, None, "first frame")
         if cut:
-            return Step(grey, None, "still image" if still else "scene cut")
+            return Step(grey, previous, None, "still image" if still else "scene cut")
         flow = np.asarray(self._flow.calc(grey, previous, _NO_ARRAY), np.float32)
-        return Step(grey, flow, _unusual(flow, grey, previous))
+        return Step(grey, previous, flow, _unusual(flow, grey, previous))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -130,3 +130,25 @@ class TestVideos:
         with Evaluation(EvaluationOptions("blues:", str(icnet_file), "val")) as evaluation:
             assert evaluation.run()["images"] == 5
         assert backend.resets == [0, 2, 4]
+
+    def test_the_network_runs_on_every_kth_frame_of_each_video(self, icnet_file: Path, backend: ResetRecorder) -> None:
+        options = EvaluationOptions("blues:", str(icnet_file), "val", propagate=2)
+        with Evaluation(options) as evaluation:
+            facts = evaluation.run()
+        assert backend.submitted == 3  # the first of each two frames, and the single image
+        assert facts["propagate"] == 2
+        assert facts["flicker"] == 0, "the second frame of each video has the labels of the first"
+
+    def test_smoothing_keeps_a_label_that_the_network_contradicts_once(
+        self, icnet_file: Path, backend: ResetRecorder
+    ) -> None:
+        options = EvaluationOptions("blues:", str(icnet_file), "val", smooth=True)
+        with Evaluation(options) as evaluation:
+            facts = evaluation.run()
+        assert backend.submitted == 5
+        assert facts["flicker"] == 0
+        assert facts["motion_flicker"] == 0
+
+    def test_an_interval_of_no_images_is_refused(self) -> None:
+        with pytest.raises(OptionError, match="--propagate must be a number of images from 1, got 0"):
+            EvaluationOptions("blues:", propagate=0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rtseg.metrics.temporal import Flicker
+from rtseg.metrics.temporal import Flicker, MotionFlicker
 from rtseg.model_file.spec import VOID
 
 
@@ -61,3 +61,11 @@ def test_frames_without_any_known_pixel_are_no_flicker_of_zero() -> None:
     for _ in range(2):
         flicker.add(row(0), row(VOID), is_next_frame=True)
     assert flicker.share() is None
+
+
+def test_flicker_along_the_motion_compares_trusted_pixels_with_the_carried_labels() -> None:
+    flicker = MotionFlicker()
+    assert flicker.share() is None
+    flicker.add(row(0, 1, 2, 3), row(0, 1, 1, 1), np.array([[True, True, True, False]]))
+    flicker.add(row(5, 5, 5, 5), row(5, 5, 5, 5), np.ones((1, 4), bool))
+    assert flicker.share() == pytest.approx(1 / 7)
