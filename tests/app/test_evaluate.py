@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.doubles import FakeBackend, blue_graph, wide_spec
+from helpers.moving_images import texture
 
 from rtseg.app.evaluate import Evaluation
 from rtseg.app.options import EvaluationOptions
@@ -99,11 +100,20 @@ class BlueDataset(Dataset):
         return ("x", "x", "y", "y", None)[index]
 
 
+class LargeBlueDataset(BlueDataset):
+    """The same images in a size in which motion can be measured."""
+
+    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+        image, truth = (np.repeat(np.repeat(array, 8, 0), 8, 1) for array in super().load(index, epoch, read))
+        image[..., 1:] = texture(truth.shape)[..., 1:]
+        return image, truth
+
+
 class ResetRecorder(FakeBackend):
     """Records after which batches it was reset."""
 
-    def __init__(self) -> None:
-        super().__init__(ModelSpec("fake", BlueDataset.classes, BlueDataset.palette, (8, 12)))
+    def __init__(self, size: tuple[int, int] = (8, 12)) -> None:
+        super().__init__(ModelSpec("fake", BlueDataset.classes, BlueDataset.palette, size))
         self.resets: list[int] = []
 
     def reset(self) -> None:
@@ -116,6 +126,13 @@ class TestVideos:
         backend = ResetRecorder()
         monkeypatch.setattr("rtseg.app.evaluate.open_backend", lambda *args, **options: backend)
         monkeypatch.setattr("rtseg.app.evaluate.open_dataset", lambda *args, **options: BlueDataset())
+        return backend
+
+    @pytest.fixture
+    def large_backend(self, icnet_file: Path, monkeypatch: pytest.MonkeyPatch) -> ResetRecorder:
+        backend = ResetRecorder((64, 96))
+        monkeypatch.setattr("rtseg.app.evaluate.open_backend", lambda *args, **options: backend)
+        monkeypatch.setattr("rtseg.app.evaluate.open_dataset", lambda *args, **options: LargeBlueDataset())
         return backend
 
     def test_flicker_is_measured_between_the_frames_of_each_video(
@@ -131,21 +148,23 @@ class TestVideos:
             assert evaluation.run()["images"] == 5
         assert backend.resets == [0, 2, 4]
 
-    def test_the_network_runs_on_every_kth_frame_of_each_video(self, icnet_file: Path, backend: ResetRecorder) -> None:
+    def test_the_network_runs_on_every_kth_frame_of_each_video(
+        self, icnet_file: Path, large_backend: ResetRecorder
+    ) -> None:
         options = EvaluationOptions("blues:", str(icnet_file), "val", propagate=2)
         with Evaluation(options) as evaluation:
             facts = evaluation.run()
-        assert backend.submitted == 3  # the first of each two frames, and the single image
+        assert large_backend.submitted == 3  # the first of each two frames, and the single image
         assert facts["propagate"] == 2
         assert facts["flicker"] == 0, "the second frame of each video has the labels of the first"
 
     def test_smoothing_keeps_a_label_that_the_network_contradicts_once(
-        self, icnet_file: Path, backend: ResetRecorder
+        self, icnet_file: Path, large_backend: ResetRecorder
     ) -> None:
         options = EvaluationOptions("blues:", str(icnet_file), "val", smooth=True)
         with Evaluation(options) as evaluation:
             facts = evaluation.run()
-        assert backend.submitted == 5
+        assert large_backend.submitted == 5
         assert facts["flicker"] == 0
         assert facts["motion_flicker"] == 0
 

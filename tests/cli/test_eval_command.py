@@ -58,7 +58,9 @@ def test_boundary_scores_and_flicker_are_printed_beside_the_iou(
     assert f"{100 * facts['miou']:.2f}" in line("mIoU")
     assert f"{100 * facts['boundary_f']:.2f}" in line("mIoU")
     assert 0 < facts["flicker"] < 1
-    assert f"{100 * facts['flicker']:.2f}" in line("flicker")
+    assert f"{100 * facts['flicker']:.2f}" in line("│ flicker  ")
+    assert facts["motion_flicker"] is None, "each image is another scene"
+    assert " - " in line("flicker along the motion")
 
 
 @pytest.mark.parametrize(
