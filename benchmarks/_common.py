@@ -26,9 +26,8 @@ def versions(*packages: str) -> dict[str, str]:
     return installed
 
 
-def save(name: str, facts: dict[str, Any]) -> Path:
-    """Write ``results/<name>.json`` and return its path."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def save(path: Path, facts: dict[str, Any]) -> Path:
+    """Write the results to a JSON file, and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"machine": machine(), "commit": commit(), **facts}, indent=2) + "\n")
     return path

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from _common import save, versions
+from _common import RESULTS, save, versions
 
 from rtseg import SourceOptions, open_backend, open_source
 from rtseg.preprocess import Prepare
@@ -45,7 +45,7 @@ def main() -> None:
         "rows": rows,
         "versions": versions("torch", "onnxruntime"),
     }
-    print(f"{len(images)} frames; wrote {save('agreement', facts)}")
+    print(f"{len(images)} frames; wrote {save(RESULTS / 'agreement.json', facts)}")
 
 
 if __name__ == "__main__":

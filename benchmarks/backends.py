@@ -92,6 +92,8 @@ def main() -> None:
         publish(json.loads(PUBLISHED.read_text()))
         return
     configs = available_configs(options.backends)
+    if not configs:
+        parser.error("no row can be measured here: its packages are not installed, or there is no NVIDIA driver")
     before = json.loads(options.output.read_text()) if options.output.exists() and not options.draft else EMPTY
     run: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

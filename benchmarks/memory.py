@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import psutil
-from _common import save, versions
+from _common import RESULTS, save, versions
 
 from rtseg import SourceOptions, StreamOptions, StreamRun
 from rtseg.pipeline.report import Status
@@ -58,7 +58,7 @@ def main() -> None:
     }
     for key, value in facts.items():
         print(f"{key}: {value}")
-    print(f"wrote {save('memory', facts)}")
+    print(f"wrote {save(RESULTS / 'memory.json', facts)}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from _common import cores, save, spread, versions
+from _common import RESULTS, cores, save, spread, versions
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=200)
     parser.add_argument("--tutorial-frames", type=int, default=30, help="frames of the slow row `tutorial`")
+    parser.add_argument("--output", type=Path, default=RESULTS / "pipeline.json", help="JSON file for the results")
     options = parser.parse_args()
 
     part = SourceOptions(max_frames=options.frames, loop=True)
@@ -90,7 +91,7 @@ def main() -> None:
             "versions": versions("torch"),
         }
     show(facts)
-    print(f"wrote {save('pipeline', facts)}")
+    print(f"wrote {save(options.output, facts)}")
 
 
 def bare(backend: Backend, frames: list[Frame]) -> float:
