@@ -60,6 +60,13 @@ class OnnxRuntimeBackend(Backend):
             raise ModelError(f"ONNX Runtime cannot load {model.path}: {str(error).splitlines()[0]}") from error
 
     def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
+        if self.spec.batch is None:
+            return Ticket(self._run(frames), frames)
+        length = self.spec.batch
+        parts = [self._run(frames[first : first + length]) for first in range(0, len(frames), length)]
+        return Ticket(parts[0] if len(parts) == 1 else np.concatenate(parts), frames)
+
+    def _run(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         # With OrtValues instead of arrays, the state is not copied between frames.
         inputs = {"frames": ort.OrtValue.ortvalue_from_numpy(frames)}
         if self._state_shape is not None:
@@ -69,7 +76,8 @@ class OnnxRuntimeBackend(Backend):
         except _FAILURES as error:
             raise BackendError(f"ONNX Runtime failed on a batch: {str(error).splitlines()[0]}") from error
         self._state = states[0] if states else None
-        return Ticket(labels.numpy(), frames)  # not converted: ``wait`` refuses another type
+        result: NDArray[np.uint8] = labels.numpy()  # not converted: ``wait`` refuses another type
+        return result
 
     def reset(self) -> None:
         """See ``Backend.reset``."""

@@ -84,6 +84,8 @@ def build_engine(
     """
     original = _load_float_or_int8(options)
     model = original if options.size in (None, original.spec.size) else resize_input(original, options.size)
+    if model.spec.batch is not None and options.batch > model.spec.batch:
+        raise OptionError(f"--batch {options.batch}: {model.spec.name} takes one image at a time, leave --batch out")
     trt = import_tensorrt(options.runtime)
     if options.timing_cache is not None and trt.name == "rtx":
         raise OptionError("--timing-cache is for TensorRT: TensorRT-RTX takes no timings, leave it out")

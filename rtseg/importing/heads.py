@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from rtseg.errors import ModelError, OptionError
+from rtseg.importing.options import ImportOptions
 from rtseg.importing.plan import Fact, Head, NetworkInput, Size
 from rtseg.importing.strip import ends_in
 
@@ -29,8 +31,8 @@ def choose_heads(
     network: NetworkInput,
     size: Size,
     samples: list[Values],
-    names: tuple[str, ...],
-    threshold: float | None,
+    opened: dict[str, tuple[str, int]],
+    options: ImportOptions,
     title: str,
 ) -> tuple[tuple[Head, ...], list[Fact]]:
     """Return the outputs to use, in order, and what was found out about them.
@@ -40,15 +42,18 @@ def choose_heads(
         network: its input.
         size: (H, W) that the network got.
         samples: all outputs, for a few images.
-        names: outputs that the user wants; the main output by default.
-        threshold: given by the user; then channels without a sigmoid are independent of each other too.
+        opened: see ``expose_scores``.
+        options: outputs that the user wants, the main output by default; and the threshold: if it is given, channels
+            without a sigmoid are independent of each other too.
         title: what messages call the model.
 
     Raises:
         OptionError: an output of that name does not exist.
         ModelError: no output holds a class for each pixel, or several do and none is the main one.
     """
-    known = [value.name for value in model.graph.output]
+    names = options.output_name
+    added = {scores for scores, _ in opened.values()}
+    known = [value.name for value in model.graph.output if value.name not in added]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise OptionError(f"{title} has no output {unknown[0]!r}; it has {', '.join(known)}")
@@ -56,14 +61,14 @@ def choose_heads(
     problems: list[str] = []
     for name in names or known:
         try:
-            heads[name] = _describe_head(model, name, size, samples, threshold, network.channels_last)
+            heads[name] = _describe_output(model, name, size, samples, opened, options, network.channels_last)
         except ModelError as error:
             problems.append(f"{name} {error}")
     if (names and problems) or not heads:
         raise ModelError(f"{title}: {_what_it_is(samples[0], problems)}")
-    chosen, reason = (names, "--output-name") if names else _main_output([*heads.values()], title)
+    chosen, reason = (names, "--output-name") if names else _main_output(heads, title)
     facts = [Fact("output", ", ".join(chosen), reason)]
-    facts += [Fact(f"{name} holds", *_meaning(model, heads[name])) for name in chosen]
+    facts += [Fact(f"{name} holds", *_meaning(model, heads[name], heads[name].output in added)) for name in chosen]
     return tuple(heads[name] for name in chosen), facts
 
 
@@ -76,6 +81,28 @@ def _what_it_is(sample: Values, problems: list[str]) -> str:
     if all(len(shape) <= 2 for shape in shapes):
         return f"it has no spatial output, as a model for classification ({text}): rtseg needs a class for each pixel"
     return f"no output holds a class for each pixel ({text}): name one with --output-name"
+
+
+def _describe_output(
+    model: onnx.ModelProto,
+    name: str,
+    size: Size,
+    samples: list[Values],
+    opened: dict[str, tuple[str, int]],
+    options: ImportOptions,
+    channels_last: bool,
+) -> Head:
+    """Return the head of an output: that of the scores behind class IDs, where they are maps too."""
+    if name in opened:
+        scores, axis = opened[name]
+        try:
+            head = _describe_head(model, scores, size, samples, None, channels_last=axis in (3, -1))
+        except ModelError:
+            pass
+        else:
+            if head.axis == axis % 4 and head.channels > 1:
+                return replace(head, kind="scores")
+    return _describe_head(model, name, size, samples, options.threshold, channels_last)
 
 
 def _describe_head(
@@ -96,11 +123,12 @@ def _describe_head(
     if channels > _MAX_CLASSES:
         raise ModelError(f"has {channels} channels, and labels of 8 bits name at most {_MAX_CLASSES} classes")
     if channels == 1 and _are_labels(values):
-        return Head(name, "labels", 0, axis, (height, width))
+        return Head(name, "labels", 0, axis, (height, width), is_float32=False)
     last = ends_in(model.graph, name, ("Sigmoid", "Softmax", "LogSoftmax"))
     in_range = bool(values.min() >= 0 and values.max() <= 1)
     is_sigmoid = channels == 1 or last == "Sigmoid" or threshold is not None
-    return Head(name, "sigmoid" if is_sigmoid else "scores", channels, axis, (height, width), in_range)
+    kind: Literal["sigmoid", "scores"] = "sigmoid" if is_sigmoid else "scores"
+    return Head(name, kind, channels, axis, (height, width), in_range, values.dtype == np.float32)
 
 
 def _channel_axis(shape: tuple[int, ...], size: Size, channels_last: bool) -> int | None:
@@ -133,30 +161,29 @@ def _are_labels(values: NDArray[Any]) -> bool:
     return bool((values == np.round(values)).all() and values.min() >= 0 and values.max() > 1)
 
 
-def _main_output(heads: list[Head], title: str) -> tuple[tuple[str, ...], str]:
+def _main_output(heads: dict[str, Head], title: str) -> tuple[tuple[str, ...], str]:
+    """Return the name of the main output and the reason."""
     if len(heads) == 1:
-        return (heads[0].output,), "the only one with a class for each pixel"
-    candidates = [head for head in heads if not any(part in head.output.lower() for part in _AUXILIARY)]
-    for name in _MAIN:
-        if any(head.output.lower() == name for head in candidates):
-            return (next(head.output for head in candidates if head.output.lower() == name),), "its name"
+        return tuple(heads), "the only one with a class for each pixel"
+    candidates = {name: head for name, head in heads.items() if not any(part in name.lower() for part in _AUXILIARY)}
+    for main in _MAIN:
+        if any(name.lower() == main for name in candidates):
+            return (next(name for name in candidates if name.lower() == main),), "its name"
     if len(candidates) == 1:
-        return (candidates[0].output,), "the others are auxiliary by their names"
-    largest = max(head.size for head in candidates)
-    if len({head.classes for head in candidates}) == 1 and _is_auxiliary_of_the_first(candidates, largest):
-        return (candidates[0].output,), "the first; the others have the same classes"
-    shown = ", ".join(f"{head.output} ({head.classes or 'some'} classes)" for head in candidates)
+        return tuple(candidates), "the others are auxiliary by their names"
+    first = next(iter(candidates.values()), None)
+    largest = max((head.size for head in candidates.values()), default=(0, 0))
+    same = len({head.classes for head in candidates.values()}) == 1
+    # Two heads of two classes are two tasks, such as drivable area and lanes.
+    if first is not None and same and first.classes > 2 and first.size == largest:
+        return (next(iter(candidates)),), "the first; the others have the same classes"
+    shown = ", ".join(f"{name} ({head.classes or 'some'} classes)" for name, head in heads.items())
     raise ModelError(
         f"{title} has several outputs: {shown}: choose with --output-name NAME, or NAME,NAME to draw the later on top"
     )
 
 
-def _is_auxiliary_of_the_first(candidates: list[Head], largest: Size) -> bool:
-    """Return whether the first output is the main one: of three or more classes, at the largest size."""
-    return candidates[0].classes > 2 and candidates[0].size == largest
-
-
-def _meaning(model: onnx.ModelProto, head: Head) -> tuple[str, str]:
+def _meaning(model: onnx.ModelProto, head: Head, was_argmax: bool) -> tuple[str, str]:
     height, width = head.size
     last = ends_in(model.graph, head.output, ("Sigmoid", "Softmax", "LogSoftmax", "ArgMax"))
     where = f"at {height}x{width}" + (", channels last" if head.axis == 3 else "")
@@ -167,5 +194,7 @@ def _meaning(model: onnx.ModelProto, head: Head) -> tuple[str, str]:
         count = "one class" if head.channels == 1 else f"each of {head.channels} classes"
         reason = f"the graph ends in {last}" if last else "values in [0, 1]" if head.is_probability else "no sigmoid"
         return f"{kind} of {count} {where}", reason
+    if was_argmax:
+        return f"class IDs of {head.channels} classes {where}", "the graph ends in ArgMax; its scores are used"
     reason = f"the graph ends in {last}" if last else "the largest channel wins"
     return f"scores of {head.channels} classes {where}", reason

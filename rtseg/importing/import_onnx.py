@@ -23,6 +23,7 @@ from rtseg.importing.prove import MIN_AGREEMENT, Agreement, Original, compare, p
 from rtseg.importing.read import read_foreign
 from rtseg.importing.runtime import Session
 from rtseg.importing.side_files import SideFacts, read_side_files
+from rtseg.importing.strip import expose_scores
 from rtseg.importing.tail import add_tail
 from rtseg.model_file.foreign import describe_value, graph_inputs, producer_of
 from rtseg.model_file.spec import ModelSpec, file_sha256, write_spec
@@ -131,9 +132,13 @@ def _make_plan(
     network, facts = find_input(foreign, title)
     size, frame_size, size_fact = choose_sizes(network, options.size, sides, title)
     normalization, value_facts = choose_normalization(graph, network, options, sides)
-    original = Original(_with_input(foreign, network, size), network, size, title)
+    reference = _with_input(foreign, network, size)
+    produced = {name for node in graph.graph.node for name in node.output}
+    opened = expose_scores(reference, produced)
+    graph.graph.output.extend(onnx.ValueInfoProto(name=scores) for scores, _ in opened.values())
+    original = Original(reference, network, size, title)
     samples = [original.run(image, normalization) for image in proof_images(size)]
-    heads, head_facts = choose_heads(graph, network, size, samples, options.output_name, options.threshold, title)
+    heads, head_facts = choose_heads(graph, network, size, samples, opened, options, title)
     heads, (classes, palette), class_fact = find_classes(heads, options.classes, options.palette, sides, title)
     plan = Plan(
         input=network,

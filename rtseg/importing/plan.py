@@ -86,6 +86,8 @@ class Head:
     """(h, w) of the output for the network's input size, in pixels."""
     is_probability: bool = False
     """Whether the values are in [0, 1]."""
+    is_float32: bool = True
+    """Whether the values are in float32; others are converted first."""
 
     @property
     def classes(self) -> int:

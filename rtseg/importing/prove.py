@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,17 @@ def proof_images(size: Size) -> Iterator[Image]:
 
     They need not look like what the network was made for: it is compared with itself.
     """
-    for seed in range(_STREETS):
-        yield resize(Street((540, 960), seed=seed).render(3.0 * seed)[0], size)
+    for street in _streets():
+        yield resize(street, size)
     random = np.random.default_rng(0)
     for index in range(_PATTERNS):
         small = random.integers(0, 256, (4 << index, 6 << index, 3), dtype=np.uint8)
         yield np.asarray(cv2.resize(small, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@cache
+def _streets() -> tuple[Image, ...]:
+    return tuple(Street((540, 960), seed=seed).render(3.0 * seed)[0] for seed in range(_STREETS))
 
 
 def to_network(image: Image, normalization: Normalization, plan_input: Any, size: Size) -> NDArray[Any]:
@@ -104,7 +110,7 @@ def _head_labels(values: NDArray[Any], head: Head, classes: list[tuple[int, int]
     kept = first + [channel for channel, _ in classes]
     is_small = maps.shape[1:] != plan.frame_size
     # Of probabilities, the logarithms are the scores up to a constant of each pixel.
-    scores = np.log(np.maximum(maps, _EPSILON)) if head.is_probability and is_small else maps
+    scores = np.log(np.maximum(maps, np.finfo(np.float32).tiny)) if head.is_probability and is_small else maps
     return np.asarray(_resized(scores[kept], plan.frame_size).argmax(0), np.int64)
 
 

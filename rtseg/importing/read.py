@@ -19,6 +19,7 @@ __all__ = ["read_foreign"]
 _MAX_BYTES = 1 << 31
 """Protobuf cannot parse or write larger files."""
 _STANDARD = ("", "ai.onnx")
+_RANDOM = ("RandomUniform", "RandomUniformLike", "RandomNormal", "RandomNormalLike", "Bernoulli", "Multinomial")
 
 
 def read_foreign(path: Path, allowed_folder: Path | None = None) -> onnx.ModelProto:
@@ -107,7 +108,7 @@ def _find_external(location: str, path: Path, allowed_folder: Path | None) -> Pa
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:
-    """Refuse operators that no runtime knows without a plugin."""
+    """Refuse operators that no runtime knows without a plugin, and those whose result is random."""
     own = {(function.domain, function.name) for function in model.functions}
     nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     custom = {
@@ -115,6 +116,12 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
         for node in nodes
         if node.domain not in _STANDARD and (node.domain, node.op_type) not in own
     }
+    random = sorted({node.op_type for node in nodes} & {*_RANDOM})
+    if random:
+        raise ModelError(
+            f"{path} computes with random numbers ({', '.join(random)}): it was exported in training mode, call "
+            "eval() of the network before its export"
+        )
     if custom:
         shown = ", ".join(sorted(custom)[:3])
         raise ModelError(f"{path} needs operators that are not those of ONNX: {shown}: export it without plugins")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto
 
-__all__ = ["ends_in", "strip_activation"]
+__all__ = ["ends_in", "expose_scores", "open_argmax", "strip_activation"]
 
 _PASSED = ("Identity", "Transpose", "Squeeze", "Unsqueeze")
+_RESHAPED = ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Flatten")
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
@@ -41,6 +42,43 @@ def strip_activation(graph: onnx.GraphProto, output: str, operators: tuple[str, 
     readers[0].input[:] = [node.input[0] if name == result else name for name in readers[0].input]
     graph.node.remove(node)
     return node.op_type
+
+
+def expose_scores(model: onnx.ModelProto, allowed: set[str]) -> dict[str, tuple[str, int]]:
+    """Make an output of what each ArgMax reads that ends a graph.
+
+    Args:
+        model: changed in place.
+        allowed: tensors that may be exposed.
+
+    Returns:
+        Output with class IDs -> the new output with their scores, and the dimension of its channels.
+    """
+    found = {}
+    for name in [value.name for value in model.graph.output]:
+        scores = open_argmax(model.graph, name)
+        taken = {value.name for value in model.graph.output}
+        if scores is not None and scores[0] in allowed - taken:
+            found[name] = scores
+            model.graph.output.append(onnx.ValueInfoProto(name=scores[0]))
+    return found
+
+
+def open_argmax(graph: onnx.GraphProto, output: str) -> tuple[str, int] | None:
+    """Return what the ArgMax reads that ends a graph, and its axis; None if the graph does not end in one.
+
+    Behind it there may be changes of the shape and of the number format, but no other computation.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
+    node = producers.get(output)
+    while node is not None and node.op_type in (*_RESHAPED, "Cast"):
+        node = producers.get(node.input[0])
+    if node is None or node.op_type != "ArgMax":
+        return None
+    numbers = {attribute.name: attribute.i for attribute in node.attribute}
+    if numbers.get("select_last_index", 0):
+        return None
+    return node.input[0], numbers.get("axis", 0)
 
 
 def _last_node(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:

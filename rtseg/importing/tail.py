@@ -86,7 +86,7 @@ def _labels_of(build: NodeBuilder, head: Head, classes: list[tuple[int, int]], p
 
 def _as_channels_first(build: NodeBuilder, head: Head) -> str:
     """Return float32 (N, C, h, w)."""
-    values = build.node("Cast", head.output, to=TensorProto.FLOAT) if head.kind == "labels" else head.output
+    values = head.output if head.is_float32 else build.node("Cast", head.output, to=TensorProto.FLOAT)
     if head.axis is None:
         return build.node("Unsqueeze", values, build.constant([1], np.int64))
     return build.node("Transpose", values, perm=[0, 3, 1, 2]) if head.axis == 3 else values

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["describe_graph", "describe_value", "dimensions", "graph_inputs", "import_command", "producer_of"]
+__all__ = ["describe_graph", "describe_value", "dimensions", "foreign_message", "graph_inputs", "producer_of"]
 
 _MAX_SHOWN = 4
 """Values that a message lists."""
@@ -59,6 +59,7 @@ def _list(values: list[onnx.ValueInfoProto]) -> str:
     return "; ".join(shown) or "none"
 
 
-def import_command(path: Path) -> str:
-    """Return the command that makes a model file of a foreign graph."""
-    return f"rtseg import {shlex.quote(str(path))} --classes NAME,NAME,..."
+def foreign_message(model: onnx.ModelProto, path: Path) -> str:
+    """Return what to say where a graph of another program is given instead of a model file."""
+    command = f"rtseg import {shlex.quote(str(path))} --classes NAME,NAME,..."
+    return f"{path} is {describe_graph(model)}, not a model file of rtseg: make one with `{command}`"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rtseg.errors import ModelError
 from rtseg.model_file.background import resolve_backgrounds
+from rtseg.model_file.foreign import foreign_message
 from rtseg.model_file.spec import METADATA_KEY, ModelSpec
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _load_graph(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is not an ONNX file or is damaged: export it again with `rtseg export`") from error
     if not model.graph.node:
         raise ModelError(f"{path} is not an ONNX file or is damaged: it has no graph; export it again")
+    if all(entry.key != METADATA_KEY for entry in model.metadata_props):
+        raise ModelError(foreign_message(model, path))
     # A path in an untrusted file could point to any file of this machine.
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model)):
         raise ModelError(f"{path} stores weights in another file, which is refused: save it as a single ONNX file")
@@ -100,10 +103,7 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _read_spec(model: onnx.ModelProto) -> ModelSpec:
-    for entry in model.metadata_props:
-        if entry.key == METADATA_KEY:
-            return ModelSpec.from_json(entry.value)
-    raise ModelError("it has no rtseg metadata: make a model file with `rtseg export`")
+    return ModelSpec.from_json(next(entry.value for entry in model.metadata_props if entry.key == METADATA_KEY))
 
 
 def _check_structure(model: onnx.ModelProto, path: Path) -> None:

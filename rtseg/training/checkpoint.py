@@ -30,6 +30,7 @@ __all__ = [
 _METADATA_KEY = "rtseg"
 """Metadata entry of the safetensors header with all values that are not tensors, as JSON."""
 _REQUIRED = ("network", "architecture", "classes", "palette")
+_FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".h5")
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
 _WEIGHT_KEYS = ("model", "state_dict", "model_state_dict", "network")
 """Keys under which other programs' checkpoints store the weights."""
@@ -79,8 +80,20 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
             return {"network": tensors}
         state = _insert_tensors(json.loads(values), tensors)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint of rtseg: give another one") from error
+        raise CheckpointError(f"{path} is {_what_it_may_be(path)}") from error
     return state if isinstance(state, dict) else {}
+
+
+def _what_it_may_be(path: Path) -> str:
+    """Return the rest of a sentence about a file that is no checkpoint of rtseg, with the next step."""
+    if path.suffix == ".onnx":
+        return f"an ONNX file, not a checkpoint of `rtseg train`: `rtseg import {path}` makes a model file of it"
+    if path.suffix in _FOREIGN_SUFFIXES:
+        return (
+            "no checkpoint of `rtseg train`: of another program's network, make an ONNX file with torch.onnx.export, "
+            "and a model file of that with `rtseg import FILE.onnx --classes NAME,NAME,...`"
+        )
+    return "damaged or not a checkpoint of rtseg: give another one"
 
 
 def _extract_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -160,10 +160,14 @@ class TestLoadModel:
             path.write_bytes(whole[:length])
             refusal(path)
 
-    def test_a_file_without_metadata_tells_how_to_make_one(self, tmp_path: Path) -> None:
-        assert "has no rtseg metadata: make a model file with `rtseg export`" in refusal(
-            saved(tmp_path / "plain.onnx", blue_graph(), None)
-        )
+    def test_a_graph_of_another_program_is_described_with_the_command_that_imports_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "a plain one.onnx"
+        model = blue_graph()
+        model.producer_name, model.producer_version = "pytorch", "2.1"
+        text = refusal(saved(path, model, None))
+        assert "an ONNX graph by pytorch 2.1 with the input frames: uint8 (N, " in text
+        assert "and the output labels: uint8 (N, " in text
+        assert text.endswith(f"make one with `rtseg import '{path}' --classes NAME,NAME,...`")
 
     def test_metadata_that_cannot_be_read_are_refused_with_the_files_name(self, tmp_path: Path) -> None:
         model = blue_graph()
