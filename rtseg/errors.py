@@ -3,7 +3,9 @@
 RtsegError
 ├── OptionError (ValueError)            the value of an option is invalid
 ├── SourceError (OSError)               a source cannot be opened, or failed while it was read
-│   └── SourceNotFound                  there is no such source
+│   ├── SourceNotFound                  there is no such source
+│   ├── SourceDenied                    it refuses access
+│   └── SourceStalled                   it sends nothing any more, or does not answer
 ├── ModelError (ValueError)             a file is not a model file, or violates its format
 │   ├── CheckpointError                 a training checkpoint cannot be used
 │   └── ProofError                      a converted model predicts too differently: discarded, exit code 1
@@ -30,8 +32,10 @@ __all__ = [
     "RtsegError",
     "SinkClosed",
     "SinkError",
+    "SourceDenied",
     "SourceError",
     "SourceNotFound",
+    "SourceStalled",
     "TrainingError",
 ]
 
@@ -54,6 +58,14 @@ class SourceError(RtsegError, OSError):
 
 class SourceNotFound(SourceError):
     """There is no such source."""
+
+
+class SourceDenied(SourceError):
+    """A source refuses access: user name or password are wrong."""
+
+
+class SourceStalled(SourceError):
+    """A source does not answer, or sends no frames any more."""
 
 
 class ModelError(RtsegError, ValueError):

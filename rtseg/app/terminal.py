@@ -166,7 +166,7 @@ def _progress(console: _Terminal, run: StreamRun) -> Iterator[Callable[[Status],
 
         def show(status: Status) -> None:
             try:
-                live.update(panel(status, run.spec, run.source.frame_count), refresh=True)
+                live.update(panel(status, run.spec, run.source.frame_count, run.source.state), refresh=True)
             except OSError:  # the terminal has gone
                 console.quiet = True
 
@@ -191,7 +191,7 @@ class _Lines:
         )
 
 
-def panel(status: Status, spec: ModelSpec, frame_count: int | None = None) -> Panel:
+def panel(status: Status, spec: ModelSpec, frame_count: int | None = None, state: str = "") -> Panel:
     """The panel that a terminal shows during a run."""
     figures = Table.grid(padding=(0, 2))
     total = f" of about {frame_count}" if frame_count else ""
@@ -205,6 +205,8 @@ def panel(status: Status, spec: ModelSpec, frame_count: int | None = None) -> Pa
         ("damaged", f"{status.frames_damaged}"),
     ):
         figures.add_row(Text(name, style="dim"), value)
+    if state:
+        figures.add_row(Text("source", style="dim"), Text(state))
     classes = Table.grid(padding=(0, 1))
     for name, colour, share in zip(spec.classes, spec.palette, status.shares, strict=True):
         red, green, blue = colour

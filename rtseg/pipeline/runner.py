@@ -102,6 +102,7 @@ class Pipeline:
         if drop not in DROP_MODES:
             raise OptionError(f"--drop must be one of {', '.join(DROP_MODES)}, got {drop!r}")
         source.set_output_format(backend.spec.channels, backend.spec.size)
+        source.may_drop = drop != "never"
         self._source = source
         self._backend = backend
         self._sinks = list(sinks)
@@ -188,7 +189,8 @@ class Pipeline:
         if not self._stages:
             return SourceCounts(0, 0, self._source.damaged)
         _, frames, _ = self._stages[0]
-        return SourceCounts(frames.put_count, frames.dropped, self._source.damaged)
+        skipped = self._source.dropped
+        return SourceCounts(frames.put_count + skipped, frames.dropped + skipped, self._source.damaged)
 
     def _start_stages(self) -> Channel[Result]:
         durations = self._counters.durations

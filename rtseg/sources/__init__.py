@@ -18,6 +18,7 @@ from rtseg.image_io.find import IMAGE_SUFFIXES, is_list, is_numbered
 from rtseg.image_io.timeout import call_with_timeout
 from rtseg.sources.base import Source
 from rtseg.sources.options import SourceOptions
+from rtseg.sources.probe import server_probe
 from rtseg.system.file_names import existing_path
 from rtseg.system.redact import redact, split_url
 
@@ -25,6 +26,7 @@ __all__ = ["Source", "SourceOptions", "open_source"]
 
 _Factory = Callable[[str | Path, SourceOptions], Source]
 _VIDEO = ("rtseg.sources.video.source", "VideoSource")
+_STREAM = ("rtseg.sources.video.stream", "StreamSource")
 _IMAGES = ("rtseg.sources.images", "ImagesSource")
 _WORDS = {
     "camera": ("rtseg.sources.camera", "CameraSource"),
@@ -72,18 +74,25 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
     if isinstance(where, str):
         word = where.partition(":")[0]
         if word in _WORDS:
-            return _load(*_WORDS[word])(where, options)
+            source = _load(*_WORDS[word])(where, options)
+            return _supervised(source, source.probe) if source.live else source
         url = _URL.match(where)
         if url and url[1].lower() == "file":
             where = url2pathname(split_url(where).path)
         elif url and url[1].lower() in _URL_SCHEMES and not _names_images(where):
-            return _load(*_VIDEO)(where, options)
+            return _supervised(_load(*_STREAM)(where, options), server_probe(where))
         elif url:
             if url[1].lower() not in _URL_SCHEMES:
                 _refuse_unknown_scheme(where, url[1].lower())
             return _load(*_IMAGES)(where, options)
     kind = call_with_timeout(options.reading.timeout_s, str(where)[:200], lambda: _kind_of_path(where))
     return _load(*kind)(where, options)
+
+
+def _supervised(source: Source, is_back: Callable[[], bool | None]) -> Source:
+    from rtseg.sources.supervisor import SupervisedSource
+
+    return SupervisedSource(source, is_back)
 
 
 def _names_images(url: str) -> bool:

@@ -39,6 +39,11 @@ class Source(ABC):
     """Expected frames of one pass. Containers may be wrong, so use it only for progress."""
     damaged: int = 0
     """Frames skipped so far because they could not be decoded."""
+    dropped: int = 0
+    """Frames of a live source that were skipped so far because newer ones were there."""
+    may_drop: bool = True
+    """Whether a live source may skip frames that are older than others that are there. Set it before the first frame.
+    """
     damaged_names: list[str]
     """Names of the damaged images, for images from files."""
     pass_starts_s: list[float]
@@ -56,7 +61,7 @@ class Source(ABC):
         if options.fps is not None and not self.takes_fps:
             raise self._fps_error()
         self.options = options
-        self.damaged = 0
+        self.damaged = self.dropped = 0
         self.damaged_names = []
         self.pass_starts_s = []
         self._stop = Event()
@@ -83,6 +88,15 @@ class Source(ABC):
                 f"{self.name} has {self.channels} channels, but the model needs {channels}: "
                 "give a folder of images that have them"
             )
+
+    def probe(self) -> bool | None:
+        """Whether the device of a live source is there, without opening it; None if that cannot be known."""
+        return None
+
+    @property
+    def state(self) -> str:
+        """What a live source is doing, for a progress display; empty if that is not known."""
+        return ""
 
     @property
     def stopped(self) -> bool:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.errors import OptionError, SourceError, SourceNotFound
+from rtseg.errors import OptionError, SourceError, SourceNotFound, SourceStalled
 from rtseg.frame import Frame, Image
 from rtseg.sources.base import Source
 from rtseg.sources.options import SourceOptions
@@ -26,6 +26,8 @@ _PROPERTIES = {
     "height": cv2.CAP_PROP_FRAME_HEIGHT,
     "fps": cv2.CAP_PROP_FPS,
 }
+_ON_LINUX = sys.platform.startswith("linux")
+_BY_ID = Path("/dev/v4l/by-id")
 _RETRY_S = 0.02
 _MAX_FPS = 1000
 
@@ -84,11 +86,20 @@ class CameraSource(Source):
         if options.fps is not None:
             self._requests.append((cv2.CAP_PROP_FPS, options.fps))
         self._open_capture = open_capture or _open_capture
+        self._stable: Path | None = None
+        """A name that stays when the camera is plugged in again and gets another number."""
         name = f"camera{self._device}" if isinstance(self._device, int) else f"camera-{Path(device).name}"
         super().__init__(re.sub(r"[^A-Za-z0-9._-]+", "_", name), options)
 
+    def probe(self) -> bool | None:
+        """Whether the camera is plugged in; only Linux tells."""
+        return _find_device(self._device, self._stable).exists() if _ON_LINUX else None
+
     def _read(self) -> Iterator[Frame]:
-        capture = self._open_capture(self._device)
+        if _ON_LINUX and self._stable is None:
+            self._stable = _stable_name(self._device)
+        device = self._device if self._stable is None else str(_find_device(self._device, self._stable))
+        capture = self._open_capture(device)
         try:
             if not capture.isOpened():
                 raise SourceError(
@@ -116,7 +127,7 @@ class CameraSource(Source):
                 # After the yield, because the time that the consumer took does not count.
                 last_frame_s = time.monotonic()
             elif now_s - last_frame_s >= self.options.read_timeout_s:
-                raise SourceError(
+                raise SourceStalled(
                     f"camera {self._device} stopped sending frames: none for {self.options.read_timeout_s:g} s. "
                     "Check its cable and start again"
                 )
@@ -157,13 +168,27 @@ def _open_capture(device: int | str) -> Capture:
     Raises:
         SourceNotFound: there is no such device.
     """
-    if sys.platform.startswith("linux"):
-        path = Path(f"/dev/video{device}" if isinstance(device, int) else device)
+    if sys.platform.startswith("linux"):  # written so that type checkers understand it
+        path = _find_device(device)
         # OpenCV would try each of its backends, for seconds, and only report a failure.
         if not path.exists():
             raise SourceNotFound(f"there is no camera {path}: {_list_cameras()}")
         return cv2.VideoCapture(str(path), cv2.CAP_V4L2)  # type: ignore[return-value]
     return cv2.VideoCapture(device)
+
+
+def _stable_name(device: int | str, folder: Path = _BY_ID) -> Path | None:
+    """The name of ``device`` by its serial number; None if it has none."""
+    path = _find_device(device)
+    links = folder.iterdir() if folder.is_dir() else ()
+    return next((link for link in sorted(links) if path.exists() and link.resolve() == path.resolve()), None)
+
+
+def _find_device(device: int | str, stable: Path | None = None) -> Path:
+    """The path of a camera, by its ``stable`` name where that exists."""
+    if stable is not None:
+        return stable
+    return Path(f"/dev/video{device}" if isinstance(device, int) else device)
 
 
 def find_cameras() -> list[str]:

@@ -96,7 +96,7 @@ class Connection:
                         lines.read(max(0, left))
                         continue
                     fields = {}
-                    while (line := lines.readline().strip()):
+                    while line := lines.readline().strip():
                         name, _, value = line.decode().partition(":")
                         fields[name.lower()] = value.strip()
                     self.answer(first.decode("latin-1").split(), fields)

@@ -18,14 +18,14 @@ from rtseg.sources.options import SourceOptions
 @pytest.mark.parametrize(
     ("where", "kind"),
     [
-        ("camera:0", "CameraSource"),
-        ("rtsp://h/a", "VideoSource"),
-        ("RTSPS://h/a", "VideoSource"),
+        ("camera:0", "SupervisedSource"),
+        ("rtsp://h/a", "SupervisedSource"),
+        ("RTSPS://h/a", "SupervisedSource"),
         ("https://h/a.png", "ImagesSource"),
         ("http://h/snapshot.jpg?user=me&pwd=x", "ImagesSource"),
-        ("rtsp://h/a.png", "VideoSource"),
-        ("https://h/a?x=*.png", "VideoSource"),
-        ("udp://@:5004", "VideoSource"),
+        ("rtsp://h/a.png", "SupervisedSource"),
+        ("https://h/a?x=*.png", "SupervisedSource"),
+        ("udp://@:5004", "SupervisedSource"),
     ],
 )
 def test_the_scheme_selects_the_source_without_opening_it(where: str, kind: str) -> None:

@@ -18,7 +18,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from rtseg.errors import SourceError, SourceNotFound
+from rtseg.errors import SourceDenied, SourceError, SourceNotFound, SourceStalled
 from rtseg.sources.options import SourceOptions
 from rtseg.system.redact import find_secrets, redact, split_url
 
@@ -132,18 +132,25 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
     scheme = split_url(url).scheme.lower()
     shown = redact(url, *find_secrets(url))
     _resolve(url, shown, options.open_timeout_s)
-    settings = {"protocol_whitelist": _STREAM_PROTOCOLS, **_SCHEME_OPTIONS.get(scheme, {})}
+    timeout_us = str(round(1e6 * options.read_timeout_s))
+    settings = {"protocol_whitelist": _STREAM_PROTOCOLS, **_SCHEME_OPTIONS.get(scheme, {}), "rw_timeout": timeout_us}
+    if scheme in ("rtsp", "rtsps", "tcp", "udp"):  # for others it means something else
+        settings["timeout"] = timeout_us
     if not options.allow_playlists:
         settings["format_whitelist"] = _FORMATS
     if scheme in LIVE_SCHEMES:
         settings |= _LIVE_PROBING
+    if scheme in ("rtsp", "rtsps") and options.rtsp_transport == "udp":
+        settings |= {"rtsp_flags": "0", "rtsp_transport": "udp", "buffer_size": "4194304"}
     started_s = time.monotonic()
     try:
         return av.open(
             url,
             container_options=settings,
             metadata_errors="replace",
-            timeout=(options.open_timeout_s, options.read_timeout_s),
+            # No time-out of PyAV for reads: it would take the lock of the interpreter several times for every packet of
+            # the network, which on a busy machine makes reading slower than the stream. The library has its own.
+            timeout=(options.open_timeout_s, None),
         )
     except av.FFmpegError as error:
         timed_out = time.monotonic() - started_s >= 0.95 * options.open_timeout_s
@@ -223,14 +230,14 @@ def _refusal(format_name: str) -> str:
 def _failure(error: av.FFmpegError, shown: str, timeout_s: float | None) -> SourceError:
     """The error to raise if opening ``shown`` fails; ``timeout_s`` if the time was up."""
     if isinstance(error, av.error.HTTPUnauthorizedError | av.error.HTTPForbiddenError):
-        return SourceError(f"{shown} refuses access ({ffmpeg_reason(error)}): check user name and password")
+        return SourceDenied(f"{shown} refuses access ({ffmpeg_reason(error)}): check user name and password")
     if isinstance(error, av.error.HTTPNotFoundError):
         return SourceNotFound(f"{shown} does not exist ({ffmpeg_reason(error)}): check the path")
     if isinstance(error, av.error.ProtocolNotFoundError):
         scheme = shown.partition("://")[0]
         return SourceError(f"{shown}: the installed PyAV cannot read {scheme} URLs: use a build that supports them")
     if timeout_s is not None:
-        return SourceError(
+        return SourceStalled(
             f"{shown} sends no video within {timeout_s:g} s: check the address and that the stream is running"
         )
     if isinstance(error, ConnectionRefusedError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -13,15 +12,10 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from rtseg.errors import SourceError
-from rtseg.sources.video.container import ffmpeg_reason
-
-__all__ = ["StreamDecoder", "UrlPackets", "file_packets"]
+__all__ = ["StreamDecoder", "file_packets"]
 
 StreamT = TypeVar("StreamT", bound=Stream)
 
-_FIRST_FRAME_S = 8.0
-"""Longest wait, in seconds, for the first frame of a stream that is joined between two keyframes."""
 _MAX_CONSECUTIVE_ERRORS = 16
 """After this many failed reads without a packet in between, a file ends."""
 
@@ -53,6 +47,12 @@ class StreamDecoder:
             self._skip()
             return
         yield from self._good(decoded)
+
+    def rejoin(self) -> None:
+        """Go on at a keyframe, after packets that were left out. The frames in the decoder are lost."""
+        self._stream.codec_context.flush_buffers()
+        self._open = 0
+        self._joining = True
 
     def flush(self) -> Iterator[VideoFrame]:
         """Yield the frames that the decoder still holds. No packet may follow.
@@ -110,66 +110,3 @@ def file_packets(container: InputContainer, stream: StreamT, count: Callable[[],
                 count()
         else:
             return
-
-
-class UrlPackets:
-    """Yields the packets of a server's ``stream`` until it ends or ``failure`` is set.
-
-    The failure is not raised here, so that the frames in the decoder can be delivered first.
-    """
-
-    failure: SourceError | None = None
-
-    def __init__(
-        self, container: InputContainer, stream: VideoStream, *, shown: str, live: bool, timeout_s: float
-    ) -> None:
-        """Create it before the first packet.
-
-        Args:
-            container: opened with a read timeout of ``timeout_s``.
-            stream: the stream to read.
-            shown: name of the source in messages.
-            live: whether the end of the stream is a failure.
-            timeout_s: longest wait for a frame, in seconds.
-        """
-        self._container = container
-        self._stream = stream
-        self._shown = shown
-        self._live = live
-        self._timeout_s = timeout_s
-        self._max_wait_s = max(timeout_s, _FIRST_FRAME_S)
-        self._waited_s = 0.0
-
-    def restart_wait(self) -> None:
-        """Restart the wait, because a good frame was decoded."""
-        self._waited_s, self._max_wait_s = 0.0, self._timeout_s
-
-    def __iter__(self) -> Iterator[Packet[Stream]]:
-        # Read all streams: a read of the video alone would not time out while audio packets arrive.
-        packets = self._container.demux()
-        while True:
-            started_s = time.monotonic()
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                timed_out = isinstance(error, av.error.ExitError | TimeoutError)
-                self.failure = self._stalled_error() if timed_out else self._disconnected_error(ffmpeg_reason(error))
-                return
-            took_s = time.monotonic() - started_s
-            self._waited_s += took_s
-            # A packet that arrives when the time is up is an old one from a buffer, which would hide the stall.
-            if took_s >= self._timeout_s or self._waited_s >= self._max_wait_s:
-                self.failure = self._stalled_error()
-                return
-            if packet is None:
-                self.failure = self._disconnected_error("the server ended the stream") if self._live else None
-                return
-            if packet.size and packet.stream_index == self._stream.index:
-                yield packet
-
-    def _stalled_error(self) -> SourceError:
-        waited_s = min(max(self._waited_s, self._timeout_s), self._max_wait_s)
-        return SourceError(f"{self._shown}: no frame for {waited_s:g} s: check the camera or server and the network")
-
-    def _disconnected_error(self, reason: str) -> SourceError:
-        return SourceError(f"{self._shown} is disconnected ({reason}): check the camera or server and start again")

@@ -1,4 +1,4 @@
-"""Corrects the timestamps of frames, and makes those of live streams that have none."""
+"""Corrects the timestamps of frames, makes those of live streams that have none, and tells when they were captured."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["FrameClock", "stamp_arrivals"]
+__all__ = ["FrameClock", "StreamClock", "stamp_arrivals"]
 
 T = TypeVar("T")
 
@@ -15,6 +15,13 @@ _RESET_S = 1.0
 _BLOCKED_S = 0.01
 """A packet that takes longer, in seconds, was not there yet when it was asked for."""
 _MAX_EARLY = 256
+_JUMP_S = 1.0
+"""A timestamp that is so much earlier than the one before, or so long before its time, is a jump of the clock."""
+_DRIFT = 2e-4
+"""Largest difference between the speeds of two clocks: five times that of a usual crystal."""
+_MAX_CAMERA_DELAY_S = 5.0
+_CLOCK_TOLERANCE_S = 0.1
+"""A camera's clock that says that the fastest image took more, or less than nothing, is not set."""
 
 
 def stamp_arrivals(packets: Iterable[T], started_s: float) -> Iterator[tuple[T, float]]:
@@ -80,3 +87,59 @@ class FrameClock:
             time_s = max(time_s, minimum_s)
         self._last_s = time_s
         return time_s
+
+
+class StreamClock:
+    """Tells when the frames of a live stream were captured, by the clock of this machine.
+
+    A frame waits in the camera, the network and the socket before it is read, so the time of reading tells nothing of
+    its age. Its timestamp does: captured = timestamp + delay. The delay is that of the fastest packet so far, which
+    includes what the camera and the network always take. Where the camera sends its wall clock (RTCP sender reports)
+    and that clock is set, it is exact.
+
+    Timestamps that jump, because a camera restarts or sets its clock, go on from the frame before by the time that has
+    passed here.
+    """
+
+    def __init__(self) -> None:
+        self.jumps = 0
+        """Jumps of the timestamps so far."""
+        self.clock_error_s: float | None = None
+        """How wrong the wall clock of the camera is, in seconds; None if it is right, or unknown."""
+        self.by_camera = False
+        """Whether the last time came from the wall clock of the camera."""
+        self._last: tuple[float, float] | None = None
+        self._origin_s = self._delay_s = 0.0
+
+    def __call__(self, stamp_s: float, arrived_s: float, camera_s: float | None = None) -> tuple[float, float]:
+        """When the next packet was captured, and its time in the stream, in seconds.
+
+        Args:
+            stamp_s: its timestamp.
+            arrived_s: ``time.monotonic()`` at which it was read.
+            camera_s: ``time.monotonic()`` at which it was captured, according to the wall clock of the camera.
+        """
+        if self._last is None:
+            self._origin_s, self._delay_s = stamp_s, arrived_s - stamp_s
+        else:
+            last_stamp_s, last_arrived_s = self._last
+            passed_s = max(0.0, arrived_s - last_arrived_s)
+            is_early = arrived_s - stamp_s < self._delay_s - _JUMP_S and stamp_s - last_stamp_s > passed_s + _JUMP_S
+            if stamp_s < last_stamp_s - _JUMP_S or is_early:
+                self.jumps += 1
+                shift_s = stamp_s - last_stamp_s - passed_s
+                self._origin_s += shift_s
+                self._delay_s -= shift_s
+            self._delay_s = min(self._delay_s + _DRIFT * passed_s, arrived_s - stamp_s)
+        self._last = stamp_s, arrived_s
+        captured_s = stamp_s + self._delay_s
+        self.by_camera = camera_s is not None and self._is_set(captured_s - camera_s)
+        if camera_s is not None and self.by_camera:
+            captured_s = min(camera_s, arrived_s)
+        return captured_s, stamp_s - self._origin_s
+
+    def _is_set(self, delay_s: float) -> bool:
+        """Whether the clock of the camera is right; ``delay_s`` is what it says that the fastest packet took."""
+        is_set = -_CLOCK_TOLERANCE_S <= delay_s <= _MAX_CAMERA_DELAY_S
+        self.clock_error_s = None if is_set else delay_s
+        return is_set
