@@ -39,6 +39,8 @@ _WAITING_PACKETS = 300
 """Packets that may wait for the decoder."""
 _MAX_WAIT_S = 0.25
 """Age of a live image, in seconds, above which newer ones that are there already take its place."""
+_MAX_SKIPPING_S = 0.5
+"""After so long without an image, in seconds, an old one is better than none: decoding is slower than the stream."""
 _SOCKET_S = 0.01
 """A packet that waits in a socket is read within this time."""
 _FIRST_FRAME_S = 8.0
@@ -227,11 +229,12 @@ class StreamSource(VideoSource):
         if video is None:
             return
         convert = BgrConverter()
-        index, last_s, dropped_before = 0, 0.0, self.dropped
+        index, last_s, dropped_before, yielded_s = 0, 0.0, self.dropped, self._good_s
         for frame, captured_s, stream_s in self._live_decode(reader, video):
             time_s = last_s if stream_s is None else stream_s
             self._good_s = time.monotonic()
-            if time_s < last_s or self._is_late(captured_s, reader):
+            is_starved = self._good_s - yielded_s > _MAX_SKIPPING_S
+            if time_s < last_s or (not is_starved and self._is_late(captured_s, reader)):
                 self.dropped += 1
                 continue
             image = self._convert(convert, frame)
@@ -240,7 +243,7 @@ class StreamSource(VideoSource):
                 place = index + self.dropped - dropped_before
                 yield Frame(image, place, time_s, captured_s, pixel_aspect=aspect)
                 # Not the time that the reader of the frames took.
-                self._good_s = time.monotonic()
+                self._good_s = yielded_s = time.monotonic()
                 index, last_s = index + 1, time_s
 
     def _is_late(self, captured_s: float, reader: ReadThread[OpenedVideo | _TimedPacket]) -> bool:

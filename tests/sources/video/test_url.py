@@ -96,7 +96,9 @@ def test_live_video_without_timestamps_is_stamped_by_its_arrival(codec: str, mak
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sender = threading.Thread(target=_send_slowly, args=(listener, parts, 0.1), name="sender")
         sender.start()
-        source = open_source(f"tcp://127.0.0.1:{listener.getsockname()[1]}", SourceOptions(read_timeout_s=2, max_downtime_s=0))
+        source = open_source(
+            f"tcp://127.0.0.1:{listener.getsockname()[1]}", SourceOptions(read_timeout_s=2, max_downtime_s=0)
+        )
         source.may_drop = False
         frames: list[Frame] = []
         with pytest.raises(SourceError):
