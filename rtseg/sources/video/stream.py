@@ -26,7 +26,7 @@ from rtseg.sources.video.color import BgrConverter
 from rtseg.sources.video.container import LIVE_SCHEMES, ffmpeg_reason, open_url
 from rtseg.sources.video.decode import StreamDecoder
 from rtseg.sources.video.source import OpenedVideo, VideoSource
-from rtseg.sources.video.timestamps import StreamClock, stamp_arrivals
+from rtseg.sources.video.timestamps import StreamClock, stamp_arrivals, take_early
 from rtseg.system.redact import find_secrets, redact, split_url
 
 __all__ = ["StreamSource"]
@@ -149,15 +149,23 @@ class StreamSource(VideoSource):
                     first_s = arrived_s if first_s is None else first_s
                     yield _TimedPacket(packet, arrived_s, arrived_s - first_s)
                 return
+            early, error = take_early(packets) if self.live else ([], None)
+            for packet, arrived_s in early:
+                stamp_s = video.seconds(self._stamp(packet))
+                if stamp_s is not None:
+                    self._clock.learn(stamp_s, arrived_s)
+            for packet, arrived_s in early:
+                yield self._time(packet, video, arrived_s)
+            if error is not None:
+                raise error
             for packet in packets:
-                yield self._time(packet, video)
+                yield self._time(packet, video, time.monotonic())
 
-    def _time(self, packet: Packet[Any], video: OpenedVideo) -> _TimedPacket:
-        arrived_s = time.monotonic()
-        stamp_s = video.seconds(self._stamp(packet))
+    def _time(self, packet: Packet[Any], video: OpenedVideo, arrived_s: float) -> _TimedPacket:
+        stamp_s, camera_s = video.seconds(self._stamp(packet)), _camera_time(packet)
         if stamp_s is None:
-            return _TimedPacket(packet, arrived_s, None)
-        return _TimedPacket(packet, *self._clock(stamp_s, arrived_s, _camera_time(packet)))
+            return _TimedPacket(packet, self._clock.capture_without_stamp(arrived_s, camera_s), None)
+        return _TimedPacket(packet, *self._clock(stamp_s, arrived_s, camera_s))
 
     def _discard_old(self, waiting: deque[OpenedVideo | _TimedPacket]) -> None:
         """Make room for newer packets of a live source: keep those from the last keyframe on."""

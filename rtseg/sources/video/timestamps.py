@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-__all__ = ["FrameClock", "StreamClock", "stamp_arrivals"]
+__all__ = ["FrameClock", "StreamClock", "stamp_arrivals", "take_early"]
 
 T = TypeVar("T")
 
@@ -34,22 +34,37 @@ def stamp_arrivals(packets: Iterable[T], started_s: float) -> Iterator[tuple[T, 
         packets: waits for each packet until it arrives.
         started_s: when the stream was asked for.
     """
-    opened_s = last_s = time.monotonic()
-    early: list[T] = []
-    on_time: list[tuple[T, float]] = []
+    opened_s = time.monotonic()
     iterator = iter(packets)
-    for packet in iterator:
-        now_s = time.monotonic()
-        if now_s - last_s > _BLOCKED_S or len(early) == _MAX_EARLY:
-            on_time.append((packet, now_s))
-            break
-        early.append(packet)
-        last_s = now_s
-    for position, packet in enumerate(early):
-        yield packet, started_s + (opened_s - started_s) * position / len(early)
+    early, error = take_early(iterator)
+    on_time = early[-1:]
+    for position, (packet, _) in enumerate(early[:-1]):
+        yield packet, started_s + (opened_s - started_s) * position / (len(early) - 1)
     yield from on_time
+    if error is not None:
+        raise error
     for packet in iterator:
         yield packet, time.monotonic()
+
+
+def take_early(packets: Iterator[T]) -> tuple[list[tuple[T, float]], Exception | None]:
+    """Take the packets that are there already, and the first one after them, or the error that came instead.
+
+    Returns:
+        Each packet with the time at which it was read, and the error.
+    """
+    taken: list[tuple[T, float]] = []
+    last_s = time.monotonic()
+    try:
+        for packet in packets:
+            now_s = time.monotonic()
+            taken.append((packet, now_s))
+            if now_s - last_s > _BLOCKED_S or len(taken) > _MAX_EARLY:
+                break
+            last_s = now_s
+    except Exception as error:  # noqa: BLE001 - returned, after what came before it
+        return taken, error
+    return taken, None
 
 
 class FrameClock:
@@ -109,7 +124,12 @@ class StreamClock:
         self.by_camera = False
         """Whether the last time came from the wall clock of the camera."""
         self._last: tuple[float, float] | None = None
-        self._origin_s = self._delay_s = 0.0
+        self._origin_s = 0.0
+        self._delay_s = float("inf")
+
+    def learn(self, stamp_s: float, arrived_s: float) -> None:
+        """Note how long a packet took, before the first call: packets that have waited tell nothing."""
+        self._delay_s = min(self._delay_s, arrived_s - stamp_s)
 
     def __call__(self, stamp_s: float, arrived_s: float, camera_s: float | None = None) -> tuple[float, float]:
         """When the next packet was captured, and its time in the stream, in seconds.
@@ -120,7 +140,8 @@ class StreamClock:
             camera_s: ``time.monotonic()`` at which it was captured, according to the wall clock of the camera.
         """
         if self._last is None:
-            self._origin_s, self._delay_s = stamp_s, arrived_s - stamp_s
+            self._origin_s = stamp_s
+            self.learn(stamp_s, arrived_s)
         else:
             last_stamp_s, last_arrived_s = self._last
             passed_s = max(0.0, arrived_s - last_arrived_s)
@@ -132,11 +153,16 @@ class StreamClock:
                 self._delay_s -= shift_s
             self._delay_s = min(self._delay_s + _DRIFT * passed_s, arrived_s - stamp_s)
         self._last = stamp_s, arrived_s
-        captured_s = stamp_s + self._delay_s
-        self.by_camera = camera_s is not None and self._is_set(captured_s - camera_s)
-        if camera_s is not None and self.by_camera:
-            captured_s = min(camera_s, arrived_s)
+        captured_s = self._correct(stamp_s + self._delay_s, arrived_s, camera_s)
         return captured_s, stamp_s - self._origin_s
+
+    def capture_without_stamp(self, arrived_s: float, camera_s: float | None = None) -> float:
+        """When a packet without timestamp was captured: when it arrived, unless the camera says."""
+        return self._correct(arrived_s, arrived_s, camera_s)
+
+    def _correct(self, captured_s: float, arrived_s: float, camera_s: float | None) -> float:
+        self.by_camera = camera_s is not None and self._is_set(captured_s - camera_s)
+        return min(camera_s, arrived_s) if camera_s is not None and self.by_camera else captured_s
 
     def _is_set(self, delay_s: float) -> bool:
         """Whether the clock of the camera is right; ``delay_s`` is what it says that the fastest packet took."""
