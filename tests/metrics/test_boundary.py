@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rtseg.metrics.boundary import TOLERANCE, BoundaryFScore, contours
+from rtseg.metrics.boundary import TOLERANCE, BoundaryFScore, contours, fill_void_lines
 from rtseg.model_file.spec import VOID
 from rtseg.system.opencv import cv2
 
@@ -163,3 +163,39 @@ class TestContours:
     def test_void_is_no_other_class(self) -> None:
         labels = np.array([[0, 0, VOID, 254, 254, 3]], np.uint8)
         assert contours(labels).tolist() == [[VOID, VOID, VOID, VOID, 254, 3]]
+
+
+class TestVoidLines:
+    def ringed(self, at: int, width: int) -> Ids:
+        """Two classes with a void line of ``width`` pixels around column ``at``."""
+        truth = halves(at)
+        truth[:, at - width // 2 : at - width // 2 + width] = VOID
+        return truth
+
+    @pytest.mark.parametrize("at", [198, 200, 203])
+    def test_the_measure_is_taken_across_a_line_that_hides_every_contour(self, at: int) -> None:
+        assert score(halves(at), self.ringed(200, 5)) == (1.0, 1.0)
+
+    def test_a_contour_far_from_the_line_is_still_wrong(self) -> None:
+        assert score(halves(206), self.ringed(200, 5)) == (0.0, 0.0)
+
+    def test_a_line_wider_than_twice_the_tolerance_hides_the_contour(self) -> None:
+        assert score(halves(200), self.ringed(200, 8)) == (None, None)
+        assert score(halves(200), self.ringed(200, 6)) == (1.0, 1.0)
+
+    def test_lines_stay_void_where_most_contours_are_visible(self) -> None:
+        truth = self.ringed(200, 5)
+        truth[100:] = halves(200)[100:]
+        predicted = halves(200)
+        predicted[:100] = 0  # wrong only under the line and right of it
+        filled = fill_void_lines(truth, 3.75)
+        assert score(predicted, truth) != score(predicted, filled)
+
+    def test_the_nearest_class_fills_a_line_and_leaves_wide_areas_void(self) -> None:
+        truth = self.ringed(200, 5)
+        truth[150:250, 100:160] = VOID
+        filled = fill_void_lines(truth, 3.75)
+        assert (filled[:100] == halves(200)[:100]).mean() > 0.997  # the middle column is as near to both
+        assert (filled[154:246, 104:156] == VOID).all()
+        nothing = np.full((4, 5), VOID, np.uint8)
+        assert (fill_void_lines(nothing, 3.0) == VOID).all()
