@@ -12,7 +12,8 @@ from rtseg.backends import open_backend, read_spec
 from rtseg.datasets import open_dataset
 from rtseg.datasets.evaluate import predict_all, score_matrix
 from rtseg.datasets.loader import DatasetReader
-from rtseg.errors import DatasetError
+from rtseg.datasets.matched_classes import MatchedClasses, match_classes, parse_class_pairs
+from rtseg.errors import RtsegError
 from rtseg.metrics.boundary import TOLERANCE, BoundaryFScore
 from rtseg.metrics.confusion import ConfusionMatrix, absent_classes
 from rtseg.metrics.temporal import Flicker
@@ -27,26 +28,26 @@ class Evaluation:
 
     Raises:
         RtsegError: The model, the data or the backend cannot be used.
-        DatasetError: The data set and the model have different classes.
+        DatasetError: The model or the data set has a class that the other one lacks, see ``match_classes``.
     """
 
     def __init__(self, options: EvaluationOptions) -> None:
         self._options = options
         self._reader = DatasetReader(options.reading)
         path = find_model(options.model)
-        self.dataset = open_dataset(options.data, options.split, channels=read_spec(path).channels)
+        pairs = parse_class_pairs(options.map_classes)
+        dataset = open_dataset(options.data, options.split, channels=read_spec(path).channels)
         self._backend = open_backend(
             options.backend, path, size=options.size, precision=options.precision, device=options.device
         )
         spec = self._backend.spec
         self._absent_notice = ""
         self._spec = override_steps(spec, options.preprocess)
-        if spec.classes != self.dataset.classes:
+        try:
+            self.dataset = match_classes(dataset, spec.classes, spec.name, pairs)
+        except RtsegError:
             self._backend.close()
-            raise DatasetError(
-                f"{spec.name} has the classes {', '.join(spec.classes)}; {self.dataset.name} has "
-                f"{', '.join(self.dataset.classes)}: evaluate on data with the same classes"
-            )
+            raise
 
     @property
     def notice(self) -> str:
@@ -68,7 +69,7 @@ class Evaluation:
             ``miou``, ``pixel_accuracy`` and ``iou`` by class; ``boundary_f``, ``boundary_f_by_class`` and
             ``boundary_tolerance``; ``flicker`` and ``motion_flicker``, None if no two images are consecutive frames of
             a video; ``confusion``, pixel counts with one row per ground-truth class; and facts about model, backend and
-            data. All metrics are in [0, 1].
+            data. All metrics are in [0, 1]; IoU and boundary F of a class that the data lack are None.
 
         Raises:
             DatasetError: A file of the data cannot be used, or no pixel is labelled.
@@ -77,14 +78,18 @@ class Evaluation:
         spec = self._spec
         label = SequenceLabeller(self._backend, Prepare(spec), self._options.propagate, smooth=self._options.smooth)
         confusion, boundary, flicker = ConfusionMatrix(len(spec.classes)), BoundaryFScore(len(spec.classes)), Flicker()
+        matched = self.dataset if isinstance(self.dataset, MatchedClasses) else None
+        scored = range(len(spec.classes)) if matched is None else matched.scored
         images = 0
         for prediction in predict_all(label, self.dataset, indices, label.reset, self._reader):
-            confusion.add(prediction.labels, prediction.truth)
-            boundary.add(prediction.labels, prediction.truth)
-            flicker.add(prediction.labels, prediction.truth, is_next_frame=prediction.is_next_frame)
+            labels = prediction.labels if matched is None else matched.merge(prediction.labels)
+            confusion.add(labels, prediction.truth)
+            boundary.add(labels, prediction.truth)
+            flicker.add(labels, prediction.truth, is_next_frame=prediction.is_next_frame)
             images += 1
-        self._absent_notice = absent_classes(confusion.matrix().sum(axis=1), spec.classes, self.dataset.name)
-        scores, outlines = score_matrix(confusion, self.dataset), boundary.scores()
+        pixels = confusion.matrix().sum(axis=1)
+        self._absent_notice = absent_classes(pixels, spec.classes, self.dataset.name, scored)
+        scores, outlines = score_matrix(confusion, self.dataset).only(scored), boundary.scores(scored)
         return {
             **self._backend.facts(),
             **preprocess_facts(self._backend.spec, spec),

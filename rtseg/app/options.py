@@ -146,6 +146,9 @@ class EvaluationOptions:
     """Labelled images, e.g. camvid:FOLDER."""
     model: ModelName = DEFAULT_MODEL
     split: DataSplit = "val"
+    map_classes: Annotated[tuple[str, ...], Option(_DATA, parse="names", metavar="MODEL=DATA,...")] = ()
+    """Classes of the model and of the data that mean the same, where their names do not say so, e.g. tv=tvmonitor.
+    void=NAME leaves out a class of the data; NAME=void says that the data lack a class of the model."""
     backend: BackendName = "auto"
     precision: PrecisionName = "auto"
     device: DeviceName = "auto"

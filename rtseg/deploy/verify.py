@@ -15,6 +15,7 @@ from rtseg.camvid_classes import CLASSES
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.datasets.evaluate import are_consecutive
 from rtseg.datasets.loader import DatasetReader
+from rtseg.datasets.matched_classes import match_classes
 from rtseg.datasets.synthetic import UnlabelledStreets
 from rtseg.errors import DatasetError, ModelError, OptionError
 from rtseg.frame import Image, Labels
@@ -143,12 +144,7 @@ def open_verification_data(spec: ModelSpec, data: str | None, split: str = "val"
             return open_dataset("synthetic:street", "val")
         return UnlabelledStreets(spec)
     dataset = open_dataset(data, split, channels=spec.channels)
-    if dataset.classes != spec.classes:
-        raise DatasetError(
-            f"{spec.name} knows {', '.join(spec.classes)}; {dataset.name} has {', '.join(dataset.classes)}: "
-            "give --data with the same classes"
-        )
-    return dataset
+    return match_classes(dataset, spec.classes, spec.name)
 
 
 def verify(

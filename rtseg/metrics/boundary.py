@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import ceil, hypot
 
@@ -80,9 +81,10 @@ class BoundaryFScore:
                 self._sums[index] += _f_score(predicted_contour, true_contour, tolerance)
                 self._images[index] += 1
 
-    def scores(self) -> BoundaryScores:
-        """Return the scores over all images added so far."""
-        means = [float(s / n) if n else None for s, n in zip(self._sums, self._images, strict=True)]
+    def scores(self, class_ids: Collection[int] | None = None) -> BoundaryScores:
+        """Return the scores over all images added so far; of ``class_ids`` only, if given."""
+        counted = [n if class_ids is None or index in class_ids else 0 for index, n in enumerate(self._images)]
+        means = [float(s / n) if n else None for s, n in zip(self._sums, counted, strict=True)]
         known = [mean for mean in means if mean is not None]
         return BoundaryScores(float(np.mean(known)) if known else None, tuple(means))
 

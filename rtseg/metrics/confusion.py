@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,21 +26,34 @@ class Scores:
     pixel_accuracy: float
     """Share of labelled pixels whose predicted class is correct."""
 
+    def only(self, class_ids: Collection[int]) -> Scores:
+        """Return the scores without the IoU of other classes, which the mean then leaves out."""
+        iou = tuple(value if index in class_ids else None for index, value in enumerate(self.iou))
+        known = [value for value in iou if value is not None]
+        return replace(self, miou=float(np.mean(known)) if known else 0.0, iou=iou)
+
     def to_dict(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """Return the scores for JSON, with class names as keys of ``iou``."""
         per_class = dict(zip(classes, self.iou, strict=True))
         return {"miou": self.miou, "pixel_accuracy": self.pixel_accuracy, "iou": per_class}
 
 
-def absent_classes(pixels: NDArray[np.int64], classes: Sequence[str], data: str) -> str:
+def absent_classes(
+    pixels: NDArray[np.int64], classes: Sequence[str], data: str, class_ids: Collection[int] | None = None
+) -> str:
     """Return a sentence that names the classes without a pixel; empty if there are none.
 
     Args:
         pixels: labelled pixels of each class, (C,).
         classes: their names.
         data: what the sentence calls the data.
+        class_ids: the classes that count; all by default.
     """
-    absent = [f"{name} ({class_id})" for class_id, name in enumerate(classes) if not pixels[class_id]]
+    absent = [
+        f"{name} ({class_id})"
+        for class_id, name in enumerate(classes)
+        if not pixels[class_id] and (class_ids is None or class_id in class_ids)
+    ]
     return f"no pixel of {data} has the class {', '.join(absent)}" if absent else ""
 
 

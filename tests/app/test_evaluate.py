@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from helpers.doubles import FakeBackend, blue_graph, wide_spec
 from helpers.moving_images import texture
 
 from rtseg.app.evaluate import Evaluation
 from rtseg.app.options import EvaluationOptions
+from rtseg.backends import read_spec
 from rtseg.camvid_classes import CLASSES
 from rtseg.datasets import Dataset, ReadFile, open_dataset
 from rtseg.errors import DatasetError, OptionError
@@ -41,7 +44,10 @@ def test_a_model_with_other_classes_than_the_data_is_refused_and_the_message_lis
     write_spec(model, wide_spec((4, 6)))
     path = tmp_path / "wide.onnx"
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(DatasetError, match=r"wide has the classes class 0, .*has Sky, .*: evaluate on data with"):
+    with pytest.raises(
+        DatasetError,
+        match=r"has Sky, .*, which wide lacks .it has class 0, .*--map-classes, e.g. class 0=Sky, or void=Sky",
+    ):
         Evaluation(EvaluationOptions(DATA, str(path), "val"))
 
 
@@ -171,3 +177,21 @@ class TestVideos:
     def test_an_interval_of_no_images_is_refused(self) -> None:
         with pytest.raises(OptionError, match="--propagate must be a number of images from 1, got 0"):
             EvaluationOptions("blues:", propagate=0)
+
+
+def test_classes_under_other_names_are_scored_and_those_that_the_data_lack_are_not(
+    icnet_file: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(icnet_file)
+    classes = ("nothing", *(name.lower() for name in CLASSES[1:-1]), "cyclist")
+    write_spec(model, replace(read_spec(icnet_file), classes=classes))
+    (tmp_path / "renamed.onnx").write_bytes(model.SerializeToString())
+    pairs = ("nothing=void", "void=Sky", "cyclist=Bicyclist")
+    with Evaluation(
+        EvaluationOptions(DATA, str(tmp_path / "renamed.onnx"), map_classes=pairs, backend="onnxruntime")
+    ) as evaluation:
+        facts = evaluation.run()
+    assert (facts["iou"]["nothing"], facts["boundary_f_by_class"]["nothing"]) == (None, None)
+    known = [value for value in facts["iou"].values() if value is not None]
+    assert facts["miou"] == pytest.approx(np.mean(known))
+    assert facts["iou"]["road"] is not None

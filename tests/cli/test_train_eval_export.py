@@ -218,7 +218,7 @@ class TestBadInput:
             ("eval --data synthetic:street --split dev", "splits train, val, test; got 'dev'"),
             ("eval --data synthetic:street --model none", "no model 'none'"),
             ("eval --data synthetic:street --model WRONG/text.onnx", "is not an ONNX file"),
-            ("eval --data synthetic:street --model WRONG/wide.onnx", "evaluate on data with the same classes"),
+            ("eval --data synthetic:street --model WRONG/wide.onnx", "say what they are with --map-classes"),
             ("eval --data synthetic:street --backend caffe", "unknown backend 'caffe'"),
             ("eval --data synthetic:street --size 9x9", "multiples of 32"),
             ("eval --data synthetic:street,frames=1 --model MODEL --report RUN/a.json", "there is no folder RUN"),

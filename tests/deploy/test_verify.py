@@ -266,5 +266,7 @@ class TestProofData:
     def test_data_that_the_user_names_must_have_the_classes_of_the_model(self) -> None:
         named = open_verification_data(ModelSpec("m", CLASSES, PALETTE, SIZE), "synthetic:street,frames=2", "train")
         assert named.name == "synthetic street train (2 frames)"
-        with pytest.raises(DatasetError, match=r"three knows a, b, c; .* has Sky, .*: give --data with the same"):
+        with pytest.raises(
+            DatasetError, match=r"has Sky, .*, which three lacks .it has a, b, c.: give --data with the same"
+        ):
             open_verification_data(SPEC, "synthetic:street,frames=2")
