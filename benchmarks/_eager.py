@@ -1,4 +1,4 @@
-"""Plain eager torch, one batch at a time: the reference for the rows on a GPU."""
+"""Plain torch, one batch at a time: eager, the reference for the rows on a GPU, and ``torch.compile`` on the CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rtseg.model_file.load import load_model
 from rtseg.model_file.spec import file_sha256
 from rtseg.weights import find_model
 
-__all__ = ["EagerTorch"]
+__all__ = ["CompiledTorch", "EagerTorch"]
 
 
 class EagerTorch(Backend):
@@ -61,3 +61,19 @@ class EagerTorch(Backend):
         if self._on_gpu:
             torch.cuda.synchronize(self._torch_device)
         return np.asarray(labels.numpy(), dtype=np.uint8)
+
+
+class CompiledTorch(EagerTorch):
+    """``EagerTorch`` on the CPU through ``torch.compile`` (inductor), which prepacks the weights (``freezing``)."""
+
+    name = "torch-compile"
+
+    def __init__(self, model: str | Path, *, size: tuple[int, int], precision: str, device: str) -> None:
+        super().__init__(model, size=size, precision=precision, device=device)
+        network = self._network
+        self._compiled = torch.compile(lambda frames: network(frames), dynamic=False, options={"freezing": True})
+
+    def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
+        with torch.no_grad():  # otherwise the weights are no constants, and freezing does nothing
+            labels, _ = self._compiled(torch.from_numpy(frames))
+        return Ticket(labels, frames)

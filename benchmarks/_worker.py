@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EAGER = "torch-eager"
 """Not a backend of rtseg: plain torch on a GPU, without CUDA graphs."""
+COMPILED = "torch-compile"
+"""Not a backend of rtseg: ``torch.compile`` on the CPU."""
 ANSWER_TIMEOUT_S = 900.0
 """A worker that does not answer for this long counts as hung."""
 _IMAGES = 4
@@ -168,10 +170,11 @@ def _make_opener(case: Case, config: Config) -> Callable[[str], Backend]:
     from rtseg import open_backend
 
     options: dict[str, Any] = {"size": case.size, "precision": config.precision, "device": config.device}
-    if config.backend == EAGER:
-        from _eager import EagerTorch
+    if config.backend in (EAGER, COMPILED):
+        from _eager import CompiledTorch, EagerTorch
 
-        return lambda hint: EagerTorch(case.model, **options)
+        plain = EagerTorch if config.backend == EAGER else CompiledTorch
+        return lambda hint: plain(case.model, **options)
     if config.backend == "tensorrt":
         engine = _build_engine(case, config)
         return lambda hint: open_backend(config.backend, engine, hint=hint)

@@ -14,7 +14,8 @@
 Each row runs in a process of its own. All rows of one model, size and batch size exist at the same time and are
 measured in turn, so that other work of the machine affects all of them. Each is compared with eager torch in fp32 on
 the same device, round by round. On a GPU ``torch`` is the backend of rtseg, which replays CUDA graphs, and
-``torch-eager`` launches one kernel after another; times end when the labels are in main memory and the GPU is idle.
+``torch-eager`` launches one kernel after another; ``torch-compile`` is inductor on the CPU, with frozen weights. Times
+end when the labels are in main memory and the GPU is idle.
 Frames are noise, because their content does not change the speed. A row that fails says why.
 
 A case (model, size, batch size, CPU or GPU) that is measured again replaces the published one as a whole. All other
@@ -37,11 +38,13 @@ from typing import Any
 import numpy as np
 from _common import RESULTS, ROOT, commit, machine, spread, versions
 from _runs import EMPTY, find_run, merge, run_title
-from _worker import EAGER, Case, Config, Worker
+from _worker import COMPILED, EAGER, Case, Config, Worker
 
 CONFIGS = (
     Config("torch", "fp32", "cpu"),
     Config("torch", "bf16", "cpu"),
+    Config(COMPILED, "fp32", "cpu"),
+    Config(COMPILED, "bf16", "cpu"),
     Config("onnxruntime", "fp32", "cpu"),
     Config("onnxruntime", "int8", "cpu"),
     Config("openvino", "fp32", "cpu"),
@@ -112,8 +115,11 @@ def main() -> None:
         rows += compare(Case(model, size, batch), configs, options.rounds, options.seconds)
         if not options.draft:
             write(options.output, merge(before, run, rows, scores))
+    if all(row["failure"] for row in rows):
+        print("no row has a result")
+        raise SystemExit(1)
     if options.camvid is not None:
-        scored = [config for config in configs if config.backend != EAGER]  # its labels are those of torch
+        scored = [config for config in configs if config.backend not in (EAGER, COMPILED)]  # as torch
         scores = [measure_miou(model, config, options.camvid) for model in options.models for config in scored]
     print(tables(merge(EMPTY, run, rows, scores)))
     if not options.draft:
@@ -139,7 +145,8 @@ def available_configs(words: list[str]) -> list[Config]:
     """Return the configurations whose packages and GPU are available, and whose title contains one of ``words``."""
     from rtseg.system.nvidia import driver_version
 
-    packages = {"torch": ("torch",), EAGER: ("torch",), "onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
+    packages = dict.fromkeys(("torch", EAGER, COMPILED), ("torch",))
+    packages |= {"onnxruntime": ("onnxruntime",), "openvino": ("openvino",)}
     has_gpu = driver_version() is not None
     runtimes = [name for name in ("tensorrt", "tensorrt-rtx") if is_installed(name)]
     configs = []

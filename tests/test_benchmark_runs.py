@@ -100,3 +100,13 @@ def test_eager_torch_gives_the_labels_of_the_torch_backend(icnet_file: Path, pre
         assert (eager.infer(frames) == reference.infer(frames)).all()
         assert eager.facts()["backend"] == "torch-eager"
         assert eager.facts()["model_sha256"] == reference.facts()["model_sha256"]
+
+
+@pytest.mark.slow
+def test_compiled_torch_gives_the_labels_of_the_torch_backend(icnet_file: Path) -> None:
+    with (
+        module("_eager").CompiledTorch(icnet_file, size=(64, 96), precision="fp32", device="cpu") as compiled,
+        open_backend("torch", icnet_file, precision="fp32", device="cpu") as reference,
+    ):
+        frames = np.random.default_rng(0).integers(0, 256, (1, *reference.spec.size, 3), dtype=np.uint8)
+        assert (compiled.infer(frames) == reference.infer(frames)).mean() >= 0.999
