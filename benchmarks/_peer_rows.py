@@ -267,16 +267,25 @@ def tutorial(job: Job) -> Run:
 
 
 def rtseg(job: Job) -> Run:
-    """``rtseg stream CLIP -o OUTPUT`` with its defaults, and ``--propagate`` if that is asked for."""
-    from rtseg import StreamOptions, StreamRun
+    """``rtseg stream CLIP -o OUTPUT`` with its defaults, or with ``--propagate K``."""
+    from rtseg import PropagationOptions, StreamOptions, StreamRun
 
-    options: dict[str, Any] = {} if job.propagate == "off" else {"propagate": job.propagate}
-    stream = StreamRun(
-        StreamOptions(source=job.clip, model=job.bundled, size=job.size, output=Path(job.output), show=False, **options)
+    options = StreamOptions(
+        source=job.clip,
+        model=job.bundled,
+        size=job.size,
+        output=Path(job.output),
+        show=False,
+        propagation=PropagationOptions(job.propagate),
     )
+    stream = StreamRun(options)
     stream.backend.infer(job.blank[None])
     stream.backend.reset()
-    return lambda: stream.run() and None
+
+    def run() -> None:
+        stream.run()
+
+    return run
 
 
 PACKAGES = (

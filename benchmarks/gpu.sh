@@ -131,16 +131,12 @@ do_pipeline() {
 }
 
 do_stream() {
-    local code=0
-    run python3 -m rtseg stream "$WORK/clip.mp4" --output "$WORK/off.mp4" --report "$WORK/stream-off.json" || code=$?
-    merge "$OUT/stream.json" "$WORK"/stream-*.json
-    if [ "${GPU_DRY_RUN:-}" = 1 ] || python3 -m rtseg stream --help | grep -q -e --propagate; then
-        for frames in 2 3 4; do
-            run python3 -m rtseg stream "$WORK/clip.mp4" --output "$WORK/$frames.mp4" --propagate "$frames" \
-                --report "$WORK/stream-$frames.json" || code=$?
-            merge "$OUT/stream.json" "$WORK"/stream-*.json
-        done
-    fi
+    local frames code=0
+    for frames in off 2 3 4; do
+        run python3 -m rtseg stream "$WORK/clip.mp4" --propagate "$frames" --output "$WORK/$frames.mp4" \
+            --report "$WORK/stream-$frames.json" || code=$?
+        merge "$OUT/stream.json" "$WORK"/stream-*.json
+    done
     return $code
 }
 

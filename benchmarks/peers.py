@@ -42,8 +42,8 @@ PAGE = ROOT / "docs" / "benchmarks" / "peers.md"
 MARK = "<!-- tables: made by peers.py from results/peers.json -->"
 CHILD = Path(__file__).with_name("_peer_rows.py")
 CHILD_TIMEOUT_S = 600.0
-KEY_FRAMES = (2, 3, 4)
-"""Values of ``--propagate`` to measure."""
+PROPAGATING = ("rtseg-propagate-2", "rtseg-propagate-3", "rtseg-propagate-4")
+"""``rtseg`` with ``--propagate K``: the network runs on every K-th frame."""
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
             "model": options.model,
             "clip": {"name": options.clip.name, "frames": len(source["times_s"]), "size": source["size"]},
         }
-        rows = [row for row in available_rows() if not options.rows or row in options.rows]
+        rows = options.rows or [*ROWS, *PROPAGATING]
         before = earlier_results(options.output, facts) if options.add else {}
         facts["losses"] = before.get("losses") or measure_losses(rows, model, folder, pythons)
         facts["rounds"] = before.get("rounds", [])
@@ -83,7 +83,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("clip", type=Path, nargs="?")
     parser.add_argument("--model", default="icnet-camvid", help="name of a bundled model")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", nargs="+", default=[], help=f"only these of {', '.join(ROWS)}, rtseg-propagate-K")
+    rows = [*ROWS, *PROPAGATING]
+    parser.add_argument("--rows", nargs="+", choices=rows, metavar="ROW", help=f"only these of {', '.join(rows)}")
     parser.add_argument("--python", nargs="+", default=[], metavar="ROW=PATH", help="interpreter of a row's packages")
     parser.add_argument("--add", action="store_true", help="add to the rounds of the same commit, clip and machine")
     parser.add_argument("--output", type=Path, default=PUBLISHED, help="JSON file; the page shows the default file")
@@ -92,14 +93,6 @@ def parse_arguments() -> argparse.Namespace:
     if options.clip is None and not options.table:
         parser.error("name a clip")
     return options
-
-
-def available_rows() -> list[str]:
-    """Return all rows, with those of ``--propagate`` if this rtseg has that option."""
-    from rtseg import StreamOptions
-
-    propagate = "propagate" in StreamOptions.__dataclass_fields__
-    return [*ROWS, *(f"rtseg-propagate-{frames}" for frames in KEY_FRAMES if propagate)]
 
 
 def export_plain(bundled: str, folder: Path) -> Path:

@@ -60,7 +60,7 @@ def test_every_rtseg_command_of_the_plan_has_its_options(plan: tuple[list[dict[s
     assert {words[0] for words in commands} == {"build-engine", "stream"}
     for name, *words in commands:
         command = group.resolve_command(context, [name])[1]
-        known = {option for parameter in command.params for option in parameter.opts} | {"--propagate"}
+        known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known
 
 
