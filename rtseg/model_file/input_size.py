@@ -1,7 +1,8 @@
 """Changes the input size of a model file, without torch and without training.
 
 Convolutions, local pooling and resizing by a factor work at any size. Only some weights depend on the size: the
-matrices of pyramid pooling, and the maps of ones that broadcast a mean. ``rtseg export`` gives them special names.
+matrices of pyramid pooling and of upsampling, and the maps of ones that broadcast a mean. ``rtseg export`` gives them
+special names.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from onnx import numpy_helper
 
 from rtseg.errors import OptionError
 from rtseg.model_file.load import ModelFile
-from rtseg.model_file.pooling import pyramid_matrix
+from rtseg.model_file.pooling import pyramid_matrix, resize_matrix
 from rtseg.model_file.spec import write_spec
 
 __all__ = ["resize_input"]
@@ -26,11 +27,14 @@ _MAX_SIDE = 8192
 """In pixels. Larger images need more memory than any machine has."""
 _PYRAMID = re.compile(r"\.(rows|columns)_(\d+)$")
 """Name of a matrix of ``rtseg.models.icnet.PyramidPooling``."""
+_UPSAMPLE = re.compile(r"\.(rows|columns)_(\d+)_over_(\d+)$")
+"""Name of a matrix of ``rtseg.models.context.Upsample``."""
 _ONES = re.compile(r"\.ones$")
 """Name of the map of ones of ``rtseg.models.deeplabv3.ImagePooling``."""
 _LOCAL_OPERATORS = {
-    *("ArgMax", "AveragePool", "Cast", "Clip", "Conv", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity"),
-    *("MaxPool", "ReduceMean", "Relu", "Sigmoid", "Tanh", "Transpose", "QuantizeLinear", "DequantizeLinear"),
+    *("ArgMax", "AveragePool", "Cast", "Clip", "Conv", "Erf", "Exp", "GlobalAveragePool", "HardSigmoid", "HardSwish"),
+    *("Identity", "MaxPool", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Sigmoid", "Tanh", "Transpose"),
+    *("QuantizeLinear", "DequantizeLinear"),
 }
 """Operators that treat all pixels alike, at any size. ``_is_local`` allows others under conditions."""
 
@@ -57,7 +61,7 @@ def resize_input(model: ModelFile, size: tuple[int, int]) -> ModelFile:
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
     for tensor in graph.graph.initializer:
-        if _PYRAMID.search(tensor.name) or _ONES.search(tensor.name):
+        if _depends_on_size(tensor.name):
             _resize_weight(tensor, model.spec.size, size)
     for value in (*graph.graph.input, *graph.graph.output):
         dims = value.type.tensor_type.shape.dim
@@ -73,6 +77,12 @@ def resize_input(model: ModelFile, size: tuple[int, int]) -> ModelFile:
 
 def _resize_weight(tensor: onnx.TensorProto, old: tuple[int, int], new: tuple[int, int]) -> None:
     """Replace a weight that depends on the input size by the one for another size."""
+    match = _UPSAMPLE.search(tensor.name)
+    if match is not None:
+        axis, stride, factor = match[1], int(match[2]), int(match[3])
+        side = new[0] if axis == "rows" else new[1]
+        tensor.CopyFrom(numpy_helper.from_array(resize_matrix(axis, -(-side // stride), factor), tensor.name))
+        return
     match = _PYRAMID.search(tensor.name)
     if match is None:
         rows, columns = (length * to // own for length, to, own in zip(tensor.dims, new, old, strict=True))
@@ -84,13 +94,17 @@ def _resize_weight(tensor: onnx.TensorProto, old: tuple[int, int], new: tuple[in
     tensor.CopyFrom(numpy_helper.from_array(pyramid_matrix(axis, length, bins), tensor.name))
 
 
+def _depends_on_size(name: str) -> bool:
+    return any(kind.search(name) for kind in (_PYRAMID, _UPSAMPLE, _ONES))
+
+
 def _is_resizable(model: ModelFile) -> bool:
     """Return whether only the specially named weights of a graph depend on its input size."""
     graph = model.graph.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     # Older exports merged matrices that are equal at the original size but differ at another one.
-    if any(uses[name] != 1 for name in weights if _PYRAMID.search(name) or _ONES.search(name)):
+    if any(uses[name] != 1 for name in weights if _depends_on_size(name)):
         return False
     return all(node.domain in ("", "ai.onnx") and _is_local(node, weights) for node in graph.node)
 
@@ -105,7 +119,7 @@ def _is_local(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> boo
     if node.op_type == "ConvTranspose":
         return all(attribute.name != "output_shape" for attribute in node.attribute)
     if node.op_type == "MatMul":
-        return len(constants) == 1 and _PYRAMID.search(constants[0]) is not None
+        return len(constants) == 1 and any(kind.search(constants[0]) for kind in (_PYRAMID, _UPSAMPLE))
     if node.op_type == "Resize":  # by a factor, not to a size
         return len(node.input) == 3 and node.input[2] in weights
     if node.op_type == "Slice":  # of channels

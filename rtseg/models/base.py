@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from torch import Tensor, nn
 
 from rtseg.errors import OptionError
 
-__all__ = ["Network"]
+__all__ = ["Network", "Output"]
+
+
+class Output(Enum):
+    """Kind of an output in training mode, which decides its loss; see ``rtseg.training.objective.output_losses``."""
+
+    CLASSES = "classes"
+    """Logits of the classes, (N, classes, h, w)."""
+    BOUNDARY = "boundary"
+    """Logits of the boundaries between classes, (N, 1, h, w)."""
+    CLASSES_AT_BOUNDARY = "classes at the boundary"
+    """Logits of the classes, of which only the pixels count that the ``BOUNDARY`` output sees as boundary."""
+    ALIGNMENT = "alignment"
+    """Features of the network, and those that they are aligned with, (N, 2, C, h, w)."""
 
 
 class Network(nn.Module):
@@ -30,6 +45,8 @@ class Network(nn.Module):
     """Names of submodules that an initial checkpoint may lack, as it is of a simpler network."""
     loss_weights: tuple[float, ...] = (1.0,)
     """Weight in the loss of each output in training mode."""
+    outputs: tuple[Output, ...] = ()
+    """Kind of each output in training mode; empty if all are logits of the classes."""
     coarse_labels: bool = False
     """Whether training downsamples the labels to each output, instead of upsampling the output."""
     recurrent: bool = False
@@ -47,7 +64,8 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, classes, H / s, W / s) for float (N, channels, H, W); in training mode a tuple of them.
 
-        The first element of the tuple is the main prediction, with ``s = stride``; the others have their own strides.
+        The first element of the tuple is the main prediction, with ``s = stride``; the others have their own strides,
+        and are what ``outputs`` says.
 
         A recurrent network has a second argument ``state``, float (N, D, h, w) of ``state_shape``, or None (zeros) for
         the first image, and returns the logits and the state for the next image.

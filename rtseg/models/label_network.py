@@ -122,6 +122,7 @@ class LabelNetwork(nn.Module):
 def fuse_batch_norm(network: Network) -> Network:
     """Return a copy for inference, with batch norm folded into the convolutions and without auxiliary heads.
 
+    A batch norm that does not follow a convolution becomes a factor and an offset of each channel.
     Model files store the folded weights. Folding is done in fp32, because running variances would overflow or vanish
     in fp16.
     """
@@ -133,9 +134,28 @@ def fuse_batch_norm(network: Network) -> Network:
         fused.set_submodule(conv_name, fuse_conv_bn_eval(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, norm)))
         fused.set_submodule(norm_name, nn.Identity())
     for name, part in list(fused.named_modules()):
+        if isinstance(part, nn.BatchNorm2d):
+            fused.set_submodule(name, _ChannelScale(part))
         if isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size in (1, (1, 1)):
             fused.set_submodule(name, _Mean())
     return fused
+
+
+class _ChannelScale(nn.Module):
+    """A batch norm in evaluation mode, as one factor and one offset for each channel."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        self.weight = nn.Parameter(scale.detach()[:, None, None])
+        self.bias = nn.Parameter(shift.detach()[:, None, None])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return features * self.weight + self.bias
 
 
 class _Mean(nn.Module):

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 
 from rtseg.errors import DatasetError, OptionError
-from rtseg.models.base import Network
+from rtseg.models.base import Network, Output
 from rtseg.models.label_network import normalise
+from rtseg.training.auxiliary_losses import alignment, boundary_cross_entropy, boundary_labels, keep_boundary
 from rtseg.training.loss_options import parse_loss
 from rtseg.training.options import CLASS_WEIGHTS
 from rtseg.training.pixel_losses import asymmetric, cross_entropy, dice, lovasz, ohem
 
-__all__ = ["Objective", "PixelLoss", "class_weights", "make_loss", "multi_resolution_loss"]
+__all__ = ["Objective", "PixelLoss", "class_weights", "make_loss", "multi_resolution_loss", "output_losses"]
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """Maps logits (N, C, h, w) and labels int64 (N, h, w), 255 where void, to an fp32 scalar."""
@@ -65,6 +66,9 @@ class Objective(nn.Module):
 
     def _loss_of_outputs(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        if self.network.outputs:
+            losses = output_losses(outputs, labels, self.network.outputs, self._loss)
+            return torch.stack([weight * loss for loss, weight in zip(losses, self._weights, strict=True)]).sum()
         return multi_resolution_loss(outputs, labels, self._weights, self._loss, coarse=self.network.coarse_labels)
 
 
@@ -136,6 +140,35 @@ def make_loss(text: str, class_weights: Tensor, *, mean: Callable[[Tensor], Tens
         return torch.stack([factor * term(logits, labels) for factor, term in terms]).sum()
 
     return loss
+
+
+def output_losses(
+    outputs: tuple[Tensor, ...], labels: Tensor, kinds: tuple[Output, ...], loss: PixelLoss
+) -> list[Tensor]:
+    """Compute the loss of each output of a network that has not only logits of classes.
+
+    Outputs are upsampled bilinearly to the size of the labels, apart from those of ``Output.ALIGNMENT``.
+
+    Args:
+        outputs: as the kinds say.
+        labels: int64 (N, H, W); 255 is ignored.
+        kinds: of the outputs.
+        loss: for logits of classes, see ``make_loss``.
+    """
+    losses = []
+    for output, kind in zip(outputs, kinds, strict=True):
+        if kind is Output.ALIGNMENT:
+            losses.append(alignment(output))
+            continue
+        large, wanted = _upsample_logits(output, labels)
+        if kind is Output.BOUNDARY:
+            losses.append(boundary_cross_entropy(large, boundary_labels(labels)))
+            continue
+        if kind is Output.CLASSES_AT_BOUNDARY:
+            boundary, _ = _upsample_logits(outputs[kinds.index(Output.BOUNDARY)], labels)
+            wanted = keep_boundary(labels, boundary)
+        losses.append(loss(large, wanted))
+    return losses
 
 
 def multi_resolution_loss(
