@@ -109,6 +109,7 @@ def build_network(model: ModelFile) -> LabelNetwork:
     """
     spec = model.spec
     network = fuse_batch_norm(create_model(spec.architecture, len(spec.classes)))
+    network.fix_size(*spec.size)  # weights may have the shape that belongs to the size
     state_shape = network.state_shape(*spec.size) if network.recurrent else None
     if state_shape != model.state_shape:
         raise ModelError(f"the state in {model.path} is not that of the network {spec.architecture!r} of this rtseg")

@@ -59,8 +59,8 @@ def measure(architecture: str) -> NetworkFigures:
     return NetworkFigures(cost.parameters, cost.flops, fps)
 
 
-def export_fresh(architecture: str, path: Path) -> Path:
-    """Export a network with random weights, for ``CLASSES`` classes and images of ``SIZE``, to the model file ``path``.
+def export_fresh(architecture: str, path: Path, size: tuple[int, int] = SIZE) -> Path:
+    """Export a network with random weights, for ``CLASSES`` classes and images of ``size``, to the model file ``path``.
 
     The speed does not depend on the values of the weights.
 
@@ -75,7 +75,7 @@ def export_fresh(architecture: str, path: Path) -> Path:
         name=architecture,
         classes=tuple(f"class {number}" for number in range(CLASSES)),
         palette=tuple((number, number, number) for number in range(CLASSES)),
-        size=SIZE,
+        size=size,
         channels=image_channels(channels_of(architecture)),
         architecture=network.architecture,
     )

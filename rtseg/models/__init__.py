@@ -38,6 +38,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "pidnet-s": ("rtseg.models.pidnet", "PIDNet", {"width": 32}),
     "sctnet-s": ("rtseg.models.sctnet", "SCTNet", {"width": 32}),
     "sctnet-b": ("rtseg.models.sctnet", "SCTNetB", {}),
+    "seaformer-tiny": ("rtseg.models.seaformer", "SeaFormer", {}),
     "fcn-resnet18": ("rtseg.models.fcn", "FCNResNet18", {}),
     "fcn-resnet50": ("rtseg.models.fcn", "FCNDilated", {"backbone": "resnet50"}),
     "fcn-resnet101": ("rtseg.models.fcn", "FCNDilated", {"backbone": "resnet101"}),

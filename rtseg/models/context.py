@@ -32,7 +32,7 @@ class Upsample(nn.Module):
         self.stride = stride
 
     def fix_size(self, height: int, width: int) -> None:
-        """Store the matrices for images of (height, width), in pixels, so that they have a name in an exported graph."""
+        """Store the matrices for images of (height, width), in pixels, to have a name in an exported graph."""
         for axis, side in (("rows", height), ("columns", width)):
             matrix = torch.from_numpy(resize_matrix(axis, -(-side // self.stride), self.factor))
             self.register_buffer(self._name(axis), matrix, persistent=False)

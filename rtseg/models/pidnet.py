@@ -39,7 +39,7 @@ class PixelAttentionGuidedFusion(nn.Module):
 
     def forward(self, details: Tensor, context: Tensor, factor: int) -> Tensor:
         """(N, C, H, W) and (N, C, H / factor, W / factor) -> (N, C, H, W)."""
-        alike = (self.f_x(details) * _upsample(self.f_y(context), factor)).sum(1, keepdim=True).sigmoid()
+        alike: Tensor = (self.f_x(details) * _upsample(self.f_y(context), factor)).sum(1, keepdim=True).sigmoid()
         return details + alike * (_upsample(context, factor) - details)
 
 

@@ -59,7 +59,8 @@ class _Attention(nn.Module):
 
     def _split(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, heads, H * W, C / heads)."""
-        return features.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+        count, channels = features.shape[:2]
+        return features.reshape(count, self.heads, channels // self.heads, -1).transpose(2, 3)
 
 
 class _Block(nn.Module):

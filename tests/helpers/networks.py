@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from rtseg.models import create_model
 from rtseg.models.base import Network
@@ -31,6 +32,8 @@ def random_network(architecture: str, classes: int = CLASSES) -> Network:
                 nn.init.uniform_(part.weight, 0.5, 1.5)
                 nn.init.uniform_(part.bias, -0.3, 0.3)
                 part.momentum = None  # the mean over all batches
+            if isinstance(part, StochasticDepth):
+                part.p = 0.0
         network.train()
         with torch.no_grad():
             for _ in range(2):

@@ -59,7 +59,7 @@ def test_the_architecture_is_one_text_that_builds_the_network_again(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("resnet", r"^unknown network 'resnet'; known are deeplabv3-mobilenet, .*, icnet-resnet50$"),
+        ("resnet", r"^unknown network 'resnet'; known are ddrnet23, .*, seaformer-tiny$"),
         (
             "icnet:depth=18",
             r"^network 'icnet' has no option 'depth'; it has channels, loss_weights, pretrained, pyramid, width$",
