@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 
-from rtseg.model_file.pooling import pyramid_matrix
+from rtseg.model_file.pooling import pyramid_matrix, resize_matrix
 
 
 @pytest.mark.parametrize("bins", [1, 2, 3, 6])
@@ -30,3 +30,16 @@ def test_a_level_only_averages_so_that_an_even_map_stays_as_it_is(axis: str, len
 
 def test_columns_are_rows_transposed() -> None:
     np.testing.assert_array_equal(pyramid_matrix("columns", 7, 3), pyramid_matrix("rows", 7, 3).T)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("size", [(8, 16), (7, 11), (1, 13)])
+def test_the_matrices_of_upsampling_interpolate_from_the_size_rounded_up(factor: int, size: tuple[int, int]) -> None:
+    height, width = size
+    small = torch.from_numpy(
+        np.random.default_rng(factor).normal(size=(2, 3, -(-height // factor), -(-width // factor)))
+    )
+    rows = torch.from_numpy(resize_matrix("rows", height, factor)).double()
+    columns = torch.from_numpy(resize_matrix("columns", width, factor)).double()
+    expected = F.interpolate(small, size, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(rows @ small @ columns, expected, atol=1e-6, rtol=1e-5)

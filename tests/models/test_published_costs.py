@@ -30,7 +30,7 @@ def test_parameters_and_operations_are_those_of_the_paper(
 
 
 def test_the_transformer_of_sctnet_is_not_in_the_model_and_may_be_smaller() -> None:
-    costs = {compute_cost(f"sctnet-s:transformer={size}", 11, (64, 64)) for size in (0, 1, 2, 3)}
+    costs = {compute_cost(f"sctnet-s:transformer={size}", 11, (64, 64)) for size in (0, 2)}
     assert len(costs) == 1
     with pytest.raises(OptionError, match="transformer of SCTNet must be 0 to 3, got 4"):
         create_model("sctnet-s:transformer=4", 11)
