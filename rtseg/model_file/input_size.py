@@ -33,7 +33,7 @@ _ONES = re.compile(r"\.ones$")
 """Name of the map of ones of ``rtseg.models.deeplabv3.ImagePooling``."""
 _LOCAL_OPERATORS = {
     *("ArgMax", "AveragePool", "Cast", "Clip", "Conv", "Erf", "Exp", "GlobalAveragePool", "HardSigmoid", "HardSwish"),
-    *("Identity", "MaxPool", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Sigmoid", "Tanh", "Transpose"),
+    *("Identity", "MaxPool", "ReduceMax", "ReduceMean", "Relu", "Sigmoid", "Tanh", "Transpose"),
     *("QuantizeLinear", "DequantizeLinear"),
 }
 """Operators that treat all pixels alike, at any size. ``_is_local`` allows others under conditions."""
@@ -106,7 +106,16 @@ def _is_resizable(model: ModelFile) -> bool:
     # Older exports merged matrices that are equal at the original size but differ at another one.
     if any(uses[name] != 1 for name in weights if _depends_on_size(name)):
         return False
-    return all(node.domain in ("", "ai.onnx") and _is_local(node, weights) for node in graph.node)
+    divisors = {node.input[1] for node in graph.node if node.op_type == "Div"}
+    return all(
+        node.domain in ("", "ai.onnx") and (_is_local(node, weights) or _is_normalising_sum(node, divisors))
+        for node in graph.node
+    )
+
+
+def _is_normalising_sum(node: onnx.NodeProto, divisors: set[str]) -> bool:
+    """Return whether a node sums pixels to divide by the sum, as in a softmax over them."""
+    return node.op_type == "ReduceSum" and node.output[0] in divisors
 
 
 def _is_local(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> bool:
@@ -122,6 +131,8 @@ def _is_local(node: onnx.NodeProto, weights: dict[str, onnx.TensorProto]) -> boo
         return len(constants) == 1 and any(kind.search(constants[0]) for kind in (_PYRAMID, _UPSAMPLE))
     if node.op_type == "Resize":  # by a factor, not to a size
         return len(node.input) == 3 and node.input[2] in weights
+    if node.op_type == "ReduceSum":  # of channels
+        return len(node.input) == 2 and node.input[1] in weights and _is_channel_axis(weights[node.input[1]])
     if node.op_type == "Slice":  # of channels
         return len(node.input) > 3 and node.input[3] in weights and _is_channel_axis(weights[node.input[3]])
     return node.op_type in _LOCAL_OPERATORS

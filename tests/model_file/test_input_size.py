@@ -92,7 +92,7 @@ def test_a_size_that_is_no_multiple_of_32_is_refused_with_the_nearest(
         resize_input(load_model(icnet_file), size)
 
 
-@pytest.mark.parametrize("operator", ["Reshape", "Expand", "Einsum", "Add"])
+@pytest.mark.parametrize("operator", ["Reshape", "Expand", "Einsum", "Add", "ReduceSum"])
 def test_a_graph_that_hangs_on_its_size_is_refused_with_the_next_step(icnet_file: Path, operator: str) -> None:
     model = load_model(icnet_file)
     for node in model.graph.graph.node:
