@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Figures:
     precision: str
     """Precision of the arithmetic, e.g. ``fp32``."""
     date: str
-    """Date of the measurement, YYYY-MM-DD."""
+    """Date of the measurement, YYYY-MM-DD, or the first and the last date: ``YYYY-MM-DD to YYYY-MM-DD``."""
 
 
 def load_figures() -> Figures:
@@ -59,5 +60,10 @@ def load_figures() -> Figures:
         facts["machine"]["cores"],
         f"OpenVINO {facts['versions']['openvino']}",
         facts["precision"],
-        facts["date"],
+        _date(entry.get("date", facts["date"]) for entry in facts["networks"].values()),
     )
+
+
+def _date(dates: Iterable[str]) -> str:
+    known = sorted(set(dates))
+    return known[0] if len(known) == 1 else f"{known[0]} to {known[-1]}"

@@ -93,7 +93,7 @@ def test_a_name_that_is_not_known_is_refused_before_anything_is_done(
     assert main(["models", "icnet", "pspnet", *options]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("rtseg: unknown network 'pspnet'; known are deeplabv3-mobilenet, ")
+    assert said.err.startswith("rtseg: unknown network 'pspnet'; known are ddrnet23, ")
 
 
 def test_an_option_that_a_network_does_not_have_is_refused_before_anything_is_measured(

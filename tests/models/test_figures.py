@@ -28,7 +28,8 @@ def test_the_rates_say_what_they_were_measured_with() -> None:
     assert figures.cores > 0
     assert figures.runtime.startswith("OpenVINO 20")
     assert figures.precision in ("fp32", "bf16")
-    assert date.fromisoformat(figures.date) >= date(2025, 1, 1)
+    dates = [date.fromisoformat(part) for part in figures.date.split(" to ")]
+    assert date(2025, 1, 1) <= dates[0] <= dates[-1]
 
 
 def test_a_rate_is_the_median_of_several_rounds() -> None:
