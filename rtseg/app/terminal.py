@@ -221,12 +221,16 @@ def _in_brackets(names: list[str]) -> str:
     return f" ({name_some(names)})" if names else ""
 
 
+def _skipped(run: StreamRun) -> str:
+    return "" if run.options.part.show_damaged else " and skipped"
+
+
 def _summary(report: RunReport, run: StreamRun) -> str:
     lost = "".join(
         f", {count} {what}"
         for count, what in (
             (report.frames_dropped, "dropped"),
-            (report.frames_damaged, f"damaged and skipped{_in_brackets(run.source.damaged_names)}"),
+            (report.frames_damaged, f"damaged{_skipped(run)}{_in_brackets(run.source.damaged_names)}"),
         )
         if count
     )

@@ -55,6 +55,9 @@ class SourceOptions:
     """How RTSP video is sent. UDP has less delay, but loses packets."""
     allow_playlists: Annotated[bool, Option(_PANEL, ("--playlists",))] = False
     """Allow playlists (.m3u8, .mpd). They may name other files and hosts to read."""
+    show_damaged: Annotated[bool, Option(_PANEL)] = False
+    """Show the frames of a live stream that may be damaged: those from lost data to the next key frame. By default they
+    are dropped. Both are counted."""
     reading: Annotated[ReadOptions, Group()] = field(default_factory=ReadOptions)
     """How image files are read; other sources ignore it."""
 

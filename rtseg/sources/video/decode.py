@@ -12,6 +12,8 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from rtseg.sources.video.loss import LossGuard
+
 __all__ = ["StreamDecoder", "file_packets"]
 
 StreamT = TypeVar("StreamT", bound=Stream)
@@ -23,23 +25,32 @@ _MAX_CONSECUTIVE_ERRORS = 16
 class StreamDecoder:
     """Decodes the packets of one video stream. Use it on the thread that reads the container."""
 
-    def __init__(self, stream: VideoStream, count: Callable[[], None], *, joined: bool = False) -> None:
+    def __init__(
+        self, stream: VideoStream, count: Callable[[], None], *, joined: bool = False, show_damaged: bool = False
+    ) -> None:
         """Create it before the first packet.
 
         Args:
             stream: stream of an open container, with options and threads set.
             count: called for each frame that cannot be decoded.
-            joined: whether reading starts in the middle of the stream. Then frames before the first keyframe cannot
-                be decoded, which does not count as damage.
+            joined: whether the stream is live, and reading starts in the middle of it. Then frames before the first
+                keyframe cannot be decoded, which does not count as damage, and frames after lost data are not trusted.
+            show_damaged: whether to deliver frames that are not trusted. They are counted all the same.
         """
         self._stream = stream
         self._count = count
         self._joining = joined
+        self._guard = LossGuard() if joined else None
+        self._show_damaged = show_damaged
         self._open = 0
+        self.decoded = 0
+        """Frames that came out of the decoder, also damaged ones."""
 
     def decode(self, packet: Packet[Any]) -> Iterator[VideoFrame]:
         """Yield the frames that ``packet`` completes, in presentation order."""
         self._open += packet.size > 0
+        if self._guard is not None:
+            self._guard.add(packet)
         try:
             # Not packet.decode(), because an empty packet would flush the decoder.
             decoded = self._stream.decode(packet) if packet.size else []
@@ -78,17 +89,27 @@ class StreamDecoder:
         """
         return self._open > 0
 
+    @property
+    def losses(self) -> int:
+        """How often data of a live stream was lost or damaged."""
+        return self._guard.losses if self._guard is not None and not self._joining else 0
+
     def _good(self, decoded: list[VideoFrame]) -> Iterator[VideoFrame]:
+        self.decoded += len(decoded)
         for frame in decoded:
-            if frame.is_corrupt:
-                self._skip()
-            else:
+            if not frame.is_corrupt and (self._guard is None or self._guard.trusts(frame)):
                 self._open -= 1
                 self._joining = False
                 yield frame
+                continue
+            self._skip(is_loss=frame.is_corrupt)
+            if self._show_damaged:
+                yield frame
 
-    def _skip(self) -> None:
+    def _skip(self, *, is_loss: bool = True) -> None:
         self._open -= 1
+        if is_loss and self._guard is not None:
+            self._guard.lose()
         if not self._joining:
             self._count()
 

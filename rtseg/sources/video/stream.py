@@ -261,7 +261,7 @@ class StreamSource(VideoSource):
         self, reader: ReadThread[OpenedVideo | _TimedPacket], video: OpenedVideo
     ) -> Iterator[tuple[VideoFrame, float, float | None]]:
         """Yield each frame with the time of its capture and its time in the stream."""
-        decoder = StreamDecoder(video.stream, self._count_damaged, joined=True)
+        decoder = StreamDecoder(video.stream, self._count_damaged, joined=True, show_damaged=self.options.show_damaged)
         recent: deque[_TimedPacket] = deque(maxlen=_MAX_REORDERED)
         for timed in self._packets(reader):
             self._refuse_encrypted(timed.packet)
@@ -278,10 +278,20 @@ class StreamSource(VideoSource):
                 self._needs_keyframe = False
                 decoder.rejoin()
             recent.append(timed)
+            decoded_before = decoder.decoded
             for frame in decoder.decode(timed.packet):
                 yield frame, *_times_of(frame, recent, decoder.pending)
+            if decoder.decoded > decoded_before:  # damaged frames count, too: the source has not stalled
+                self._good_s = time.monotonic()
+            self._note_losses(decoder)
         for frame in decoder.flush():
             yield frame, *_times_of(frame, recent, decoder.pending)
+
+    def _note_losses(self, decoder: StreamDecoder) -> None:
+        if decoder.losses and not self.notice:
+            shown = "shown" if self.options.show_damaged else "dropped; --show-damaged shows them"
+            until = "frames until the next key frame may be damaged"
+            self.notice = f"{self._shown}: data was lost on the way: {until} and are {shown}"
 
     def _stalled_error(self, waited_s: float) -> SourceStalled:
         return SourceStalled(f"{self._shown}: no frame for {waited_s:g} s: check the camera or server and the network")
