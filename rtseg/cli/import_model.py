@@ -65,6 +65,8 @@ def _print(console: Console, done: ImportedModel) -> None:
     if done.changes:
         table.add_row("changed", ", ".join(done.changes), "")
     console.print(table)
+    for score in done.scores:
+        console.print(f"mIoU {100 * score.miou:5.1f} % with {score.normalization}")
     megabytes = done.path.stat().st_size / 1e6
     height, width = done.spec.size
     console.print(
@@ -77,3 +79,8 @@ def _print(console: Console, done: ImportedModel) -> None:
     if done.guesses:
         named = ", ".join(fact.what for fact in done.guesses)
         console.print(f"guessed: {named}: look at the result, e.g. rtseg stream VIDEO --model {done.path}")
+    if done.sheet is not None:
+        console.print(
+            f"overlays with other input values are in {done.sheet}: if another row is right, import again with its "
+            "--scale, --mean, --std and --bgr or --rgb, or give --data"
+        )

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from rtseg.errors import ModelError, OptionError, ProofError
+from rtseg.importing.choose import Score, choose_by_miou, data_statistics, load_labelled, write_contact_sheet
 from rtseg.importing.class_names import find_classes
 from rtseg.importing.describe import find_input
 from rtseg.importing.head import add_head
@@ -18,7 +19,7 @@ from rtseg.importing.heads import choose_heads
 from rtseg.importing.normalize_graph import BATCH, fix_input_size, normalize_graph, prune, rename
 from rtseg.importing.options import ImportOptions
 from rtseg.importing.plan import Fact, NetworkInput, Normalization, Plan, Size
-from rtseg.importing.propose import choose_normalization, choose_sizes
+from rtseg.importing.propose import INPUT_VALUES, candidates, choose_normalization, choose_sizes
 from rtseg.importing.prove import MIN_AGREEMENT, Agreement, Original, compare, proof_images, to_network
 from rtseg.importing.read import read_foreign
 from rtseg.importing.runtime import Session
@@ -62,6 +63,10 @@ class ImportedModel:
     """With the original."""
     changes: tuple[str, ...] = field(default=())
     """What was changed in the graph, beside both ends."""
+    scores: tuple[Score, ...] = field(default=())
+    """The mIoU of the input values that were tried on labelled images, the best first."""
+    sheet: Path | None = None
+    """An image with the overlays of several input values, if those of the model are guessed."""
 
     @property
     def guesses(self) -> tuple[Fact, ...]:
@@ -101,6 +106,9 @@ def import_onnx(
     on_progress("finding out what it is")
     graph, changes = normalize_graph(foreign)
     plan, original = _make_plan(foreign, graph, options, sides, path)
+    scores: list[Score] = []
+    if options.data is not None:
+        plan, scores = _choose(original, plan, options, on_progress)
     on_progress("adding both ends")
     model, has_fixed_batch = _build(graph, plan)
     spec = _make_spec(foreign, plan, options, origin, path)
@@ -115,8 +123,44 @@ def import_onnx(
     if has_fixed_batch:
         spec = replace(spec, batch=1)
         changes = [*changes, "takes one image at a time"]
+    if scores:
+        measured = {"miou": round(scores[0].miou, 4), "data": options.data, "split": options.split}
+        spec.extra["import"]["measured"] = measured
     _write(model, spec, output)
-    return ImportedModel(output, spec, plan.facts, agreement, tuple(changes))
+    sheet = _draw_guesses(original, plan, options, output, on_progress)
+    return ImportedModel(output, spec, plan.facts, agreement, tuple(changes), tuple(scores), sheet)
+
+
+def _choose(
+    original: Original, plan: Plan, options: ImportOptions, on_progress: Callable[[str], None]
+) -> tuple[Plan, list[Score]]:
+    """Return the plan with the input values that give the best labels, and all that were tried."""
+    images = load_labelled(options.data or "", options.split, plan)
+    (given,) = [fact for fact in plan.facts if fact.what == INPUT_VALUES]
+    tried = [plan.normalization]
+    if options.scale is None and not options.mean and not options.std:
+        tried = candidates(plan.normalization)
+        tried += data_statistics(images, tried)
+        if options.bgr is not None:
+            tried = [each for each in tried if each.bgr == options.bgr]
+    scores = choose_by_miou(original, plan, tried, images, on_progress)
+    best = scores[0]
+    reason = f"best of {len(scores)} on {images.name}" if len(scores) > 1 else given.reason
+    fact = Fact(INPUT_VALUES, str(best.normalization), reason)
+    facts = tuple(fact if each is given else each for each in plan.facts)
+    return replace(plan, normalization=best.normalization, facts=facts), scores
+
+
+def _draw_guesses(
+    original: Original, plan: Plan, options: ImportOptions, output: Path, on_progress: Callable[[str], None]
+) -> Path | None:
+    """Draw the overlays of several input values if those of the plan are guessed."""
+    if not any(fact.what == INPUT_VALUES and fact.is_guess for fact in plan.facts):
+        return None
+    on_progress("drawing overlays")
+    sheet = output.with_name(f"{output.stem}-inputs.png")
+    write_contact_sheet(sheet, original, plan, candidates(plan.normalization), options.images)
+    return sheet
 
 
 def _known(origin: Origin) -> list[SideFacts]:

@@ -61,6 +61,9 @@ class ImportOptions:
     split: Annotated[str, Option(_PROOF)] = "val"
     """Split of the data."""
 
+    images: Annotated[Path | None, Option(_PROOF, metavar="FOLDER|IMAGE", default="drawn streets")] = None
+    """Images like those that the network is for. If the input values are guessed, overlays of several are drawn."""
+
     def __post_init__(self) -> None:
         if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
             raise OptionError(f"--scale must be more than 0, e.g. 255 or 1; got {self.scale:g}")

@@ -11,8 +11,10 @@ from rtseg.importing.plan import IMAGENET_MEAN, IMAGENET_STD, Fact, NetworkInput
 from rtseg.importing.side_files import SideFacts
 from rtseg.model_file.foreign import producer_of
 
-__all__ = ["candidates", "choose_normalization", "choose_sizes"]
+__all__ = ["INPUT_VALUES", "candidates", "choose_normalization", "choose_sizes"]
 
+INPUT_VALUES = "input values"
+"""What the table calls the normalization."""
 _NONE: Triple = (0.0, 0.0, 0.0)
 _ONE: Triple = (1.0, 1.0, 1.0)
 _RAW = Normalization(1, _NONE, _ONE)
@@ -72,7 +74,7 @@ def choose_normalization(
     elif options.bgr is not None and options.bgr != proposed.bgr:
         proposed = Normalization(proposed.scale, proposed.mean[::-1], proposed.std[::-1], bgr)
         reason = f"{'--bgr' if bgr else '--rgb'}; else {reason}"
-    return proposed, [Fact("input values", str(proposed), reason, is_guess)]
+    return proposed, [Fact(INPUT_VALUES, str(proposed), reason, is_guess)]
 
 
 def _scale_for(options: ImportOptions) -> float:
