@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rtseg.importing.normalize_graph import BATCH
-from rtseg.importing.plan import Plan
+from rtseg.importing.plan import LETTERBOX_GREY, Plan
 
 __all__ = ["NodeBuilder", "add_head"]
 
@@ -68,7 +68,11 @@ def add_head(model: onnx.ModelProto, plan: Plan, batch: int | None) -> None:
     values = build.node("Cast", "frames", to=TensorProto.FLOAT)
     values = build.node("Transpose", values, perm=[0, 3, 1, 2])
     values = _colours(build, values, plan)
-    values = build.resize(values, plan.frame_size, plan.network_size)
+    values = build.resize(values, plan.frame_size, plan.content_size or plan.network_size)
+    if any(plan.bars):
+        top, left, bottom, right = plan.bars
+        pads = build.constant([0, 0, top, left, 0, 0, bottom, right], np.int64)
+        values = build.node("Pad", values, pads, build.constant(LETTERBOX_GREY))
     values = _normalize(build, values, plan)
     if network.channels_last:
         values = build.node("Transpose", values, perm=[0, 2, 3, 1])

@@ -174,26 +174,33 @@ def _make_plan(
 ) -> tuple[Plan, Original]:
     title = str(path)
     network, facts = find_input(foreign, title)
-    size, frame_size, size_fact = choose_sizes(network, options.size, sides, title)
+    sizes, size_fact = choose_sizes(network, options, sides, title)
     normalization, value_facts = choose_normalization(graph, network, options, sides)
-    reference = _with_input(foreign, network, size)
+    plan = Plan(
+        input=network,
+        network_size=sizes.network,
+        frame_size=sizes.frame,
+        content_size=sizes.content,
+        normalization=normalization,
+        heads=(),
+        classes=(),
+        palette=(),
+        threshold=options.threshold or 0.5,
+    )
+    reference = _with_input(foreign, network, sizes.network)
     produced = {name for node in graph.graph.node for name in node.output}
     opened = expose_scores(reference, produced)
     graph.graph.output.extend(onnx.ValueInfoProto(name=scores) for scores, _ in opened.values())
-    original = Original(reference, network, size, title)
-    samples = [original.run(image, normalization) for image in proof_images(size)]
-    heads, head_facts = choose_heads(graph, network, size, samples, opened, options, title)
+    original = Original(reference, title)
+    samples = [original.run(image, plan) for image in proof_images(plan.frame_size)]
+    heads, head_facts = choose_heads(graph, network, sizes.network, samples, opened, options, title)
     heads, (classes, palette), class_fact = find_classes(heads, options.classes, options.palette, sides, title)
-    plan = Plan(
-        input=network,
-        network_size=size,
-        frame_size=frame_size,
-        normalization=normalization,
+    plan = replace(
+        plan,
         heads=heads,
         classes=classes,
         palette=palette,
         dropped=_dropped(options.drop, classes, heads),
-        threshold=options.threshold or 0.5,
         facts=(*facts, size_fact, *value_facts, *head_facts, class_fact),
     )
     return plan, original
@@ -257,10 +264,7 @@ def _takes_batches(model: onnx.ModelProto, plan: Plan) -> bool:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     fix_input_size(copy, plan.input.shape(1, plan.network_size)[1:], BATCH)
-    images = [
-        to_network(image, plan.normalization, plan.input, plan.network_size)
-        for image, _ in zip(proof_images(plan.network_size), range(2), strict=False)
-    ]
+    images = [to_network(image, plan) for image, _ in zip(proof_images(plan.frame_size), range(2), strict=False)]
     try:
         session = Session(copy, "the graph")
         both = session.run({plan.input.name: np.concatenate(images)})

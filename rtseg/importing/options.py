@@ -44,6 +44,8 @@ class ImportOptions:
     """Order of the channels that the network expects."""
     size: Annotated[tuple[int, int] | None, Option(_INPUT, default="the network's own")] = None
     """Size of the frames, (H, W) in pixels. A network with another fixed size resizes them itself."""
+    letterbox: Annotated[bool | None, Option(_INPUT, ("--letterbox/--stretch",), default="found out")] = None
+    """How frames of another shape than the network's fixed size are fitted in: with grey bars, or stretched."""
     output_name: Annotated[tuple[str, ...], Option(_OUTPUT, parse="names", default="the main output")] = ()
     """The output that holds the classes. Of several, the later ones are drawn on top where they are not background."""
     threshold: Annotated[float | None, Option(_OUTPUT, default="0.5")] = None

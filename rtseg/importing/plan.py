@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Fact", "Head", "NetworkInput", "Normalization", "Plan"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "LETTERBOX_GREY", "Fact", "Head", "NetworkInput", "Normalization", "Plan"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 """RGB mean of ImageNet, of values in [0, 1]."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """RGB standard deviation of ImageNet."""
 
+LETTERBOX_GREY = 114
+"""Value of the bars, 0..255, as in ultralytics."""
 Size = tuple[int, int]
 Triple = tuple[float, float, float]
 
@@ -109,10 +111,23 @@ class Plan:
     classes: tuple[str, ...]
     """All classes that the heads predict, before any is dropped. Those of a later head follow, without background."""
     palette: tuple[tuple[int, int, int], ...]
+    content_size: Size | None = None
+    """(h, w) of the frame within the network's input, where it keeps its proportions and grey bars fill the rest; None
+    where it is stretched to the whole input."""
     dropped: frozenset[int] = frozenset()
     """Classes that are never predicted; indices into ``classes``."""
     threshold: float = 0.5
     facts: tuple[Fact, ...] = field(default=())
+
+    @property
+    def bars(self) -> tuple[int, int, int, int]:
+        """Height or width of the grey bars at the top, left, bottom and right, in pixels of the network's input.
+
+        An odd pixel goes to the bottom or right, as in ultralytics.
+        """
+        height, width = self.content_size or self.network_size
+        rows, columns = self.network_size[0] - height, self.network_size[1] - width
+        return rows // 2, columns // 2, rows - rows // 2, columns - columns // 2
 
     @property
     def kept(self) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx
 from onnx import TensorProto, numpy_helper
 
@@ -23,27 +25,56 @@ _IMAGENET = Normalization(255, IMAGENET_MEAN, IMAGENET_STD)
 _SYMMETRIC = Normalization(255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """All (H, W) in pixels."""
+
+    network: Size
+    """What the network gets."""
+    frame: Size
+    """The frames of the model file."""
+    content: Size | None = None
+    """The frame within the network's input, between grey bars; None where it is stretched to the whole input."""
+
+
 def choose_sizes(
-    network: NetworkInput, given: Size | None, sides: list[SideFacts], title: str
-) -> tuple[Size, Size, Fact]:
-    """Return the size that the network gets, the size of the frames, and the reason.
+    network: NetworkInput, options: ImportOptions, sides: list[SideFacts], title: str
+) -> tuple[Sizes, Fact]:
+    """Return the sizes and the reason.
 
     Raises:
         ModelError: the network takes any size, and nothing says which.
     """
+    given = options.size
+    side = next((each for each in sides if each.size is not None), None)
     height, width = network.size
     if height is not None and width is not None:
-        own = (height, width)
-        if given is None or given == own:
-            return own, own, Fact("size", f"{height}x{width}", "fixed in the graph")
-        text = f"frames {given[0]}x{given[1]}, resized in the graph to {height}x{width}"
-        return own, given, Fact("size", text, "--size; fixed in the graph")
-    side = next((each for each in sides if each.size is not None), None)
+        return _fixed_sizes((height, width), options, any(each.letterbox for each in sides))
     if given is not None:
-        return given, given, Fact("size", f"{given[0]}x{given[1]}", "--size")
+        return Sizes(given, given), Fact("size", _text(given), "--size")
     if side is not None and side.size is not None:
-        return side.size, side.size, Fact("size", f"{side.size[0]}x{side.size[1]}", side.source)
+        return Sizes(side.size, side.size), Fact("size", _text(side.size), side.source)
     raise ModelError(f"{title} takes images of any size: give --size HEIGHTxWIDTH, e.g. the size of its training")
+
+
+def _fixed_sizes(own: Size, options: ImportOptions, is_letterboxed: bool) -> tuple[Sizes, Fact]:
+    given = options.size
+    letterbox = is_letterboxed if options.letterbox is None else options.letterbox
+    if given is None or given == own:
+        hint = "; give --size of your frames to letterbox them" if letterbox else ""
+        return Sizes(own, own), Fact("size", _text(own), f"fixed in the graph{hint}")
+    factor = min(own[0] / given[0], own[1] / given[1])
+    content = (max(1, round(given[0] * factor)), max(1, round(given[1] * factor)))
+    if letterbox and content != own:
+        text = f"frames {_text(given)}, in the graph {_text(content)} between grey bars of {_text(own)}"
+        reason = "--letterbox" if options.letterbox else "ultralytics letterboxes"
+        return Sizes(own, given, content), Fact("size", text, f"--size, {reason}")
+    text = f"frames {_text(given)}, resized in the graph to {_text(own)}"
+    return Sizes(own, given), Fact("size", text, "--size; fixed in the graph")
+
+
+def _text(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def choose_normalization(

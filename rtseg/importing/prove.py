@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from rtseg.frame import Image, Labels
-from rtseg.importing.plan import Head, Normalization, Plan, Size
+from rtseg.importing.plan import LETTERBOX_GREY, Head, Plan, Size
 from rtseg.importing.runtime import Session
 from rtseg.importing.tail import head_classes
 from rtseg.preprocess import resize
@@ -46,43 +46,39 @@ def _streets() -> tuple[Image, ...]:
     return tuple(Street((540, 960), seed=seed).render(3.0 * seed)[0] for seed in range(_STREETS))
 
 
-def to_network(image: Image, normalization: Normalization, plan_input: Any, size: Size) -> NDArray[Any]:
-    """Return the input of the network for one image, as the definition says, without the graph.
-
-    Args:
-        image: uint8 BGR (H, W, 3).
-        normalization: see there.
-        plan_input: the ``NetworkInput``.
-        size: (H, W) that the network gets.
-    """
+def to_network(image: Image, plan: Plan) -> NDArray[Any]:
+    """Return the input of the network for one frame, uint8 BGR (H, W, 3), as the definition says, without the graph."""
+    network, normalization = plan.input, plan.normalization
+    height, width = plan.content_size or plan.network_size
     values = image.astype(np.float32)
-    if image.shape[:2] != size:
-        values = np.asarray(cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
-    if plan_input.channels == 1:
+    if image.shape[:2] != (height, width):
+        values = np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    top, left, bottom, right = plan.bars
+    values = np.pad(values, ((top, bottom), (left, right), (0, 0)), constant_values=LETTERBOX_GREY)
+    if network.channels == 1:
         values = values @ np.array([0.114, 0.587, 0.299], np.float32)[:, None]
     elif not normalization.bgr:
         values = values[..., ::-1]
-    mean, std = (np.array(part[: plan_input.channels]) for part in (normalization.mean, normalization.std))
+    mean, std = (np.array(part[: network.channels]) for part in (normalization.mean, normalization.std))
     values = (values / normalization.scale - mean) / std
-    batch = values[None] if plan_input.channels_last else values.transpose(2, 0, 1)[None]
-    kind = helper.tensor_dtype_to_np_dtype(plan_input.kind)
+    batch = values[None] if network.channels_last else values.transpose(2, 0, 1)[None]
+    kind = helper.tensor_dtype_to_np_dtype(network.kind)
     return np.ascontiguousarray(np.round(batch) if kind == np.uint8 else batch).astype(kind)
 
 
 class Original:
     """The graph as it came, in ONNX Runtime."""
 
-    def __init__(self, model: onnx.ModelProto, plan_input: Any, size: Size, title: str) -> None:
+    def __init__(self, model: onnx.ModelProto, title: str) -> None:
         self._session = Session(model, title)
-        self._input, self._size = plan_input, size
 
-    def run(self, image: Image, normalization: Normalization) -> dict[str, NDArray[Any]]:
-        """Return all outputs for one image, uint8 BGR (H, W, 3)."""
-        return self._session.run({self._input.name: to_network(image, normalization, self._input, self._size)})
+    def run(self, image: Image, plan: Plan) -> dict[str, NDArray[Any]]:
+        """Return all outputs for one frame, uint8 BGR (H, W, 3)."""
+        return self._session.run({plan.input.name: to_network(image, plan)})
 
     def labels(self, image: Image, plan: Plan) -> Labels:
         """Return the class IDs of one image, uint8 (*plan.frame_size), computed from the outputs by numpy."""
-        outputs = self.run(image, plan.normalization)
+        outputs = self.run(image, plan)
         labels: NDArray[np.int64] | None = None
         for head, classes in zip(plan.heads, head_classes(plan), strict=True):
             own = _head_labels(outputs[head.output], head, classes, plan)
@@ -93,25 +89,23 @@ class Original:
 
 def _head_labels(values: NDArray[Any], head: Head, classes: list[tuple[int, int]], plan: Plan) -> NDArray[np.int64]:
     """Return int64 (H, W): positions in ``classes`` for the first head, from 1 for later ones and for sigmoids."""
-    height, width = plan.frame_size
     maps = values[0] if head.axis is None else np.moveaxis(values[0], head.axis - 1, 0)
     if head.axis is None:
         maps = maps[None]
     if head.kind == "labels":
-        scaled = cv2.resize(maps[0].astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
-        return np.asarray(scaled).astype(np.int64)
+        return np.asarray(_to_frame(maps[:1].astype(np.float32), plan, cv2.INTER_NEAREST)[0], np.int64)
     maps = maps.astype(np.float32)
     if head.kind == "sigmoid":
         bound = float(np.log(plan.threshold / (1 - plan.threshold)))
         kept = [channel - 1 for channel, _ in classes if channel > 0]
-        logits = _resized(_logit(maps[kept]) if head.is_probability else maps[kept], plan.frame_size)
+        logits = _to_frame(_logit(maps[kept]) if head.is_probability else maps[kept], plan)
         return np.where(logits.max(0) > bound, logits.argmax(0) + 1, 0)
     first = [] if head is plan.heads[0] else [0]
     kept = first + [channel for channel, _ in classes]
     is_small = maps.shape[1:] != plan.frame_size
     # Of probabilities, the logarithms are the scores up to a constant of each pixel.
     scores = np.log(np.maximum(maps, np.finfo(np.float32).tiny)) if head.is_probability and is_small else maps
-    return np.asarray(_resized(scores[kept], plan.frame_size).argmax(0), np.int64)
+    return np.asarray(_to_frame(scores[kept], plan).argmax(0), np.int64)
 
 
 def _logit(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,11 +113,21 @@ def _logit(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.log(clipped / (1 - clipped)), np.float32)
 
 
-def _resized(maps: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+def _to_frame(maps: NDArray[np.float32], plan: Plan, mode: int = cv2.INTER_LINEAR) -> NDArray[np.float32]:
+    """Scale maps (C, h, w) to the size of the frames, without the bars of a letterbox."""
+    if not any(plan.bars):
+        return _resized(maps, plan.frame_size, mode)
+    top, left, bottom, right = plan.bars
+    height, width = plan.network_size
+    whole = _resized(maps, plan.network_size, mode)
+    return _resized(whole[:, top : height - bottom, left : width - right], plan.frame_size, mode)
+
+
+def _resized(maps: NDArray[np.float32], size: Size, mode: int) -> NDArray[np.float32]:
     if maps.shape[1:] == size:
         return maps
     height, width = size
-    return np.stack([cv2.resize(each, (width, height), interpolation=cv2.INTER_LINEAR) for each in maps])
+    return np.stack([cv2.resize(each, (width, height), interpolation=mode) for each in maps])
 
 
 @dataclass(frozen=True, slots=True)

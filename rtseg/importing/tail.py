@@ -70,7 +70,7 @@ def _labels_of(build: NodeBuilder, head: Head, classes: list[tuple[int, int]], p
     """Return int64 (N, H, W): the position in ``classes`` for the first head; for others 0 is their background."""
     values = _as_channels_first(build, head)
     if head.kind == "labels":
-        resized = build.resize(values, head.size, plan.frame_size, "nearest")
+        resized = _to_frame(build, values, head, plan, "nearest")
         return build.node("Cast", build.node("Squeeze", resized, build.constant([1], np.int64)), to=TensorProto.INT64)
     has_background = head is not plan.heads[0]
     if head.kind == "sigmoid":
@@ -80,7 +80,7 @@ def _labels_of(build: NodeBuilder, head: Head, classes: list[tuple[int, int]], p
         return _above(build, head, values, plan, bound, [channel for channel, _ in classes])
     kept = ([0] if has_background else []) + [channel for channel, _ in classes]
     values = _select(build, values, kept, head.channels)
-    values = build.resize(values, head.size, plan.frame_size)
+    values = _to_frame(build, values, head, plan)
     return build.node("ArgMax", values, axis=1, keepdims=0)
 
 
@@ -92,11 +92,22 @@ def _as_channels_first(build: NodeBuilder, head: Head) -> str:
     return build.node("Transpose", values, perm=[0, 3, 1, 2]) if head.axis == 3 else values
 
 
+def _to_frame(build: NodeBuilder, values: str, head: Head, plan: Plan, mode: str = "linear") -> str:
+    """Scale maps (N, C, h, w) to the size of the frames, without the bars of a letterbox."""
+    if not any(plan.bars):
+        return build.resize(values, head.size, plan.frame_size, mode)
+    values = build.resize(values, head.size, plan.network_size, mode)
+    top, left, bottom, right = plan.bars
+    ends = [plan.network_size[0] - bottom, plan.network_size[1] - right]
+    values = build.node("Slice", values, *(build.constant(part, np.int64) for part in ([top, left], ends, [2, 3])))
+    return build.resize(values, plan.content_size or plan.network_size, plan.frame_size, mode)
+
+
 def _above(build: NodeBuilder, head: Head, values: str, plan: Plan, bound: float, kept: list[int]) -> str:
     """Return the number of the largest channel that is above ``bound``, from 1; 0 where none is."""
     channels = [channel - 1 for channel in kept if channel > 0]
     values = _select(build, values, channels, head.channels)
-    values = build.resize(values, head.size, plan.frame_size)
+    values = _to_frame(build, values, head, plan)
     if len(channels) == 1:
         above = build.node("Greater", values, build.constant(bound))
         squeezed = build.node("Squeeze", above, build.constant([1], np.int64))

@@ -384,3 +384,36 @@ class TestExternalWeights:
         path.write_bytes(model.SerializeToString())
         with pytest.raises(ModelError, match=r"which is (refused|not beside it)"):
             import_onnx(path, ImportOptions(classes=("a", "b", "c")))
+
+
+class TestLetterbox:
+    def graph(self, stride: int = 1) -> ForeignGraph:
+        graph = ForeignGraph([1, 3, 64, 64])
+        graph.conv(3, stride=stride)
+        return graph
+
+    @pytest.mark.parametrize("stride", [1, 2])
+    def test_frames_keep_their_proportions_between_grey_bars(self, tmp_path: Path, stride: int) -> None:
+        graph = self.graph(stride)
+        graph.output()
+        path = graph.save(tmp_path / "net.onnx")
+        done = imported(path, classes=("a", "b", "c"), size=(HEIGHT, WIDTH), letterbox=True, scale=255.0)
+        canvas = np.full((64, 64, 3), 114, np.uint8)
+        canvas[8:56] = image()
+        values = (canvas[..., ::-1] / 255).transpose(2, 0, 1)[None].astype(np.float32)
+        expected = upsampled(run(path, values)[0][0], (64, 64))[:, 8:56].argmax(0)
+        assert (labels_of(done.path, image()) == expected).mean() > 0.999
+
+    def test_class_ids_and_the_names_of_ultralytics(self, tmp_path: Path) -> None:
+        graph = self.graph()
+        hidden_argmax(graph)
+        model = graph.model()
+        for key, value in {"names": "{0: 'a', 1: 'b', 2: 'c'}", "imgsz": "[64, 64]", "stride": "32"}.items():
+            model.metadata_props.add(key=key, value=value)
+        path = tmp_path / "net.onnx"
+        path.write_bytes(model.SerializeToString())
+        done = imported(path, size=(HEIGHT, WIDTH))
+        assert done.spec.classes == ("a", "b", "c")
+        assert done.guesses == ()
+        assert [fact.reason for fact in done.facts if fact.what == "size"] == ["--size, ultralytics letterboxes"]
+        assert imported(path, backends=False).spec.size == (64, 64)
