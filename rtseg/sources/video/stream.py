@@ -37,7 +37,7 @@ _MAX_REORDERED = 32
 """More packets than any decoder holds back."""
 _WAITING_PACKETS = 300
 """Packets that may wait for the decoder."""
-_MAX_WAIT_S = 0.25
+_MAX_WAIT_S = 0.1
 """Age of a live image, in seconds, above which newer ones that are there already take its place."""
 _MAX_SKIPPING_S = 0.5
 """After so long without an image, in seconds, an old one is better than none: decoding is slower than the stream."""

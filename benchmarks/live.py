@@ -1,0 +1,202 @@
+"""Measure how old the images of a live stream are, and how soon they are back after its server was away.
+
+    python benchmarks/live.py [--seconds 60] [--rounds 20]
+
+Starts ``tests/helpers/rtsp_server.py`` on loopback. Its frames bear their number, and so the time at which they were
+due, so that the age that rtseg reports can be compared with the true one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _common import RESULTS, ROOT, save, versions
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+from helpers.rtsp_process import RtspProcess, read_number, write_numbered_clip
+
+from rtseg.backends import open_backend
+from rtseg.frame import Frame, Image, Labels
+from rtseg.pipeline.runner import Pipeline
+from rtseg.sinks.base import Sink
+from rtseg.sources import open_source
+from rtseg.sources.options import SourceOptions
+from rtseg.visualize.overlay import Overlay, OverlayOptions
+from rtseg.weights import DEFAULT_MODEL, find_model
+
+FRAMES = 900
+MOST_S = 60.0
+"""Longest wait for frames after an interruption, in seconds; a longer one fails the benchmark."""
+
+
+class AgeSink(Sink):
+    """Notes the true and the reported age of every frame, in seconds."""
+
+    kind, name = "age", "ages"
+
+    def __init__(self, server: RtspProcess) -> None:
+        self.rows: list[tuple[float, float, float, int]] = []
+        self._server = server
+
+    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
+        """Note the ages of ``frame``."""
+        now_s = time.monotonic()
+        true_s = self._server.true_age_s(frame.image, FRAMES)
+        self.rows.append((now_s, true_s, now_s - frame.captured_s, read_number(frame.image)))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def measure_age(clip: Path, seconds: float, backend: str) -> dict[str, Any]:
+    """The age of the images at the end of the pipeline, for each half of the run."""
+    with RtspProcess(clip) as server:
+        source = open_source(server.url, SourceOptions(duration_s=seconds))
+        sink = AgeSink(server)
+        with (
+            open_backend(backend, find_model(DEFAULT_MODEL), hint="latency") as model,
+            Pipeline(source, model, [sink], Overlay(model.spec, OverlayOptions())) as pipeline,
+        ):
+            report = pipeline.report(pipeline.run())
+        rows = np.array(sink.rows)
+        middle_s = rows[[0, -1], 0].mean()
+        halves = {}
+        for name, part in (("first half", rows[rows[:, 0] < middle_s]), ("second half", rows[rows[:, 0] >= middle_s])):
+            ages = {"true": part[:, 1], "reported": part[:, 2]}
+            halves[name] = {
+                f"{kind}_p{percent}_ms": round(1e3 * float(np.percentile(values, percent)), 1)
+                for kind, values in ages.items()
+                for percent in (50, 95, 100)
+            }
+        steps = np.diff(rows[:, 3])
+        return {
+            "seconds": seconds,
+            "mbit_per_s": round(8e-6 * clip.stat().st_size / (FRAMES / 30), 1),
+            "frames_shown": len(rows),
+            "frames_dropped": report.frames_dropped,
+            "steps_backwards": int(((steps < 0) & (steps > -FRAMES / 2)).sum()),
+            "infer_p50_ms": report.stages["infer"]["p50_ms"],
+            "ages": halves,
+        }
+
+
+class Reader:
+    """Reads a source on a thread and knows the last frame."""
+
+    def __init__(self, url: str) -> None:
+        self.source = open_source(url, SourceOptions())
+        self.last: Frame | None = None
+        self.shown_s = 0.0
+        self.wrong_order = 0
+        self._thread = threading.Thread(target=self._read, name="reader")
+        self._thread.start()
+
+    def _read(self) -> None:
+        for frame in self.source:
+            self.wrong_order += self.last is not None and frame.pts_s < self.last.pts_s
+            self.shown_s, self.last = time.monotonic(), frame
+
+    def wait_for_capture(self, after_s: float) -> float:
+        """How long after ``after_s`` the first frame that was captured after it came, in seconds."""
+        while self.last is None or self.last.captured_s < after_s:
+            if time.monotonic() - after_s > MOST_S:
+                raise SystemExit(f"no frame within {MOST_S:g} s: {self.source.state}")
+            time.sleep(0.005)
+        return self.shown_s - after_s
+
+    def stop(self) -> float:
+        """How long it takes to end, in seconds."""
+        began_s = time.monotonic()
+        self.source.stop()
+        self._thread.join()
+        return time.monotonic() - began_s
+
+
+def measure_returns(clip: Path, other: Path, rounds: int) -> dict[str, Any]:
+    """Kill and restart, or stop and resume, a server in turns; how long until new frames come."""
+    returns: dict[str, list[float]] = {"killed and restarted": [], "stopped and resumed": []}
+    server = RtspProcess(clip)
+    reader = Reader(server.url)
+    reader.wait_for_capture(time.monotonic())
+    before = _resources()
+    random = np.random.default_rng(1)
+    for number in range(rounds):
+        away_s = float(random.uniform(0.5, 6))
+        if number % 2:
+            server.stop()
+            time.sleep(away_s)
+            server.resume()
+            back_s, kind = time.monotonic(), "stopped and resumed"
+        else:
+            with server:
+                server.kill()
+            time.sleep(away_s)
+            server = RtspProcess(other if number % 4 else clip, port=server.port)
+            back_s, kind = time.monotonic(), "killed and restarted"
+        returns[kind].append(reader.wait_for_capture(back_s))
+        print(f"{number + 1}: away {away_s:.1f} s, {kind}: frames after {returns[kind][-1]:.2f} s", flush=True)
+        time.sleep(1)
+    after = _resources()
+    server.stop()
+    time.sleep(1)
+    exit_s = reader.stop()
+    with server:
+        server.kill()
+    return {
+        "rounds": rounds,
+        "seconds_until_frames": {
+            kind: {
+                "median": round(float(np.median(times)), 2),
+                "p95": round(float(np.percentile(times, 95)), 2),
+                "max": round(max(times), 2),
+            }
+            for kind, times in returns.items()
+            if times
+        },
+        "frames_out_of_order": reader.wrong_order,
+        "stop_in_a_blocked_read_s": round(exit_s, 3),
+        "before": before,
+        "after": after,
+    }
+
+
+def _resources() -> dict[str, float]:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "memory_mb": round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1),
+        "threads": threading.active_count(),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+    }
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--backend", default="openvino")
+    options = parser.parse_args()
+    facts: dict[str, Any] = {"versions": versions()}
+    with tempfile.TemporaryDirectory() as folder:
+        clip = write_numbered_clip(Path(folder) / "a.h264", FRAMES, (360, 640))
+        other = write_numbered_clip(Path(folder) / "b.h264", 150, (240, 320))
+        if options.seconds:
+            facts["age"] = measure_age(clip, options.seconds, options.backend)
+            print(facts["age"], flush=True)
+        if options.rounds:
+            facts["returns"] = measure_returns(clip, other, options.rounds)
+            print(facts["returns"])
+    print(f"wrote {save(RESULTS / 'live.json', facts)}")
+
+
+if __name__ == "__main__":
+    main()
