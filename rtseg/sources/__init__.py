@@ -27,6 +27,7 @@ __all__ = ["Source", "SourceOptions", "open_source"]
 _Factory = Callable[[str | Path, SourceOptions], Source]
 _VIDEO = ("rtseg.sources.video.source", "VideoSource")
 _STREAM = ("rtseg.sources.video.stream", "StreamSource")
+_STDIN = ("rtseg.sources.video.stdin", "StdinSource")
 _IMAGES = ("rtseg.sources.images", "ImagesSource")
 _WORDS = {
     "camera": ("rtseg.sources.camera", "CameraSource"),
@@ -54,12 +55,13 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
     ``demo`` write ``./demo``, or pass a ``Path``.
 
     Args:
-        where: a video file; an http, https, rtsp, rtmp, srt, tcp, udp or rtp URL; ``camera:0`` or
-            ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``; ``fringes`` or
-            ``fringes:SECONDS``. Images: a file; a folder; a glob; a numbered sequence like ``frame_%05d.png``; a list,
-            ``paths.txt`` or ``@FILE``, with one path or URL per line; or any of the first four as a URL that fsspec
-            reads, like ``s3://bucket/folder``, ``zip://*.png::file.zip``, ``https://host/*.png`` or
-            ``http://camera/snapshot.jpg``.
+        where: a video file; ``-`` for standard input; an http, https, rtsp, rtmp, srt, tcp, udp or rtp URL;
+            ``camera:0`` or ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``;
+            ``fringes`` or ``fringes:SECONDS``. Images: a file; a folder; a glob; a numbered sequence like
+            ``frame_%05d.png``; a list, ``paths.txt`` or ``@FILE``, with one path or URL per line; or any of the first
+            four as a URL that fsspec reads, like ``s3://bucket/folder``, ``zip://*.png::file.zip``,
+            ``https://host/*.png`` or ``http://camera/snapshot.jpg``.
+            Live sources are opened again when they fail; see ``SupervisedSource``.
         options: which part to read; by default all of it.
 
     Raises:
@@ -71,7 +73,11 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
     options = options or SourceOptions()
     if not str(where).strip():
         raise OptionError("--source is empty: give a file, a folder, a URL, camera:0 or demo")
+    if options.raw is not None and where != "-":
+        raise OptionError("--raw describes frames on standard input: give - as the source")
     if isinstance(where, str):
+        if where == "-":
+            return _load(*_STDIN)(where, options)
         word = where.partition(":")[0]
         if word in _WORDS:
             source = _load(*_WORDS[word])(where, options)

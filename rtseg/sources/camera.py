@@ -98,7 +98,7 @@ class CameraSource(Source):
     def _read(self) -> Iterator[Frame]:
         if _ON_LINUX and self._stable is None:
             self._stable = _stable_name(self._device)
-        device = self._device if self._stable is None else str(_find_device(self._device, self._stable))
+        device = self._device if self._stable is None else str(self._stable.resolve())
         capture = self._open_capture(device)
         try:
             if not capture.isOpened():
@@ -177,10 +177,10 @@ def _open_capture(device: int | str) -> Capture:
     return cv2.VideoCapture(device)
 
 
-def _stable_name(device: int | str, folder: Path = _BY_ID) -> Path | None:
+def _stable_name(device: int | str) -> Path | None:
     """The name of ``device`` by its serial number; None if it has none."""
     path = _find_device(device)
-    links = folder.iterdir() if folder.is_dir() else ()
+    links = _BY_ID.iterdir() if _BY_ID.is_dir() else ()
     return next((link for link in sorted(links) if path.exists() and link.resolve() == path.resolve()), None)
 
 

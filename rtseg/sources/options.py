@@ -36,6 +36,8 @@ class SourceOptions:
     fps: Annotated[float | None, Option(_PANEL, default="25 for images")] = None
     """Frame rate of images and of raw video files (.h264, .mjpeg), which have no timestamps, or the rate to ask a
     camera for. All other sources have a rate of their own and refuse it."""
+    raw: Annotated[str | None, Option(_PANEL, metavar="FORMAT:WxH@FPS")] = None
+    """Frames without a container on standard input, e.g. bgr24:1280x720@30."""
     loop: Annotated[bool, Option(_PANEL)] = False
     """Start again at the end. Timestamps keep rising."""
     open_timeout_s: Annotated[float, Option(_LIVE, ("--open-timeout",))] = 5.0

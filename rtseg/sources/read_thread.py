@@ -13,6 +13,8 @@ __all__ = ["NothingRead", "ReadEnded", "ReadThread"]
 T = TypeVar("T")
 
 _JOIN_S = 0.2
+_LONGEST_WAIT_S = 60.0
+"""A wait of infinite length overflows."""
 
 
 class NothingRead(Exception):
@@ -98,7 +100,7 @@ class ReadThread(Generic[T]):
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     raise NothingRead
-                self._changed.wait(left_s)
+                self._changed.wait(min(left_s, _LONGEST_WAIT_S))
             if self._closing.is_set():
                 raise ReadEnded
             if self._items:

@@ -66,7 +66,7 @@ def _redact_url(match: re.Match[str]) -> str:
     punctuation = match["rest"][len(rest) :]
     for user_part in (_USER_PART, _SLASH_USER_PART):
         found = user_part.match(rest)
-        if found and found[0] != f"{_HIDDEN}@":
+        if found and found[0] not in ("@", f"{_HIDDEN}@"):  # udp://@:5004 has an empty one, which hides nothing
             rest = f"{_HIDDEN}@{rest[found.end() :]}"
     before, mark, fragment = rest.partition("#")
     path, question, query = before.partition("?")

@@ -10,9 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from rtseg.errors import OptionError, SourceError, SourceNotFound
+from rtseg.sources import camera as camera_module
 from rtseg.sources import open_source
 from rtseg.sources.camera import CameraSource
 from rtseg.sources.options import SourceOptions
+from rtseg.sources.supervisor import SupervisedSource
 from rtseg.system.opencv import cv2
 
 QUICK = SourceOptions(read_timeout_s=0.2)
@@ -200,3 +202,31 @@ def test_stop_ends_the_wait_for_a_frame() -> None:
 
 def test_creating_a_source_needs_no_camera(tmp_path: Path) -> None:
     assert open_source("camera:0").live
+
+
+def test_a_camera_that_returns_under_another_number_is_found_by_its_serial_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "by-id"
+    folder.mkdir()
+    monkeypatch.setattr(camera_module, "_BY_ID", folder)
+    link = folder / "usb-Maker_Camera_123-video-index0"
+    (tmp_path / "video3").touch()
+    link.symlink_to("../video3")
+    opened: list[object] = []
+
+    def open_capture(device: int | str) -> FakeCapture:
+        opened.append(device)
+        if len(opened) == 1:
+            return FakeCapture(good=2)
+        (tmp_path / "video3").unlink(missing_ok=True)
+        (tmp_path / "video4").touch()
+        link.unlink(missing_ok=True)
+        link.symlink_to("../video4")
+        return FakeCapture(good=50, opens=len(opened) > 2)
+
+    inner = CameraSource(f"camera:{tmp_path / 'video3'}", SourceOptions(read_timeout_s=0.1, max_frames=4), open_capture)
+    frames = list(SupervisedSource(inner, inner.probe))
+    assert opened[:3] == [str(tmp_path / "video3"), str(tmp_path / "video3"), str(tmp_path / "video4")]
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    assert inner.probe() is True

@@ -15,6 +15,7 @@ from rtseg.system.redact import RedactingFilter, find_secrets, redact, redact_va
         ("rtsp://user:word@host:554/live", "rtsp://***@host:554/live"),
         ("rtsp://al.ice:s%40cret@host/live", "rtsp://***@host/live"),
         ("rtsp://:word@host", "rtsp://***@host"),
+        ("udp://@:5004", "udp://@:5004"),
         ("rtsp://token@host", "rtsp://***@host"),
         ("rtsp://user:w@rd@host/a", "rtsp://***@host/a"),
         ("rtsp://user:wo/rd@host/a", "rtsp://***@host/a"),

@@ -31,6 +31,7 @@ __all__ = [
     "is_encrypted",
     "no_video_reason",
     "open_file",
+    "open_pipe",
     "open_url",
 ]
 
@@ -160,6 +161,27 @@ def open_url(url: str, options: SourceOptions) -> InputContainer:
             failure = SourceError(f"{shown} {_refusal(refused)}")
     # Outside the handler, because the error of the library would be the context, with the password.
     raise failure
+
+
+def open_pipe(raw: dict[str, str]) -> InputContainer:
+    """Open standard input, which is waited for as long as it takes.
+
+    Args:
+        raw: settings of the demuxer of raw frames; empty for a container.
+
+    Raises:
+        SourceError: it is no video.
+    """
+    settings = {"protocol_whitelist": "pipe", **(raw or {"format_whitelist": _FORMATS})}
+    try:
+        return av.open(
+            "pipe:0", format="rawvideo" if raw else None, container_options=settings, metadata_errors="replace"
+        )
+    except av.FFmpegError as error:
+        raise SourceError(
+            f"standard input is not a readable video ({ffmpeg_reason(error)}): pipe a container that needs no seeking, "
+            "such as .ts or .mkv, or raw frames with --raw bgr24:1280x720@30"
+        ) from error
 
 
 def find_video_stream(container: InputContainer) -> VideoStream | None:

@@ -68,18 +68,21 @@ class StreamSource(VideoSource):
     A live source always ends with SourceError, after its frames, because its end means that the connection is lost.
     """
 
-    def __init__(self, where: str, options: SourceOptions) -> None:
+    def __init__(self, where: str, options: SourceOptions, *, name: str = "", shown: str = "") -> None:
         """Create the source. Iterating opens it.
 
         Args:
             where: the URL.
             options: which part to read and how long to wait.
+            name: see ``Source``; by default from the URL.
+            shown: its name in messages; by default the URL, as the user wrote it, without the password.
         """
         self._url = where
         self._scheme = split_url(where).scheme.lower()
-        super().__init__("", options, name=_url_name(where))
-        # As the user wrote it, without the password.
-        self._shown = redact(where, *find_secrets(where))
+        super().__init__("", options, name=name or _url_name(where))
+        self._shown = shown or redact(where, *find_secrets(where))
+        self._may_pause = False
+        """Whether a time without packets is no failure."""
         self.live = self._scheme in LIVE_SCHEMES
         self._clock = StreamClock()
         self._reader: ReadThread[OpenedVideo | _TimedPacket] | None = None
@@ -114,6 +117,9 @@ class StreamSource(VideoSource):
     def _is_live(self, container: InputContainer) -> bool:
         return container.duration is None and container.size <= 0
 
+    def _open(self) -> InputContainer:
+        return open_url(self._url, self.options)
+
     def _read(self) -> Iterator[Frame]:
         self._failure = None
         self._reader = reader = ReadThread(
@@ -134,7 +140,7 @@ class StreamSource(VideoSource):
     def _read_packets(self, closing: Event) -> Iterator[OpenedVideo | _TimedPacket]:
         """The body of the reading thread: the open video, then its packets."""
         opening_s = time.monotonic()
-        with open_url(self._url, self.options) as container:
+        with self._open() as container:
             if closing.is_set():
                 return
             video = self._prepare(container)
@@ -179,7 +185,7 @@ class StreamSource(VideoSource):
         """The open video; None after ``stop``."""
         timeout_s = self.options.open_timeout_s
         try:
-            video = reader.get(timeout_s)
+            video = reader.get(float("inf") if self._may_pause else timeout_s)
         except NothingRead:
             raise SourceStalled(
                 f"{self._shown} sends no video within {timeout_s:g} s: check the address and that the stream is running"
@@ -199,6 +205,9 @@ class StreamSource(VideoSource):
             try:
                 item = reader.get(timeout_s)
             except NothingRead:
+                if self._may_pause:
+                    self._good_s = time.monotonic()
+                    continue
                 self._failure = self._stalled_error(timeout_s)
                 return
             except ReadEnded:

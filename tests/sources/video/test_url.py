@@ -115,6 +115,24 @@ def test_live_video_without_timestamps_is_stamped_by_its_arrival(codec: str, mak
     assert "frames per second are assumed" not in source.notice
 
 
+@pytest.mark.parametrize("boundary", ["frame", "--myboundary", "a=b c"])
+def test_mjpeg_in_parts_is_read_with_any_boundary(boundary: str, server: Server, tmp_path: Path) -> None:
+    parts = b"".join(
+        f"--{boundary}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
+        + cv2.imencode(".jpg", image)[1].tobytes()
+        + b"\r\n"
+        for image in noise(6)
+    )
+    (tmp_path / "camera.mjpg").write_bytes(parts)
+    source = open_source(url(server, "live/camera.mjpg"), QUICK)
+    source.may_drop = False
+    seen: list[Frame] = []
+    with pytest.raises(SourceError, match="disconnected"):
+        seen.extend(source)
+    assert len(seen) >= 5
+    assert source.live
+
+
 def test_fps_of_live_video_is_refused() -> None:
     with pytest.raises(OptionError, match="frame rate of its own"):
         open_source("rtsp://127.0.0.1/a", SourceOptions(fps=5))
