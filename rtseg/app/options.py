@@ -94,6 +94,8 @@ class StreamOptions:
     """Draw the names of the classes and their share of the image."""
     hide: Annotated[tuple[str, ...], Option(_DRAWING, metavar="CLASS")] = ()
     """Name of a class not to draw. Can be repeated."""
+    only: Annotated[tuple[str, ...], Option(_DRAWING, metavar="CLASS")] = ()
+    """Name of a class to draw, and no other one. Can be repeated."""
     drop: Annotated[str, Option("Input", choices=("auto", "always", "never"))] = "auto"
     """Which frames to drop when the model is too slow. auto: the oldest frame of a live source. always: play files at
     their own speed, and drop like a live source. never: none."""

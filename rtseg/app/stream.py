@@ -205,7 +205,8 @@ def _is_unlimited(source: Source, options: StreamOptions) -> bool:
 
 
 def _overlay_options(options: StreamOptions, spec: ModelSpec) -> OverlayOptions:
-    hidden = frozenset(spec.class_id(name) for name in options.hide)
+    only = [spec.class_id(name) for name in options.only] or range(len(spec.classes))
+    hidden = frozenset(range(len(spec.classes))).difference(only).union(spec.class_id(name) for name in options.hide)
     return OverlayOptions(options.view, options.alpha, options.contours, options.legend, hidden)
 
 

@@ -29,6 +29,9 @@ __all__ = ["panel", "run_to_the_end"]
 
 _LINE_EVERY_S = 5.0
 _BAR_WIDTH = 24
+_MAX_CLASSES = 14
+"""Rows for classes: the panel must fit into a terminal of 24 lines."""
+_GREY = (128, 128, 128)
 _PATIENCE_S = 3.0
 """After this time, a run that was told to end and has not ended is commented on."""
 
@@ -208,13 +211,22 @@ def panel(status: Status, spec: ModelSpec, frame_count: int | None = None, state
     if state:
         figures.add_row(Text("source", style="dim"), Text(state))
     classes = Table.grid(padding=(0, 1))
-    for name, colour, share in zip(spec.classes, spec.palette, status.shares, strict=True):
-        red, green, blue = colour
+    for name, (red, green, blue), share in _rows(status.shares, spec):
         bar = Bar(1.0, 0.0, float(share), width=_BAR_WIDTH, color=f"rgb({red},{green},{blue})")
         classes.add_row(Text(name), bar, f"{100 * share:5.1f} %")
     return Panel(
         Group(figures, Text(), classes), title=Text(f"rtseg {spec.name}"), subtitle="Ctrl-C ends", expand=False
     )
+
+
+def _rows(shares: Iterable[float], spec: ModelSpec) -> list[tuple[str, tuple[int, int, int], float]]:
+    """Return name, colour and share of each row: all classes by ID, or the largest of too many and the rest."""
+    rows = [*zip(spec.classes, spec.palette, map(float, shares), strict=True)]
+    if len(rows) <= _MAX_CLASSES:
+        return rows
+    rows.sort(key=lambda row: -row[2])
+    rest = rows[_MAX_CLASSES - 1 :]
+    return [*rows[: _MAX_CLASSES - 1], (f"{len(rest)} others", _GREY, sum(share for _, _, share in rest))]
 
 
 def _in_brackets(names: list[str]) -> str:

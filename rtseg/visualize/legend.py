@@ -22,6 +22,10 @@ _DIM = 120
 """Grey level of the text of a class that is not in the image."""
 _MIN_SHARE = 0.0005
 """A class with a smaller share counts as not in the image."""
+_MOST_ROWS = 16
+"""Of a legend that cannot list all classes."""
+_MEMORY = 0.9
+"""Weight of the earlier frames in the averaged shares."""
 
 Text = NDArray[np.uint8]
 """Grey text on black, uint8 (row, width)."""
@@ -51,11 +55,23 @@ class _Layout:
         return max(3, round(self.row * 0.66))
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What a row of the panel shows."""
+
+    name: str
+    colour: tuple[int, int, int] | None
+    """RGB; None without a colour square."""
+    share: float
+    """Of the image, in [0, 1]."""
+
+
 class Legend:
     """Draws the legend into the top left corner. Not thread-safe.
 
-    Classes are sorted by ID. If all classes fit, all are listed and those not in the image are dimmed, so that rows
-    do not move. Otherwise (many classes, small image) a class is added when it first appears, until the panel is full.
+    If all classes fit, all are listed by ID and those not in the image are dimmed, so that rows do not move. Otherwise
+    (many classes, small image) the largest ones are listed, largest first, and the last row is the share of the others.
+    Their order is that of shares averaged over the last frames, so that rows seldom move.
     """
 
     def __init__(self, spec: ModelSpec, shown: list[int]) -> None:
@@ -66,7 +82,8 @@ class Legend:
         """
         self._spec = spec
         self._shown = shown
-        self._appeared: set[int] = set()
+        self._average: NDArray[np.float64] | None = None
+        """Of the shares of each class in the last frames."""
         self._size = (0, 0)
         self._layout: _Layout | None = None
         self._texts: dict[tuple[str, bool], Text] = {}
@@ -83,44 +100,55 @@ class Legend:
         if self._layout is None:
             return
         shares = class_shares(labels, len(self._spec.classes))
-        listed = self._listed_classes(shares, self._layout.rows)
-        if listed:
-            self._draw_panel(image, shares, listed, self._layout)
+        rows = self._rows(shares, self._layout.rows)
+        if rows:
+            self._draw_panel(image, rows, self._layout)
 
-    def _listed_classes(self, shares: NDArray[np.float64], rows: int) -> list[int]:
-        if len(self._shown) <= rows:
-            return self._shown
-        for index in self._shown:
-            if len(self._appeared) < rows and shares[index] >= _MIN_SHARE:
-                self._appeared.add(index)
-        return sorted(self._appeared)
+    def _rows(self, shares: NDArray[np.float64], fitting: int) -> list[_Row]:
+        if len(self._shown) <= fitting:
+            return [self._row(index, shares[index]) for index in self._shown]
+        if self._average is None:
+            self._average = shares
+        self._average = _MEMORY * self._average + (1 - _MEMORY) * shares
+        visible = [index for index in self._shown if max(shares[index], self._average[index]) >= _MIN_SHARE]
+        visible.sort(key=lambda index: -self._average[index])
+        most = min(fitting, _MOST_ROWS)
+        if len(visible) <= most:
+            return [self._row(index, shares[index]) for index in visible]
+        others = _Row(f"{len(visible) - most + 1} others", None, float(shares[visible[most - 1 :]].sum()))
+        return [*(self._row(index, shares[index]) for index in visible[: most - 1]), others]
 
-    def _draw_panel(self, image: Image, shares: NDArray[np.float64], listed: list[int], layout: _Layout) -> None:
+    def _row(self, index: int, share: float) -> _Row:
+        return _Row(self._spec.classes[index], self._spec.palette[index], float(share))
+
+    def _draw_panel(self, image: Image, rows: list[_Row], layout: _Layout) -> None:
         margin, pad = layout.row // 2, layout.pad
-        height = len(listed) * layout.row + 2 * pad
+        height = len(rows) * layout.row + 2 * pad
         panel = image[margin : margin + height, margin : margin + layout.width]
         texts = np.zeros(panel.shape[:2], np.uint8)
-        for position, index in enumerate(listed):
-            self._write_row(texts[pad + position * layout.row :][: layout.row], index, shares[index], layout)
+        for position, row in enumerate(rows):
+            self._write_row(texts[pad + position * layout.row :][: layout.row], row, layout)
         # Darken, then take the maximum with the text: sharp letters on a transparent panel in two fast passes.
         cv2.addWeighted(panel, _PANEL_BRIGHTNESS, panel, 0, 0, dst=panel)
         cv2.max(panel, cv2.cvtColor(texts, cv2.COLOR_GRAY2BGR), dst=panel)
         inset = (layout.row - layout.swatch) // 2
-        for position, index in enumerate(listed):
+        for position, row in enumerate(rows):
+            if row.colour is None:
+                continue
             top = pad + position * layout.row + inset
-            colour = np.array(self._spec.palette[index][::-1])
-            colour = colour if shares[index] >= _MIN_SHARE else colour // 3
+            colour = np.array(row.colour[::-1])
+            colour = colour if row.share >= _MIN_SHARE else colour // 3
             panel[top : top + layout.swatch, pad : pad + layout.swatch] = colour
 
-    def _write_row(self, row: Text, index: int, share: float, layout: _Layout) -> None:
-        bright = share >= _MIN_SHARE
-        name = self._text(self._spec.classes[index], bright, layout)
-        percent = self._text(_format_percent(share), bright, layout)
+    def _write_row(self, pixels: Text, row: _Row, layout: _Layout) -> None:
+        bright = row.share >= _MIN_SHARE
+        name = self._text(row.name, bright, layout)
+        percent = self._text(_format_percent(row.share), bright, layout)
         left = 2 * layout.pad + layout.swatch
-        right = row.shape[1] - layout.pad
+        right = pixels.shape[1] - layout.pad
         name = name[:, : max(0, right - percent.shape[1] - left)]
-        row[:, left : left + name.shape[1]] = name
-        row[:, right - percent.shape[1] : right] = percent
+        pixels[:, left : left + name.shape[1]] = name
+        pixels[:, right - percent.shape[1] : right] = percent
 
     def _text(self, text: str, bright: bool, layout: _Layout) -> Text:
         """Render a text, or return it from the cache: there are few names and 102 percentages."""

@@ -59,3 +59,16 @@ def test_before_the_first_frame_all_is_zero() -> None:
     empty = replace(STATUS, fps=0.0, frames_written=0, pts_s=0.0, shares=np.zeros(2), queues={})
     assert "0.0 fps" in shown(empty)
     assert "█" not in shown(empty)
+
+
+def test_of_many_classes_the_largest_come_first_and_the_rest_is_one_row() -> None:
+    shares = np.arange(150) / np.arange(150).sum()
+    spec = ModelSpec("many", tuple(f"class {i}" for i in range(150)), ((1, 2, 3),) * 150, (64, 96))
+    console = Console(file=io.StringIO(), width=100)
+    console.print(panel(replace(STATUS, shares=shares), spec))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line for line in console.file.getvalue().splitlines() if "%" in line]
+    assert [line.split()[1:3] for line in lines[:2]] == [["class", "149"], ["class", "148"]]
+    assert "137 others" in lines[-1]
+    assert f"{100 * shares[:137].sum():.1f} %" in lines[-1]
+    assert len(console.file.getvalue().splitlines()) <= 24

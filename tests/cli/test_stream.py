@@ -304,6 +304,11 @@ class TestOptions:
         assert stream(*options) == 0
         (_, hidden), *_ = frames_of(folder / "b.mp4")
         assert np.median(hidden[labels == most]) <= 20
+        options = ["--output", "c.mp4", "--view", "mask", "--only", CLASSES[most].upper(), "--max-frames", "1"]
+        assert stream(*options) == 0
+        (_, only), *_ = frames_of(folder / "c.mp4")
+        assert np.median(np.abs(only[labels == most].astype(int) - PALETTE[most])) <= 6
+        assert np.median(only[labels != most]) <= 20
 
     def test_another_size_is_reported_and_the_results_keep_the_size_of_the_frames(
         self, stream: Callable[..., int], folder: Path
@@ -372,6 +377,7 @@ def bad_options(folder: Path) -> dict[str, list[str]]:
         "an alpha above one": ["--alpha", "1.5"],
         "an alpha that is no number": ["--alpha", "nan"],
         "an unknown class to hide": ["--hide", "Unicorn"],
+        "an unknown class to draw": ["--only", "Unicorn"],
         "an output of another format": ["--output", "out.avi"],
         "an output without a suffix": ["--output", "out"],
         "an output in a folder that is not there": ["--output", "none/out.mp4"],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -164,16 +165,34 @@ def test_a_hidden_class_is_not_in_the_legend() -> None:
     assert not (drawn == BGR[CAR]).all(axis=2).any()
 
 
-def test_the_legend_lists_classes_that_have_appeared_if_not_all_fit() -> None:
-    palette = tuple((10 + index, 255 - index, 77) for index in range(150))
-    spec = ModelSpec("many", tuple(f"class {index}" for index in range(150)), palette, (64, 64))
-    overlay = Overlay(spec, OverlayOptions(view="image", legend=True))
-    image = np.full((240, 320, 3), 90, np.uint8)
-    overlay.draw(image, np.full((240, 320), 140, np.uint8))
-    drawn = overlay.draw(image, np.full((240, 320), 7, np.uint8))
-    seen = [index for index in range(150) if (drawn == palette[index][::-1]).all(axis=2).any()]
-    assert seen == [7], "and 140, seen before, is dimmed"
-    assert (drawn == np.array(palette[140][::-1]) // 3).all(axis=2).any()
+class TestALegendOfManyClasses:
+    PALETTE = tuple((10 + index, 255 - index, 77) for index in range(150))
+    MANY = ModelSpec("many", tuple(f"class {index}" for index in range(150)), PALETTE, (64, 64))
+    IMAGE = np.full((480, 640, 3), 90, np.uint8)
+
+    def rows_of(self, drawn: np.ndarray, indices: Iterable[int]) -> list[int]:
+        """Classes whose colour is in the panel, from top to bottom."""
+        tops = {index: (drawn == self.PALETTE[index][::-1]).all(axis=2).any(axis=1) for index in indices}
+        return sorted((index for index in indices if tops[index].any()), key=lambda index: int(tops[index].argmax()))
+
+    def test_the_largest_are_listed_first_and_the_rest_as_others(self) -> None:
+        overlay = Overlay(self.MANY, OverlayOptions(view="image", legend=True))
+        labels = np.repeat(np.arange(40, dtype=np.uint8), np.arange(40, 0, -1))[None].repeat(480, 0)[:, :640]
+        few = overlay.draw(self.IMAGE, np.where(labels < 15, labels, 0).astype(np.uint8))
+        assert self.rows_of(few, range(150)) == list(range(15))
+        many = Overlay(self.MANY, OverlayOptions(view="image", legend=True)).draw(self.IMAGE, labels)
+        assert self.rows_of(many, range(150)) == list(range(15))
+        assert (many[:300, :200] == 255).sum() > (few[:300, :200] == 255).sum(), "the row of the others"
+
+    def test_rows_keep_their_order_when_shares_change_for_a_frame(self) -> None:
+        overlay = Overlay(self.MANY, OverlayOptions(view="image", legend=True))
+        usual = np.where(np.arange(640) < 400, 7, 140).astype(np.uint8)[None].repeat(480, 0)
+        other = np.where(np.arange(640) < 300, 7, 140).astype(np.uint8)[None].repeat(480, 0)
+        assert self.rows_of(overlay.draw(self.IMAGE, usual), (7, 140)) == [7, 140]
+        assert self.rows_of(overlay.draw(self.IMAGE, other), (7, 140)) == [7, 140]
+        for _ in range(30):
+            drawn = overlay.draw(self.IMAGE, other)
+        assert self.rows_of(drawn, (7, 140)) == [140, 7]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (20, 400), (400, 20)])
