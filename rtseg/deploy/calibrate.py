@@ -24,7 +24,7 @@ from rtseg.model_file.background import store_backgrounds
 from rtseg.model_file.emulate_int8 import emulate_int8
 from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile, load_model
-from rtseg.model_file.quantize import quantize, record_ranges, reject_sequence_model
+from rtseg.model_file.quantize import quantizable_groups, quantize, record_ranges, reject_sequence_model
 from rtseg.model_file.spec import VOID, file_sha256, write_spec
 from rtseg.preprocess import Prepare, override_steps, preprocess_notice
 from rtseg.synthetic.variants import VARIANTS, alter_image
@@ -39,6 +39,8 @@ _MIN_IMAGES = 2 * _HELD_OUT_STEP
 _ALTERED_IMAGES = 8
 _RANKING_IMAGES = 8
 """Images to rank groups of nodes with; the verdict uses all held-out images."""
+_RANKING_RUNS = 240
+"""Images times groups of nodes. A graph of many groups is ranked with fewer images."""
 _MAX_FLOAT_GROUPS = 12
 """Groups of nodes to keep in float. A model that needs more is not suited to INT8."""
 OnProgress = Callable[[str, int, int], None]
@@ -225,21 +227,41 @@ def _find_float_groups(
     if verdict.passed:
         return replace(ranges, verdict=verdict.to_dict()), verdict
     notify(f"all in INT8: {verdict.reasons[0]}; searching for nodes to keep in float")
+    arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
+    if not arithmetic.passed:
+        notify(
+            f"part of this loss is not rounding: {arithmetic.judged_by} agrees with exact arithmetic on only "
+            f"{arithmetic.agreement:.1%} of the pixels"
+        )
     prepare = Prepare(model.spec)
-    count = min(_RANKING_IMAGES, len(held_out))
+    count = min(_RANKING_IMAGES, len(held_out), max(2, _RANKING_RUNS // len(quantizable_groups(model))))
     with closing(reader.load(held_out, [step * len(held_out) // count for step in range(count)])) as loaded:
         images = [prepare(image) for _, image, _ in loaded]
     ranked = rank_float_groups(model, ranges, images, lambda done, total: on_progress("ranking nodes", done, total))
-    for group in ranked[:_MAX_FLOAT_GROUPS]:
+    ranked = ranked[:_MAX_FLOAT_GROUPS]
+    for left, group in zip(reversed(range(len(ranked))), ranked, strict=True):
         ranges = replace(ranges, kept=(*ranges.kept, group))
-        verdict = _verify(model, ranges, held_out, reader, on_progress)
+        previous, verdict = verdict, _verify(model, ranges, held_out, reader, on_progress)
         notify(f"{', '.join(group.nodes)} in float: mIoU {-(verdict.drop or 0):+z.2f} points")
         if verdict.passed:
             return replace(ranges, verdict=verdict.to_dict()), verdict
+        if _is_hopeless(previous, verdict, left):
+            notify(f"stopping: {left} more groups like this one would not regain what is lost")
+            break
     raise ProofError(
         f"INT8 does not suit {ranges.model}, {verdict.reasons[0]} with {len(ranges.kept)} groups of nodes in float: "
         "nothing was written, try another --method or more --frames"
     )
+
+
+def _is_hopeless(previous: Verdict, verdict: Verdict, left: int) -> bool:
+    """Return whether the budget is out of reach although each of the ``left`` groups gained as much as the last one.
+
+    The groups are ranked by what they gain, so the next ones hardly gain more.
+    """
+    if previous.drop is None or verdict.drop is None:
+        return False
+    return verdict.drop - verdict.budget.max_drop > left * max(0.0, previous.drop - verdict.drop)
 
 
 def _verify(

@@ -107,11 +107,10 @@ class Legend:
     def _rows(self, shares: NDArray[np.float64], fitting: int) -> list[_Row]:
         if len(self._shown) <= fitting:
             return [self._row(index, shares[index]) for index in self._shown]
-        if self._average is None:
-            self._average = shares
-        self._average = _MEMORY * self._average + (1 - _MEMORY) * shares
-        visible = [index for index in self._shown if max(shares[index], self._average[index]) >= _MIN_SHARE]
-        visible.sort(key=lambda index: -self._average[index])
+        average = shares if self._average is None else _MEMORY * self._average + (1 - _MEMORY) * shares
+        self._average = average
+        visible = [index for index in self._shown if max(shares[index], average[index]) >= _MIN_SHARE]
+        visible.sort(key=lambda index: -average[index])
         most = min(fitting, _MOST_ROWS)
         if len(visible) <= most:
             return [self._row(index, shares[index]) for index in visible]

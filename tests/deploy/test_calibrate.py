@@ -11,7 +11,7 @@ from rtseg.deploy import calibrate as module
 from rtseg.deploy.calibrate import calibrate
 from rtseg.deploy.options import CalibrateOptions
 from rtseg.deploy.sensitivity import rank_float_groups
-from rtseg.deploy.verify import Budget
+from rtseg.deploy.verify import Budget, Verdict
 from rtseg.errors import DatasetError, ModelError, OptionError, ProofError, SinkError
 from rtseg.model_file.activation_ranges import Ranges, find_ranges, read_ranges
 from rtseg.model_file.load import ModelFile, load_model
@@ -123,6 +123,18 @@ class TestCalibrate:
             calibrate(CalibrateOptions(small.path, data, method="minmax", save_model=Path("int8.onnx")))
         assert list(Path().iterdir()) == []
 
+    @pytest.mark.parametrize(
+        ("before", "after", "left", "hopeless"),
+        [(48.3, 5.9, 11, False), (5.9, 5.7, 10, True), (0.9, 0.6, 1, False), (0.6, 0.6, 5, True), (4, 2, 0, True)],
+    )
+    def test_a_search_ends_where_what_is_left_cannot_be_enough(
+        self, before: float, after: float, left: int, hopeless: bool
+    ) -> None:
+        previous, verdict = (
+            Verdict({}, {}, "", "", 1, Budget(0.5, 0.9), 0.9, (1.0, 1 - drop / 100), {}, ()) for drop in (before, after)
+        )
+        assert module._is_hopeless(previous, verdict, left) is hopeless
+
     def test_the_arithmetic_of_this_cpu_is_verified_on_images_of_another_kind(
         self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -164,8 +176,10 @@ class TestCalibrate:
             calibrate(CalibrateOptions(small.path, few))
 
     def test_data_of_other_classes_are_refused(self, small: ModelFile, data: str) -> None:
-        with pytest.raises(DatasetError, match="small knows one, two, three"):
-            calibrate(CalibrateOptions(small.path, data.replace("one+two", "two+one")))
+        with pytest.raises(
+            DatasetError, match=r"has four, which small lacks .it has one, two, three.: give --data with"
+        ):
+            calibrate(CalibrateOptions(small.path, data.replace("three", "four")))
 
     def test_a_place_that_cannot_be_written_is_told_before_the_work(self, small: ModelFile, data: str) -> None:
         Path("file").write_text("")
