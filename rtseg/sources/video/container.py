@@ -24,6 +24,7 @@ from rtseg.system.redact import find_secrets, redact, split_url
 
 __all__ = [
     "LIVE_SCHEMES",
+    "PLAYLISTS",
     "PLAYLIST_HINT",
     "ffmpeg_reason",
     "find_video_stream",
@@ -55,7 +56,7 @@ _FORMATS = (
 _NO_TIMESTAMPS = 0x80
 """Flag of the formats without timestamps: raw streams of one codec, and JPEGs in a row."""
 _UNFLAGGED = frozenset({"ingenient", "ipu"})
-_PLAYLISTS = frozenset({"hls", "dash", "concat", "sdp", "imf", "webm_dash_manifest"})
+PLAYLISTS = frozenset({"hls", "dash", "concat", "sdp", "imf", "webm_dash_manifest"})
 _ENCRYPTED_TAGS = frozenset({"encv", "drmi", "drmv"})
 _FILE_PROTOCOLS = "file"
 _STREAM_PROTOCOLS = "http,https,httpproxy,rtmp,rtmps,rtmpt,rtmpts,srt,tcp,tls,udp,rtp,srtp,crypto,data"
@@ -238,7 +239,7 @@ def _refused_format(where: str, settings: dict[str, str], timeout_s: float | Non
 
 def _refusal(format_name: str) -> str:
     """Why a format is not read, as the rest of a sentence that begins with the name of the source."""
-    if format_name in _PLAYLISTS:
+    if format_name in PLAYLISTS:
         return f"is {PLAYLIST_HINT}"
     if format_name.endswith("_pipe"):
         kind = format_name.removesuffix("_pipe").upper()

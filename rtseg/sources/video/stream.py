@@ -23,10 +23,10 @@ from rtseg.sources.options import SourceOptions
 from rtseg.sources.read_thread import NothingRead, ReadEnded, ReadThread
 from rtseg.sources.video.audio import AudioReader
 from rtseg.sources.video.color import BgrConverter
-from rtseg.sources.video.container import LIVE_SCHEMES, ffmpeg_reason, open_url
+from rtseg.sources.video.container import LIVE_SCHEMES, PLAYLISTS, ffmpeg_reason, open_url
 from rtseg.sources.video.decode import StreamDecoder
 from rtseg.sources.video.source import OpenedVideo, VideoSource
-from rtseg.sources.video.timestamps import StreamClock, stamp_arrivals, take_early
+from rtseg.sources.video.timestamps import Pacer, StreamClock, stamp_arrivals, take_early
 from rtseg.system.redact import find_secrets, redact, split_url
 
 __all__ = ["StreamSource"]
@@ -89,6 +89,9 @@ class StreamSource(VideoSource):
         self._failure: SourceError | None = None
         self._needs_keyframe = False
         self._good_s = 0.0
+        self._held = 0
+        """Packets that the decoder holds back."""
+        self._pacer: Pacer | None = None
         limit_ms = options.max_latency_ms
         self._max_wait_s = _MAX_WAIT_S if limit_ms is None else min(_MAX_WAIT_S, limit_ms / 1e3)
 
@@ -107,7 +110,13 @@ class StreamSource(VideoSource):
         if not self.live:
             return {}
         clock = self._clock
-        kind = "arrival" if self._timing == "arrival" else "camera" if clock.by_camera else "stream"
+        kind = (
+            "arrival"
+            if self._timing == "arrival" or self._pacer is not None
+            else "camera"
+            if clock.by_camera
+            else "stream"
+        )
         error_s = None if clock.clock_error_s is None else round(clock.clock_error_s, 3)
         return {"clock": kind, "clock_jumps": clock.jumps, "camera_clock_error_s": error_s}
 
@@ -115,6 +124,9 @@ class StreamSource(VideoSource):
         return self._scheme not in LIVE_SCHEMES
 
     def _is_live(self, container: InputContainer) -> bool:
+        if container.format.name in PLAYLISTS and container.duration is None:
+            self._pacer = Pacer(self._stop)
+            return True
         return container.duration is None and container.size <= 0
 
     def _open(self) -> InputContainer:
@@ -175,7 +187,7 @@ class StreamSource(VideoSource):
 
     def _discard_old(self, waiting: deque[OpenedVideo | _TimedPacket]) -> None:
         """Make room for newer packets of a live source: keep those from the last keyframe on."""
-        if not (self.live and self.may_drop):
+        if not (self.live and self._skips):
             return
         if not _skip_to_keyframe(waiting):
             waiting.clear()
@@ -251,6 +263,8 @@ class StreamSource(VideoSource):
             time_s = last_s if stream_s is None else stream_s
             self._good_s = time.monotonic()
             is_starved = self._good_s - yielded_s > _MAX_SKIPPING_S
+            if self._pacer is not None:
+                captured_s = self._pacer.wait_for(time_s)
             if time_s < last_s or (not is_starved and self._is_late(captured_s, reader)):
                 self.dropped += 1
                 continue
@@ -264,7 +278,14 @@ class StreamSource(VideoSource):
                 index, last_s = index + 1, time_s
 
     def _is_late(self, captured_s: float, reader: ReadThread[OpenedVideo | _TimedPacket]) -> bool:
-        return self.may_drop and time.monotonic() - captured_s > self._max_wait_s and reader.has_more(_SOCKET_S)
+        # A decoder that reorders frames gives each of them late, which no skipping would mend.
+        limit_s = self._max_wait_s + self._held * self._step_s
+        return self._skips and time.monotonic() - captured_s > limit_s and reader.has_more(_SOCKET_S)
+
+    @property
+    def _skips(self) -> bool:
+        """Whether frames are skipped to catch up. Those of a playlist come in bursts and are not."""
+        return self.may_drop and self._pacer is None
 
     def _live_decode(
         self, reader: ReadThread[OpenedVideo | _TimedPacket], video: OpenedVideo
@@ -274,7 +295,7 @@ class StreamSource(VideoSource):
         recent: deque[_TimedPacket] = deque(maxlen=_MAX_REORDERED)
         for timed in self._packets(reader):
             self._refuse_encrypted(timed.packet)
-            if self.may_drop and time.monotonic() - timed.captured_s > self._max_wait_s:
+            if self._skips and time.monotonic() - timed.captured_s > self._max_wait_s:
                 skipped = reader.change_waiting(_skip_to_keyframe)
                 if skipped:
                     self.dropped += 1 + skipped
@@ -289,6 +310,7 @@ class StreamSource(VideoSource):
             recent.append(timed)
             decoded_before = decoder.decoded
             for frame in decoder.decode(timed.packet):
+                self._held = decoder.pending
                 yield frame, *_times_of(frame, recent, decoder.pending)
             if decoder.decoded > decoded_before:  # damaged frames count, too: the source has not stalled
                 self._good_s = time.monotonic()

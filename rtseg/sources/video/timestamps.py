@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from threading import Event
 from typing import TypeVar
 
-__all__ = ["FrameClock", "StreamClock", "stamp_arrivals", "take_early"]
+__all__ = ["FrameClock", "Pacer", "StreamClock", "stamp_arrivals", "take_early"]
 
 T = TypeVar("T")
 
@@ -15,6 +16,7 @@ _RESET_S = 1.0
 _BLOCKED_S = 0.01
 """A packet that takes longer, in seconds, was not there yet when it was asked for."""
 _MAX_EARLY = 256
+_LATEST_S = 0.5
 _JUMP_S = 1.0
 """A timestamp that is so much earlier than the one before, or so long before its time, is a jump of the clock."""
 _DRIFT = 2e-4
@@ -102,6 +104,26 @@ class FrameClock:
             time_s = max(time_s, minimum_s)
         self._last_s = time_s
         return time_s
+
+
+class Pacer:
+    """Delivers the frames of a live playlist, which come in bursts, one for each segment, at their own speed.
+
+    Args:
+        stop: ends the waiting once set.
+    """
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+        self._start_s: float | None = None
+
+    def wait_for(self, time_s: float) -> float:
+        """Wait until the frame at ``time_s``, in seconds from the start of the stream, is due; return that moment."""
+        now_s = time.monotonic()
+        if self._start_s is None or now_s > self._start_s + time_s + _LATEST_S:
+            self._start_s = now_s - time_s  # the next segment came late
+        self._stop.wait(max(0.0, self._start_s + time_s - now_s))
+        return time.monotonic()
 
 
 class StreamClock:

@@ -240,6 +240,19 @@ def test_a_playlist_from_a_server_loads_nothing_unless_allowed(
     assert len(list(open_source(url(server, "good/list.m3u8"), allowed))) == 10
 
 
+def test_a_playlist_without_an_end_is_live_and_keeps_all_frames(
+    server: Server, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    make_clip("a.ts", range(10), rate=30)
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
+    (tmp_path / "list.m3u8").write_text(f"{head}a.ts\n")
+    options = SourceOptions(allow_playlists=True, max_frames=10)
+    source = open_source(url(server, "good/list.m3u8"), options)
+    assert [frame.index for frame in source] == list(range(10))
+    assert source.live
+    assert source.dropped == 0
+
+
 def test_a_playlist_from_a_server_never_reads_local_files(server: Server, make_clip: MakeClip, tmp_path: Path) -> None:
     clip = make_clip("a.ts")
     head = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
