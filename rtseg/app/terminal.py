@@ -202,6 +202,7 @@ def panel(status: Status, spec: ModelSpec, frame_count: int | None = None, state
     for name, value in (
         ("speed", f"{status.fps:.1f} fps"),
         ("latency", f"{status.latency_ms:.0f} ms"),
+        *([("labels", f"{status.label_age_ms:.0f} ms old")] if status.label_age_ms is not None else []),
         ("frames", f"{status.frames_written}{total}, at {status.pts_s:.1f} s"),
         ("queues", queues),
         ("dropped", f"{status.frames_dropped}"),

@@ -43,6 +43,16 @@ class PropagationCounters:
     """Time in the source from the key frame to the frame that has its labels."""
     unlabelled: int = 0
     """Frames for which no labels were there yet."""
+    last_age_s: float | None = None
+    """Of the labels of the last frame; None if it has none."""
+
+    def add_age(self, age_s: float | None) -> None:
+        """Count a frame whose labels are ``age_s`` seconds older than itself; None: it has no labels."""
+        self.last_age_s = age_s
+        if age_s is None:
+            self.unlabelled += 1
+        else:
+            self.label_age.add(age_s)
 
     def summary(self) -> dict[str, object]:
         """The counters as JSON values."""
@@ -106,7 +116,7 @@ def infer_key_frames(
             started_s = time.perf_counter()
             carried = item.view.labels()
             durations["carry"].add(time.perf_counter() - started_s)
-            counters.label_age.add(item.frame.pts_s - item.view.key.pts_s)
+            counters.add_age(item.frame.pts_s - item.view.key.pts_s)
             if interval is not None:
                 interval.count(time.monotonic())
             yield item.frame, carried
@@ -200,10 +210,7 @@ def carry_newest_labels(
             view = propagator.labelled_view()
             labels = view.labels() if view is not None else np.full(size, VOID, np.uint8)
             durations["carry"].add(time.perf_counter() - started_s)
-            if view is None:
-                counters.unlabelled += 1
-            else:
-                counters.label_age.add(frame.pts_s - view.key.pts_s)
+            counters.add_age(frame.pts_s - view.key.pts_s if view is not None else None)
             yield frame, labels
     finally:
         requests.end()

@@ -40,6 +40,9 @@ class Status:
     pts_s: float
     """Time of the last frame in the source, in seconds."""
     wall_s: float
+    label_age_ms: float | None = None
+    """Time from the frame that the network saw to the last frame, which has its labels; None without propagation, and
+    before the first labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class RunCounters:
         self._latency.add(now_s - frame.captured_s)
         self._last = frame, labels
 
-    def status(self, source: SourceCounts, queues: dict[str, int]) -> Status:
+    def status(self, source: SourceCounts, queues: dict[str, int], label_age_ms: float | None = None) -> Status:
         """The current state of the run."""
         span_s = self._recent_s[-1] - self._recent_s[0] if len(self._recent_s) > 1 else 0.0
         frame, labels = self._last if self._last else (None, None)
@@ -119,6 +122,7 @@ class RunCounters:
             shares=class_shares(labels, self._classes) if labels is not None else np.zeros(self._classes),
             pts_s=frame.pts_s if frame else 0.0,
             wall_s=time.monotonic() - self._started_s,
+            label_age_ms=label_age_ms,
         )
 
     def report(self, ended: str, source: SourceCounts, propagation: dict[str, Any] | None = None) -> RunReport:

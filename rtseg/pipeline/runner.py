@@ -178,7 +178,9 @@ class Pipeline:
 
     def status(self) -> Status:
         """The current state of the run."""
-        return self._counters.status(self._source_counts(), {name: len(channel) for name, channel, _ in self._stages})
+        age_s = self._propagation_counters.last_age_s if self._propagation_counters else None
+        queues = {name: len(channel) for name, channel, _ in self._stages}
+        return self._counters.status(self._source_counts(), queues, None if age_s is None else 1e3 * age_s)
 
     def report(self, ended: str) -> RunReport:
         """What the run did. Call it after ``run`` has returned or raised, with the reason."""

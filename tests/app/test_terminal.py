@@ -72,3 +72,8 @@ def test_of_many_classes_the_largest_come_first_and_the_rest_is_one_row() -> Non
     assert "137 others" in lines[-1]
     assert f"{100 * shares[:137].sum():.1f} %" in lines[-1]
     assert len(console.file.getvalue().splitlines()) <= 24
+
+
+def test_the_age_of_carried_labels_is_shown_where_labels_are_carried() -> None:
+    assert "133 ms old" in shown(replace(STATUS, label_age_ms=133.3))
+    assert "ms old" not in shown(STATUS)

@@ -131,6 +131,9 @@ class TestLive:
         assert carried == sorted(carried), "labels went back to those of an older frame"
         assert all(label <= number for number, label in enumerate(labels) if label != VOID)
         assert reports[0].propagation["frames_without_labels"] == first
+        age_ms = running.status().label_age_ms
+        assert age_ms is not None
+        assert 0 <= age_ms <= 59 * 40
 
     def test_a_quick_network_labels_every_frame_itself(self) -> None:
         sink = FakeSink()
