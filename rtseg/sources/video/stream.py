@@ -167,7 +167,7 @@ class StreamSource(VideoSource):
                     first_s = arrived_s if first_s is None else first_s
                     yield _TimedPacket(packet, arrived_s, arrived_s - first_s)
                 return
-            early, error = take_early(packets) if self.live else ([], None)
+            early, error = take_early(packets) if self.live and self._pacer is None else ([], None)
             for packet, arrived_s in early:
                 stamp_s = video.seconds(self._stamp(packet))
                 if stamp_s is not None:

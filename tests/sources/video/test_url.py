@@ -243,7 +243,7 @@ def test_a_playlist_from_a_server_loads_nothing_unless_allowed(
 def test_a_playlist_without_an_end_is_live_and_keeps_all_frames(
     server: Server, make_clip: MakeClip, tmp_path: Path
 ) -> None:
-    make_clip("a.ts", range(10), rate=30)
+    make_clip("a.ts", range(60), rate=30)
     head = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n"
     (tmp_path / "list.m3u8").write_text(f"{head}a.ts\n")
     options = SourceOptions(allow_playlists=True, max_frames=10)
