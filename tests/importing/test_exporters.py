@@ -1,0 +1,132 @@
+"""Networks of well-known packages, with random weights, through their real exporters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rtseg.importing.import_onnx import ImportedModel, import_onnx
+from rtseg.importing.options import ImportOptions
+
+pytest.importorskip("onnxruntime")
+torch = pytest.importorskip("torch", reason="needs torch, which rtseg[train] installs")
+
+SIZE = (64, 96)
+
+
+def randomized(network: Any) -> Any:
+    """Random weights for which several classes occur, with statistics of batch norm that fit them."""
+    generator = torch.Generator().manual_seed(1)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            torch.nn.init.kaiming_normal_(parameter, generator=generator)
+    network.train()
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(2, 3, *SIZE, generator=generator))
+    return network.eval()
+
+
+def exported(network: Any, path: Path, dynamo: bool) -> Path:
+    arguments: dict[str, Any] = {} if dynamo else {"opset_version": 14}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the exporter itself
+        torch.onnx.export(network, (torch.zeros(1, 3, *SIZE),), path, dynamo=dynamo, verbose=False, **arguments)
+    return path
+
+
+def imported(path: Path, **options: Any) -> ImportedModel:
+    done = import_onnx(path, ImportOptions(output=path.with_name("imported.onnx"), **options))
+    assert done.agreement.share > 0.999
+    assert done.agreement.classes > 1
+    return done
+
+
+class Dictionary(torch.nn.Module):
+    """The outputs of torchvision's networks: a dictionary of ``out`` and ``aux``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, stride=4, padding=1)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.out, self.aux = torch.nn.Conv2d(8, 21, 1), torch.nn.Conv2d(8, 21, 1)
+
+    def forward(self, images: Any) -> dict[str, Any]:
+        features = torch.relu(self.norm(self.first(images)))
+        size = {"size": images.shape[-2:], "mode": "bilinear", "align_corners": False}
+        return {
+            name: torch.nn.functional.interpolate(head(features), **size)
+            for name, head in (("out", self.out), ("aux", self.aux))
+        }
+
+
+@pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_dictionary_of_outputs_from_both_exporters_of_torch(tmp_path: Path, dynamo: bool) -> None:
+    done = imported(exported(randomized(Dictionary()), tmp_path / "net.onnx", dynamo), classes=("voc",))
+    assert len(done.spec.classes) == 21
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"])
+def test_torchvision(tmp_path: Path, name: str, dynamo: bool) -> None:
+    models = pytest.importorskip("torchvision.models.segmentation")
+    network = getattr(models, name)(weights=None, weights_backbone=None, num_classes=21)
+    done = imported(exported(randomized(network), tmp_path / "net.onnx", dynamo), classes=("voc",))
+    assert done.spec.classes[0] == "background"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "channels", "activation", "classes"),
+    [("Unet", 1, "sigmoid", 2), ("Unet", 4, "softmax2d", 4), ("FPN", 1, None, 2), ("DeepLabV3Plus", 5, None, 5)],
+)
+def test_segmentation_models_pytorch(
+    tmp_path: Path, network: str, channels: int, activation: str | None, classes: int
+) -> None:
+    smp = pytest.importorskip("segmentation_models_pytorch", reason="needs segmentation_models_pytorch")
+    made = getattr(smp, network)("mobilenet_v2", encoder_weights=None, classes=channels, activation=activation)
+    assert len(imported(exported(randomized(made), tmp_path / "net.onnx", dynamo=False)).spec.classes) == classes
+
+
+@pytest.mark.slow
+def test_segformer_of_hugging_face(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    config = transformers.SegformerConfig(num_labels=19, depths=[1] * 4, hidden_sizes=[16, 32, 40, 64])
+    network = transformers.SegformerForSemanticSegmentation(config).eval()
+    torch.nn.init.normal_(network.decode_head.classifier.weight)
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: Any) -> Any:
+            return self.network(images).logits
+
+    config.to_json_file(tmp_path / "config.json")
+    done = imported(exported(Logits().eval(), tmp_path / "net.onnx", dynamo=True))
+    assert done.spec.classes[0] == "LABEL_0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("end", "classes"), [(lambda tf, net: net, 4), (lambda tf, net: lambda x: tf.argmax(net(x), -1), 4)]
+)
+def test_tensorflow(tmp_path: Path, end: Callable[[Any, Any], Any], classes: int) -> None:
+    tf = pytest.importorskip("tensorflow", reason="needs tensorflow")
+    tf2onnx = pytest.importorskip("tf2onnx", reason="needs tf2onnx")
+    layers = tf.keras.layers
+    images = layers.Input((*SIZE, 3))
+    features = layers.Conv2D(16, 3, strides=4, padding="same", activation="relu")(images)
+    large = layers.UpSampling2D(4, interpolation="bilinear")(features)
+    scores = layers.Conv2D(4, 1, kernel_initializer=tf.keras.initializers.RandomNormal(0, 1, seed=0))(large)
+    function = tf.function(end(tf, tf.keras.Model(images, scores)))
+    signature = (tf.TensorSpec((None, *SIZE, 3), tf.float32, name="images"),)
+    path = tmp_path / "net.onnx"
+    tf2onnx.convert.from_function(function, input_signature=signature, opset=13, output_path=str(path))
+    assert len(imported(path).spec.classes) == classes
