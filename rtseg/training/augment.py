@@ -19,12 +19,14 @@ from rtseg.datasets.loader import LoadTask
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID
 from rtseg.preprocess import resize_labels
+from rtseg.training.cameras import imitate_cameras
 from rtseg.training.options import Augmentation
 
 __all__ = ["Augmentation", "LabelledFrames", "RandomViews"]
 
 _GREY = 124
 """Fill value outside the image: about the mean of ImageNet."""
+_ColourChange = Callable[[list[Tensor]], list[Tensor]]
 LabelledFrames = list[tuple[Image, Labels]]
 """The labelled images of a view: one, or those of a clip, oldest first."""
 
@@ -61,7 +63,7 @@ class RandomViews:
     ) -> None:
         self._items = [(dataset, index) for dataset in datasets for index in range(len(dataset))]
         self._geometry = v2.Compose([_RandomWindow(crop, size, augmentation), *_flips(augmentation)])
-        self._colour = _colour_jitter() if augmentation.colour else v2.Identity()
+        self._colour = _colour_change(augmentation)
         self._seed = seed
         self._prepare = prepare
         self._clip = clip
@@ -99,7 +101,7 @@ class RandomViews:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash((self._seed, self.epoch, index)) & 0x7FFF_FFFF)
             pairs = self._geometry(pairs)
-            images = _jitter_colours(self._colour, [image for image, _ in pairs])
+            images = _change_colours(self._colour, [image for image, _ in pairs])
         labels = [mask.as_subclass(Tensor).long() for _, mask in pairs]
         return (torch.stack(images), torch.stack(labels)) if self._clip > 1 else (images[0], labels[0])
 
@@ -226,6 +228,18 @@ def _flips(augmentation: Augmentation) -> list[v2.Transform]:
     return {"none": [], "horizontal": [horizontal], "both": [horizontal, vertical]}[augmentation.flips]
 
 
+def _colour_change(augmentation: Augmentation) -> _ColourChange:
+    """Return the change of the RGB images, uint8 (3, h, w), of a view: the same for all."""
+    jitter = _colour_jitter() if augmentation.colour and not augmentation.cameras else v2.Identity()
+
+    def change(images: list[Tensor]) -> list[Tensor]:
+        if augmentation.cameras and images[0].shape[0] == 3:
+            images = imitate_cameras(images)
+        return [image.as_subclass(Tensor) for image in jitter([tv_tensors.Image(image) for image in images])]
+
+    return change
+
+
 def _colour_jitter() -> v2.Transform:
     return v2.Compose(
         [
@@ -238,8 +252,8 @@ def _colour_jitter() -> v2.Transform:
     )
 
 
-def _jitter_colours(jitter: v2.Transform, images: list[Tensor]) -> list[Tensor]:
+def _change_colours(change: _ColourChange, images: list[Tensor]) -> list[Tensor]:
     """Change the colours of all (C, h, w) images in the same way, and convert BGR to RGB. Keep the extra channel."""
     colours = 3 if images[0].shape[0] >= 3 else 1
-    jittered = jitter([tv_tensors.Image(image[:colours].flip(0)) for image in images])
-    return [torch.cat((new.as_subclass(Tensor), image[colours:])) for new, image in zip(jittered, images, strict=True)]
+    changed = change([image[:colours].flip(0).as_subclass(Tensor) for image in images])
+    return [torch.cat((new, image[colours:].as_subclass(Tensor))) for new, image in zip(changed, images, strict=True)]

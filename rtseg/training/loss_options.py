@@ -28,7 +28,7 @@ class _Range:
 
 
 _OPTIONS: dict[str, dict[str, _Range]] = {
-    "ce": {},
+    "ce": {"smoothing": _Range(0.0, 0.0, 0.5)},
     "asymmetric": {
         "gamma_neg": _Range(4.0, 0.0, 20.0),
         "gamma_pos": _Range(1.0, 0.0, 20.0),

@@ -19,10 +19,20 @@ from rtseg.training.loss_options import parse_loss
 from rtseg.training.options import CLASS_WEIGHTS
 from rtseg.training.pixel_losses import asymmetric, cross_entropy, dice, lovasz, ohem
 
-__all__ = ["Objective", "PixelLoss", "class_weights", "make_loss", "multi_resolution_loss", "output_losses"]
+__all__ = [
+    "Objective",
+    "PixelLoss",
+    "class_weights",
+    "make_loss",
+    "multi_resolution_loss",
+    "output_losses",
+    "rare_classes",
+]
 
 PixelLoss = Callable[[Tensor, Tensor], Tensor]
 """Maps logits (N, C, h, w) and labels int64 (N, h, w), 255 where void, to an fp32 scalar."""
+Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Changes the images and labels of a batch."""
 _LOSSES: dict[str, Callable[..., Tensor]] = {
     "ce": cross_entropy,
     "asymmetric": asymmetric,
@@ -30,6 +40,8 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {
     "dice": dice,
     "lovasz": lovasz,
 }
+_RARE = 0.25
+"""A class is rare if it has less than this part of the mean number of pixels of a class."""
 
 
 class Objective(nn.Module):
@@ -39,10 +51,12 @@ class Objective(nn.Module):
         network: in training mode.
         loss: for the logits of one output.
         weights: of the outputs, the main one first.
+        mix: changes each batch of images and labels first.
     """
 
-    def __init__(self, network: Network, loss: PixelLoss, weights: tuple[float, ...]) -> None:
+    def __init__(self, network: Network, loss: PixelLoss, weights: tuple[float, ...], mix: Mix | None = None) -> None:
         super().__init__()
+        self._mix = mix
         self.network = network
         self._loss = loss
         self._weights = weights
@@ -55,6 +69,8 @@ class Objective(nn.Module):
             labels: int64 (N, H, W) or (N, T, H, W).
         """
         network = self.network
+        if self._mix is not None:
+            images, labels = self._mix(images, labels)
         if not network.recurrent:
             return self._loss_of_outputs(network(normalise(images, network.channels)), labels)
         losses: list[Tensor] = []
@@ -76,7 +92,7 @@ def _identity(value: Tensor) -> Tensor:
     return value
 
 
-def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
+def class_weights(pixels: NDArray[np.int64], kind: str, power: float = 1.0) -> Tensor:
     """Compute the weight of each class in the loss, float32 (C,), with mean 1 over the pixels of the data.
 
     ``enet``: 1 / ln(1.02 + p), Paszke et al., "ENet", arXiv 1606.02147, section 5.1; p is the share of a class among
@@ -87,6 +103,7 @@ def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
     Args:
         pixels: int64 (2, C): for each class, its pixels, and the labelled pixels of all images in which it occurs.
         kind: one of ``CLASS_WEIGHTS``.
+        power: exponent of the weights before they are divided by their mean; 0.5 makes them weaker, 0 equal.
 
     Raises:
         DatasetError: no pixel is labelled.
@@ -105,17 +122,27 @@ def class_weights(pixels: NDArray[np.int64], kind: str) -> Tensor:
     elif kind == "median":
         frequency = class_pixels[occurs] / image_pixels[occurs]
         weights[occurs] = np.median(frequency) / frequency
-    weights[~occurs] = 0
+    weights = np.where(occurs, weights**power, 0)
     return torch.from_numpy(weights / (weights * share).sum()).float()
+
+
+def rare_classes(pixels: NDArray[np.int64]) -> Tensor:
+    """Return which classes have less than a quarter of the mean share of pixels, bool (C,).
+
+    Args:
+        pixels: see ``class_weights``. A class without pixels is not rare.
+    """
+    counts = pixels[0]
+    return torch.from_numpy((counts > 0) & (counts < _RARE * counts.sum() / len(counts)))
 
 
 def make_loss(text: str, class_weights: Tensor, *, mean: Callable[[Tensor], Tensor] = _identity) -> PixelLoss:
     """Create the loss that ``text`` describes.
 
     Args:
-        text: ``[FACTOR*]NAME[:key=value,..]``, several joined by ``+``: ``ce``, ``ohem:threshold=0.7,keep=0.0625``,
-            ``asymmetric:gamma_neg=4,gamma_pos=1,clip=0.05``, ``dice``, ``lovasz``, ``ce+0.5*lovasz``. All names are in
-            ``LOSSES``, formulas and sources in ``rtseg.training.pixel_losses``.
+        text: ``[FACTOR*]NAME[:key=value,..]``, several joined by ``+``: ``ce:smoothing=0.05``,
+            ``ohem:threshold=0.7,keep=0.0625``, ``asymmetric:gamma_neg=4,gamma_pos=1,clip=0.05``, ``dice``, ``lovasz``,
+            ``ce+0.5*lovasz``. All names are in ``LOSSES``, formulas and sources in ``rtseg.training.pixel_losses``.
         class_weights: float (C,). ``ce``, ``asymmetric`` and ``ohem`` weight each pixel by its class; ``dice`` and
             ``lovasz`` weight classes equally. Every loss ignores classes of weight 0.
         mean: the mean over the processes of distributed training, without a gradient. It is applied to the sum of the

@@ -21,7 +21,7 @@ _MAX_STRETCH = 4.0
 _MAX_SEED = (1 << 31) - 1
 _CHOICES = {
     "optimizer": ("adamw", "adam", "sgd"),
-    "schedule": ("poly", "cosine", "step"),
+    "schedule": ("poly", "cosine", "step", "trapezoid"),
     "amp": ("bf16", "fp16", "none"),
     "class_weights": CLASS_WEIGHTS,
     "device": ("auto", "cpu", "cuda"),
@@ -48,6 +48,11 @@ class Augmentation:
     colour: Annotated[bool, Option("Augmentation")] = True
     """Change brightness, contrast, saturation and hue, and make some views grey or blurred."""
 
+    cameras: Annotated[bool, Option("Augmentation")] = False
+    """Imitate other cameras and weather: exposure, gamma, white balance, shadows, haze, rain, blur, noise and JPEG."""
+    paste: Annotated[float, Option("Augmentation")] = 0.0
+    """Share of the views into which objects of rare classes are pasted from the next view of the batch."""
+
     def __post_init__(self) -> None:
         (low, high), (lowest, highest) = self.scale, _SCALE_LIMITS
         if not lowest <= low <= high <= highest:
@@ -61,6 +66,8 @@ class Augmentation:
             raise OptionError(f"--flips must be one of {', '.join(FLIPS)}, got {self.flips!r}")
         if not 0 <= self.rotation <= 180:
             raise OptionError(f"--rotation must be 0 to 180 degrees, got {self.rotation:g}")
+        if not 0 <= self.paste <= 1:
+            raise OptionError(f"--paste must be a share in [0, 1], got {self.paste:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +108,13 @@ class TrainOptions:
     batch: Annotated[int, Option("Optimization")] = 8
     """Examples per step, over all processes."""
     loss: Annotated[str, Option("Optimization")] = "ce"
-    """ce, asymmetric, ohem, dice, lovasz, or a sum such as ce+0.5*dice."""
+    """ce, ce:smoothing=0.05, asymmetric, ohem, dice, lovasz, or a sum such as ce+0.5*dice."""
     loss_weights: Annotated[tuple[float, ...] | None, Option("Optimization", default="the network's own")] = None
     """Weight of each output of the network in the loss, the main output first, e.g. 1/0.4/0.4."""
     class_weights: Annotated[str, Option("Optimization", choices=_CHOICES["class_weights"])] = "enet"
     """Weighting of rare classes in the loss."""
+    class_weight_power: Annotated[float, Option("Optimization")] = 1.0
+    """Exponent of the class weights: 0.5 makes them weaker."""
     optimizer: Annotated[str, Option("Optimization", choices=_CHOICES["optimizer"])] = "adamw"
     """Optimizer; sgd has Nesterov momentum 0.9."""
     lr: Annotated[float, Option("Optimization")] = 1e-3
@@ -152,6 +161,8 @@ class TrainOptions:
         for name in ("workers", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{_flag(name)} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.class_weight_power <= 2:
+            raise OptionError(f"--class-weight-power must be 0 to 2, got {self.class_weight_power:g}")
         if self.channels not in (None, 1, 2, 3, 4):
             raise OptionError(f"--channels must be 1 to 4, got {self.channels}")
         weights = self.loss_weights

@@ -26,9 +26,16 @@ __all__ = ["asymmetric", "cross_entropy", "dice", "lovasz", "ohem"]
 Mean = Callable[[Tensor], Tensor]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, mean: Mean) -> Tensor:
-    """Cross-entropy: sum_i w(y_i) (-log p_i(y_i)) / sum_i w(y_i) over pixels i with label y_i; p is the softmax."""
-    pixel_losses = F.cross_entropy(logits.float(), labels, ignore_index=VOID, reduction="none")
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor, mean: Mean, *, smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy: sum_i w(y_i) l_i / sum_i w(y_i) over pixels i with label y_i.
+
+    l_i = -(1 - s) log p_i(y_i) - s / C sum_c log p_i(c), with p the softmax, C the number of classes and s
+    ``smoothing``, in [0, 1). Source of s: Szegedy et al., "Rethinking the Inception Architecture", CVPR 2016, arXiv
+    1512.00567, section 7.
+    """
+    pixel_losses = F.cross_entropy(
+        logits.float(), labels, ignore_index=VOID, reduction="none", label_smoothing=smoothing
+    )
     return _weighted_mean(pixel_losses, _pixel_weights(labels, weights), mean)
 
 

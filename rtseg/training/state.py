@@ -49,6 +49,8 @@ class TrainingState:
     """Completed epochs."""
     best_miou: float = -1.0
     seconds: float = 0.0
+    class_weights: tuple[float, ...] = ()
+    """Of the loss, one for each class."""
 
     @property
     def is_finite(self) -> bool:
@@ -124,6 +126,7 @@ def checkpoint_for_export(
         "preprocess": list(options.preprocess),
         "scores": scores.to_dict(tuple(data["classes"])) if scores else None,
         "recipe": {key: value for key, value in options_to_dict(options).items() if key not in _LOCAL},
+        "class_weights": list(state.class_weights),
         "epoch": state.epoch,
         "hours": state.seconds / 3600,
     }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,9 @@ from rtseg.training.checkpoint import load_checkpoint, load_initial_weights, sav
 from rtseg.training.data import BEST, LAST, TrainingData, open_data
 from rtseg.training.dataloader import load_batches
 from rtseg.training.distributed import DistributedContext, join_process_group, sync_batch_norm
-from rtseg.training.objective import Objective, class_weights, make_loss
+from rtseg.training.objective import Objective, class_weights, make_loss, rare_classes
 from rtseg.training.options import TrainOptions
+from rtseg.training.paste import paste_rare
 from rtseg.training.run_log import RunLog
 from rtseg.training.schedules import learning_rate
 from rtseg.training.state import (
@@ -132,8 +134,10 @@ def _train(
     setup = _create_setup(options, distributed, datasets, validation, clip=options.clip if network.recurrent else 1)
     network = network.to(distributed.device).to(memory_format=torch.channels_last)
     state = create_state(network, options)
-    weights = _compute_class_weights(datasets, setup, console)
-    objective = _create_objective(network, options, weights, distributed)
+    counts = _count_class_pixels(datasets, setup, console)
+    weights = class_weights(counts, options.class_weights, options.class_weight_power)
+    state.class_weights = tuple(weights.tolist())
+    objective = _create_objective(network, options, weights.to(distributed.device), rare_classes(counts), distributed)
     if options.resume:
         restore_state(state, options, setup.data)
     with _open_log(state, setup, console) as log:
@@ -303,8 +307,8 @@ def _create_setup(
     return _Setup(options, distributed, spec, views, validation, data, DatasetReader(options.reading))
 
 
-def _compute_class_weights(datasets: list[Dataset], setup: _Setup, console: Console) -> Tensor:
-    """Return the class weights. Reads every image and mask once, which reveals unusable files before training.
+def _count_class_pixels(datasets: list[Dataset], setup: _Setup, console: Console) -> NDArray[np.int64]:
+    """Return the counts of ``class_weights``. Reads every file once, which reveals unusable ones before training.
 
     Raises:
         DatasetError: a file cannot be used, or fewer than two classes have a pixel in the training data.
@@ -325,7 +329,8 @@ def _compute_class_weights(datasets: list[Dataset], setup: _Setup, console: Cons
                 raise DatasetError(absent)
         for line in filter(None, (setup.reader.notice, absent, *notes)):
             console.print(line, highlight=False, soft_wrap=True)
-    return class_weights(distributed.broadcast(counts), setup.options.class_weights).to(distributed.device)
+    total: NDArray[np.int64] = distributed.broadcast(counts)
+    return total
 
 
 def _describe_void(pixels: NDArray[np.int64], classes: Sequence[str]) -> str:
@@ -354,7 +359,7 @@ def _count_pixels(datasets: list[Dataset], reader: DatasetReader) -> NDArray[np.
 
 
 def _create_objective(
-    network: Network, options: TrainOptions, weights: Tensor, distributed: DistributedContext
+    network: Network, options: TrainOptions, weights: Tensor, rare: Tensor, distributed: DistributedContext
 ) -> nn.Module:
     output_weights = options.loss_weights if options.loss_weights is not None else network.loss_weights
     if len(output_weights) != len(network.loss_weights):
@@ -365,7 +370,9 @@ def _create_objective(
     loss = make_loss(options.loss, weights, mean=distributed.mean)
     if distributed.world_size > 1:
         sync_batch_norm(network, distributed.device)
-    return distributed.wrap(Objective(network, loss, output_weights).train())
+    share = options.augmentation.paste
+    mix = partial(paste_rare, rare=rare, share=share) if share else None
+    return distributed.wrap(Objective(network, loss, output_weights, mix).train())
 
 
 def _best_scores(options: TrainOptions) -> Scores:
