@@ -14,8 +14,9 @@ from rtseg.datasets.evaluate import predict_all, score_matrix
 from rtseg.datasets.loader import DatasetReader
 from rtseg.datasets.matched_classes import MatchedClasses, match_classes, parse_class_pairs
 from rtseg.errors import RtsegError
+from rtseg.metrics.bootstrap import BootstrapInterval, sampling_units
 from rtseg.metrics.boundary import TOLERANCE, BoundaryFScore
-from rtseg.metrics.confusion import ConfusionMatrix, absent_classes
+from rtseg.metrics.confusion import absent_classes
 from rtseg.metrics.temporal import Flicker
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
 from rtseg.weights import find_model
@@ -66,10 +67,12 @@ class Evaluation:
             indices: Images to evaluate; None means all.
 
         Returns:
-            ``miou``, ``pixel_accuracy`` and ``iou`` by class; ``boundary_f``, ``boundary_f_by_class`` and
-            ``boundary_tolerance``; ``flicker`` and ``motion_flicker``, None if no two images are consecutive frames of
-            a video; ``confusion``, pixel counts with one row per ground-truth class; and facts about model, backend and
-            data. All metrics are in [0, 1]; IoU and boundary F of a class that the data lack are None.
+            ``miou``, ``pixel_accuracy`` and ``iou`` by class; ``miou_interval``, the 95 % bootstrap interval of
+            ``miou`` (None for one image), and ``interval_units``, what was resampled; ``boundary_f``,
+            ``boundary_f_by_class`` and ``boundary_tolerance``; ``flicker`` and ``motion_flicker``, None if no two
+            images are consecutive frames of a video; ``confusion``, pixel counts with one row per ground-truth class;
+            and facts about model, backend and data. All metrics are in [0, 1]; IoU and boundary F of a class that the
+            data lack are None.
 
         Raises:
             DatasetError: A file of the data cannot be used, or no pixel is labelled.
@@ -77,25 +80,30 @@ class Evaluation:
         """
         spec = self._spec
         label = SequenceLabeller(self._backend, Prepare(spec), self._options.propagate, smooth=self._options.smooth)
-        confusion, boundary, flicker = ConfusionMatrix(len(spec.classes)), BoundaryFScore(len(spec.classes)), Flicker()
-        matched = self.dataset if isinstance(self.dataset, MatchedClasses) else None
+        dataset = self.dataset
+        units, unit_names = sampling_units([dataset.sequence(index) for index in range(len(dataset))])
+        confusion = BootstrapInterval(len(spec.classes), len(set(units)))
+        boundary, flicker = BoundaryFScore(len(spec.classes)), Flicker()
+        matched = dataset if isinstance(dataset, MatchedClasses) else None
         scored = range(len(spec.classes)) if matched is None else matched.scored
         images = 0
-        for prediction in predict_all(label, self.dataset, indices, label.reset, self._reader):
+        for prediction in predict_all(label, dataset, indices, label.reset, self._reader):
             labels = prediction.labels if matched is None else matched.merge(prediction.labels)
-            confusion.add(labels, prediction.truth)
+            confusion.add(labels, prediction.truth, units[prediction.index])
             boundary.add(labels, prediction.truth)
             flicker.add(labels, prediction.truth, is_next_frame=prediction.is_next_frame)
             images += 1
-        pixels = confusion.matrix().sum(axis=1)
-        self._absent_notice = absent_classes(pixels, spec.classes, self.dataset.name, scored)
-        scores, outlines = score_matrix(confusion, self.dataset).only(scored), boundary.scores(scored)
+        matrix = confusion.matrix()
+        self._absent_notice = absent_classes(matrix.sum(axis=1), spec.classes, dataset.name, scored)
+        scores, outlines = score_matrix(matrix, dataset).only(scored), boundary.scores(scored)
         return {
             **self._backend.facts(),
             **preprocess_facts(self._backend.spec, spec),
             "data": self.dataset.name,
             "images": images,
             **scores.to_dict(spec.classes),
+            "miou_interval": confusion.interval(scored),
+            "interval_units": unit_names,
             "boundary_f": outlines.mean,
             "boundary_f_by_class": dict(zip(spec.classes, outlines.per_class, strict=True)),
             "boundary_tolerance": TOLERANCE,
@@ -103,7 +111,7 @@ class Evaluation:
             "motion_flicker": label.motion_flicker.share(),
             "propagate": self._options.propagate,
             "smooth": self._options.smooth,
-            "confusion": confusion.matrix().tolist(),
+            "confusion": matrix.tolist(),
         }
 
     def __enter__(self) -> Self:

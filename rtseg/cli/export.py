@@ -8,6 +8,7 @@ import typer
 
 from rtseg.cli.messages import MessageOptions, open_console
 from rtseg.cli.parsing import parse_size
+from rtseg.deploy.options import PriorCorrection
 from rtseg.errors import MissingExtra, OptionError
 
 __all__ = ["export"]
@@ -15,13 +16,17 @@ __all__ = ["export"]
 EXAMPLES = (
     "rtseg export runs/mine/best.safetensors --output mine.onnx",
     "rtseg export runs/mine/best.safetensors --output small.onnx --size 256x448",
+    "rtseg export runs/mine/best.safetensors --output mine.onnx --prior-correction 0.75",
 )
 
 
 def export(
     messages: MessageOptions,
+    correction: PriorCorrection,
     checkpoint: Path = typer.Argument(
-        ..., metavar="CHECKPOINT", help="best.safetensors or last.safetensors of a run folder."
+        ...,
+        metavar="CHECKPOINT",
+        help="best.safetensors or last.safetensors of a run folder; with --prior-correction also a model file.",
     ),
     output: Path = typer.Option(..., "--output", "-o", metavar="FILE.onnx", help="The model file to write."),
     name: str = typer.Option("", help="Name of the model.", show_default="the name of the file"),
@@ -38,9 +43,15 @@ def export(
     input_size = parse_size(size) if size else None
     try:
         from rtseg.deploy.export import export_checkpoint
+        from rtseg.deploy.prior_correction import correct_model_file
     except ModuleNotFoundError as error:
         raise MissingExtra.for_feature("export", error.name, "train") from error
-    spec = export_checkpoint(checkpoint, output, name=name or None, size=input_size)
+    if checkpoint.suffix == ".onnx":
+        if not correction.alpha or input_size is not None:
+            raise OptionError(f"{checkpoint} is a model file already: only --prior-correction can change it")
+        spec = correct_model_file(checkpoint, output, correction, name or None)
+    else:
+        spec = export_checkpoint(checkpoint, output, name=name or None, size=input_size, correction=correction)
     measured = f", mIoU {100 * spec.miou:.2f} % ({spec.measured_on})" if spec.miou is not None else ""
     megabytes = output.stat().st_size / 1e6
     open_console(quiet=messages.quiet).print(

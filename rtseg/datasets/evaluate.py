@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rtseg.datasets import Dataset
 from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError
@@ -26,6 +29,8 @@ class Prediction:
     """True class IDs, uint8 (H, W), 255 where void."""
     is_next_frame: bool
     """Whether the image is the next frame of the video that the previous image belongs to."""
+    index: int
+    """Of the image in the data set."""
 
 
 def predict_all(
@@ -56,7 +61,7 @@ def predict_all(
             if reset is not None and not is_next_frame:
                 reset()
             height, width = truth.shape
-            yield Prediction(resize_labels(label(image), (height, width)), truth, is_next_frame)
+            yield Prediction(resize_labels(label(image), (height, width)), truth, is_next_frame, index)
             previous = index
 
 
@@ -87,16 +92,15 @@ def evaluate(
     confusion = ConfusionMatrix(len(dataset.classes))
     for prediction in predict_all(label, dataset, indices, reset, reader):
         confusion.add(prediction.labels, prediction.truth)
-    return score_matrix(confusion, dataset)
+    return score_matrix(confusion.matrix(), dataset)
 
 
-def score_matrix(confusion: ConfusionMatrix, dataset: Dataset) -> Scores:
-    """Compute the scores from the pixels of ``dataset`` counted in ``confusion``.
+def score_matrix(matrix: NDArray[np.int64], dataset: Dataset) -> Scores:
+    """Compute the scores from the pixels of ``dataset`` counted in a confusion ``matrix``.
 
     Raises:
         DatasetError: no pixel was counted: every label is void.
     """
-    matrix = confusion.matrix()
     if not matrix.any():
         raise DatasetError(f"no pixel of {dataset.name} is labelled: every label is void")
     return compute_scores(matrix)

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from rtseg.backends import open_backend
+from rtseg.deploy.options import PriorCorrection
+from rtseg.deploy.prior_correction import correct_network
 from rtseg.errors import CheckpointError, MissingExtra, ModelError
 from rtseg.image_io.decode import image_channels
 from rtseg.model_file.background import store_backgrounds
@@ -44,7 +47,12 @@ _VERIFICATION_FPS = 10.0
 
 
 def export_checkpoint(
-    checkpoint: Path, output: Path, *, name: str | None = None, size: tuple[int, int] | None = None
+    checkpoint: Path,
+    output: Path,
+    *,
+    name: str | None = None,
+    size: tuple[int, int] | None = None,
+    correction: PriorCorrection | None = None,
 ) -> ModelSpec:
     """Export a training checkpoint to a model file.
 
@@ -53,13 +61,15 @@ def export_checkpoint(
         output: the ``.onnx`` file to write.
         name: name of the model; the stem of ``output`` by default.
         size: (H, W) of its input, in pixels; the size of the evaluation in training by default.
+        correction: of the effect of class weights in training. The measured mIoU is then left out.
 
     Returns:
         The metadata of the file.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        OptionError: the network does not support ``size``, or the background image of its preprocessing is missing.
+        OptionError: the network does not support ``size``, the background image of its preprocessing is missing, or
+            its class weights are not known.
         ModelError: the file disagrees with torch, or a preprocessing step is unknown.
         SinkError: the file cannot be written.
     """
@@ -67,6 +77,10 @@ def export_checkpoint(
     network = network_from_checkpoint(state, checkpoint)
     spec = _make_spec(state, checkpoint, name or output.stem, size)
     network.check_size(*spec.size)
+    if correction is not None and correction.alpha:
+        facts = correct_network(network, state, correction)
+        extra = {key: value for key, value in spec.extra.items() if key != "iou"} | facts
+        spec = replace(spec, miou=None, measured_on="", extra=extra)
     Prepare(spec)  # raises an error for an unknown preprocessing step
     with sink_errors(output):
         stored = store_backgrounds(spec, output)
@@ -93,6 +107,7 @@ def _make_spec(state: dict[str, Any], path: Path, name: str, size: tuple[int, in
             miou=state["scores"]["miou"] if is_measured else None,
             measured_on=measured_on if is_measured else "",
             extra={key: state[key] for key in ("recipe", "epoch", "hours")}
+            | {key: state[key] for key in ("class_weights",) if state.get(key)}
             | ({"iou": state["scores"]["iou"]} if is_measured else {}),
         )
     except (KeyError, TypeError, IndexError) as error:

@@ -13,7 +13,7 @@ from rtseg.image_io.options import ReadOptions
 from rtseg.option import Group, Option, PreprocessSteps
 from rtseg.system.atomic_files import is_part
 
-__all__ = ["CURRENT", "CalibrateOptions", "EngineOptions"]
+__all__ = ["CURRENT", "CalibrateOptions", "EngineOptions", "PriorCorrection"]
 
 _PRECISIONS = ("fp16", "fp32", "int8")
 _RUNTIMES = ("auto", "tensorrt", "rtx")
@@ -22,6 +22,33 @@ _METHODS = ("minmax", "entropy", "percentile")
 CURRENT = "current"
 """The target that stands for the GPU of this machine only."""
 _LARGEST_BATCH = 64
+_LARGEST_ALPHA = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PriorCorrection:
+    """How far to undo what class weights in training did to the decisions, see ``rtseg.deploy.prior_correction``.
+
+    Raises:
+        OptionError: a value is out of range; the text names the option.
+    """
+
+    alpha: Annotated[float, Option("Class weights", ("--prior-correction",), metavar="ALPHA")] = 0.0
+    """Subtract ALPHA times the logarithm of the class weight of the training from each class: 0 changes nothing, 1
+    removes the effect of the weights. Rare classes are then predicted less often."""
+    unchanged: Annotated[tuple[str, ...], Option("Class weights", ("--prior-except",), parse="names")] = ()
+    """Classes to leave alone."""
+    data: Annotated[
+        tuple[str, ...],
+        Option("Class weights", ("--prior-data",), metavar="KIND:PATH", default="weights in the checkpoint"),
+    ] = ()
+    """Training data from which to compute the weights of files that do not record them. Can be repeated."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= _LARGEST_ALPHA:
+            raise OptionError(f"--prior-correction must be 0 to {_LARGEST_ALPHA:g}, got {self.alpha:g}")
+        if not self.alpha and (self.unchanged or self.data):
+            raise OptionError("--prior-except and --prior-data need --prior-correction, e.g. 0.75")
 
 
 @dataclass(frozen=True, slots=True)

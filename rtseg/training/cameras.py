@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 from torchvision.transforms import v2
 
+from rtseg.system.opencv import cv2
+
 __all__ = ["imitate_cameras"]
 
 Change = Callable[[Tensor], Tensor]
@@ -32,8 +34,13 @@ def imitate_cameras(images: list[Tensor]) -> list[Tensor]:
     changed = (values * 255).round().to(torch.uint8)
     if torch.rand(()) < _JPEG:
         quality = int(torch.randint(15, 80, ()))
-        return [v2.functional.jpeg(image, quality) for image in changed]
+        return [_jpeg(image, quality) for image in changed]
     return list(changed)
+
+
+def _jpeg(image: Tensor, quality: int) -> Tensor:
+    _, encoded = cv2.imencode(".jpg", image.permute(1, 2, 0).numpy(), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return torch.from_numpy(cv2.imdecode(encoded, cv2.IMREAD_COLOR)).permute(2, 0, 1)
 
 
 def _uniform(low: float, high: float) -> float:

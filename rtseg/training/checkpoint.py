@@ -20,6 +20,7 @@ from rtseg.system.atomic_files import atomic_path
 from rtseg.training.data import BEST, LAST
 
 __all__ = [
+    "head_weights",
     "load_checkpoint",
     "load_initial_weights",
     "network_from_checkpoint",
@@ -161,7 +162,7 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
     own = network.state_dict()
     try:
         weights = strip_wrapper_prefixes(state["network"])
-        heads = _head_weights(network)
+        heads = head_weights(network)
         same_classes = tuple(state["classes"]) == classes if "classes" in state else _same_shapes(own, weights, heads)
         fresh = set() if same_classes else heads
         weights = {name: value for name, value in weights.items() if name not in fresh}
@@ -208,7 +209,7 @@ def strip_wrapper_prefixes(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights
 
 
-def _head_weights(network: Network) -> set[str]:
+def head_weights(network: Network) -> set[str]:
     """Return the names of the weights whose shape depends on the number of classes."""
     with torch.device("meta"):
         other = create_model(network.architecture, network.classes % 255 + 1).state_dict()

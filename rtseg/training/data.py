@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets.folds import split_folds
 from rtseg.errors import CheckpointError, DatasetError, OptionError
 from rtseg.image_io.decode import image_channels
 from rtseg.models import channels_of
@@ -34,7 +35,10 @@ def open_data(options: TrainOptions) -> TrainingData:
         raise CheckpointError(f"no checkpoint at {options.init}; give a file with weights")
     channels = image_channels(options.channels or channels_of(options.model))
     datasets = [open_dataset(text, "train", channels=channels) for text in options.data]
-    validation = open_dataset(options.val_data or options.data[0], "val", channels=channels)
+    if options.split_by is None:
+        validation = open_dataset(options.val_data or options.data[0], "val", channels=channels)
+    else:
+        datasets[0], validation = split_folds(datasets[0], options.split_by, options.fold)
     for other in (*datasets[1:], validation):
         if other.classes != datasets[0].classes:
             raise DatasetError(f"{datasets[0].name} and {other.name} have different classes: they must be the same")

@@ -85,6 +85,13 @@ class TrainOptions:
     """Run folder: configuration, metrics, TensorBoard log, best and last checkpoint."""
     val_data: Annotated[str | None, Option("Data", metavar="KIND:PATH", default="the first --data")] = None
     """Validation data."""
+    split_by: Annotated[str | None, Option("Data", metavar="video|folder|N-fold", default="the splits of the data")] = (
+        None
+    )
+    """Take the validation images from the training images of the first --data: one video, one folder, or one of N
+    parts."""
+    fold: Annotated[str, Option("Data", metavar="NUMBER or NAME")] = "0"
+    """Which video, folder or part is for validation, with --split-by."""
     model: Annotated[str, Option("Network", ("--model", "-m"))] = "icnet"
     """Network to train; `rtseg models` lists them."""
     pretrained: Annotated[bool, Option("Network")] = False
@@ -168,10 +175,20 @@ class TrainOptions:
         weights = self.loss_weights
         if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
             raise OptionError(f"--loss-weights must not be negative or all 0, got {'/'.join(map(str, weights))}")
+        if self.split_by is not None:
+            _check_split_by(self.split_by)
+            if self.val_data is not None:
+                raise OptionError("--split-by and --val-data both define the validation images: give only one")
         if self.pretrained and self.init is not None:
             raise OptionError("--pretrained and --init both set the initial weights: give only one")
         if not self.data:
             raise OptionError("training needs --data KIND:PATH")
+
+
+def _check_split_by(text: str) -> None:
+    parts = text.removesuffix("-fold")
+    if text not in ("video", "folder") and not (text.endswith("-fold") and parts.isdecimal() and int(parts) >= 2):
+        raise OptionError(f"--split-by must be video, folder or e.g. 5-fold, got {text!r}")
 
 
 def _flag(name: str) -> str:

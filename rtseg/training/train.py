@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from rtseg.datasets.loader import DatasetReader
 from rtseg.errors import DatasetError, OptionError, TrainingError
 from rtseg.image_io.decode import image_channels
 from rtseg.metrics.confusion import Scores, absent_classes
-from rtseg.model_file.spec import VOID, ModelSpec
+from rtseg.model_file.spec import ModelSpec
 from rtseg.models import channels_of, create_model
 from rtseg.models.base import Network
 from rtseg.preprocess import Prepare
@@ -30,6 +30,7 @@ from rtseg.system.atomic_files import write_text
 from rtseg.system.output_lock import locked_folder
 from rtseg.training.augment import RandomViews
 from rtseg.training.checkpoint import load_checkpoint, load_initial_weights, save_checkpoint
+from rtseg.training.class_pixels import count_pixels, describe_void
 from rtseg.training.data import BEST, LAST, TrainingData, open_data
 from rtseg.training.dataloader import load_batches
 from rtseg.training.distributed import DistributedContext, join_process_group, sync_batch_norm
@@ -317,45 +318,20 @@ def _count_class_pixels(datasets: list[Dataset], setup: _Setup, console: Console
     counts = None
     if distributed.is_main:
         classes = datasets[0].classes
-        pixels = _count_pixels(datasets, setup.reader)
+        pixels = count_pixels(datasets, setup.reader)
         counts = pixels[:, : len(classes)]
-        if not _count_pixels([validation], setup.reader)[0, : len(classes)].any():
+        if not count_pixels([validation], setup.reader)[0, : len(classes)].any():
             raise DatasetError(f"no pixel of {validation.name} is labelled: every label is void")
         notes = [line for dataset in (*datasets, validation) for line in dataset.notes.lines]
         absent = absent_classes(counts[0], classes, "the training data")
         if absent:
-            absent += f"; {_describe_void(pixels[0], classes)}"
+            absent += f"; {describe_void(pixels[0], classes)}"
             if len(classes) > 1 and np.count_nonzero(counts[0]) < 2:
                 raise DatasetError(absent)
         for line in filter(None, (setup.reader.notice, absent, *notes)):
             console.print(line, highlight=False, soft_wrap=True)
     total: NDArray[np.int64] = distributed.broadcast(counts)
     return total
-
-
-def _describe_void(pixels: NDArray[np.int64], classes: Sequence[str]) -> str:
-    share = 100 * pixels[VOID] / max(1, pixels.sum())
-    example = "+".join(f"{name}:{value}" for name, value in zip(classes, (*range(len(classes) - 1), VOID), strict=True))
-    return (
-        f"{share:.2f} % of its pixels are void, as is {VOID} unless a class has it: check how the masks are read, e.g. "
-        f"classes={example}"
-    )
-
-
-def _count_pixels(datasets: list[Dataset], reader: DatasetReader) -> NDArray[np.int64]:
-    """Count for each class, and for void, its pixels, and the labelled pixels of the images in which it occurs.
-
-    Returns:
-        int64 (2, 256).
-    """
-    classes = len(datasets[0].classes)
-    counts = np.zeros((2, VOID + 1), dtype=np.int64)
-    for dataset in datasets:
-        with closing(reader.load(dataset, range(len(dataset)))) as items:
-            for _, _, labels in items:
-                image_counts = np.bincount(labels.ravel(), minlength=VOID + 1)
-                counts += np.stack((image_counts, (image_counts > 0) * image_counts[:classes].sum()))
-    return counts
 
 
 def _create_objective(

@@ -13,7 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - the name that every torch p
 from rtseg.errors import DatasetError, OptionError
 from rtseg.model_file.spec import VOID
 from rtseg.training.loss_options import LOSSES, LossTerm, parse_loss
-from rtseg.training.objective import class_weights, make_loss, multi_resolution_loss
+from rtseg.training.objective import class_weights, make_loss, multi_resolution_loss, rare_classes
 from rtseg.training.options import CLASS_WEIGHTS
 
 PIXELS = np.array([[700, 200, 0, 100], [1000, 500, 0, 400]], np.int64)
@@ -87,6 +87,18 @@ class TestClassWeights:
         weights = class_weights(PIXELS, kind)
         assert weights[3] > weights[1] > weights[0] > 0
 
+    def test_a_power_makes_the_weights_weaker_and_their_mean_stays_one(self) -> None:
+        full, half, none = (class_weights(PIXELS, "median", power) for power in (1.0, 0.5, 0.0))
+        assert half[3] / half[0] == pytest.approx(math.sqrt(full[3] / full[0]))
+        assert (half.numpy() * PIXELS[0]).sum() / PIXELS[0].sum() == pytest.approx(1)
+        np.testing.assert_allclose(none, [1, 1, 0, 1])
+
+    def test_rare_classes_have_less_than_a_quarter_of_the_mean_share_but_a_pixel(self) -> None:
+        counts = np.array([[1000, 62, 63, 0], [0, 0, 0, 0]], np.int64)  # a quarter of the mean is 70.3
+        assert rare_classes(counts).tolist() == [False, True, True, False]
+        counts[0, 2] = 90
+        assert rare_classes(counts).tolist() == [False, True, False, False]
+
     def test_an_unknown_kind_is_refused_with_those_known(self) -> None:
         with pytest.raises(OptionError, match="unknown class weights 'best'; known are none, enet, median"):
             class_weights(PIXELS, "best")
@@ -98,7 +110,7 @@ class TestClassWeights:
 
 class TestText:
     def test_a_name_alone_is_that_loss_with_the_options_of_its_authors(self) -> None:
-        assert parse_loss("ce") == (LossTerm("ce", 1.0, {}),)
+        assert parse_loss("ce") == (LossTerm("ce", 1.0, {"smoothing": 0.0}),)
         assert parse_loss("asymmetric") == (
             LossTerm("asymmetric", 1.0, {"gamma_neg": 4, "gamma_pos": 1, "clip": 0.05}),
         )
@@ -106,7 +118,7 @@ class TestText:
 
     def test_options_factors_and_sums_are_read(self) -> None:
         first, second, third = parse_loss("ce+0.5*ohem:keep=0.25,threshold=0.9+2e0*dice")
-        assert first == LossTerm("ce", 1.0, {})
+        assert first == LossTerm("ce", 1.0, {"smoothing": 0.0})
         assert second == LossTerm("ohem", 0.5, {"threshold": 0.9, "keep": 0.25})
         assert third == LossTerm("dice", 2.0, {})
 
@@ -121,7 +133,9 @@ class TestText:
             ("focal", "no loss 'focal'; known are ce, asymmetric, ohem, dice, lovasz"),
             ("", "no loss ''; known are"),
             ("ce+", "no loss ''; known are"),
-            ("ce:weight=2", "'ce' has no option 'weight'; it has none"),
+            ("dice:weight=2", "'dice' has no option 'weight'; it has none"),
+            ("ce:weight=2", "'ce' has no option 'weight'; its options are smoothing"),
+            ("ce:smoothing=0.6", "smoothing must be 0 to 0.5, got 0.6"),
             ("ce:", "'ce' has no option ''"),
             ("ohem:gamma=2", "'ohem' has no option 'gamma'; its options are threshold, keep"),
             ("ohem:keep", "keep must be a number, got ''"),
@@ -272,6 +286,14 @@ class TestCrossEntropy:
         wanted = F.cross_entropy(logits, labels, UNEQUAL, ignore_index=VOID)
         torch.testing.assert_close(loss, wanted)
         torch.testing.assert_close(gradient(loss, logits), gradient(wanted, logits))
+
+    def test_smoothing_mixes_the_mean_over_all_classes_into_the_truth(self) -> None:
+        logits, labels = random_logits(2, 4, 8, 12), partly_void(2, 8, 12)
+        plain, smooth = (make_loss(text, UNEQUAL)(logits, labels) for text in ("ce", "ce:smoothing=0.2"))
+        kept, truth = pixels_that_count(logits, labels, UNEQUAL)
+        negative_logs, weights = -np.log(softmax(kept)), UNEQUAL.numpy()[truth]
+        uniform = (weights * negative_logs.mean(1)).sum() / weights.sum()
+        assert smooth.item() == pytest.approx(0.8 * plain.item() + 0.2 * uniform, rel=1e-5)
 
 
 class TestAsymmetric:

@@ -11,7 +11,7 @@ def rates(kind: str) -> list[float]:
     return [learning_rate(kind, step, STEPS, EPOCH) for step in range(STEPS)]
 
 
-@pytest.mark.parametrize("kind", ["poly", "cosine", "step"])
+@pytest.mark.parametrize("kind", ["poly", "cosine", "step", "trapezoid"])
 def test_the_rate_rises_over_three_percent_of_the_steps_and_never_again(kind: str) -> None:
     values = rates(kind)
     assert values[:30] == sorted(values[:30])
@@ -34,6 +34,11 @@ def test_cosine_is_half_way_down_in_the_middle() -> None:
 def test_step_is_halved_every_ten_epochs() -> None:
     found = [learning_rate("step", epoch * EPOCH, STEPS, EPOCH) for epoch in (5, 9, 10, 19, 20, 49)]
     assert found == [1, 1, 0.5, 0.5, 0.25, 0.0625]
+
+
+def test_trapezoid_is_constant_and_falls_by_a_square_root_over_the_last_fifth() -> None:
+    assert learning_rate("trapezoid", 100, STEPS, EPOCH) == learning_rate("trapezoid", 790, STEPS, EPOCH) == 1
+    assert learning_rate("trapezoid", 850, STEPS, EPOCH) == pytest.approx(0.5)
 
 
 def test_a_run_of_one_step_has_the_whole_rate() -> None:

@@ -144,6 +144,11 @@ class TestRun:
         assert not {"data", "output", "init", "val_data"} & set(state["recipe"])
         assert str(finished[0]) not in str({key: value for key, value in state.items() if key != "network"})
 
+    def test_the_checkpoint_records_the_class_weights(self, finished: tuple[Path, Scores, str]) -> None:
+        weights = load_checkpoint(finished[0] / "best.safetensors")["class_weights"]
+        assert len(weights) == 11
+        assert weights[3] < 1 < weights[2]  # Road and Pole
+
     def test_the_averaged_weights_are_not_the_raw_ones(self, finished: tuple[Path, Scores, str]) -> None:
         state = load_checkpoint(finished[0] / "last.safetensors")
         assert not torch.equal(state["network"]["classify.weight"], state["raw_network"]["classify.weight"])
@@ -158,6 +163,13 @@ class TestRun:
         train(options(tmp_path / "other", seed=1, epochs=1), quiet())
         other = load_checkpoint(tmp_path / "other" / "last.safetensors")["raw_network"]
         assert not torch.equal(first["stem.0.0.weight"], other["stem.0.0.weight"])
+
+    def test_validation_images_can_be_taken_from_the_training_images(self, tmp_path: Path) -> None:
+        train(options(tmp_path, epochs=1, split_by="2-fold", fold="1"), quiet())
+        state = load_checkpoint(tmp_path / "last.safetensors")
+        assert state["trained_on"] == "synthetic street train (4 frames): without part 1 (2 images)"
+        assert state["validated_on"] == "synthetic street train (4 frames): part 1 (2 images)"
+        assert (state["recipe"]["split_by"], state["recipe"]["fold"]) == ("2-fold", "1")
 
     def test_bf16_and_sgd_train_too_and_the_last_epoch_is_always_validated(self, tmp_path: Path) -> None:
         scores = train(options(tmp_path, amp="bf16", optimizer="sgd", lr=0.01, epochs=1, eval_every=9), quiet())
@@ -189,7 +201,14 @@ class TestResume:
         train(options(tmp_path, epochs=3, resume=True), quiet())
         assert [line["epoch"] for line in metrics(tmp_path)] == [1, 2, 3]
 
-    @pytest.mark.parametrize("changes", [{}, {"schedule": "step", "optimizer": "sgd", "lr": 0.01, "loss": "ce+dice"}])
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"schedule": "step", "optimizer": "sgd", "lr": 0.01, "loss": "ce+dice"},
+            {"augmentation": Augmentation(cameras=True, paste=1.0), "class_weight_power": 0.5},
+        ],
+    )
     def test_two_epochs_and_two_resumed_ones_equal_four(self, tmp_path: Path, changes: dict[str, Any]) -> None:
         train(options(tmp_path / "whole", epochs=4, **changes), quiet())
         with pytest.raises(KeyboardInterrupt):
@@ -467,6 +486,10 @@ class TestRefusals:
             ({"weight_decay": -0.1}, "--weight-decay must not be negative, got -0.1"),
             ({"pretrained": True, "init": Path("a")}, "--pretrained and --init both set the initial weights"),
             ({"class_weights": "best"}, "--class-weights must be one of none, enet, median"),
+            ({"split_by": "drive"}, "--split-by must be video, folder or e.g. 5-fold, got 'drive'"),
+            ({"split_by": "1-fold"}, "--split-by must be video"),
+            ({"split_by": "video", "val_data": DATA}, "--split-by and --val-data both define the validation images"),
+            ({"class_weight_power": 3.0}, "--class-weight-power must be 0 to 2, got 3"),
             ({"device": "tpu"}, "--device must be one of auto, cpu, cuda"),
             ({"epochs": 0}, "--epochs must be more than 0, got 0"),
             ({"lr": 0.0}, "--lr must be more than 0"),
