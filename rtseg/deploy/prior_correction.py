@@ -50,9 +50,8 @@ def correct_network(network: Network, state: Mapping[str, Any], correction: Prio
         DatasetError: the data cannot be used, or have other classes.
     """
     offsets = _offsets(state, correction)
-    bias = network.get_parameter(_logit_bias(network))
     with torch.no_grad():
-        bias += torch.tensor(list(offsets.values()))
+        network.get_parameter(_logit_bias(network)).add_(torch.tensor(list(offsets.values())))
     return _facts(offsets, correction)
 
 

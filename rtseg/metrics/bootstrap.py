@@ -6,7 +6,7 @@ Jackknife and the Bootstrap for General Stationary Observations", Annals of Stat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ class BootstrapInterval:
         total: NDArray[np.int64] = np.sum([matrix.matrix() for matrix in self._matrices], axis=0)
         return total
 
-    def interval(self, classes: Sequence[int] | None = None, share: float = 0.95) -> tuple[float, float] | None:
+    def interval(self, classes: Collection[int] | None = None, share: float = 0.95) -> tuple[float, float] | None:
         """Return the interval of the mean IoU over ``classes`` (default: all), in [0, 1]; None for a single unit.
 
         The seed is 0: the interval is always the same.
@@ -69,7 +69,7 @@ class BootstrapInterval:
         if len(self._matrices) < 2:
             return None
         counts = np.stack([_counts(matrix.matrix()) for matrix in self._matrices])
-        counts = counts[:, :, slice(None) if classes is None else list(classes)]
+        counts = counts[:, :, slice(None) if classes is None else sorted(classes)]
         generator, units = np.random.default_rng(0), len(counts)
         drawn = generator.multinomial(units, np.full(units, 1 / units), size=_RESAMPLES)
         scores = [_mean_ious(drawn[first : first + _CHUNK], counts) for first in range(0, _RESAMPLES, _CHUNK)]
