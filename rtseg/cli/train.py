@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import typer
 
+from rtseg.cli._recipe import recipe_defaults
 from rtseg.cli.messages import MessageOptions, open_console
 from rtseg.errors import MissingExtra
 from rtseg.training.options import TrainOptions
@@ -14,17 +18,37 @@ EXAMPLES = (
     "rtseg train --data camvid:CamVid --output runs/camvid",
     "rtseg train --data pairs:images,masks,classes=road+car --output runs/mine --pretrained",
     "rtseg train --data camvid:CamVid --output runs/camvid --resume",
+    "rtseg train --recipe recipes/icnet-camvid.toml --data camvid:CamVid --data synthetic:street,frames=92",
     "torchrun --nproc-per-node 4 -m rtseg train --data camvid:CamVid --output runs/camvid",
 )
 
 
-def train(options: TrainOptions, messages: MessageOptions) -> None:
+def _apply(context: typer.Context, recipe: Path | None) -> Path | None:
+    """Make the values of the recipe the defaults of the other options, before these are read."""
+    if recipe is not None:
+        context.default_map = recipe_defaults(recipe, TrainOptions, "options")
+    return recipe
+
+
+def train(
+    options: TrainOptions,
+    messages: MessageOptions,
+    recipe: Path | None = typer.Option(
+        None,
+        metavar="FILE.toml",
+        callback=_apply,
+        is_eager=True,
+        help="Take options from this file, unless they are given here. A run that the folder holds is continued.",
+    ),
+) -> None:
     """Train a network. The run folder keeps the best and the last checkpoint.
 
     Use torchrun to train on several GPUs or machines.
     """
     from rtseg.training.data import LAST, open_data
 
+    if recipe is not None and (options.output / LAST).exists():
+        options = replace(options, resume=True)
     data = open_data(options)  # wrong data are refused before torch is loaded
     try:
         from rtseg.training import train as training

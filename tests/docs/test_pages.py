@@ -14,7 +14,7 @@ from typer.main import get_command
 from rtseg.cli import app
 
 ROOT = Path(__file__).parents[2]
-PLACES = ("*.md", "docs/**/*.md", "engines/*.md", "calib/*.md", "rtseg/weights/*.md")
+PLACES = ("*.md", "docs/**/*.md", "engines/*.md", "recipes/*.md", "calib/*.md", "rtseg/weights/*.md")
 PAGES = sorted({page for place in PLACES for page in ROOT.glob(place)} - {ROOT / "CHANGELOG.md"})
 OPTIONS_OF_OTHERS = {"--shm-size"}
 MOVING_PICTURE_BYTES = 2_000_000
