@@ -88,10 +88,10 @@ def _print_figures(console: Console, title: str, figures: dict[str, Any]) -> Non
     table.add_row("mean (mIoU)", percent(figures["miou"]), percent(figures["boundary_f"]))
     if figures["miou_interval"]:
         low, high = figures["miou_interval"]
-        table.add_row("between, 95 %", f"{percent(low)}-{percent(high)}")
+        table.add_row("95 % interval", f"{percent(low)}-{percent(high)}")
     table.add_row("pixel accuracy", percent(figures["pixel_accuracy"]))
     table.add_row("flicker", percent(figures["flicker"]))
     table.add_row("flicker along the motion", percent(figures["motion_flicker"]))
     console.print(table, soft_wrap=False)
     if figures["miou_interval"]:
-        console.print(f"95 % interval: bootstrap, {figures['interval_units']} resampled")
+        console.print(f"the interval is a bootstrap: {figures['interval_units']} resampled")

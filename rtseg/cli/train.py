@@ -17,8 +17,7 @@ __all__ = ["train"]
 EXAMPLES = (
     "rtseg train --data camvid:CamVid --output runs/camvid",
     "rtseg train --data pairs:images,masks,classes=road+car --output runs/mine --pretrained",
-    "rtseg train --data camvid:CamVid --output runs/camvid --resume",
-    "rtseg train --recipe recipes/icnet-camvid.toml --data camvid:CamVid --data synthetic:street,frames=92",
+    "rtseg train --recipe recipes/icnet-camvid.toml",
     "torchrun --nproc-per-node 4 -m rtseg train --data camvid:CamVid --output runs/camvid",
 )
 

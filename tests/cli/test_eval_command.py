@@ -58,8 +58,8 @@ def test_boundary_scores_and_flicker_are_printed_beside_the_iou(
     assert f"{100 * facts['miou']:.2f}" in line("mIoU")
     low, high = facts["miou_interval"]
     assert low <= facts["miou"] <= high
-    assert f"{100 * low:.2f}-{100 * high:.2f}" in line("between")
-    assert line("bootstrap") == f"95 % interval: bootstrap, {facts['interval_units']} resampled"
+    assert f"{100 * low:.2f}-{100 * high:.2f}" in line("95 %")
+    assert line("bootstrap") == f"the interval is a bootstrap: {facts['interval_units']} resampled"
     assert f"{100 * facts['boundary_f']:.2f}" in line("mIoU")
     assert 0 < facts["flicker"] < 1
     assert f"{100 * facts['flicker']:.2f}" in line("│ flicker  ")
