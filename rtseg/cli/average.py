@@ -19,7 +19,9 @@ EXAMPLES = (
 def average(
     messages: MessageOptions,
     checkpoints: list[Path] = typer.Argument(
-        ..., metavar="CHECKPOINTS", help="Two or more checkpoints of one network with the same classes."
+        ...,
+        metavar="CHECKPOINTS",
+        help="Checkpoints of one network with the same classes; of a single one only the batch norm changes.",
     ),
     output: Path = typer.Option(..., "--output", "-o", metavar="FILE", help="The .safetensors file to write."),
     data: str = typer.Option(

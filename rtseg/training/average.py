@@ -52,7 +52,8 @@ def average(
     """Write the average of the EMA weights of ``checkpoints`` as a new checkpoint.
 
     Args:
-        checkpoints: two or more, with the same architecture and classes.
+        checkpoints: with the same architecture and classes. With a single one, only its batch norm statistics change:
+            those of training are of random crops at random scales.
         output: the ``.safetensors`` file.
         data: ``KIND:PATH`` of the data for the batch norm statistics, which use its training split; required if the
             network has batch norm.
@@ -65,13 +66,13 @@ def average(
 
     Raises:
         CheckpointError: a checkpoint cannot be used, or differs from the first.
-        OptionError: there are fewer than two checkpoints, or batch norm but no data.
+        OptionError: there is one checkpoint or batch norm, but no data.
         BackendUnavailable: the device is not available.
         DatasetError: the data cannot be used, or have other classes.
         SinkError: ``output`` cannot be written.
     """
-    if len(checkpoints) < 2:
-        raise OptionError("an average needs at least two checkpoints")
+    if not checkpoints or (len(checkpoints) < 2 and data is None):
+        raise OptionError("an average needs at least two checkpoints, or one and --data for its batch norm")
     if any(output.resolve() == path.resolve() for path in checkpoints):
         raise OptionError(f"--output {output} is one of the checkpoints: give another name")
     check_writable(output, f"--output {output}")
@@ -199,6 +200,16 @@ def _averaged_checkpoint(
         "validated_on": validation,
         "scores": scores.to_dict(tuple(first["classes"])) if scores is not None else None,
         "recipe": recipe,
+        "class_weights": _mean_class_weights(states),
         "epoch": max(int(state.get("epoch", 0)) for state in states),
         "hours": sum(float(state.get("hours", 0)) for state in states),
     }
+
+
+def _mean_class_weights(states: list[dict[str, Any]]) -> list[float]:
+    """Return the geometric mean of the class weights, as the mean of logits has it; empty if one is not recorded."""
+    weights = [state.get("class_weights") for state in states]
+    if not all(weights):
+        return []
+    mean: list[float] = torch.tensor(weights).log().mean(0).exp().tolist()
+    return mean

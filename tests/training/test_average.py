@@ -90,6 +90,24 @@ def test_the_mean_is_a_checkpoint_like_any_other(three: list[Path], tmp_path: Pa
     assert spec.miou == scores.miou
 
 
+def test_a_single_checkpoint_keeps_its_weights_and_gets_other_statistics(three: list[Path], tmp_path: Path) -> None:
+    average(three[:1], tmp_path / "mean.safetensors", data=DATA)
+    before, after = (load_checkpoint(path)["network"] for path in (three[0], tmp_path / "mean.safetensors"))
+    assert torch.equal(before["classify.weight"], after["classify.weight"])
+    assert not torch.equal(before["stem.0.1.running_mean"], after["stem.0.1.running_mean"])
+
+
+def test_class_weights_are_kept_if_every_part_records_them(three: list[Path], tmp_path: Path) -> None:
+    parts = [
+        drawn(tmp_path / f"{number}.safetensors", number, class_weights=[weight] * 10 + [0.0])
+        for number, weight in ((4, 1.0), (5, 4.0))
+    ]
+    average(parts, tmp_path / "mean.safetensors", data=DATA)
+    assert load_checkpoint(tmp_path / "mean.safetensors")["class_weights"] == pytest.approx([2.0] * 10 + [0.0])
+    average([parts[0], three[0]], tmp_path / "other.safetensors", data=DATA)
+    assert load_checkpoint(tmp_path / "other.safetensors")["class_weights"] == []
+
+
 def test_what_one_part_may_not_be_used_for_the_mean_may_not_either(three: list[Path], tmp_path: Path) -> None:
     bound = drawn(tmp_path / "bound.safetensors", 4, trained_on="CamVid", licence="non-commercial")
     average([*three, bound], tmp_path / "mean.safetensors", data=DATA)
@@ -110,7 +128,7 @@ def test_a_network_that_remembers_can_be_averaged(tmp_path: Path) -> None:
 
 class TestRefusals:
     def test_one_checkpoint_has_no_mean(self, three: list[Path], tmp_path: Path) -> None:
-        with pytest.raises(OptionError, match="at least two checkpoints"):
+        with pytest.raises(OptionError, match="at least two checkpoints, or one and --data"):
             average(three[:1], tmp_path / "mean.safetensors")
 
     def test_batch_norm_needs_data(self, three: list[Path], tmp_path: Path) -> None:
