@@ -2,7 +2,9 @@
 
 python scripts/fuzz.py metadata -max_total_time=600
 
-The arguments after the name of the target are those of libFuzzer. Without a name, the targets are listed.
+The arguments after the name of the target are those of libFuzzer. Without a name, the targets are listed. The fuzzer
+starts from valid inputs and knows the words of the format, see tests/fuzz/seeds.py; it stores what it finds in
+``.fuzz/NAME``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ sys.path[:1] = [  # instead of the folder of this file, whose name is that of th
     str(Path(__file__).parents[1] / "tests"),
 ]
 with atheris.instrument_imports(include=["rtseg"]):
+    from fuzz.seeds import SEEDS, WORDS
     from fuzz.targets import TARGETS
 
     from rtseg.errors import RtsegError
@@ -26,7 +29,8 @@ def main() -> None:
     """Run the target that the first argument names."""
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"name a target: {', '.join(TARGETS)}")
-    target = TARGETS[sys.argv.pop(1)]
+    name = sys.argv.pop(1)
+    target = TARGETS[name]
 
     def run(data: bytes) -> None:
         try:
@@ -34,8 +38,24 @@ def main() -> None:
         except RtsegError:
             return
 
-    atheris.Setup(sys.argv, run)
+    atheris.Setup([*sys.argv, *_corpus(name)], run)
     atheris.Fuzz()
+
+
+def _corpus(name: str) -> list[str]:
+    """Write the seeds and the dictionary of a target; returns the arguments that name them."""
+    folder = Path(".fuzz", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, seed in enumerate(SEEDS[name]):
+        (folder / f"seed-{index}").write_bytes(seed)
+    words = Path(".fuzz", f"{name}.dict")
+    words.write_text("".join(f'"{_escape(word)}"\n' for word in WORDS[name]))
+    return [f"-dict={words}", f"-artifact_prefix=.fuzz/{name}-", str(folder)]
+
+
+def _escape(word: str | bytes) -> str:
+    data = word.encode("utf-8", "surrogatepass") if isinstance(word, str) else word
+    return "".join(f"\\x{byte:02x}" for byte in data)
 
 
 if __name__ == "__main__":

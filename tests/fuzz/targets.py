@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 
 from rtseg.backends.tensorrt.engine_file import EngineFacts
 from rtseg.bench.schema import read_result
@@ -20,20 +23,48 @@ from rtseg.cli.parsing import VALUES
 from rtseg.datasets import open_dataset
 from rtseg.datasets.boxes import read_boxes
 from rtseg.datasets.class_mapping import parse_class_mapping
+from rtseg.datasets.mask_files import read_mask
 from rtseg.errors import RtsegError
+from rtseg.image_io.decode import ImageError, decode_image, decode_pages
 from rtseg.image_io.find import find_files
 from rtseg.model_file.activation_ranges import Ranges
 from rtseg.model_file.load import load_model
 from rtseg.model_file.spec import METADATA_KEY, ModelSpec
+from rtseg.model_file.structure import check_structure
 from rtseg.preprocess import Prepare, override_steps, parse_steps
+from rtseg.sources import open_source
 from rtseg.system.redact import find_secrets, redact, split_url
 
-__all__ = ["TARGETS"]
+__all__ = ["EMPTY_RANGES", "ENGINE", "TARGETS", "TINY"]
 
 Target = Callable[[bytes], None]
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="rtseg-fuzz-"))
-_SPEC = ModelSpec("tiny", ("a", "b"), ((1, 2, 3), (4, 5, 6)), (4, 6))
+TINY = ModelSpec("tiny", ("a", "b"), ((1, 2, 3), (4, 5, 6)), (4, 6))
+ENGINE = EngineFacts(
+    model="tiny",
+    model_sha256="0" * 64,
+    engine_sha256="1" * 64,
+    runtime="rtx",
+    runtime_version="1.7.1.116",
+    precision="fp16",
+    batch=1,
+    targets=("sm_86+",),
+    gpu=None,
+    driver=None,
+    spec=TINY,
+    state_shape=None,
+    build_seconds=1.5,
+    built="2026-07-31",
+    rtseg="1",
+    ranges_sha256=None,
+    certificate={},
+).to_json()
+EMPTY_RANGES = json.dumps(
+    {"format": 1, "model": "a", "model_sha256": "", "method": "", "data": "", "frames": 1, "tensors": {}, "kept": []}
+)
+_MAX_PIXELS = 1 << 16
+_OPERATORS = ("Identity", "Add", "Conv", "If", "Loop", "ConstantOfShape", "Expand", "Tile", "Range", "f", "g", "?")
 
 
 def _text(data: bytes) -> str:
@@ -65,7 +96,7 @@ def _changed(text: str, data: bytes) -> str:
 
 def metadata(data: bytes) -> None:
     """The metadata of a model file."""
-    ModelSpec.from_json(_changed(_SPEC.to_json(), data)).to_json().encode()
+    ModelSpec.from_json(_changed(TINY.to_json(), data)).to_json().encode()
 
 
 def model_file(data: bytes) -> None:
@@ -81,16 +112,30 @@ def model_file_metadata(data: bytes) -> None:
     load_model(_file("b.onnx", model.SerializeToString()))
 
 
+def graph(data: bytes) -> None:
+    """A graph of one node for every 6 bytes: where it is, its operator, two inputs, its output, a large number."""
+    model = onnx.ModelProto()
+    functions = [model.functions.add(name=name) for name in "fg"]
+    places = [model.graph.node, *(function.node for function in functions)]
+    for place, operator, first, second, output, size in zip(*[iter(data)] * 6, strict=False):
+        node = places[place % 3].add(op_type=_OPERATORS[operator % len(_OPERATORS)], output=[f"{output % 16}"])
+        node.input.extend(f"{name % 16}" for name in (first, second) if name % 16)
+        if size:
+            shape = onnx.numpy_helper.from_array(np.array([1 << size % 63, size], np.int64), f"{size % 16}")
+            model.graph.initializer.append(shape)
+            node.attribute.add(name="value").t.CopyFrom(shape)
+            node.attribute.add(name="body").g.node.add(op_type="f", input=[f"{size % 16}"], output=["16"])
+    check_structure(model)
+
+
 def engine_facts(data: bytes) -> None:
     """The JSON beside an engine."""
-    EngineFacts.from_json(_changed('{"format": 1, "runtime": "rtx", "precision": "fp16", "certificate": {}}', data))
+    EngineFacts.from_json(_changed(ENGINE, data))
 
 
 def calibration(data: bytes) -> None:
     """The JSON of recorded ranges."""
-    facts = {"format": 1, "model": "a", "model_sha256": "", "method": "", "data": "", "frames": 1}
-    text = json.dumps(facts | {"tensors": {}, "kept": []})
-    Ranges.from_json(_changed(text, data))
+    Ranges.from_json(_changed(EMPTY_RANGES, data))
 
 
 def recipe(data: bytes) -> None:
@@ -131,7 +176,7 @@ def options(data: bytes) -> None:
 
 def preprocessing(data: bytes) -> None:
     """The steps of ``--preprocess``."""
-    Prepare(override_steps(_SPEC, parse_steps(_text(data))))
+    Prepare(override_steps(TINY, parse_steps(_text(data))))
 
 
 def bench_result(data: bytes) -> None:
@@ -140,18 +185,52 @@ def bench_result(data: bytes) -> None:
 
 
 def url(data: bytes) -> None:
-    """A URL: it is split or refused, and its password is not shown."""
-    text = f"rtsp://user:geheim{_text(data)}@host/a"
-    redact(_text(data))
-    assert not any("geheim" in redact(text, *find_secrets(text)) for _ in "1"), text
-    split_url(text)
+    """A URL: it is split or refused, and its secrets are not shown, wherever they are."""
+    part = _text(data)
+    redact(part)
+    for text in (f"rtsp://user:geheim{part}@host/a", f"rtmp://host/app/geheim{part}", f"http://host/a?geheim={part}x"):
+        assert "geheim" not in redact(text, *find_secrets(text)).replace("?geheim=", ""), text
+        with suppress(RtsegError):
+            split_url(text)
+    # One word, as in the message of a library that does not know the secrets.
+    word = re.sub(r"[\s'\"<>]", "", part)
+    for text in (f"http://host/a?{word}&key=geheim", f"http://host/a#{word}geheim", f"rtsp://user:geheim{word}@host/a"):
+        assert "geheim" not in redact(f"cannot open {text}: refused"), text
+
+
+def source(data: bytes) -> None:
+    """The text of ``--source``, which is not opened."""
+    open_source(re.sub(r"[*?\[]|^/|\.\.", "_", text) if "://" not in (text := _text(data)) else text)
+
+
+def path(data: bytes) -> None:
+    """A path of images, a glob, or a numbered sequence, in an empty folder."""
+    find_files(_FOLDER / "empty" / _text(data).lstrip("/").replace("..", "_"))
+
+
+def image(data: bytes) -> None:
+    """An image file, decoded in every way."""
+    for channels in (2, 3, 4):
+        with suppress(ImageError):
+            decode_image(data, channels, max_pixels=_MAX_PIXELS)
+    with suppress(ImageError):
+        decode_image(data, 3, keep_grey=True, reduce=2, bits=12, max_pixels=_MAX_PIXELS)
+    with suppress(ImageError):
+        for index, _ in enumerate(decode_pages(data, max_pixels=_MAX_PIXELS)):
+            if index > 8:
+                break
+
+
+def mask(data: bytes) -> None:
+    """A mask of a data set."""
+    read_mask(_FOLDER / "mask.png", lambda _: data)
 
 
 TARGETS: dict[str, Target] = {
     target.__name__: target
     for target in (
-        *(metadata, model_file, model_file_metadata, engine_facts, calibration, recipe, image_list, boxes),
-        *(class_mapping, data_string, options, preprocessing, bench_result, url),
+        *(metadata, model_file, model_file_metadata, graph, engine_facts, calibration, recipe, image_list, boxes),
+        *(class_mapping, data_string, options, preprocessing, bench_result, url, source, path, image, mask),
     )
 }
 """Name -> function of the input."""
