@@ -11,11 +11,13 @@ from pathlib import Path
 from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.notes import ImageNotes
+from rtseg.system.file_names import check_name
+from rtseg.system.read_file import read_image_bytes
 
 __all__ = ["Dataset", "ReadFile", "open_dataset"]
 
 ReadFile = Callable[[Path], bytes]
-"""Returns the content of a file; raises OSError as ``Path.read_bytes`` does."""
+"""Returns the content of a file; raises OSError as ``read_image_bytes`` does."""
 
 
 class Dataset(ABC):
@@ -45,7 +47,7 @@ class Dataset(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """Load an image and its labels.
 
         Args:
@@ -74,7 +76,9 @@ class Dataset(ABC):
         """
         return None
 
-    def clip(self, index: int, epoch: int, length: int, read: ReadFile = Path.read_bytes) -> list[tuple[Image, Labels]]:
+    def clip(
+        self, index: int, epoch: int, length: int, read: ReadFile = read_image_bytes
+    ) -> list[tuple[Image, Labels]]:
         """Load the images of ``clip_indices`` with their labels, oldest first: an example for a recurrent network.
 
         A repeated image is the same array: do not write to it.
@@ -131,6 +135,7 @@ def open_dataset(text: str, split: str, *, strict: bool = True, channels: int = 
         OptionError: the kind is unknown, does not support ``channels``, or the text is malformed.
         DatasetError: the folder or the split does not exist, or (``strict``) a file has no partner.
     """
+    check_name(text)
     kind, _, argument = text.partition(":")
     entry = _KINDS.get(kind) or _KINDS.get(f"{kind}:{argument.partition(',')[0]}")
     if entry is None or not argument:

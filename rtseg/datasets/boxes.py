@@ -32,7 +32,7 @@ from rtseg.datasets.splits import select_split
 from rtseg.errors import DatasetError, SinkError
 from rtseg.frame import CHANNELS, Image, Labels
 from rtseg.system.atomic_files import write_text
-from rtseg.system.read_file import read_text
+from rtseg.system.read_file import read_image_bytes, read_text
 
 __all__ = [
     "BACKGROUND",
@@ -136,7 +136,7 @@ class Boxes(Dataset):
         """See ``Dataset.files``."""
         return (self._paths[self._names[index]],)
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         name = self._names[index]
         path = self._paths[name]

@@ -19,7 +19,7 @@ from rtseg.image_io.header import read_header
 from rtseg.model_file.spec import VOID
 from rtseg.system.file_names import existing_path
 from rtseg.system.opencv import cv2
-from rtseg.system.read_file import read_lines
+from rtseg.system.read_file import read_image_bytes, read_lines
 
 __all__ = ["CamVid"]
 
@@ -87,7 +87,7 @@ class CamVid(Dataset):
         """See ``Dataset.files``."""
         return self._pairs[index]
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         image_path, mask_path = self._pairs[index]
         image = _decode(image_path, cv2.IMREAD_COLOR, read)

@@ -25,6 +25,7 @@ from rtseg.image_io.read_profile import ReadProfile, decode_threads
 from rtseg.image_io.ssd_cache import CachedFile, SsdCache
 from rtseg.image_io.storage_kind import Storage, slowest, storage_for
 from rtseg.image_io.timeout import call_with_timeout
+from rtseg.system.read_file import read_image_bytes
 
 __all__ = ["DatasetReader", "LoadTask", "LoadedItem"]
 
@@ -160,7 +161,7 @@ class DatasetReader:
     ) -> Generator[T | DatasetError, None, None]:
         if not samples:
             for task in tasks:
-                yield _run_task(task, Path.read_bytes)
+                yield _run_task(task, read_image_bytes)
             return
         options = self._options
         profile = ReadProfile(self._find_storage(samples, name), max(1, decode_threads() // self._processes))
@@ -286,7 +287,7 @@ def _outcome_of_job(outcome: Outcome[T | DatasetError | None]) -> T | DatasetErr
         raise DatasetError(f"{job.name} {outcome.error}: check the mount") from outcome.error
     if outcome.error is not None:
         raise outcome.error  # a bug in rtseg
-    return _run_task(job.task, Path.read_bytes) if outcome.value is None else outcome.value
+    return _run_task(job.task, read_image_bytes) if outcome.value is None else outcome.value
 
 
 def _array_bytes(result: object) -> int:

@@ -22,6 +22,7 @@ from rtseg.errors import DatasetError
 from rtseg.image_io.decode import rotate_upright
 from rtseg.image_io.header import read_header
 from rtseg.system.opencv import cv2
+from rtseg.system.read_file import read_image_bytes
 
 __all__ = ["StoredMask", "pack", "read_mask"]
 
@@ -50,7 +51,7 @@ def pack(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return np.asarray(red << 16 | green << 8 | blue, dtype=np.uint32)
 
 
-def read_mask(path: Path, read: ReadFile = Path.read_bytes) -> StoredMask:
+def read_mask(path: Path, read: ReadFile = read_image_bytes) -> StoredMask:
     """Read a mask file.
 
     Args:

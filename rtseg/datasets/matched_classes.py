@@ -13,6 +13,7 @@ from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID
 from rtseg.system.opencv import cv2
+from rtseg.system.read_file import read_image_bytes
 
 __all__ = ["MatchedClasses", "match_classes", "parse_class_pairs"]
 
@@ -65,7 +66,7 @@ class MatchedClasses(Dataset):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         image, labels = self._dataset.load(index, epoch, read)
         return image, np.asarray(cv2.LUT(labels, self._lut), np.uint8)

@@ -17,6 +17,7 @@ from rtseg.image_io.decode import ImageError, decode_image
 from rtseg.image_io.find import list_folder
 from rtseg.image_io.header import read_header
 from rtseg.image_io.notes import ImageNotes, NoteImage
+from rtseg.system.read_file import read_image_bytes
 
 __all__ = ["Pair", "PairedFiles", "index_by_key", "list_images", "read_image"]
 
@@ -47,7 +48,7 @@ class PairedFiles(Dataset):
         """See ``Dataset.files``."""
         return self.pairs[index].image, self.pairs[index].mask
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         pair = self.pairs[index]
         contents = {path: _read(path, noun, read) for path, noun in ((pair.image, "image"), (pair.mask, "mask"))}
@@ -85,7 +86,7 @@ def _read(path: Path, noun: str, read: ReadFile) -> bytes:
 def read_image(
     path: Path,
     channels: int = 3,
-    read: ReadFile = Path.read_bytes,
+    read: ReadFile = read_image_bytes,
     *,
     bits: int | None = None,
     note: NoteImage | None = None,

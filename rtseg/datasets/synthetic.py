@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from rtseg.synthetic import fringes
 from rtseg.synthetic.street import Street
 from rtseg.synthetic.variants import with_extra_channel
 from rtseg.system.opencv import cv2
+from rtseg.system.read_file import read_image_bytes
 
 __all__ = ["SyntheticFringes", "SyntheticStreet", "UnlabelledStreets"]
 
@@ -52,11 +52,13 @@ class SyntheticStreet(Dataset):
     def __len__(self) -> int:
         return self._frames
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         return self.clip(index, epoch, 1)[0]
 
-    def clip(self, index: int, epoch: int, length: int, read: ReadFile = Path.read_bytes) -> list[tuple[Image, Labels]]:
+    def clip(
+        self, index: int, epoch: int, length: int, read: ReadFile = read_image_bytes
+    ) -> list[tuple[Image, Labels]]:
         """See ``Dataset.clip``: ``length`` frames of one street at 10 frames per second."""
         seed = self._first_seed + epoch * self._frames + index
         street = Street(_STREET_SIZE, seed=seed)
@@ -94,7 +96,7 @@ class SyntheticFringes(Dataset):
     def __len__(self) -> int:
         return self._frames
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``. The image is grey, stored as BGR."""
         grey, labels = fringes.draw_interferogram(self._size, (self._split_seed, self._seed, epoch, index))
         return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), dtype=np.uint8), labels
@@ -115,7 +117,7 @@ class UnlabelledStreets(Dataset):
     def __len__(self) -> int:
         return self._videos * self._frames_per_video
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``; every label is void."""
         video, frame = divmod(index, self._frames_per_video)
         time_s = self._start_interval_s * (video + 1) + frame / _STREET_FPS

@@ -29,6 +29,7 @@ from rtseg.model_file.spec import VOID, file_sha256, write_spec
 from rtseg.preprocess import Prepare, override_steps, preprocess_notice
 from rtseg.synthetic.variants import VARIANTS, alter_image
 from rtseg.system.atomic_files import check_folder_writable, write_bytes
+from rtseg.system.read_file import read_image_bytes
 from rtseg.weights import find_model
 
 __all__ = ["Calibrated", "calibrate"]
@@ -152,7 +153,7 @@ class _Subset(Dataset):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         return self._dataset.load(self._indices[index], epoch, read)
 
@@ -180,7 +181,7 @@ class _Altered(Dataset):
     def __len__(self) -> int:
         return self._images * len(self._variants)
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         image, labels = self._dataset.load(self._original(index), epoch, read)
         return alter_image(image, self._variants[index % len(self._variants)]), labels

@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.frame import Image
-from rtseg.image_io.header import BIGTIFF, TIFF_BYTE_ORDERS, ImageHeader, jpeg_segments, read_header, tiff_tags
+from rtseg.image_io.header import (
+    BIGTIFF,
+    TIFF_BYTE_ORDERS,
+    ImageHeader,
+    jpeg_segments,
+    png_chunks,
+    read_header,
+    tiff_tags,
+)
 from rtseg.image_io.notes import NoteImage
 from rtseg.system.opencv import cv2
 
@@ -19,8 +27,8 @@ __all__ = [
     "MAX_PIXELS",
     "ChannelsError",
     "ImageError",
+    "check_complete",
     "check_header",
-    "check_jpeg_end",
     "decode_image",
     "decode_pages",
     "image_channels",
@@ -99,12 +107,22 @@ def check_header(header: ImageHeader | None, max_pixels: int = MAX_PIXELS) -> Im
     return header
 
 
-def check_jpeg_end(data: bytes) -> None:
-    """Check that a JPEG has an end marker: OpenCV silently fills the missing part of an incomplete one with grey.
+def check_complete(header: ImageHeader, data: bytes) -> None:
+    """Check what the libraries do not check before they allocate memory or decode.
+
+    OpenCV fills the missing part of a JPEG without an end marker with grey. For a chunk of a PNG it allocates the
+    length that the file claims: 900 bytes can claim 2 GB.
 
     Raises:
-        ImageError: the end marker is missing.
+        ImageError: the end of the file is missing.
     """
+    if header.kind == "png" and max((end for _, _, end in png_chunks(data)), default=0) > len(data):
+        raise ImageError(_DAMAGED)
+    if header.kind == "jpeg":
+        _check_jpeg_end(data)
+
+
+def _check_jpeg_end(data: bytes) -> None:
     # Search after the segments: a thumbnail inside a segment has an end marker too.
     scan = max((end for _, _, end in jpeg_segments(data)), default=0)
     if data.find(_JPEG_END, scan) < 0:
@@ -144,8 +162,7 @@ def decode_image(
         ChannelsError: the file has no extra channel.
     """
     header = check_header(read_header(data), max_pixels)
-    if header.kind == "jpeg":
-        check_jpeg_end(data)
+    check_complete(header, data)
     if note is not None and len(header.pages) > 1:
         note("pages", len(header.pages))
     if channels == 3:
@@ -187,6 +204,7 @@ def decode_pages(
         ImageError: see ``decode_image``.
     """
     header = check_header(read_header(data), max_pixels)
+    check_complete(header, data)
     if header.kind == "tiff":
         for page in header.pages:
             (stored,) = _decode_several(data, (page, page + 1))

@@ -15,8 +15,8 @@ from rtseg.frame import Image
 from rtseg.image_io.decode import (
     MAX_PIXELS,
     ImageError,
+    check_complete,
     check_header,
-    check_jpeg_end,
     decode_image,
     rotate_upright,
     to_uint8,
@@ -87,8 +87,7 @@ def _or_cv2(kinds: tuple[str, ...], decode: Callable[[bytes, ImageHeader, Decode
         # The other libraries drop the low byte of 16 bits, or scale it in another way.
         if options.channels != 3 or header.kind not in kinds or header.bits > 8:
             return _decode_cv2(data, options)
-        if header.kind == "jpeg":
-            check_jpeg_end(data)
+        check_complete(header, data)
         if options.note is not None and len(header.pages) > 1:
             options.note("pages", len(header.pages))
         try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
 from rtseg.image_io.notes import ImageNotes
-from rtseg.system.file_names import existing_path, unicode_forms
+from rtseg.system.file_names import check_name, existing_path, unicode_forms
 from rtseg.system.read_file import read_lines
 from rtseg.system.redact import redact, split_url
 
@@ -62,6 +62,7 @@ def find_files(where: str | Path, notes: ImageNotes | None = None) -> list[Image
         MissingExtra: a package that reads it is not installed.
         SourceError: the folder cannot be read.
     """
+    check_name(where)
     if is_list(where):
         return _read_list(Path(str(where).removeprefix("@")))
     if _URL.match(str(where)) and not isinstance(where, Path):
@@ -80,6 +81,7 @@ def find_images(where: str | Path, notes: ImageNotes | None = None) -> list[Path
         SourceNotFound: there is no image.
         SourceError: the folder cannot be read.
     """
+    check_name(where)
     path = existing_path(Path(where))
     try:
         if path.is_dir():

@@ -82,6 +82,7 @@ def _check_graph(graph: onnx.GraphProto, outer: set[str], functions: _Functions,
 def _check_nodes(nodes: Iterable[onnx.NodeProto], known: set[str], functions: _Functions, version: int) -> None:
     """Check nodes in the order of the graph. ``known`` are the tensors before it; those of the nodes are added."""
     for node in nodes:
+        _check_texts(node)
         missing = [name for name in node.input if name and name not in known]
         if missing:
             raise ModelError(f"has a node {_title(node)} that reads {missing[0]!r} before it exists, or in a cycle")
@@ -93,6 +94,13 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], known: set[str], functions: _F
             for graph in attribute.graphs:
                 _check_graph(graph, known, functions, version)
         known.update(name for name in node.output if name)
+
+
+def _check_texts(node: onnx.NodeProto) -> None:
+    """Check that all names are text: protobuf returns bytes where they are not UTF-8."""
+    names = (node.name, node.op_type, node.domain, *node.input, *node.output, *(each.name for each in node.attribute))
+    if any(isinstance(name, bytes) for name in names):
+        raise ModelError(f"has a node {_title(node)} with a name that is not UTF-8")
 
 
 def _check_operator(node: onnx.NodeProto, version: int) -> None:

@@ -19,7 +19,7 @@ from rtseg.image_io.timeout import call_with_timeout
 from rtseg.sources.base import Source
 from rtseg.sources.options import SourceOptions
 from rtseg.sources.probe import server_probe
-from rtseg.system.file_names import existing_path
+from rtseg.system.file_names import check_name, existing_path
 from rtseg.system.redact import redact, split_url
 
 __all__ = ["Source", "SourceOptions", "open_source"]
@@ -71,6 +71,7 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
         MissingExtra: a required library is not installed.
     """
     options = options or SourceOptions()
+    check_name(where)
     if not str(where).strip():
         raise OptionError("--source is empty: give a file, a folder, a URL, camera:0 or demo")
     if options.raw is not None and where != "-":
@@ -85,6 +86,7 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
         url = _URL.match(where)
         if url and url[1].lower() == "file":
             where = url2pathname(split_url(where).path)
+            check_name(where)
         elif url and url[1].lower() in _URL_SCHEMES and not _names_images(where):
             return _supervised(_load(*_STREAM)(where, options), server_probe(where))
         elif url:

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path
 
-__all__ = ["encode_text", "existing_path", "unicode_forms"]
+from rtseg.errors import OptionError
+
+__all__ = ["check_name", "encode_text", "existing_path", "unicode_forms"]
+
+
+def check_name(text: object) -> None:
+    """Check that a text can be the name of a file: the functions of the system raise ``ValueError`` for others.
+
+    Raises:
+        OptionError: it contains a zero byte, or a character that no file name can have.
+    """
+    try:
+        has_zero = b"\0" in os.fsencode(str(text))
+    except UnicodeEncodeError:
+        has_zero = True
+    if has_zero:
+        raise OptionError(f"{str(text)[:200]!a} contains a character that no file name can have: check the path")
 
 
 def encode_text(text: str) -> bytes:

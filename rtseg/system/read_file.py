@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MAX_IMAGE_BYTES", "read_bytes", "read_lines", "read_text"]
+__all__ = ["MAX_IMAGE_BYTES", "read_bytes", "read_image_bytes", "read_lines", "read_text"]
 
 _MAX_TEXT_BYTES: Final = 1 << 28
 """For lists, JSON and TOML: 256 MiB."""
@@ -34,6 +34,11 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise _too_large(path, max_bytes)
     return data
+
+
+def read_image_bytes(path: Path) -> bytes:
+    """Return the content of an image file; see ``read_bytes``."""
+    return read_bytes(path, MAX_IMAGE_BYTES)
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:

@@ -19,18 +19,30 @@ __all__ = ["RedactingFilter", "find_secrets", "redact", "redact_values", "split_
 _HIDDEN = "***"
 _SECRET_KEYS = (
     "pass|passwd|password|passphrase|passwort|pwd|pw|psw|secret|token|access_token|auth|authorization|"
-    "api_?key|apikey|key|streamid|sig|signature|session|user|usr|username|login"
+    "(?:x[_-])?api[_-]?key|key|streamid|sig|signature|session|sessionid|sid|user|usr|username|login|userpass|"
+    "tok|jwt|id_token|refresh_token|credentials?|sharedaccess(?:signature|key)|hdnts|hdnea|[a-z_]+_(?:password|token|key)"
 )
 # A path object keeps only one of the two slashes. Then only the usual schemes are taken for a URL.
 _SCHEME = (
     r"(?P<scheme>\b(?:[a-z][a-z0-9+.\-]*://|(?:https?|rtsps?|rtmp[a-z]*|s?ftps?|srt|tcp|udp|rtp|s3|gs|webdavs?):/))"
 )
-_URL = re.compile(_SCHEME + r"(?P<rest>[^\s'\"<>]*)", re.IGNORECASE)
+# A password may contain blanks and quotes, but "host:554 failed, ask me@home" has a port.
+_ODD_USER_PART = r"[^\s/?#@'\"<>]*:(?!\d*(?:[\s'\"<>/?#,:;)]|$))[^/?#@\n]*@"
+_URL = re.compile(_SCHEME + rf"(?P<rest>(?:{_ODD_USER_PART})?[^\s'\"<>]*)", re.IGNORECASE)
+# "user:word@host/live", as people type it without a scheme; not the size of "demo:10@960x540".
+_NO_SCHEME = re.compile(
+    r"(?<![\w@*])(?:camera:)?[\w.%+~-]+:(?!//)[^\s@/]+@(?=(?!\d+x)[\w.-]+[:/])"
+    r"|(?<=\bcamera:)[\w.%+~-]+:(?!//)[^\s@/]+@(?!\d+x)",
+    re.IGNORECASE,
+)
+_AUTHORIZATION = re.compile(
+    r"(?P<key>\bauthorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic|digest|token)?\s*)[^\s'\",;]+", re.I
+)
 # The user part ends at the last @ before the path. It may contain dots, %40 and @, or be empty.
 _USER_PART = re.compile(r"[^/?#]*@")
 # "user:pa/ss@host": a password with an unescaped slash. Then the text after the colon is not a port number.
 _SLASH_USER_PART = re.compile(r"[^/?#@\[\]]*:(?!\d*(?:[/?#,;)]|$)).*@", re.DOTALL)
-_QUERY = re.compile(rf"(?P<key>(?:^|[/?&;\s])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
+_QUERY = re.compile(rf"(?P<key>(?:^|[/?&;,{{\s'\"])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
 _ESCAPES = "write signs such as # / ? [ ] @ in a user name or password as %23 %2F %3F %5B %5D %40"
 
 
@@ -49,7 +61,8 @@ def redact(text: object, *secrets: str) -> str:
     # Longest first: one secret may be part of another.
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         plain = plain.replace(secret, _HIDDEN)
-    return _QUERY.sub(rf"\g<key>{_HIDDEN}", _URL.sub(_redact_url, plain))
+    plain = _NO_SCHEME.sub(f"{_HIDDEN}@", _URL.sub(_redact_url, plain))
+    return _AUTHORIZATION.sub(rf"\g<key>{_HIDDEN}", _QUERY.sub(rf"\g<key>{_HIDDEN}", plain))
 
 
 def redact_values(value: Any) -> Any:
@@ -67,7 +80,9 @@ def _redact_url(match: re.Match[str]) -> str:
     for user_part in (_USER_PART, _SLASH_USER_PART):
         found = user_part.match(rest)
         if found and found[0] not in ("@", f"{_HIDDEN}@"):  # udp://@:5004 has an empty one, which hides nothing
-            rest = f"{_HIDDEN}@{rest[found.end() :]}"
+            # A password with both @ and / ends at a later @: rather hide a host than show half a password.
+            end = max(found.end(), re.split("[?#]", rest)[0].rfind("@") + 1) if ":" in found[0] else found.end()
+            rest = f"{_HIDDEN}@{rest[end:]}"
     before, mark, fragment = rest.partition("#")
     path, question, query = before.partition("?")
     if match["scheme"].lower().startswith("rtmp"):

@@ -19,6 +19,7 @@ from rtseg.datasets.loader import LoadTask
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID
 from rtseg.preprocess import resize_labels
+from rtseg.system.read_file import read_image_bytes
 from rtseg.training.cameras import imitate_cameras
 from rtseg.training.options import Augmentation
 
@@ -74,7 +75,7 @@ class RandomViews:
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Load the frames at ``index`` and return their ``view``."""
-        return self.view(index, self.load_task(index).load(Path.read_bytes))
+        return self.view(index, self.load_task(index).load(read_image_bytes))
 
     def sample_files(self) -> tuple[Path, ...]:
         """Return the files of one image of each data set."""

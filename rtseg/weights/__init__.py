@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rtseg.errors import ModelError
+from rtseg.system.file_names import check_name
 
 __all__ = ["DEFAULT_MODEL", "bundled_models", "find_model"]
 
@@ -27,6 +28,7 @@ def find_model(model: str | Path) -> Path:
     Raises:
         ModelError: There is no such model. The message lists the bundled models.
     """
+    check_name(model)
     bundled = bundled_models()
     if not str(model):
         raise ModelError(f"--model is empty: give an .onnx file, or {' or '.join(bundled)}")

@@ -104,3 +104,50 @@ def test_a_malformed_url_is_refused(url: str) -> None:
 def test_every_text_of_a_report_is_redacted() -> None:
     facts = {"source": "rtsp://a:b@h", "n": 1, "outputs": ("rtmp://h/app/key", None)}
     assert redact_values(facts) == {"source": "rtsp://***@h", "n": 1, "outputs": ["rtmp://h/app/***", None]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://user:S3CR3T word@host/live",
+        "rtsp://user:S3CR3T'q\"@host/live",
+        "rtsp:/user:S3CR3T@host/live",
+        " rtsp://user:S3CR3T@host/live",
+        "user:S3CR3T@host/live",
+        "//user:S3CR3T@host/live",
+        "camera:user:S3CR3T@host",
+        "camera:rtsp://user:S3CR3T@host",
+        "rtsp://u:S3CR3T@x/S3CR3T@host/live",
+        "rtsp://u:a@S3CR3T/S3CR3T@host/live",
+        "https://h/a?X-Amz-Signature=S3CR3T&X-Amz-Credential=S3CR3T;X-Goog-Signature=S3CR3T&policy=S3CR3T",
+        "https://h/a?AWSAccessKeyId=S3CR3T&id_token=S3CR3T&jwt=S3CR3T&sid=S3CR3T&code=S3CR3T#token=S3CR3T",
+        "https://h/tok=S3CR3T/a.m3u8",
+        "Endpoint=sb://x/;SharedAccessSignature=S3CR3T",
+        "x-api-key=S3CR3T",
+        "camera_password=S3CR3T",
+        "Authorization: Bearer S3CR3T",
+        "{'Authorization': 'Basic S3CR3T'}",
+        "rtmp://host/live/S3CR3T",
+    ],
+)
+def test_no_form_of_a_secret_is_shown(text: str) -> None:
+    assert "S3CR3T" not in redact(text)
+    assert "S3CR3T" not in redact(f"cannot open {text}: Connection refused")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "demo:10@960x540",
+        "fringes:2@64x64: cannot read",
+        "rtsp://host:554/live failed: ask me@home.org",
+        "rtsp://10.0.0.1:554: cannot connect: 'x@y'",
+        "udp://@:5004",
+        "https://h/@user/x.mp4: 404",
+        "pairs:images@2x,masks",
+        "camvid:/data/me@home.org/x",
+        "12:30 frame@home.mp4 is missing",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text
