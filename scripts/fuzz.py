@@ -48,9 +48,12 @@ def _corpus(name: str) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for index, seed in enumerate(SEEDS[name]):
         (folder / f"seed-{index}").write_bytes(seed)
+    options = [f"-artifact_prefix=.fuzz/{name}-", str(folder)]
+    if not WORDS[name]:
+        return options
     words = Path(".fuzz", f"{name}.dict")
     words.write_text("".join(f'"{_escape(word)}"\n' for word in WORDS[name]))
-    return [f"-dict={words}", f"-artifact_prefix=.fuzz/{name}-", str(folder)]
+    return [f"-dict={words}", *options]
 
 
 def _escape(word: str | bytes) -> str:

@@ -12,6 +12,7 @@ import onnx
 from onnx import defs
 
 from rtseg.errors import ModelError
+from rtseg.model_file.tensor_sizes import check_tensor_sizes
 
 __all__ = ["check_structure"]
 
@@ -25,7 +26,7 @@ _Functions = dict[_FunctionId, onnx.FunctionProto]
 
 
 def check_structure(model: onnx.ModelProto) -> None:
-    """Check that a graph is sorted, has valid nodes, and stays small when its functions are expanded.
+    """Check that a graph is sorted, has valid nodes, and stays small in memory and when its functions are expanded.
 
     Raises:
         ModelError: it does not; the message is the rest of a sentence that begins with the name of the file.
@@ -36,6 +37,7 @@ def check_structure(model: onnx.ModelProto) -> None:
     _check_graph(model.graph, set(), functions, version)
     for function in functions.values():
         _check_nodes(function.node, set(function.input), functions, version)
+    check_tensor_sizes(model)
 
 
 def _check_expanded_size(model: onnx.ModelProto, functions: _Functions) -> None:

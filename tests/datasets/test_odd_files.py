@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.datasets.check import check_data
-from rtseg.errors import DatasetError
+from rtseg.errors import DatasetError, OptionError
 from rtseg.metrics.confusion import absent_classes
 
 LABELS = np.array([[0, 1, 2, 2], [0, 1, 1, 2], [0, 0, 1, 1]], np.uint8)
@@ -69,6 +70,23 @@ def test_a_mask_file_with_several_images_is_refused(tmp_path: Path) -> None:
     page.save(tmp_path / "masks" / "a.tif", save_all=True, append_images=[page])
     with pytest.raises(DatasetError, match="contains 2 images: save each mask in a file of its own"):
         open_pairs(tmp_path).load(0)
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_device_is_refused(folder: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    for each in ("images", "masks"):
+        save(tmp_path / each / "a.png", LABELS, 1)
+    (tmp_path / folder / "a.png").unlink()
+    make(tmp_path / folder / "a.png")
+    with pytest.raises(DatasetError):
+        open_pairs(tmp_path).load(0)
+
+
+@pytest.mark.parametrize("text", ["pairs:a\0b,c,classes=a", "voc:\0", "camvid:\ud800"])
+def test_a_text_that_no_file_can_have_as_its_name_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="a character that no file name can have"):
+        open_dataset(text, "train")
 
 
 def test_names_match_in_either_unicode_form(tmp_path: Path) -> None:

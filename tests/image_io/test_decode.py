@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
@@ -122,6 +123,17 @@ class TestRefused:
     def test_a_truncated_file_is_reported_as_damaged(self, write: object, kept: int) -> None:
         with pytest.raises(ImageError, match="damaged"):
             decode_image(write(noise(4))[:kept], 4)  # type: ignore[operator]
+
+    @pytest.mark.parametrize("kind", [b"tEXt", b"IDAT", b"eXIf"])
+    @pytest.mark.parametrize("decode", [decode_image, lambda data: list(decode_pages(data))])
+    def test_a_png_that_claims_a_chunk_larger_than_the_file_is_not_decoded(
+        self, kind: bytes, decode: Callable[[bytes], object], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("imdecode", "imdecodemulti"):
+            monkeypatch.setattr(cv2, name, lambda *_, **__: pytest.fail("the library would allocate 2 GB"))
+        data = png(noise(4))
+        with pytest.raises(ImageError, match="damaged or cut off"):
+            decode(data[:33] + struct.pack(">I4s", (1 << 31) - 1, kind) + data[33:])
 
     def test_floating_point_pixels_are_refused(self) -> None:
         with pytest.raises(ImageError, match="stores float32, not integers"):

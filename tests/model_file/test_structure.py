@@ -66,6 +66,62 @@ def add_unknown_operator(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Magic", ["frames"], ["unused"]))
 
 
+def misspell_an_operator(model: onnx.ModelProto) -> None:
+    model.graph.node.add(op_type="Identitz", input=["frames"], output=["unused"])
+
+
+def add_large(operator: str, *inputs: list[int]) -> Callable[[onnx.ModelProto], None]:
+    """Add a node whose output is larger than the memory, although its inputs are small."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for index, values in enumerate(inputs):
+            dims = [len(values)] if operator != "Range" else []
+            model.graph.initializer.append(helper.make_tensor(f"in{index}", TensorProto.INT64, dims, values))
+        names = [f"in{index}" for index in range(len(inputs))]
+        model.graph.node.append(helper.make_node(operator, names, ["large"], "bomb"))
+
+    return change
+
+
+def add_outer_product(model: onnx.ModelProto) -> None:
+    for name, dims in (("row", [1, 1 << 20]), ("column", [1 << 20, 1])):
+        shape = helper.make_tensor(f"{name}-shape", TensorProto.INT64, [2], dims)
+        model.graph.initializer.append(shape)
+        model.graph.node.append(helper.make_node("ConstantOfShape", [shape.name], [name]))
+    model.graph.node.append(helper.make_node("Mul", ["row", "column"], ["large"], "bomb"))
+
+
+def add_large_function(model: onnx.ModelProto) -> None:
+    opsets = [helper.make_opsetid("", 18)]
+    shape = helper.make_tensor("value", TensorProto.INT64, [2], [1 << 20, 1 << 20])
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value=shape),
+        helper.make_node("Expand", ["x", "shape"], ["y"], "bomb"),
+    ]
+    model.functions.append(helper.make_function("bomb", "f", ["x"], ["y"], nodes, opsets))
+    model.opset_import.append(helper.make_opsetid("bomb", 1))
+    model.graph.initializer.append(helper.make_tensor("small", TensorProto.FLOAT, [1], [1]))
+    model.graph.node.append(helper.make_node("f", ["small"], ["unused"], domain="bomb"))
+
+
+def add_sparse(model: onnx.ModelProto) -> None:
+    values = helper.make_tensor("sparse", TensorProto.FLOAT, [1], [1])
+    indices = helper.make_tensor("indices", TensorProto.INT64, [1], [7])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [1 << 40]))
+
+
+def add_size_from_image(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Cast", ["frames"], ["many"], to=TensorProto.INT64))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["many"], ["large"], "bomb"))
+
+
+def add_hidden_size(model: onnx.ModelProto) -> None:
+    """Compute the size by an operator that shape inference does not follow."""
+    model.graph.initializer.append(helper.make_tensor("ten", TensorProto.INT64, [2], [10, 10]))
+    model.graph.node.append(helper.make_node("Pow", ["ten", "ten"], ["size"]))
+    model.graph.node.append(helper.make_node("ConstantOfShape", ["size"], ["large"], "bomb"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -77,6 +133,15 @@ def add_unknown_operator(model: onnx.ModelProto) -> None:
         (add_recursive_function, "has a function 'f' that calls itself"),
         (add_loop, "may run for ever"),
         (add_unknown_operator, "('Magic') that ONNX"),
+        (add_large("ConstantOfShape", [1 << 20, 1 << 20]), "needs a tensor of 1.1e+12 values at 'bomb'"),
+        (add_large("Expand", [1], [1 << 40]), "needs a tensor of 1.1e+12 values at 'bomb'"),
+        (add_large("Tile", [1, 2], [1 << 40]), "needs a tensor of 2.2e+12 values at 'bomb'"),
+        (add_large("Range", [0], [1 << 40], [1]), "needs a tensor of 1.1e+12 values at 'bomb'"),
+        (add_outer_product, "needs a tensor of 1.1e+12 values at 'bomb'"),
+        (add_large_function, "needs a tensor of 1.1e+12 values"),
+        (add_sparse, "has a sparse tensor of 1099511627776 values"),
+        (add_size_from_image, "whose size depends on the values of the image"),
+        (add_hidden_size, "has a constant of unknown size at 'bomb'"),
     ],
 )
 def test_it_is_refused_with_the_reason(change: Callable[[onnx.ModelProto], None], message: str, tmp_path: Path) -> None:
@@ -89,6 +154,16 @@ def test_it_is_refused_with_the_reason(change: Callable[[onnx.ModelProto], None]
         load_model(path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    model = blue_graph()
+    misspell_an_operator(model)
+    write_spec(model, SPEC)
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"Identitz", b"Identit\xff"))
+    with pytest.raises(ModelError, match="a name that is not UTF-8"):
+        load_model(path)
 
 
 @pytest.mark.parametrize("name", sorted(bundled_models()))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rtseg.errors import OptionError
+from rtseg.sources import open_source
 from rtseg.system.atomic_files import write_text
 from rtseg.system.file_names import existing_path
 from rtseg.system.read_file import read_lines, read_text
@@ -17,6 +19,12 @@ def test_json_keeps_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "a.json", json.dumps({"image": name}, ensure_ascii=False))
     assert (tmp_path / "a.json").read_bytes() == b'{"image": "caf\\udce9.png"}'
     assert json.loads((tmp_path / "a.json").read_text())["image"] == name
+
+
+@pytest.mark.parametrize("where", ["a\0.mp4", "file:///a%00b.mp4", "a\0*.png", "@a\0", "\ud800.png", Path("a\0")])
+def test_a_source_that_no_file_can_have_as_its_name_is_refused(where: str | Path) -> None:
+    with pytest.raises(OptionError, match="a character that no file name can have"):
+        open_source(where)
 
 
 @pytest.mark.parametrize("stored", ["NFC", "NFD"])
