@@ -21,25 +21,45 @@ EXAMPLES = (
     "rtseg import deeplab.onnx --classes voc",
     "rtseg import road.onnx --classes other,road --size 384x640 --mean 0 --std 1 --scale 255",
     "rtseg import net.onnx --classes camvid,void --drop void --data camvid:CamVid",
+    "rtseg import torchvision:deeplabv3_mobilenet_v3_large --size 384x640",
+    "rtseg import hf:nvidia/segformer-b0-finetuned-ade-512-512",
 )
 
 
 def import_model(
     options: ImportOptions,
     messages: MessageOptions,
-    model: Path = typer.Argument(..., metavar="MODEL", help="An ONNX file of a semantic segmentation network."),
+    model: str = typer.Argument(
+        ...,
+        metavar="MODEL",
+        help="An ONNX file of a semantic segmentation network, or torchvision:NAME, smp:OWNER/NAME or hf:OWNER/NAME "
+        r"(needs rtseg\[import]); `rtseg models` lists some.",
+    ),
+    weights: Path | None = typer.Option(
+        None, metavar="FILE", help="State dict for a torchvision:NAME, instead of the published weights."
+    ),
+    offline: bool = typer.Option(False, "--offline", help="Use only files of this machine."),
 ) -> None:
-    """Make a model file of an ONNX file that another program wrote.
+    """Make a model file of an ONNX file that another program wrote, or of a published network.
 
     Layout, size, input values, output and classes are taken from the options, from files beside MODEL, or from the
     graph; a table shows each with the reason. The result is compared with the original. Exit code 1: they disagree,
     and nothing was written.
     """
+    from rtseg.errors import OptionError
     from rtseg.importing.import_onnx import import_onnx
+    from rtseg.published.import_published import import_published, is_published_name
 
     console = open_console(quiet=messages.quiet)
     with console.status("loading") if console.is_terminal else _Silent() as status:
-        done = import_onnx(model, options, on_progress=lambda phase: status.update(phase))
+        if is_published_name(model):
+            done = import_published(
+                model, options, weights=weights, offline=offline, notify=console.print, on_progress=status.update
+            )
+        elif weights is not None:
+            raise OptionError("--weights is for torchvision:NAME, e.g. torchvision:fcn_resnet50")
+        else:
+            done = import_onnx(Path(model), options, on_progress=lambda phase: status.update(phase))
     _print(console, done)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,13 +13,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from rtseg.models.figures import NetworkFigures
 
 __all__ = ["models"]
 
-EXAMPLES = ("rtseg models", "rtseg models icnet fcn8s-vgg16", "rtseg models --measure icnet:width=64")
+EXAMPLES = (
+    "rtseg models",
+    "rtseg models icnet fcn8s-vgg16",
+    "rtseg models --measure icnet:width=64",
+    "rtseg models get deeplabv3_resnet50",
+)
+_GET = "get"
 
 
 def models(
@@ -26,7 +34,8 @@ def models(
     names: list[str] | None = typer.Argument(
         None,
         metavar="NETWORK",
-        help="Networks to list. With --measure they can have options, e.g. icnet:width=64.",
+        help="Networks to list. With --measure they can have options, e.g. icnet:width=64. get NAME: download the "
+        "weights of a published model into the cache folder (RTSEG_CACHE).",
         show_default="all",
     ),
     measure: bool = typer.Option(
@@ -34,17 +43,22 @@ def models(
         "--measure",
         help=r"Measure the speed on this machine, a few seconds for each network; needs rtseg\[train].",
     ),
+    offline: bool = typer.Option(False, "--offline", help="With get: use only the cache folder."),
 ) -> None:
-    """List the bundled models and the networks that can be trained, with their cost and speed."""
+    """List the bundled models, published ones to import, and the networks to train, with their cost and speed."""
     from rtseg.weights import bundled_models
 
     console = open_console()
+    if names and names[0] == _GET:
+        _get(console, names[1:], offline=offline)
+        return
     if measure:
         _measure(console, names or [])
         return
     if not names:
         for name, path in bundled_models().items():
             _describe(console, name, path)
+        _list_published(console)
     _list_networks(console, names or [])
 
 
@@ -67,6 +81,58 @@ def _describe(console: Console, name: str, path: Path) -> None:
     ):
         facts.add_row(title, value)
     console.print(facts, soft_wrap=False)
+
+
+def _list_published(console: Console) -> None:
+    from rich.table import Table
+
+    from rtseg.published.catalogue import PUBLISHED
+    from rtseg.published.download import is_cached
+
+    table = Table("published model for `rtseg import`", "classes", "mIoU %", "MB", "SHA-256", "commercial use")
+    for model in PUBLISHED.values():
+        size = f"{model.size / 1e6:.0f}" if model.size else "-"
+        known = f"{model.sha256[:8]}.." if len(model.sha256) == 64 else model.sha256 or "at first use"
+        use = "not excluded" if model.is_free else "NO"
+        cached = " (downloaded)" if model.url and is_cached(model) else ""
+        table.add_row(model.name + cached, model.classes, f"{100 * model.miou:.1f}", size, known, use)
+    console.print(table, soft_wrap=False)
+    for text in dict.fromkeys(model.licence for model in PUBLISHED.values()):
+        kinds = ", ".join(sorted({m.name.partition("/")[0] for m in PUBLISHED.values() if m.licence == text}))
+        kinds = "torchvision" if "torchvision:" in kinds else kinds
+        console.print(f"{kinds}: {text}")
+    for text in dict.fromkeys(f"mIoU on {model.measured_on}: {model.miou_source}" for model in PUBLISHED.values()):
+        console.print(text)
+
+
+def _get(console: Console, names: list[str], *, offline: bool) -> None:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from rtseg.errors import OptionError
+    from rtseg.published.catalogue import find_published
+    from rtseg.published.download import download
+
+    if not names:
+        raise OptionError("rtseg models get: give the name of a published model, see `rtseg models`")
+    found = [find_published(name) for name in names]
+    for model in found:
+        if not model.url:
+            raise OptionError(f"{model.name} is downloaded by its own library: run `rtseg import {model.name}`")
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    for model in found:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            task = progress.add_task(model.file_name, total=model.size)
+            path = download(
+                model,
+                offline=offline,
+                notify=console.print,
+                on_progress=partial(_show, progress, task),
+            )
+        console.print(f"{path}: SHA-256 checked; import it with `rtseg import {model.name}`")
+
+
+def _show(progress: Progress, task: TaskID, done: int, total: int | None) -> None:
+    progress.update(task, completed=done, total=total)
 
 
 def _list_networks(console: Console, names: list[str]) -> None:

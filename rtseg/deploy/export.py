@@ -36,7 +36,7 @@ from rtseg.synthetic.variants import with_extra_channel
 from rtseg.system.atomic_files import atomic_path, locked_output, sink_errors
 from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint
 
-__all__ = ["export_checkpoint", "export_network"]
+__all__ = ["export_checkpoint", "export_network", "silenced"]
 
 _OPSET = 18
 _MIN_AGREEMENT = 0.9995
@@ -175,7 +175,7 @@ def _export(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
         example = (*example, torch.zeros((2, *network.network.state_shape(*size))))
     batch = torch.export.Dim("N", min=1, max=1024)
     try:
-        with warnings.catch_warnings(), _silenced():
+        with warnings.catch_warnings(), silenced():
             warnings.simplefilter("ignore")  # they are about the exporter itself
             program = torch.onnx.export(
                 network,
@@ -195,7 +195,7 @@ def _export(network: LabelNetwork, size: tuple[int, int]) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Suppress prints and log messages of the exporter, which do not concern the user's model."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

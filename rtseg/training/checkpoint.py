@@ -24,6 +24,7 @@ __all__ = [
     "load_checkpoint",
     "load_initial_weights",
     "network_from_checkpoint",
+    "read_foreign_weights",
     "save_checkpoint",
     "strip_wrapper_prefixes",
 ]
@@ -33,6 +34,10 @@ _METADATA_KEY = "rtseg"
 _REQUIRED = ("network", "architecture", "classes", "palette")
 _FOREIGN_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".pkl", ".h5")
 _TENSOR, _PAIRS = "__tensor__", "__pairs__"
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+"""Suffixes of files that torch writes as pickles."""
+_MAX_PREFIX = 2
+"""Parts of the names that a wrapper may put in front, e.g. ``model.net.``."""
 _WEIGHT_KEYS = ("model", "state_dict", "model_state_dict", "network")
 """Keys under which other programs' checkpoints store the weights."""
 
@@ -148,8 +153,8 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
 
     Args:
         network: made by ``create_model``.
-        path: a checkpoint of rtseg, or another program's ``.safetensors``, ``.pt`` or ``.pth`` file whose weights have
-            the same names (those of torchvision, for its networks).
+        path: a checkpoint of rtseg, or another program's ``.safetensors``, ``.pt``, ``.pth`` or ``.ckpt`` file whose
+            weights have the same names (those of torchvision, for its networks), perhaps with a prefix like ``model.``.
         classes: names of the classes of ``network``.
 
     Returns:
@@ -158,10 +163,10 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
     Raises:
         CheckpointError: the file does not exist, is damaged, or is of another network.
     """
-    state = _load_pickle(path) if path.suffix in (".pt", ".pth") else _load_safetensors(path)
+    state = _load_pickle(path) if path.suffix in _PICKLES else _load_safetensors(path)
     own = network.state_dict()
     try:
-        weights = strip_wrapper_prefixes(state["network"])
+        weights = _under_prefix(strip_wrapper_prefixes(state["network"]), own)
         heads = head_weights(network)
         same_classes = tuple(state["classes"]) == classes if "classes" in state else _same_shapes(own, weights, heads)
         fresh = set() if same_classes else heads
@@ -178,6 +183,36 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
     other = f"{len(state['classes'])} other classes" if "classes" in state else "another number of classes"
     reason = "it lacks parts of this network" if same_classes else f"it has {other}"
     return f"{path}: {reason}; {', '.join(sorted(fresh))} start with fresh weights for {len(classes)} classes"
+
+
+def read_foreign_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights in another program's file, by name.
+
+    Raises:
+        CheckpointError: the file does not exist, is damaged, or holds something else.
+    """
+    state = _load_pickle(path) if path.suffix in _PICKLES else _load_safetensors(path)
+    weights = state.get("network")
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise CheckpointError(f"{path} holds no weights by name: give a file with a state dict")
+    return weights
+
+
+def _under_prefix(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights below the prefix, e.g. ``model.`` of Lightning, with which most names are those of ``own``.
+
+    What such a program stores beside the network, e.g. weights of its loss, is left out.
+    """
+    below = {"": weights}
+    for name in weights:
+        parts = name.split(".")
+        for depth in range(1, min(_MAX_PREFIX, len(parts) - 1) + 1):
+            below.setdefault(".".join(parts[:depth]) + ".", {})
+    for prefix in below:
+        below[prefix] = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
+    matching = {prefix: sum(name in own for name in names) for prefix, names in below.items()}
+    best = max(matching, key=lambda prefix: matching[prefix])  # the first of equal ones, so no prefix if none is better
+    return below[best]
 
 
 def _load_pickle(path: Path) -> dict[str, Any]:
