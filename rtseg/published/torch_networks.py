@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rtseg.errors import CheckpointError, MissingExtra, ModelError, OptionError
@@ -188,7 +189,7 @@ def _from_hub(title: str, load: Callable[[], Any]) -> Any:
     """Load something, and turn what the library raises into one line."""
     try:
         return load()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ModelError(f"{title} cannot be loaded ({reason[:200]}): check the name and the network") from error
 

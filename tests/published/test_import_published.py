@@ -132,7 +132,7 @@ def test_a_name_that_no_library_has_is_refused(name: str, message: str) -> None:
 
 
 def test_offline_without_the_weights_is_one_line() -> None:
-    with pytest.raises(ModelError, match="torchvision:fcn_resnet50 is not in .*/cache, and --offline forbids"):
+    with pytest.raises(ModelError, match=r"torchvision:fcn_resnet50 is not in .*/cache, and --offline forbids"):
         import_published("torchvision:fcn_resnet50", offline=True)
 
 
