@@ -14,6 +14,7 @@ import numpy as np
 
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.datasets.loader import DatasetReader
+from rtseg.datasets.matched_classes import MatchedClasses, match_classes
 from rtseg.errors import DatasetError, ModelError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image
@@ -52,24 +53,32 @@ class LabelledImages:
     """Images at the size of the frames, with their ground truth at its own size."""
 
     items: list[tuple[Image, Labels]]
-    classes: tuple[str, ...]
+    """The ground truth has the class IDs of the model file."""
     name: str
+    merge: Callable[[Labels], Labels] = lambda labels: labels
+    """Gives classes of the model that are one class of the data the same ID."""
 
 
 def load_labelled(data: str, split: str, plan: Plan) -> LabelledImages:
     """Load up to 24 images, spread evenly over the data.
 
     Raises:
-        DatasetError: the data cannot be used.
+        DatasetError: the data cannot be used, or have other classes.
         OptionError: ``data`` is malformed.
     """
-    dataset = open_dataset(data, split)
+    names = tuple(plan.classes[index] for index in plan.kept)
+    dataset = match_classes(open_dataset(data, split), names, "the model")
     count = min(len(dataset), _MAX_IMAGES)
     indices = [step * len(dataset) // count for step in range(count)] if count else []
     items = [(resize(image, plan.frame_size), truth) for image, truth in _load(dataset, indices)]
     if not items:
         raise DatasetError(f"{dataset.name} holds no image: give other --data")
-    return LabelledImages(items, dataset.classes, f"{count} images of {dataset.name}")
+    name = f"{count} images of {dataset.name}"
+    return (
+        LabelledImages(items, name, dataset.merge)
+        if isinstance(dataset, MatchedClasses)
+        else LabelledImages(items, name)
+    )
 
 
 def _load(dataset: Dataset, indices: list[int]) -> Iterator[tuple[Image, Labels]]:
@@ -116,17 +125,16 @@ def choose_by_miou(
     """Return the mIoU of each normalization, the best first.
 
     Raises:
-        DatasetError: the model lacks a class of the data.
         ModelError: the two best are too close to choose one of them.
     """
-    table = _class_table(plan, images)
     scores = []
     for number, normalization in enumerate(normalizations, start=1):
         on_progress(f"trying input values {number} of {len(normalizations)}")
         candidate = replace(plan, normalization=normalization)
         counts = np.zeros((256, 256), np.int64)
         for image, truth in images.items:
-            labels = table[resize_labels(original.labels(image, candidate), (truth.shape[0], truth.shape[1]))]
+            labels = images.merge(original.labels(image, candidate))
+            labels = resize_labels(labels, (truth.shape[0], truth.shape[1]))
             pairs = truth.astype(np.uint16) << 8 | labels
             counts += np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
         scores.append(Score(normalization, _miou(counts)))
@@ -138,26 +146,6 @@ def choose_by_miou(
             f"({second.miou:.1%}) are too close to choose: give --scale, --mean, --std and --bgr, or more images"
         )
     return scores
-
-
-def _class_table(plan: Plan, images: LabelledImages) -> Labels:
-    """Return class ID of the model -> that of the data, uint8 (256,); 254 for classes that the data lack."""
-    known = {_plain(name): index for index, name in enumerate(images.classes)}
-    table = np.full(256, VOID - 1, np.uint8)
-    names = [plan.classes[index] for index in plan.kept]
-    missing = known.keys() - {_plain(name) for name in names}
-    if missing:
-        raise DatasetError(
-            f"the model has no class {images.classes[known[min(missing)]]!r} of {images.name}: give --data with the "
-            "classes of the model, or name the classes like the data"
-        )
-    for position, name in enumerate(names):
-        table[position] = known.get(_plain(name), VOID - 1)
-    return table
-
-
-def _plain(name: str) -> str:
-    return "".join(sign for sign in name.lower() if sign.isalnum())
 
 
 def _miou(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float:

@@ -57,7 +57,8 @@ def resize_input(model: ModelFile, size: tuple[int, int]) -> ModelFile:
         raise OptionError(f"--size may be up to {_MAX_SIDE} per side, got {height}x{width}")
     if not _is_resizable(model):
         own = "x".join(map(str, model.spec.size))
-        raise OptionError(f"{model.path} runs only at its own size {own}: export it again with --size {height}x{width}")
+        verb = "import" if "import" in model.spec.extra else "export"
+        raise OptionError(f"{model.path} runs only at its own size {own}: {verb} it again with --size {height}x{width}")
     graph = onnx.ModelProto()
     graph.CopyFrom(model.graph)
     for tensor in graph.graph.initializer:

@@ -79,7 +79,7 @@ class TestLabelledImages:
 
     def test_a_class_of_the_data_that_the_model_lacks_is_named(self, tmp_path: Path, data: str) -> None:
         options = ImportOptions(classes=("cold", "warm", "other"), data=data, split="train", output=tmp_path / "o.onnx")
-        with pytest.raises(DatasetError, match="the model has no class 'bright' of"):
+        with pytest.raises(DatasetError, match="has bright, which the model lacks"):
             import_onnx(network(tmp_path), options)
 
 
