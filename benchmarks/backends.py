@@ -311,6 +311,7 @@ def draw(facts: dict[str, Any]) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.patches import Patch
 
     batch = min(row["batch"] for row in facts["rows"])
     rows = [row for row in facts["rows"] if not row["failure"] and row["batch"] == batch]
@@ -339,7 +340,8 @@ def draw(facts: dict[str, Any]) -> None:
     panels[0][0].set_ylabel("frames per second (log)")
     machines = " and ".join(dict.fromkeys(machine_text(find_run(facts, row)) for row in rows))
     figure.suptitle(f"batches of {batch} on {machines}", fontsize=10)
-    figure.legend(*panels[0][0].get_legend_handles_labels(), fontsize=8, frameon=False, loc="outside right center")
+    patches = [Patch(color=colour, label=title) for colour, title in zip(colours, titles, strict=True)]
+    figure.legend(handles=patches, fontsize=8, frameon=False, loc="outside right center")
     figure.savefig(PLOT, dpi=130)
 
 
