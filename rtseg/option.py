@@ -22,6 +22,7 @@ __all__ = [
     "InputSize",
     "ModelName",
     "Option",
+    "Overwrite",
     "PrecisionName",
     "PreprocessSteps",
     "Report",
@@ -96,4 +97,5 @@ PreprocessSteps = Annotated[
     ),
 ]
 Report = Annotated[Path | None, Option("Output", metavar="FILE.json", help="Write all figures to this JSON file.")]
+Overwrite = Annotated[bool, Option("Output", help="Replace results that exist.")]
 DataSplit = Annotated[str, Option("Data", help="Split of the data, e.g. train or val.")]

@@ -1,12 +1,36 @@
-"""Keeps reports from replacing other files."""
+"""Keeps reports from replacing other files and each other."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rtseg.errors import OptionError
+from rtseg.system.atomic_files import locked_output
 
-__all__ = ["check_replaces_json"]
+__all__ = ["check_replaces_json", "locked_results"]
+
+
+@contextmanager
+def locked_results(report: Path | None, *, overwrite: bool, others: Iterable[tuple[str, Path]] = ()) -> Iterator[None]:
+    """Check before a long run that its results can be written, and keep other runs from writing them meanwhile.
+
+    Args:
+        report: of ``--report``.
+        overwrite: whether existing files may be replaced. A report never replaces a file that is not JSON.
+        others: further results, each with the option that names it.
+
+    Raises:
+        OptionError: a file of another kind has the name of the report, or two results have the same name.
+        SinkError: see ``check_writable``.
+    """
+    check_replaces_json(report)
+    results = [("--report", report)] if report is not None else []
+    with ExitStack() as locks:
+        for option, path in (*results, *others):
+            locks.enter_context(locked_output(path, f"{option} {path}", overwrite=overwrite))
+        yield
 
 
 def check_replaces_json(path: Path | None, option: str = "--report") -> None:

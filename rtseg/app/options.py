@@ -16,6 +16,7 @@ from rtseg.option import (
     InputSize,
     ModelName,
     Option,
+    Overwrite,
     PrecisionName,
     PreprocessSteps,
     Report,
@@ -82,6 +83,7 @@ class StreamOptions:
     """Write the class IDs of each frame to this folder, as PNG with a palette."""
     stats: Annotated[Path | None, Option(_OUTPUT, metavar="FILE.jsonl")] = None
     """Write the share of each class in each frame to this file, one JSON object per line."""
+    overwrite: Overwrite = False
     report: Report = None
     view: Annotated[str, Option(_DRAWING, choices=VIEWS)] = "overlay"
     """What to draw. overlay: class colours over the image. mask: class colours only. side: image and overlay side by
@@ -124,8 +126,7 @@ class PredictOptions:
     """Weight of the class colours in overlays, from 0 to 1."""
     only: Annotated[tuple[str, ...], Option(_OUTPUT, parse="names")] = RESULTS
     """Kinds of results to write, separated by commas."""
-    overwrite: Annotated[bool, Option(_OUTPUT)] = False
-    """Replace results that exist."""
+    overwrite: Overwrite = False
     report: Report = None
     reading: Annotated[ReadOptions, Group(_ONLY_FOR_SEQUENCES)] = field(default_factory=ReadOptions)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice, resize_labels
 from rtseg.sinks.masks import mask_palette
-from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes, write_json
+from rtseg.system.atomic_files import check_folder_writable, check_writable, locked_output, write_bytes, write_json
 from rtseg.system.opencv import cv2
 from rtseg.system.read_file import MAX_IMAGE_BYTES, read_bytes
 from rtseg.visualize.overlay import Overlay, OverlayOptions
@@ -81,7 +82,7 @@ class PredictRun:
         _check_conflicts(options, self.images, model, [path for targets in self._targets for path in targets.values()])
         check_folder_writable(options.output, f"--output {options.output}")
         if options.report is not None:
-            check_writable(options.report, f"--report {options.report}")
+            check_writable(options.report, f"--report {options.report}", overwrite=options.overwrite)
         overlay_options = OverlayOptions(alpha=options.alpha)
         self.backend: Backend = open_backend(
             options.backend,
@@ -119,6 +120,13 @@ class PredictRun:
             BackendError: The runtime failed.
         """
         done: list[Prediction] = []
+        with ExitStack() as lock:
+            if self.options.report is not None:
+                name = f"--report {self.options.report}"
+                lock.enter_context(locked_output(self.options.report, name, overwrite=self.options.overwrite))
+            self._run(done, on_progress)
+
+    def _run(self, done: list[Prediction], on_progress: Callable[[Prediction], None]) -> None:
         try:
             for path, name, targets in zip(self.images, self._names, self._targets, strict=True):
                 done.append(self._process(path, str(name), targets))

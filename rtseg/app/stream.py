@@ -26,7 +26,7 @@ from rtseg.sinks import NOTHING, open_sinks
 from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
 from rtseg.sources.base import Source
-from rtseg.system.atomic_files import check_writable, locked_output, write_json
+from rtseg.system.atomic_files import OutputExists, check_writable, locked_output, write_json
 from rtseg.system.display import display_available
 from rtseg.system.output_lock import OutputInUse
 from rtseg.system.redact import redact
@@ -69,7 +69,9 @@ class StreamRun:
         hint = "latency" if self.source.live else "throughput"
         with ExitStack() as opened:
             if options.report is not None:
-                opened.enter_context(locked_output(options.report, f"report {options.report}"))
+                opened.enter_context(
+                    locked_output(options.report, f"report {options.report}", overwrite=options.overwrite)
+                )
             self.backend: Backend = opened.enter_context(
                 open_backend(
                     options.backend,
@@ -112,7 +114,7 @@ class StreamRun:
     def events(self) -> list[str]:
         """The part of ``notices`` that may become longer during the run, so that a user can act on it."""
         source = self.source.notice.splitlines() if self.source.live else []
-        events = (*source, *(sink.notice for sink in self.sinks), *self._pipeline.notices)
+        events = (*source, *(line for sink in self.sinks for line in sink.notice.splitlines()), *self._pipeline.notices)
         return [event for event in events if event]
 
     @property
@@ -221,7 +223,9 @@ def _shows_window(options: StreamOptions) -> bool:
 def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: Event) -> list[Sink]:
     """The sinks that the options ask for, or the one that a user would want without asking."""
     show = _shows_window(options)
-    output = options.output if _has_output(options) or show else _default_output(source.name)
+    output = (
+        options.output if _has_output(options) or show else _default_output(source.name, overwrite=options.overwrite)
+    )
     return open_sinks(
         spec,
         output=output,
@@ -232,16 +236,17 @@ def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: E
         window=f"rtseg - {source.name}" if show else None,
         live=source.live,
         stop=stop,
+        overwrite=options.overwrite,
     )
 
 
-def _default_output(name: str) -> Path:
-    """SOURCE-rtseg.mp4, with a number where another run is writing it."""
+def _default_output(name: str, *, overwrite: bool) -> Path:
+    """SOURCE-rtseg.mp4, with a number if there is one already or another run is writing it."""
     for number in itertools.count(1):
         path = Path(f"{name}-rtseg-{number}.mp4" if number > 1 else f"{name}-rtseg.mp4")
         try:
-            check_writable(path, f"video {path}")
-        except OutputInUse:
+            check_writable(path, f"video {path}", overwrite=overwrite)
+        except (OutputExists, OutputInUse):
             continue
         break
     return path

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from rtseg.option import BackendName, DeviceName, InputSize, ModelName, Option, PrecisionName, PreprocessSteps, Report
+from rtseg.option import (
+    BackendName,
+    DeviceName,
+    InputSize,
+    ModelName,
+    Option,
+    Overwrite,
+    PrecisionName,
+    PreprocessSteps,
+    Report,
+)
 from rtseg.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -65,6 +75,7 @@ class BenchOptions:
     output: Annotated[Path | None, Option(_OUTPUT, ("--output", "-o"), metavar="FOLDER")] = None
     """Folder for storage.json and storage.png, or pipeline.json and pipeline.png (a chart)."""
     report: Report = None
+    overwrite: Overwrite = False
     compare: Annotated[Path | None, Option(_OUTPUT, metavar="FILE.json")] = None
     """An older result: print how the figures changed."""
     max_regression: Annotated[float, Option(_OUTPUT)] = 10.0

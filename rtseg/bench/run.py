@@ -18,7 +18,7 @@ from rtseg.bench.schema import check_result, read_result
 from rtseg.bench.storage.run import StorageOptions, measure_storage
 from rtseg.errors import OptionError, SinkError
 from rtseg.image_io.find import find_images
-from rtseg.system.atomic_files import check_folder_writable, check_writable, write_bytes, write_json
+from rtseg.system.atomic_files import check_folder_writable, write_bytes, write_json
 from rtseg.system.redact import redact
 
 if TYPE_CHECKING:
@@ -68,8 +68,6 @@ def bench(options: StorageOptions | ClipOptions, result_options: ResultOptions, 
     if result_options.output is not None:
         check_matplotlib()
         check_folder_writable(result_options.output, f"--output {result_options.output}")
-    if result_options.report is not None:
-        check_writable(result_options.report, f"--report {result_options.report}")
     load = os.getloadavg()[0]
     with _progress_bar(console) as on_progress:
         if isinstance(options, StorageOptions):

@@ -24,7 +24,7 @@ def bench(options: BenchOptions, messages: MessageOptions) -> None:
     figure is a median over rounds, with quartiles. Ctrl-C keeps what was measured. Files written for the measurement
     are removed afterwards.
     """
-    from rtseg.app.existing_report import check_replaces_json
+    from rtseg.app.existing_report import locked_results
     from rtseg.bench.run import ResultOptions
     from rtseg.bench.run import bench as run
 
@@ -32,7 +32,10 @@ def bench(options: BenchOptions, messages: MessageOptions) -> None:
     if bool(options.storage) == is_clip:
         given = "both are given" if is_clip else "neither is given"
         raise OptionError(f"bench measures --storage or --pipeline, and {given}: give one")
-    check_replaces_json(options.report)
     outcome = ResultOptions(options.output, options.compare, options.max_regression, options.report)
     console = open_console(progress=not messages.quiet)
-    raise typer.Exit(run(options.clip_options() if is_clip else options.storage_options(), outcome, console))
+    kind, folder = "pipeline" if is_clip else "storage", options.output
+    files = [folder / f"{kind}.json", folder / f"{kind}.png"] if folder is not None and folder.is_dir() else []
+    with locked_results(options.report, overwrite=options.overwrite, others=[("--output", file) for file in files]):
+        code = run(options.clip_options() if is_clip else options.storage_options(), outcome, console)
+    raise typer.Exit(code)

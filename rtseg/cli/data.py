@@ -30,6 +30,7 @@ def check(
     split: list[str] = typer.Option([], help="Split to check. Can be repeated.", show_default="train and val"),
     channels: int = typer.Option(3, help="Image channels, as for `rtseg train`. 2 and 4: with an extra channel."),
     report: Path | None = typer.Option(None, metavar="FILE.json", help="Write all problems to this JSON file."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a report that exists."),
 ) -> None:
     """Read every image and mask, list problems with their files, and print how often each class occurs.
 
@@ -37,22 +38,20 @@ def check(
     """
     from rich.progress import track
 
-    from rtseg.app.existing_report import check_replaces_json
+    from rtseg.app.existing_report import locked_results
     from rtseg.datasets.check import check_data
     from rtseg.image_io.decode import image_channels
-    from rtseg.system.atomic_files import check_writable, write_json
+    from rtseg.system.atomic_files import write_json
 
-    check_replaces_json(report)
-    if report is not None:
-        check_writable(report, f"--report {report}")
     notes = open_console(quiet=messages.quiet)
 
     def with_progress(indices: Iterable[int], name: str) -> Iterable[int]:
         return track(list(indices), name, console=notes, disable=not notes.is_terminal, transient=True)
 
-    result = check_data(data, split or ("train", "val"), with_progress, channels=image_channels(channels))
-    if report is not None:
-        write_json(report, result.to_dict())
+    with locked_results(report, overwrite=overwrite):
+        result = check_data(data, split or ("train", "val"), with_progress, channels=image_channels(channels))
+        if report is not None:
+            write_json(report, result.to_dict())
     _print_result(open_console(), result)
     if result.problems:
         raise typer.Exit(1)

@@ -21,22 +21,24 @@ def doctor(
         metavar="FILE.json",
         help="Write everything to this JSON file. A dash (-) prints the JSON instead of the table.",
     ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a report that exists."),
 ) -> None:
     """Look at processor, GPU, runtimes, cameras, display, disks and codecs, and say what to install for more."""
     from rich.table import Table
 
     from rtseg.app import doctor as doctor_
-    from rtseg.app.existing_report import check_replaces_json
+    from rtseg.app.existing_report import locked_results
     from rtseg.system.atomic_files import write_text
 
-    check_replaces_json(report)
-    findings = doctor_.examine()
-    if report is not None:
+    file = None if str(report) == "-" else report
+    with locked_results(file, overwrite=overwrite):
+        findings = doctor_.examine()
         text = json.dumps(doctor_.as_json(findings), indent=2, ensure_ascii=False)
-        if str(report) == "-":
-            print(text)
-            return
-        write_text(report, text + "\n")
+        if file is not None:
+            write_text(file, text + "\n")
+    if str(report) == "-":
+        print(text)
+        return
     console = open_console()
     table = Table(box=None, show_header=False, pad_edge=False)
     topic = ""

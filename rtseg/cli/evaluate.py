@@ -34,6 +34,7 @@ def evaluate(
         help="Write the confusion matrix to this file: pixel counts (.csv) or a heat map (.png). Can be repeated.",
         rich_help_panel="Output",
     ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace results that exist.", rich_help_panel="Output"),
 ) -> None:
     """Print IoU and boundary F-score of each class, pixel accuracy and, for a labelled video, flicker.
 
@@ -46,30 +47,27 @@ def evaluate(
     from rich.progress import track
 
     from rtseg.app.evaluate import Evaluation
-    from rtseg.app.existing_report import check_replaces_json
-    from rtseg.system.atomic_files import check_writable, write_json
+    from rtseg.app.existing_report import locked_results
+    from rtseg.system.atomic_files import write_json
     from rtseg.visualize.confusion_matrix import check_confusion_path, write_confusion
 
-    check_replaces_json(report)
-    if report is not None:
-        check_writable(report, f"--report {report}")
     for path in confusion:
         check_confusion_path(path)
-        check_writable(path, f"--confusion {path}")
     notes = open_console(quiet=messages.quiet)
-    with Evaluation(options) as evaluation:
+    results = locked_results(report, overwrite=overwrite, others=[("--confusion", path) for path in confusion])
+    with results, Evaluation(options) as evaluation:
         if evaluation.notice:
             notes.print(evaluation.notice)
         indices = range(len(evaluation.dataset))
         figures = evaluation.run(track(indices, "evaluating", console=notes, disable=not notes.is_terminal))
         if evaluation.reading_notice:
             notes.print(evaluation.reading_notice)
-    title = f"{figures['model']} on {figures['data']}"
-    _print_figures(open_console(), title, figures)
-    if report is not None:
-        write_json(report, figures)
-    for path in confusion:
-        write_confusion(path, figures["confusion"], tuple(figures["iou"]), title)
+        title = f"{figures['model']} on {figures['data']}"
+        _print_figures(open_console(), title, figures)
+        if report is not None:
+            write_json(report, figures)
+        for path in confusion:
+            write_confusion(path, figures["confusion"], tuple(figures["iou"]), title)
 
 
 def _print_figures(console: Console, title: str, figures: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ def verify(
     report: Path | None = typer.Option(
         None, metavar="FILE.json", help="Write the verdict and all figures to this JSON file.", rich_help_panel="Output"
     ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace results that exist.", rich_help_panel="Output"),
 ) -> None:
     """Compare the labels of CANDIDATE with those of REFERENCE, which runs in fp32 on the CPU.
 
@@ -38,23 +39,21 @@ def verify(
     """
     from rich.progress import Progress
 
-    from rtseg.app.existing_report import check_replaces_json
+    from rtseg.app.existing_report import locked_results
     from rtseg.app.verify import Comparison
-    from rtseg.system.atomic_files import check_writable, write_json
+    from rtseg.system.atomic_files import write_json
 
-    check_replaces_json(report)
-    if report is not None:
-        check_writable(report, f"--report {report}")
     notes = open_console(quiet=messages.quiet)
     with (
+        locked_results(report, overwrite=overwrite),
         Comparison(options) as comparison,
         Progress(console=notes, disable=not notes.is_terminal, transient=True) as progress,
     ):
         bar = progress.add_task("comparing", total=None)
         verdict = comparison.run(lambda done, total: progress.update(bar, completed=done, total=total))
-    _print_verdict(open_console(), verdict)
-    if report is not None:
-        write_json(report, verdict.to_dict())
+        _print_verdict(open_console(), verdict)
+        if report is not None:
+            write_json(report, verdict.to_dict())
     if not verdict.passed:
         raise typer.Exit(1)
 

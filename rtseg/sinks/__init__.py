@@ -30,6 +30,7 @@ def open_sinks(
     window: str | None = None,
     live: bool = False,
     stop: Event | None = None,
+    overwrite: bool = False,
 ) -> list[Sink]:
     """Create the requested sinks, in the order of the arguments. Their files get their names at ``close``.
 
@@ -43,8 +44,10 @@ def open_sinks(
         window: title of a window.
         live: whether frames come from a camera or stream, which a window cannot pause.
         stop: ends every wait of the window once set.
+        overwrite: whether existing files and masks may be replaced.
 
     Raises:
+        OutputExists: a result exists, and must not be replaced.
         SinkError: an output cannot be written or is being written by another run, or no display answers.
     """
     sinks: list[Sink] = []
@@ -58,15 +61,15 @@ def open_sinks(
         elif output is not None:
             from rtseg.sinks.video import VideoSink
 
-            sinks.append(VideoSink(output, fps_hint=fps_hint, audio=audio))
+            sinks.append(VideoSink(output, fps_hint=fps_hint, audio=audio, overwrite=overwrite))
         if masks is not None:
             from rtseg.sinks.masks import MasksSink
 
-            sinks.append(MasksSink(masks, spec))
+            sinks.append(MasksSink(masks, spec, overwrite=overwrite))
         if stats is not None:
             from rtseg.sinks.stats import StatsSink
 
-            sinks.append(StatsSink(stats, spec))
+            sinks.append(StatsSink(stats, spec, overwrite=overwrite))
         if window is not None:
             from rtseg.sinks.window import WindowSink
 

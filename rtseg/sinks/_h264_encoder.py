@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from rtseg.frame import Image
 from rtseg.sinks._audio_copy import AudioCopy, AudioPackets
-from rtseg.system.atomic_files import PartFile
 from rtseg.system.opencv import cv2
+from rtseg.system.part_file import PartFile
 
 __all__ = ["FORMATS", "Recording", "muxer_of"]
 
@@ -93,6 +93,9 @@ class Recording:
         self.size = size
         self.rescaled = 0
         """Images that had another size."""
+        self.fitted = ""
+        """What was done with images of another size; empty if there were none."""
+        self._pixel_aspect = pixel_aspect
         self.audio_failure = ""
         """Why the audio ends early; empty if it does not."""
         self.file = file
@@ -112,16 +115,19 @@ class Recording:
         self._stream.codec_context.thread_count = min(4, os.cpu_count() or 1)
         self._audio = AudioCopy(self._container, audio, edit_list="movflags" in options) if audio else None
 
-    def add(self, image: Image, pts_s: float, duration_s: float | None = None) -> None:
+    def add(
+        self, image: Image, pts_s: float, duration_s: float | None = None, pixel_aspect: Fraction | None = None
+    ) -> None:
         """Encode ``image``, uint8 BGR (H, W, 3), to be shown at ``pts_s`` seconds on the source's clock.
 
         ``duration_s`` counts if no image follows; by default the last image lasts as long as the one before it.
+        ``pixel_aspect`` is the width of its pixels divided by their height; by default that of the first image.
 
         Raises:
             OSError: the disk does not accept it.
             av.error.FFmpegError: the encoder or the container does not.
         """
-        frame = _video_frame(self._i420(image))
+        frame = _video_frame(self._i420(image, pixel_aspect or self._pixel_aspect))
         if self._start_s is None:
             self._start_s = pts_s
         # Containers need rising timestamps; sources may repeat one.
@@ -192,16 +198,35 @@ class Recording:
             # The muxer has dropped the packet that it refused, and keeps the others.
             self._audio, self.audio_failure = None, (error.strerror or type(error).__name__).lower()
 
-    def _i420(self, image: Image) -> NDArray[np.uint8]:
+    def _i420(self, image: Image, pixel_aspect: Fraction) -> NDArray[np.uint8]:
         """``image`` as I420: uint8 (1.5 H, W) with both sides even."""
         height, width = self.size
-        if image.shape[:2] != self.size:
+        if image.shape[:2] != self.size or pixel_aspect != self._pixel_aspect:
             self.rescaled += 1
-            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+            image = self._fit(image, float(pixel_aspect / self._pixel_aspect))
         if height % 2 or width % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         # 0.24 ms for 960x540; libswscale takes 3.0 ms.
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), np.uint8)
+
+    def _fit(self, image: Image, stretch: float) -> Image:
+        """Fit ``image``, whose pixels are ``stretch`` times as wide as those of the first, into the size of the first.
+
+        Its shape is kept; the rest is black.
+        """
+        (height, width), (rows, columns) = self.size, image.shape[:2]
+        scale = min(width / (columns * stretch), height / rows)
+        inner = min(height, max(1, round(rows * scale))), min(width, max(1, round(columns * stretch * scale)))
+        if not self.fitted:
+            how = "scaled to it" if inner == self.size else "fitted into it with black borders"
+            self.fitted = f"images of another size than the first, {width}x{height}, are {how}: now {columns}x{rows}"
+        scaled = cv2.resize(image, inner[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        if inner == self.size:
+            return scaled
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        fitted = np.zeros((height, width, 3), np.uint8)
+        fitted[top : top + inner[0], left : left + inner[1]] = scaled
+        return fitted
 
 
 def _video_frame(i420: NDArray[np.uint8]) -> av.VideoFrame:

@@ -20,8 +20,11 @@ class Sink(ABC):
     """Whether ``write`` uses ``rendered``. If no sink does, nothing is drawn."""
     written: int = 0
     """Frames written so far."""
-    notice: str = ""
-    """One line on what the result lacks, known before the first frame or after ``close``; empty if nothing."""
+
+    @property
+    def notice(self) -> str:
+        """What the result lacks or what has happened to it: lines, which may become more until after ``close``."""
+        return ""
 
     @abstractmethod
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
+from errno import ENOENT
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,8 @@ from rtseg.frame import Frame, Image, Labels
 from rtseg.image_io.indexed_png import SOFTWARE_TAG, TAG_SEARCH_BYTES, palette_png
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import atomic_path, check_folder_writable, failure_reason
-from rtseg.system.output_lock import locked_folder
+from rtseg.system.atomic_files import OutputExists, atomic_path, check_folder_writable, failure_reason
+from rtseg.system.output_lock import is_open_folder, locked_folder
 
 __all__ = ["MasksSink", "mask_palette"]
 
@@ -26,17 +28,24 @@ class MasksSink(Sink):
 
     The mask of ``a.jpg`` is ``a.png``; the mask of a video frame is named by the index, ``000123.png``. If two images
     of a run have the same stem, the second mask keeps the suffix (``a.jpg.png``) and further ones get their index too.
-    Masks of an earlier run are replaced. Other files are not: ``--masks`` in the folder of the images must not destroy
-    them. A mask gets its name only when it is complete; masks are not synced to the disk one by one.
+    Masks of an earlier run are only replaced with ``overwrite``, and other files never: ``--masks`` in the folder of
+    the images must not destroy them. A mask gets its name only when it is complete; masks are not synced to the disk
+    one by one.
     """
 
     kind = "masks"
     needs_rendered = False
 
-    def __init__(self, folder: Path, spec: ModelSpec) -> None:
+    def __init__(self, folder: Path, spec: ModelSpec, *, overwrite: bool = False) -> None:
         """Create the folder, and check that it can be written. ``close`` removes it if no frame came.
 
+        Args:
+            folder: for the masks.
+            spec: of the model that makes the labels.
+            overwrite: whether masks of an earlier run may be replaced.
+
         Raises:
+            OutputExists: there are such masks, and they must not be replaced.
             SinkError: it is a file, no file can be created there, or another run is writing into it.
         """
         self.folder = folder
@@ -45,13 +54,17 @@ class MasksSink(Sink):
         self._used: set[str] = set()
         check_folder_writable(folder, self.name)
         self._lock = ExitStack()
-        self._lock.enter_context(locked_folder(folder, "--masks"))
+        self._descriptor = self._lock.enter_context(locked_folder(folder, "--masks"))
+        if not overwrite and _holds_masks(folder):
+            self._lock.close()
+            raise OutputExists(f"{self.name} holds masks of an earlier run: give another folder, or add --overwrite")
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Write the mask of one frame; see ``Sink``."""
         path = self.folder / f"{self._stem(frame)}.png"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not is_open_folder(self._descriptor, self.folder):
+                raise FileNotFoundError(ENOENT, "another program has renamed or deleted the folder")
             self._refuse_other_file(path)
             with atomic_path(path) as part:
                 part.write_bytes(palette_png(labels, self._palette))
@@ -83,9 +96,23 @@ class MasksSink(Sink):
             return
         if path.is_fifo():
             raise SinkError(f"{path} is a FIFO: choose another folder for the masks")
+        if not _is_mask(path):
+            raise SinkError(f"{path} exists and is not a mask of rtseg: choose another folder for the masks")
+
+
+def _holds_masks(folder: Path) -> bool:
+    """Whether a PNG in ``folder`` is a mask of rtseg."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.endswith(".png") and entry.is_file())
+    return any(_is_mask(folder / name) for name in names)
+
+
+def _is_mask(path: Path) -> bool:
+    try:
         with path.open("rb") as file:
-            if SOFTWARE_TAG not in file.read(TAG_SEARCH_BYTES):
-                raise SinkError(f"{path} exists and is not a mask of rtseg: choose another folder for the masks")
+            return SOFTWARE_TAG in file.read(TAG_SEARCH_BYTES)
+    except PermissionError:
+        return False
 
 
 def mask_palette(spec: ModelSpec) -> NDArray[np.uint8]:

@@ -11,8 +11,9 @@ from rtseg.frame import Frame, Image, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import PartFile, failure_reason
+from rtseg.system.atomic_files import failure_reason
 from rtseg.system.file_names import encode_text
+from rtseg.system.part_file import PartFile
 
 __all__ = ["StatsSink"]
 
@@ -27,10 +28,16 @@ class StatsSink(Sink):
     kind = "stats"
     needs_rendered = False
 
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
+    def __init__(self, path: Path, spec: ModelSpec, *, overwrite: bool = False) -> None:
         """Create the file, under its part name.
 
+        Args:
+            path: the file to write.
+            spec: of the model that makes the labels.
+            overwrite: whether an existing file may be replaced.
+
         Raises:
+            OutputExists: there is such a file, and it must not be replaced.
             SinkError: it cannot be written, or another run is writing it.
         """
         self.path = path
@@ -38,8 +45,12 @@ class StatsSink(Sink):
         self._classes = spec.classes
         self._failure: str | None = None
         self._closed = False
-        self._file = PartFile(path, self.name)
-        self.notice = self._file.notice
+        self._file = PartFile(path, self.name, overwrite=overwrite)
+
+    @property
+    def notice(self) -> str:
+        """See ``Sink``."""
+        return self._file.notice
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Write one line; see ``Sink``."""

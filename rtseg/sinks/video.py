@@ -14,7 +14,8 @@ from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks._audio_copy import AudioPackets, can_hold
 from rtseg.sinks._h264_encoder import FORMATS, Recording, muxer_of
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import PartFile, failure_reason
+from rtseg.system.atomic_files import failure_reason, is_disk_full
+from rtseg.system.part_file import PartFile
 
 __all__ = ["PRESETS", "VideoSink", "describe_encoder"]
 
@@ -27,8 +28,9 @@ class VideoSink(Sink):
 
     Times are exact to 1/90000 s (in Matroska to 1 ms) and count from the first frame. A frame that is not later
     than the previous one is written one tick after it. H.264 in 4:2:0 needs even sides: the last column or row of
-    an odd image is repeated. An image of another size than the first is scaled to the size of the first. Pixels
-    that are not square stay so, and the file tells players their shape.
+    an odd image is repeated. An image of another size than the first is fitted into the size of the first, with
+    black borders where its shape differs, and ``notice`` says so. Pixels that are not square stay so, and the file
+    tells players their shape.
 
     Audio is copied packet by packet, without encoding it again, from the first frame to the end of the last one.
     It never fails the video: if the format cannot hold its codec, or refuses a packet, ``notice`` says so.
@@ -47,18 +49,21 @@ class VideoSink(Sink):
         crf: int = 23,
         preset: str = "ultrafast",
         audio: AudioPackets | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Check everything that can be checked before the first frame, and create the part file.
 
         Args:
-            path: the file to write: ``.mp4``, ``.mov`` or ``.mkv``. An existing file is replaced at ``close``.
+            path: the file to write: ``.mp4``, ``.mov`` or ``.mkv``.
             fps_hint: nominal frame rate of the source, in frames per second. Frame times do not depend on it.
             crf: x264's quality, 0 (lossless) to 51; 23 is x264's default, 6 more halves the size.
             preset: one of ``PRESETS``.
             audio: to be copied into the file. ``close`` closes it.
+            overwrite: whether an existing file may be replaced; it stays until ``close``.
 
         Raises:
             OptionError: another suffix, an unknown preset, or ``crf`` out of range.
+            OutputExists: there is such a file, and it must not be replaced.
             SinkError: the file cannot be written, or another run is writing it.
         """
         if path.suffix.lower() not in FORMATS:
@@ -76,18 +81,23 @@ class VideoSink(Sink):
         self._failure: str | None = None
         self._closed = False
         _check_encoder(self.name)
-        self._file = PartFile(path, self.name)
-        self.notice = self._file.notice
+        self._file = PartFile(path, self.name, overwrite=overwrite)
+        self._audio_notice = ""
         self._audio = audio
         if audio is not None and not can_hold(audio, *muxer_of(path.suffix, audio=True)):
-            no_audio = f"{self.name} has no audio: {_audio_advice(audio, path.suffix)}"
-            self.notice = "; ".join(filter(None, (self.notice, no_audio)))
+            self._audio_notice = f"{self.name} has no audio: {_audio_advice(audio, path.suffix)}"
             audio.close()
             self._audio = None
 
     @property
+    def notice(self) -> str:
+        """See ``Sink``."""
+        fitted = f"{self.name}: {self._recording.fitted}" if self._recording and self._recording.fitted else ""
+        return "\n".join(filter(None, (self._file.notice, self._audio_notice, fitted)))
+
+    @property
     def rescaled(self) -> int:
-        """Frames that had another size than the first and were scaled to it."""
+        """Frames that had another size than the first and were fitted into it."""
         return self._recording.rescaled if self._recording else 0
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
@@ -108,7 +118,7 @@ class VideoSink(Sink):
                     preset=self._preset,
                     audio=self._audio,
                 )
-            self._recording.add(rendered, frame.pts_s, frame.duration_s)
+            self._recording.add(rendered, frame.pts_s, frame.duration_s, frame.pixel_aspect)
         except (av.error.FFmpegError, OSError) as error:
             raise self._fail(error) from error
         self.written += 1
@@ -132,9 +142,9 @@ class VideoSink(Sink):
 
     def _note_lost_audio(self, recording: Recording) -> None:
         if recording.audio_failure:
-            self.notice = f"{self.name}: the audio ends early, a packet was refused ({recording.audio_failure})"
+            self._audio_notice = f"{self.name}: the audio ends early, a packet was refused ({recording.audio_failure})"
         elif self._audio is not None and self._audio.damaged:
-            self.notice = f"{self.name}: {self._audio.damaged} damaged packets of the audio were skipped"
+            self._audio_notice = f"{self.name}: {self._audio.damaged} damaged packets of the audio were skipped"
 
     def _fail(self, error: Exception) -> SinkError:
         """End the recording; the error says why, and what is left."""
@@ -164,7 +174,7 @@ def _audio_advice(audio: AudioPackets, suffix: str) -> str:
 
 def _next_step(error: Exception) -> str:
     if isinstance(error, OSError):
-        return "Free some space or choose another folder"
+        return "Free some space or choose another folder" if is_disk_full(error) else "Choose another name or folder"
     return "Try another --size, or another file suffix"
 
 

@@ -7,29 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
 import os
 import secrets
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from rtseg.errors import SinkError
 from rtseg.system.file_names import encode_text
-from rtseg.system.output_lock import check_name, is_open_file, open_locked
+from rtseg.system.output_lock import check_name, open_locked
 from rtseg.system.redact import redact_values
 
 __all__ = [
-    "PartFile",
+    "OutputExists",
     "atomic_path",
     "check_folder_writable",
     "check_writable",
     "failure_reason",
+    "is_disk_full",
     "is_part",
     "locked_output",
+    "open_part",
     "part_path",
     "sink_errors",
     "write_bytes",
@@ -37,8 +37,6 @@ __all__ = [
     "write_text",
 ]
 
-SYNC_S: Final = 2.0
-"""Longest time, in seconds, that written data may exist only in the memory of the machine."""
 _PART: Final = ".part"
 _OPTIONS: Final = {"statistics": "--stats", "report": "--report"}
 """First word of a label -> the option that names the file; others are ``--output``."""
@@ -132,42 +130,54 @@ def is_part(path: Path) -> bool:
     return path.stem.endswith(_PART)
 
 
+class OutputExists(SinkError):
+    """There is already a file of this name, which must not be replaced."""
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether there is no room left, or no quota."""
+    return error.errno in _DISK_FULL
+
+
 def failure_reason(error: BaseException) -> str:
     """Why writing failed, in a few words on one line."""
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
+    if isinstance(error, OSError) and is_disk_full(error):
         return f"the disk is full ({error.strerror})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def check_writable(path: Path, label: str) -> None:
+def check_writable(path: Path, label: str, *, overwrite: bool = True) -> None:
     """Check before a long run that ``path`` can be written. Leaves nothing behind.
 
     Args:
         path: the final name.
         label: how the message begins, e.g. ``video out.mp4``.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
+        OutputExists: there is such a file, and it must not be replaced.
         SinkError: it is a folder or a device, its folder is missing, no file can be created there, or another run
             is writing it.
     """
-    with locked_output(path, label):
+    with locked_output(path, label, overwrite=overwrite):
         pass
 
 
 @contextlib.contextmanager
-def locked_output(path: Path, label: str) -> Iterator[None]:
+def locked_output(path: Path, label: str, *, overwrite: bool = True) -> Iterator[None]:
     """Check that ``path`` can be written, and keep other runs from writing it until the end of the block.
 
     Args:
         path: the final name; the block may write it with ``write_bytes`` or ``atomic_path``.
         label: how the message begins, e.g. ``--report out.json``.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
         SinkError: see ``check_writable``.
     """
-    descriptor = _open_part(path, label)
+    descriptor = open_part(path, label, overwrite=overwrite)
     try:
         yield
     finally:
@@ -177,8 +187,8 @@ def locked_output(path: Path, label: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open_part(path: Path, label: str) -> int:
-    """Open and lock the part file of ``path``."""
+def open_part(path: Path, label: str, *, overwrite: bool) -> int:
+    """Open and lock the part file of ``path``; return its descriptor. See ``check_writable``."""
     check_name(path, label)
     if path.is_dir():
         raise SinkError(f"{label} is a folder: give a file name in it")
@@ -187,6 +197,8 @@ def _open_part(path: Path, label: str) -> int:
         raise SinkError(f"{label} cannot be written, {path} is not a regular file: give another name")
     if not path.parent.is_dir():
         raise SinkError(f"{label} cannot be written, there is no folder {path.parent}: create it or choose another")
+    if not overwrite and os.path.lexists(path):
+        raise OutputExists(f"{label} exists: give another name, or replace it with --overwrite")
     first = label.partition(" ")[0]
     try:
         return open_locked(part_path(path), _OPTIONS.get(first, first if first.startswith("--") else "--output"))
@@ -214,134 +226,3 @@ def check_folder_writable(folder: Path, label: str) -> None:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         raise SinkError(f"{label} cannot be written, {failure_reason(error)}: choose another folder") from error
-
-
-class PartFile:
-    """A stream to a part file, for PyAV and for plain bytes. No other run can write it until it is closed.
-
-    ``mark`` records how much of the content is complete. After the first failed write the file is *broken*: it
-    ignores further writes, so that the clean-up of a muxer cannot damage complete content, and ``keep`` cuts the
-    file back to the last mark.
-
-    Args:
-        path: the final name.
-        label: how messages begin, e.g. ``video out.mp4``.
-
-    Raises:
-        SinkError: see ``check_writable``.
-    """
-
-    def __init__(self, path: Path, label: str) -> None:
-        self.path = path
-        self.part = part_path(path)
-        self.broken = False
-        self.notice = ""
-        """Where the part file of a run that crashed is kept; empty if there was none."""
-        # Unbuffered, so that written data survives a crash of this process.
-        self._descriptor: int | None = _open_part(path, label)
-        if os.fstat(self._fd).st_size:
-            with sink_errors(path):
-                self._keep_earlier_part()
-            self._close()
-            self._descriptor = _open_part(path, label)
-        self._complete_bytes = 0
-        self._synced_s = time.monotonic()
-
-    def _keep_earlier_part(self) -> None:
-        names = (self.part.with_stem(f"{self.part.stem}-{number}") for number in itertools.count(1))
-        kept = next(name for name in names if not os.path.lexists(name))
-        self.part.rename(kept)
-        self.notice = f"{self.part} of a run that did not end properly is kept as {kept.name}"
-
-    @property
-    def _fd(self) -> int:
-        assert self._descriptor is not None, "the file is closed"
-        return self._descriptor
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Write all of ``data`` or fail.
-
-        Raises:
-            OSError: the first write that fails; later calls do nothing.
-        """
-        view = memoryview(data)
-        while len(view) and not self.broken:
-            try:
-                # On a nearly full disk a write may be short; the next one raises the reason.
-                view = view[os.write(self._fd, view) :]
-            except OSError:
-                self.broken = True
-                raise
-        return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Like ``seek`` of a file object."""
-        return os.lseek(self._fd, offset, whence)
-
-    def tell(self) -> int:
-        """Like ``tell`` of a file object."""
-        return os.lseek(self._fd, 0, os.SEEK_CUR)
-
-    def read(self, size: int = -1) -> bytes:
-        """Like ``read`` of a file object; PyAV requires it before it seeks."""
-        return os.read(self._fd, size if size >= 0 else os.fstat(self._fd).st_size)
-
-    def mark(self) -> None:
-        """Record that everything written so far is complete; sync it to the disk every ``SYNC_S``.
-
-        Raises:
-            OSError: syncing failed. Only this call notices a disk that fails late.
-        """
-        self._complete_bytes = self.tell()
-        if time.monotonic() - self._synced_s >= SYNC_S:
-            self._sync()
-
-    def commit(self) -> None:
-        """Rename the file to its final name, and close it.
-
-        Raises:
-            OSError: syncing or renaming failed; the part file still exists.
-        """
-        try:
-            self._sync()
-            if self.part.exists() and not is_open_file(self._fd, self.part):
-                raise OSError(errno.ESTALE, f"another program has replaced {self.part.name}")
-            self.part.replace(self.path)
-        finally:
-            self._close()
-
-    def keep(self) -> int:
-        """Close the file after a failure, under its part name, cut back to the last mark.
-
-        Returns:
-            Its size in bytes; 0 if nothing was complete, and then the file is removed.
-        """
-        self.broken = True
-        if self._descriptor is not None:
-            # A full disk still allows truncation; if even that fails, the file only has an incomplete end.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._complete_bytes)
-            if self._complete_bytes == 0 and is_open_file(self._descriptor, self.part):
-                self.part.unlink(missing_ok=True)
-            self._close()
-        return self._complete_bytes
-
-    def _close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def __del__(self) -> None:
-        """Remove the file of a run that never began."""
-        if getattr(self, "_descriptor", None) is not None:
-            with contextlib.suppress(OSError):
-                self.keep()
-
-    def _sync(self) -> None:
-        try:
-            # macOS has no fdatasync.
-            getattr(os, "fdatasync", os.fsync)(self._fd)
-        except OSError:
-            self.broken = True
-            raise
-        self._synced_s = time.monotonic()

@@ -14,7 +14,7 @@ from typing import Final
 
 from rtseg.errors import SinkError
 
-__all__ = ["OutputInUse", "check_name", "is_open_file", "locked_folder", "open_locked"]
+__all__ = ["OutputInUse", "check_name", "is_open_file", "is_open_folder", "locked_folder", "open_locked"]
 
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Never truncates, follows no symbolic link, and does not wait for the reader of a FIFO."""
@@ -78,9 +78,19 @@ def is_open_file(descriptor: int, path: Path) -> bool:
         return False
 
 
+def is_open_folder(descriptor: int, folder: Path) -> bool:
+    """Whether ``folder`` is still the name of the open folder, or of a link to it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
-def locked_folder(folder: Path, option: str = "--output") -> Iterator[None]:
+def locked_folder(folder: Path, option: str = "--output") -> Iterator[int]:
     """Hold ``folder`` for this run alone. Create it; if it is still empty at the end, remove it again.
+
+    Yields its descriptor.
 
     Raises:
         OutputInUse: another run is writing into it.
@@ -96,7 +106,7 @@ def locked_folder(folder: Path, option: str = "--output") -> Iterator[None]:
     try:
         _lock(descriptor, folder, option)
         try:
-            yield
+            yield descriptor
         finally:
             with suppress(OSError):  # not empty
                 for each in missing:

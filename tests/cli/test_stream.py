@@ -259,12 +259,26 @@ class TestOutputs:
         assert len(names(folder / "m")) == 15
         assert len((folder / "s.jsonl").read_text().splitlines()) == 15
 
-    def test_what_stood_under_the_name_is_replaced(self, stream: Callable[..., int], folder: Path) -> None:
-        (folder / "out.mp4").write_bytes(b"old")
-        (folder / "run.json").write_text("old")
-        assert stream("--output", "out.mp4", "--report", "run.json", "--max-frames", "3") == 0
-        assert len(frames_of(folder / "out.mp4")) == 3
-        assert read_json(folder / "run.json")["frames_written"] == 3
+    @pytest.mark.parametrize("option", ["--output out.mp4", "--stats s.jsonl", "--report run.json", "--masks masks"])
+    def test_an_earlier_result_is_replaced_only_if_that_is_asked_for(
+        self, stream: Callable[..., int], folder: Path, option: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        options = ["--output", "null", *option.split(), "--quiet"]
+        assert stream(*options, "--max-frames", "3") == 0
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert stream(*options, "--max-frames", "5") == 2
+        said = one_line(capfd.readouterr().err)
+        assert option.split()[1] in said
+        assert "--overwrite" in said
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert stream(*options, "--max-frames", "5", "--overwrite") == 0
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} != before
+        assert names(folder) == {option.split()[1]}
+
+    def test_default_names_of_several_runs_are_numbered(self, stream: Callable[..., int], folder: Path) -> None:
+        for frames in (2, 3, 4):
+            assert stream("--no-show", "--max-frames", str(frames), "--quiet") == 0
+        assert sorted(len(frames_of(path)) for path in folder.glob("*-rtseg*.mp4")) == [2, 3, 4]
 
 
 class TestOptions:

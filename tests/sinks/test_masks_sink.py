@@ -11,6 +11,7 @@ from rtseg.errors import SinkError
 from rtseg.frame import Frame
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.sinks.masks import MasksSink
+from rtseg.system.atomic_files import OutputExists
 
 
 def test_pixels_are_class_ids_and_the_palette_has_the_class_colours(
@@ -50,12 +51,31 @@ def test_images_of_one_stem_do_not_overwrite_each_other(
     assert sink.written == 6
 
 
-def test_a_second_run_replaces_the_masks_of_the_first(
+def test_a_second_run_replaces_the_masks_of_the_first_only_if_it_may(
     tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
 ) -> None:
-    for value in (0, 1):
-        MasksSink(tmp_path, spec).write(frame, np.full_like(labels, value), None)
+    cv2.imwrite(str(tmp_path / "000000.png"), frame.image)
+    MasksSink(tmp_path, spec).write(frame, np.full_like(labels, 0), None)
+    with pytest.raises(OutputExists, match="holds masks of an earlier run: give another folder, or add --overwrite"):
+        MasksSink(tmp_path, spec)
+    assert (cv2.imread(str(tmp_path / "000007.png"))[0, 0, ::-1] == spec.palette[0]).all()
+    MasksSink(tmp_path, spec, overwrite=True).write(frame, np.full_like(labels, 1), None)
     assert (cv2.imread(str(tmp_path / "000007.png"))[0, 0, ::-1] == spec.palette[1]).all()
+
+
+def test_a_folder_that_is_renamed_during_the_run_ends_the_masks(
+    tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "masks").symlink_to("real")  # a link to a folder is followed
+    sink = MasksSink(tmp_path / "masks", spec)
+    sink.write(frame, labels, None)
+    (tmp_path / "real").rename(tmp_path / "moved")
+    with pytest.raises(SinkError, match="has renamed or deleted the folder; 1 masks are there"):
+        sink.write(replace(frame, index=8), labels, None)
+    sink.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["masks", "moved"]
+    assert [path.name for path in (tmp_path / "moved").iterdir()] == ["000007.png"]
 
 
 def test_an_image_that_is_not_a_mask_is_never_overwritten(

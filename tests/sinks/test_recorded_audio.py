@@ -40,7 +40,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def record(source_path: Path, output: Path, options: SourceOptions | None = None) -> VideoSink:
     source = open_source(source_path, options)
-    sink = VideoSink(output, audio=source.open_audio())
+    sink = VideoSink(output, audio=source.open_audio(), overwrite=True)
     for frame in source:
         sink.write(frame, LABELS, IMAGE)
     sink.close()

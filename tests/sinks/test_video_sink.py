@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Frame
 from rtseg.sinks.video import VideoSink
+from rtseg.system import part_file
+from rtseg.system.atomic_files import OutputExists
 
 LABELS = np.zeros((48, 64), np.uint8)
 
@@ -163,7 +166,10 @@ def test_pixels_that_are_not_square_keep_their_shape(tmp_path: Path, suffix: str
 def test_the_final_name_appears_at_close_and_replaces_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
     path.write_text("old")
-    sink = VideoSink(path)
+    with pytest.raises(OutputExists, match="exists: give another name, or replace it with --overwrite"):
+        VideoSink(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
+    sink = VideoSink(path, overwrite=True)
     sink.write(Frame(make_image(), 0, 0.0, 0.0), LABELS, make_image())
     assert path.read_text() == "old"
     assert (tmp_path / "out.part.mp4").exists()
@@ -171,6 +177,85 @@ def test_the_final_name_appears_at_close_and_replaces_what_was_there(tmp_path: P
     sink.close()
     assert len(read(path)) == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_file_that_another_program_creates_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4")
+    for index in range(30):
+        sink.write(Frame(make_image(), index, index / 25, 0.0), LABELS, make_image())
+    (tmp_path / "out.mp4").write_text("of another program")
+    with pytest.raises(SinkError, match=r"has created out\.mp4; 30 frames are kept in .*/out\.part\.mp4"):
+        sink.close()
+    assert (tmp_path / "out.mp4").read_text() == "of another program"
+    assert len(read(tmp_path / "out.part.mp4")) == 30
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_recording_follows_its_folder(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_file, "SYNC_S", 0.0)
+    (tmp_path / "a").mkdir()
+    sink = VideoSink(tmp_path / "a" / f"out{suffix}")
+    for index in range(60):
+        sink.write(Frame(make_image(), index, index / 25, 0.0), LABELS, make_image())
+        if index == 30:
+            assert sink.notice == ""
+            (tmp_path / "a").rename(tmp_path / "b")
+    assert sink.notice.endswith(f"its folder was renamed, it is now written to {tmp_path}/b/out{suffix}")
+    sink.close()
+    assert len(read(tmp_path / "b" / f"out{suffix}")) == 60
+    assert [path.name for path in tmp_path.rglob("*")] == ["b", f"out{suffix}"]
+
+
+def test_a_part_that_is_renamed_or_deleted_ends_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part_file, "SYNC_S", 0.0)
+
+    def record_until_it_fails(change: Callable[[Path], object]) -> str:
+        sink = VideoSink(tmp_path / "out.mp4")
+        for index in range(60):
+            sink.write(Frame(make_image(), index, index / 25, 0.0), LABELS, make_image())
+        change(tmp_path / "out.part.mp4")
+        with pytest.raises(SinkError) as caught:
+            sink.write(Frame(make_image(), 60, 2.4, 0.0), LABELS, make_image())
+        sink.close()
+        return str(caught.value)
+
+    said = record_until_it_fails(lambda part: part.rename(tmp_path / "mine.mp4"))
+    assert "has renamed it to mine.mp4" in said
+    kept = len(read(tmp_path / "mine.mp4"))
+    assert f"{kept} frames are kept in {tmp_path}/mine.mp4" in said
+    assert kept > 40
+    (tmp_path / "mine.mp4").unlink()
+    assert "has deleted out.part.mp4; no frame is kept" in record_until_it_fails(Path.unlink)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "inside"),
+    [
+        ((96, 128), 1, (0, 48, 0, 64)),  # the same shape
+        ((96, 64), 1, (0, 48, 16, 48)),  # upright
+        ((24, 64), 1, (12, 36, 0, 64)),  # wide
+        ((48, 32), 2, (0, 48, 0, 64)),  # the same shape, with wide pixels
+        ((48, 64), 2, (12, 36, 0, 64)),
+    ],
+)
+def test_an_image_of_another_shape_is_not_stretched(
+    tmp_path: Path, size: tuple[int, int], aspect: int, inside: tuple[int, int, int, int]
+) -> None:
+    sink = VideoSink(tmp_path / "out.mkv", crf=1)
+    white = np.full((*size, 3), 255, np.uint8)
+    sink.write(Frame(make_image(), 0, 0.0, 0.0), LABELS, make_image())
+    assert sink.notice == ""
+    for index in (1, 2):
+        sink.write(Frame(white, index, index / 25, 0.0, pixel_aspect=Fraction(aspect)), LABELS, white)
+    how = "scaled to it" if inside == (0, 48, 0, 64) else "fitted into it with black borders"
+    assert f"images of another size than the first, 64x48, are {how}: now {size[1]}x{size[0]}" in sink.notice
+    assert len(sink.notice.splitlines()) == 1
+    sink.close()
+    shown = read(tmp_path / "out.mkv")[1].to_ndarray(format="gray8")
+    expected = np.zeros((48, 64), bool)
+    expected[inside[0] : inside[1], inside[2] : inside[3]] = True
+    assert ((shown > 128) == expected).mean() > 0.97
 
 
 def test_a_run_without_frames_leaves_no_file(tmp_path: Path) -> None:
@@ -330,7 +415,7 @@ def test_a_folder_removed_before_close_is_an_error(tmp_path: Path) -> None:
     sink.write(Frame(make_image(), 0, 0.0, 0.0), LABELS, make_image())
     (folder / "out.part.mp4").unlink()
     folder.rmdir()
-    with pytest.raises(SinkError, match="No such file or directory"):
+    with pytest.raises(SinkError, match=r"has deleted out\.part\.mp4; no frame is kept"):
         sink.close()
     sink.close()
 

@@ -12,7 +12,6 @@ import pytest
 
 from rtseg.errors import SinkError
 from rtseg.system.atomic_files import (
-    PartFile,
     atomic_path,
     check_folder_writable,
     check_writable,
@@ -20,6 +19,7 @@ from rtseg.system.atomic_files import (
     write_text,
 )
 from rtseg.system.output_lock import OutputInUse, locked_folder
+from rtseg.system.part_file import PartFile
 
 
 def names(folder: Path) -> list[str]:
@@ -46,7 +46,7 @@ class TestPartFiles:
         code = """
 import os, signal, sys
 from pathlib import Path
-from rtseg.system.atomic_files import PartFile
+from rtseg.system.part_file import PartFile
 PartFile(Path(sys.argv[1]), "video").write(sys.argv[2].encode())
 file = PartFile(Path(sys.argv[1]), "video")
 file.write(sys.argv[2].encode())
