@@ -14,6 +14,7 @@ from rtseg.datasets import Dataset, ReadFile
 from rtseg.errors import DatasetError, OptionError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.find import natural_order
+from rtseg.system.read_file import read_image_bytes
 
 __all__ = ["Subset", "split_folds"]
 
@@ -37,7 +38,7 @@ class Subset(Dataset):
     def __len__(self) -> int:
         return len(self._indices)
 
-    def load(self, index: int, epoch: int = 0, read: ReadFile = Path.read_bytes) -> tuple[Image, Labels]:
+    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
         """See ``Dataset.load``."""
         return self._dataset.load(self._indices[index], epoch, read)
 
