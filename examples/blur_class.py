@@ -4,15 +4,19 @@ python examples/blur_class.py dashcam.mp4 blurred.mp4 --class Pedestrian --class
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from rtseg import VideoSink, open_backend, open_source
+from rtseg.errors import RtsegError
 from rtseg.preprocess import Prepare, resize_labels
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source")
     parser.add_argument("output", type=Path)
@@ -31,3 +35,10 @@ if __name__ == "__main__":
             sink.write(frame, labels, np.where(hidden[..., None] > 0, blurred, frame.image))
     sink.close()
     print(f"{sink.written} frames in {arguments.output}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RtsegError as error:
+        sys.exit(f"error: {error}")

@@ -7,13 +7,17 @@ The model labels pixels, not objects: the table has the area of all cars in perc
 
 import argparse
 import csv
+import sys
 from itertools import groupby
 from pathlib import Path
 
 from rtseg import open_backend, open_source
+from rtseg.errors import RtsegError
 from rtseg.preprocess import Prepare
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source")
     parser.add_argument("output", type=Path)
@@ -29,3 +33,10 @@ if __name__ == "__main__":
             shares = [(backend.infer(prepare(frame.image)[None])[0] == class_id).mean() for frame in group]
             table.writerow([second, f"{100 * sum(shares) / len(shares):.2f}", f"{100 * max(shares):.2f}"])
     print(f"wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RtsegError as error:
+        sys.exit(f"error: {error}")

@@ -4,11 +4,13 @@ python examples/own_sink.py dashcam.mp4 snapshots
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
 
 from rtseg import Frame, Overlay, Pipeline, Sink, open_backend, open_source
+from rtseg.errors import RtsegError
 
 
 class Snapshots(Sink):
@@ -34,7 +36,8 @@ class Snapshots(Sink):
         """Do nothing: every file is complete already."""
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source")
     parser.add_argument("folder", type=Path)
@@ -46,3 +49,10 @@ if __name__ == "__main__":
     ):
         ended = pipeline.run()
     print(f"{ended}: {sink.written} images in {arguments.folder}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RtsegError as error:
+        sys.exit(f"error: {error}")

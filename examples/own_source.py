@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from rtseg import Frame, Overlay, Pipeline, Source, SourceOptions, VideoSink, open_backend
+from rtseg.errors import RtsegError
 
 
 class RawFrames(Source):
@@ -33,7 +34,8 @@ class RawFrames(Source):
             index += 1
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", help="HEIGHTxWIDTH")
     parser.add_argument("output", type=Path)
@@ -49,3 +51,10 @@ if __name__ == "__main__":
         pipeline.run()
     sink.close()
     print(f"{sink.written} frames in {arguments.output}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RtsegError as error:
+        sys.exit(f"error: {error}")

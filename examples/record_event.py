@@ -4,9 +4,11 @@ python examples/record_event.py camera:0 events --class Pedestrian --percent 2
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from rtseg import Frame, Overlay, Pipeline, Sink, VideoSink, open_backend, open_source
+from rtseg.errors import RtsegError
 
 
 class EventRecorder(Sink):
@@ -39,7 +41,8 @@ class EventRecorder(Sink):
             self._video = None
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source")
     parser.add_argument("folder", type=Path)
@@ -53,3 +56,10 @@ if __name__ == "__main__":
             print(pipeline.run())
     sink.close()
     print(f"{sink.written} frames in {arguments.folder}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RtsegError as error:
+        sys.exit(f"error: {error}")

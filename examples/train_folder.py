@@ -6,11 +6,15 @@ The masks have the names of the images. `background:0+crack:255` says which valu
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from rtseg import TrainOptions, export_checkpoint, train
+from rtseg.errors import RtsegError
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images")
     parser.add_argument("masks")
@@ -35,3 +39,10 @@ if __name__ == "__main__":
     print(f"best mIoU on validation: {100 * scores.miou:.1f} %")
     spec = export_checkpoint(arguments.run / "best.safetensors", arguments.output)
     print(f"wrote {arguments.output} with the classes {', '.join(spec.classes)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RtsegError as error:
+        sys.exit(f"error: {error}")

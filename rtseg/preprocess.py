@@ -21,7 +21,7 @@ from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image, to_bgr
 from rtseg.model_file.spec import ModelSpec
 from rtseg.system.opencv import cv2
-from rtseg.system.read_file import MAX_IMAGE_BYTES, read_bytes
+from rtseg.system.read_file import read_image_bytes
 
 __all__ = [
     "NEUTRAL",
@@ -208,11 +208,22 @@ def _parse_step(text: str, spec: ModelSpec) -> Callable[[Image], Image]:
 
 def _read_background(path: str, channels: int) -> Image:
     try:
-        return decode_image(read_bytes(Path(path), MAX_IMAGE_BYTES), channels, keep_grey=True)
+        return decode_image(read_image_bytes(Path(path)), channels, keep_grey=True, note=_refuse_odd_background)
     except OSError as error:
         raise OptionError(f"cannot read the background image {path} ({error.strerror}): give another file") from error
     except ImageError as error:
         raise OptionError(f"the background image {path} {error}") from error
+
+
+def _refuse_odd_background(kind: str, number: int) -> None:
+    """Raise an error where ``decode_image`` would only note that a guess is made about an image."""
+    if kind == "pages":
+        raise ImageError(f"contains {number} images: give a file with one, e.g. of `rtseg background`")
+    if kind == "low":
+        raise ImageError(
+            f"has values up to {number} of 65535, so it would be read as dark: save it with 8 bits, or with the "
+            "significant bits declared (sBIT)"
+        )
 
 
 def _clahe_arguments(text: str, argument: str) -> dict[str, float]:

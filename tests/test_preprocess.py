@@ -175,6 +175,17 @@ class TestPrepare:
         with pytest.raises(OptionError, match=r"the background image .*still\.png"):
             prepare(f"background:{path}")
 
+    def test_a_background_file_that_would_be_read_by_a_guess_is_refused(self, tmp_path: Path) -> None:
+        image = np.full((8, 8, 3), 100, np.uint8)
+        assert cv2.imwritemulti(str(tmp_path / "pages.tif"), [image, image])
+        cv2.imwrite(str(tmp_path / "dark.png"), image.astype(np.uint16) * 16)
+        cv2.imwrite(str(tmp_path / "full.png"), image.astype(np.uint16) * 257)
+        with pytest.raises(OptionError, match="contains 2 images: give a file with one"):
+            prepare(f"background:{tmp_path / 'pages.tif'}")
+        with pytest.raises(OptionError, match="has values up to 1600 of 65535"):
+            prepare(f"background:{tmp_path / 'dark.png'}")
+        prepare(f"background:{tmp_path / 'full.png'}")
+
 
 class TestParseSteps:
     @pytest.mark.parametrize(

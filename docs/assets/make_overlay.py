@@ -1,4 +1,4 @@
-"""Make ``overlay.webp``, the moving picture of the README, from a clip.
+"""Make ``overlay.webp``, the animation of the README, from a clip.
 
 python docs/assets/make_overlay.py solidWhiteRight.mp4 docs/assets/overlay.webp
 """

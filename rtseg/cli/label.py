@@ -48,4 +48,4 @@ def label(
         console.print(f"{done.labelled} of {done.images} images labelled, {done.boxes} boxes, in {folder / BOXES_FILE}")
     if output is not None:
         count = write_masks(folder, boxes or folder / BOXES_FILE, output)
-        console.print(f"wrote {count} masks into {output}")
+        console.print(f"wrote {count} mask{'s' * (count != 1)} into {output}")

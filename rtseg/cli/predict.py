@@ -81,5 +81,5 @@ def _print_results(console: Console, done: list[Prediction], options: PredictOpt
     if len(done) > _SHOWN:
         console.print(f"and {len(done) - _SHOWN} more images: --report FILE keeps the shares of all")
     usable = sum(image.fault is None for image in done)
-    written = ", ".join(f"{usable} {kind}" for kind in options.only)
+    written = ", ".join(f"{usable} {kind.removesuffix('s') if usable == 1 else kind}" for kind in options.only)
     console.print(f"wrote {written} into {options.output}")

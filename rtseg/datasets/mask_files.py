@@ -1,6 +1,7 @@
 """Read the exact values, numbers or colours, that mask files store.
 
-cv2 converts a palette PNG to colours and scales the 0 and 1 of a one-bit PNG to 0 and 255; the stored numbers are lost.
+cv2 converts a palette PNG or TIFF to colours, and scales the 0 and 1 of a one-bit PNG to 0 and 255; the stored numbers
+are lost.
 But a palette PNG and a grey PNG store their pixels in the same way and differ only in one byte of the header. The
 header is therefore changed to grey before cv2 decodes the file, which yields the stored numbers. cv2 rotates images of
 all formats by their EXIF tag, but with ``IMREAD_UNCHANGED`` only a TIFF; here every mask is rotated, like its image.
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from rtseg.datasets import ReadFile
 from rtseg.errors import DatasetError
 from rtseg.image_io.decode import rotate_upright
-from rtseg.image_io.header import read_header
+from rtseg.image_io.header import TIFF_BYTE_ORDERS, read_header, tiff_tags
 from rtseg.system.opencv import cv2
 from rtseg.system.read_file import read_image_bytes
 
@@ -29,6 +30,10 @@ __all__ = ["StoredMask", "pack", "read_mask"]
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8\xff"
 _GREY, _PALETTE = 0, 3  # colour types of a PNG
+_BITS, _PHOTOMETRIC, _COLOUR_MAP = 258, 262, 320
+"""TIFF tags."""
+_BLACK_IS_ZERO, _TIFF_PALETTE = 1, 3
+"""Values of the TIFF tag PhotometricInterpretation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +81,36 @@ def read_mask(path: Path, read: ReadFile = read_image_bytes) -> StoredMask:
     if data.startswith(_PNG):
         return _read_png(path, data, orientation)
     is_upright = header is not None and header.kind == "tiff"
+    if is_upright and (palette := _tiff_palette(path, data)) is not None:
+        at, colours = palette
+        order = TIFF_BYTE_ORDERS[data[:4]]
+        numbers = _decode(path, data[:at] + struct.pack(f"{order}H", _BLACK_IS_ZERO) + data[at + 2 :])
+        return StoredMask(orientation, numbers, None, colours)
     array = _decode(path, data)
     return _from_array(path, array if is_upright else rotate_upright(array, orientation), orientation)
+
+
+def _tiff_palette(path: Path, data: bytes) -> tuple[int, NDArray[np.uint32]] | None:
+    """Return where a TIFF says that it has a palette, and its colours; None if it has none.
+
+    OpenCV would convert it to colours. If the file said that it is grey, OpenCV would return the stored numbers.
+
+    Raises:
+        DatasetError: the numbers do not have 8 bits, or the palette is damaged.
+
+    Source: TIFF revision 6.0, 1992, section 5 (palette-colour images).
+    """
+    tags = tiff_tags(data)
+    at, photometric = tags.get(_PHOTOMETRIC, (0, 0))
+    if photometric != _TIFF_PALETTE:
+        return None
+    if tags.get(_BITS, (0, 1))[1] != 8 or _COLOUR_MAP not in tags:
+        raise DatasetError(f"{path} is a TIFF with a palette that cannot be read: save masks as PNG")
+    try:
+        stored = struct.unpack_from(f"{TIFF_BYTE_ORDERS[data[:4]]}768H", data, tags[_COLOUR_MAP][0])
+    except struct.error as error:
+        raise DatasetError(f"{path} is damaged: its palette is cut off") from error
+    return at, pack((np.array(stored, np.uint16).reshape(3, 256).T >> 8).astype(np.uint8))
 
 
 def _read_png(path: Path, data: bytes, orientation: int) -> StoredMask:

@@ -94,6 +94,8 @@ def _make_spec(state: dict[str, Any], path: Path, name: str, size: tuple[int, in
         size = size or trained_size
         is_measured = state["scores"] is not None and size == trained_size
         measured_on = f"{state['validated_on']}, input {size[0]}x{size[1]}"
+        if is_measured:
+            measured_on += _left_out(state["scores"]["iou"])
         return ModelSpec(
             name=name,
             classes=tuple(state["classes"]),
@@ -114,6 +116,12 @@ def _make_spec(state: dict[str, Any], path: Path, name: str, size: tuple[int, in
         raise CheckpointError(
             f"{path} lacks metadata of a model file ({error}): train with this version of rtseg"
         ) from error
+
+
+def _left_out(iou: dict[str, float | None]) -> str:
+    """Name the classes that the mean does not contain, because the validation data have no pixel of them."""
+    names = [name for name, value in iou.items() if value is None]
+    return f", without the absent {', '.join(names)}" if names else ""
 
 
 def export_network(network: Network, spec: ModelSpec, output: Path) -> None:

@@ -92,7 +92,8 @@ def check_header(header: ImageHeader | None, max_pixels: int = MAX_PIXELS) -> Im
     """Return the header of a file that may be decoded.
 
     Raises:
-        ImageError: the format is unknown, the image is too large, or it is CMYK, which needs a colour profile.
+        ImageError: the format is unknown, or the image is too large, a JPEG of 12 bits, or CMYK, which needs a colour
+            profile.
     """
     if header is None:
         raise ImageError("is damaged or not a supported image (PNG, JPEG, TIFF, BMP, WebP or PGM)")
@@ -102,6 +103,8 @@ def check_header(header: ImageHeader | None, max_pixels: int = MAX_PIXELS) -> Im
         raise ImageError(f"has {header.height}x{header.width} pixels, more than {option} allows, {limit}")
     if not header.pixels:
         raise ImageError(_DAMAGED)
+    if header.kind == "jpeg" and header.bits != 8:
+        raise ImageError(f"is a JPEG with {header.bits} bits per value, which cannot be read: save it as PNG or TIFF")
     if header.cmyk:
         raise ImageError("is a CMYK image, whose colours depend on the printer: save it as RGB")
     return header

@@ -70,7 +70,7 @@ class ImageHeader:
     orientation: int = 1
     """EXIF orientation, 1 (upright) to 8."""
     bits: int = 8
-    """Per sample, as stored: at most 8, or 16."""
+    """Per sample, as stored: at most 8, or 16; of a JPEG also 12."""
     max_value: int | None = None
     """Largest value of a sample, if the file declares it: that of a PNM, or of a TIFF or PNG with fewer bits than are
     stored."""
@@ -171,8 +171,8 @@ def _jpeg(data: bytes) -> ImageHeader | None:
         if marker == _JPEG_EXIF and data[start : start + 6] == b"Exif\x00\x00":
             orientation = _exif_orientation(data[start + 6 : end])
         if marker in _JPEG_FRAMES:
-            height, width, channels = struct.unpack_from(">HHB", data, start + 1)
-            return ImageHeader("jpeg", height, width, channels, channels == 4, orientation)
+            bits, height, width, channels = struct.unpack_from(">BHHB", data, start)
+            return ImageHeader("jpeg", height, width, channels, channels == 4, orientation, bits)
     return None
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rtseg.datasets import Dataset, open_dataset
 from rtseg.datasets.check import check_data
+from rtseg.datasets.mask_files import read_mask
 from rtseg.errors import DatasetError, OptionError
 from rtseg.metrics.confusion import absent_classes
 
@@ -70,6 +71,18 @@ def test_a_mask_file_with_several_images_is_refused(tmp_path: Path) -> None:
     page.save(tmp_path / "masks" / "a.tif", save_all=True, append_images=[page])
     with pytest.raises(DatasetError, match="contains 2 images: save each mask in a file of its own"):
         open_pairs(tmp_path).load(0)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])
+def test_a_tiff_with_a_palette_holds_numbers_and_colours(compression: str | None, tmp_path: Path) -> None:
+    image = PIL.Image.fromarray(LABELS)
+    image.putpalette([0, 0, 0, 9, 8, 7, 100, 50, 25])
+    image.save(tmp_path / "a.tif", compression=compression)
+    mask = read_mask(tmp_path / "a.tif")
+    assert mask.numbers is not None
+    assert mask.palette is not None
+    assert np.array_equal(mask.numbers, LABELS)
+    assert mask.palette[:3].tolist() == [0, 0x090807, 0x643219]
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PLACES = ("*.md", "docs/**/*.md", "engines/*.md", "recipes/*.md", "calib/*.md", "rtseg/weights/*.md")
 PAGES = sorted({page for place in PLACES for page in ROOT.glob(place)} - {ROOT / "CHANGELOG.md"})
 OPTIONS_OF_OTHERS = {"--shm-size"}
-MOVING_PICTURE_BYTES = 2_000_000
+MAX_ANIMATION_BYTES = 2_000_000
 
 
 def page_id(path: Path) -> str:
@@ -76,12 +76,12 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_the_readme_is_short_and_its_picture_moves_and_is_small() -> None:
+def test_the_readme_is_short_and_its_animation_is_small() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 150
-    picture = (ROOT / "docs/assets/overlay.webp").read_bytes()
-    assert b"ANIM" in picture[:64]
-    assert len(picture) < MOVING_PICTURE_BYTES
+    animation = (ROOT / "docs/assets/overlay.webp").read_bytes()
+    assert b"ANIM" in animation[:64]
+    assert len(animation) < MAX_ANIMATION_BYTES
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/model-file.md"])

@@ -38,6 +38,13 @@ def test_every_example_says_how_to_run_it_and_is_tested_here() -> None:
     assert len(names) == 6
 
 
+@pytest.mark.parametrize("name", ["own_sink", "blur_class", "count_class", "record_event"])
+def test_a_missing_source_is_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_example(name, monkeypatch, tmp_path / "none.mp4", tmp_path / "out.mp4")
+    assert str(caught.value).startswith("error: there is no file or folder")
+
+
 def test_own_sink_saves_one_image_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_example("own_sink", monkeypatch, CLIP, tmp_path / "snapshots")
     assert [path.name for path in sorted((tmp_path / "snapshots").iterdir())] == ["000000.jpg", "000025.jpg"]

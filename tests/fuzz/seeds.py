@@ -43,7 +43,7 @@ SEEDS: dict[str, list[bytes]] = {
     "model_file_metadata": [TINY.to_json().encode()],
     "graph": [bytes((0, 0, 0, 3, 2, 1)), bytes(range(48)), bytes((7, 9, 1, 4, 0, 0) * 6)],
     "engine_facts": [ENGINE.encode(), b'{"precision": "fp32", "certificate": {"frames": 3}}'],
-    "calibration": [EMPTY_RANGES.encode(), b'{"tensors": {"x": [0.0, 1.0]}, "kept": ["x"], "model_sha256": "00"}'],
+    "calibration": [EMPTY_RANGES.encode(), b'{"tensors": {"x": [0.0, 1.0]}, "kept": [{"nodes": ["n"], "gain": 0.5}]}'],
     "recipe": [b'model = "icnet.onnx"\nprecision = "fp16"\n', b"size = [64, 96]\nbatch = 2\n"],
     "image_list": [b"a.png\r\nb.png\n# note\n", b"\xef\xbb\xbfx/y z.jpg\n", "a.png\n".encode("utf-16")],
     "boxes": [b"image,x,y,width,height\na.png,1,2,3,4\na.png,,,,\n", b'image,x,y,width,height\n"a,b.png",0,0,9,9\n'],

@@ -135,6 +135,12 @@ class TestRefused:
         with pytest.raises(ImageError, match="damaged or cut off"):
             decode(data[:33] + struct.pack(">I4s", (1 << 31) - 1, kind) + data[33:])
 
+    def test_a_jpeg_of_12_bits_is_refused_with_the_reason(self) -> None:
+        data = bytearray(encoded(".jpg", np.zeros((8, 8, 3), np.uint8)))
+        data[data.index(b"\xff\xc0") + 4] = 12
+        with pytest.raises(ImageError, match="is a JPEG with 12 bits per value"):
+            decode_image(bytes(data))
+
     def test_floating_point_pixels_are_refused(self) -> None:
         with pytest.raises(ImageError, match="stores float32, not integers"):
             decode_image(encoded(".tiff", np.ones((4, 4, 4), np.float32)), 4)
