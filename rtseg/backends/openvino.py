@@ -9,6 +9,7 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.quantize import to_int8
 from rtseg.model_file.upsample import upsample_by_transposed_conv
+from rtseg.model_file.upsample_candidates import upsample_candidates
 from rtseg.model_file.weight_range import reduce_weight_range
 from rtseg.system.cpu import int8_saturates
 
@@ -68,7 +70,7 @@ class OpenVinoBackend(SlotBackend):
         else:
             configs = [config | {"PERFORMANCE_HINT": hint.upper()}]
         try:
-            network = core.read_model(upsample_by_transposed_conv(model.graph).SerializeToString(), b"")
+            network = core.read_model(_fast_tail(model.graph).SerializeToString(), b"")
             shapes = {"frames": [1, *self.spec.size, self.spec.channels]}
             if model.state_shape is not None:
                 shapes["state"] = [1, *model.state_shape]
@@ -168,6 +170,11 @@ def _core() -> ov.Core:
 
 def _zeros(shape: tuple[int, int, int]) -> ov.Tensor:
     return ov.Tensor(np.zeros((1, *shape), np.float32))
+
+
+def _fast_tail(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with a faster way from scores to labels, for few classes or for many."""
+    return upsample_candidates(upsample_by_transposed_conv(graph))
 
 
 def _copy_configs(config: dict[str, Any], threads: int) -> list[dict[str, Any]]:
