@@ -30,7 +30,7 @@ from rtseg.backends.tensorrt.engine_file import (
 from rtseg.backends.tensorrt.library import TensorRTLibrary, import_tensorrt
 from rtseg.deploy.options import CURRENT, EngineOptions
 from rtseg.deploy.tensorrt_builder import BuildTarget, Plan, build_plan, resolve_target
-from rtseg.deploy.verify import BUDGETS, Verdict, open_verification_data, verify
+from rtseg.deploy.verify import BUDGETS, Verdict, drawn_data_notice, open_verification_data, verify
 from rtseg.errors import ModelError, OptionError, ProofError, SinkError
 from rtseg.model_file.background import store_backgrounds
 from rtseg.model_file.emulate_float16 import emulate_float16
@@ -101,6 +101,9 @@ def build_engine(
     existing = _find_existing(path, request, notify)
     if existing is not None:
         return BuiltEngine(path, existing, is_new=False)
+    notice = drawn_data_notice(model.spec, options.data)
+    if notice:
+        notify(notice)
     return BuiltEngine(path, _build_and_verify(path, request, on_progress), is_new=True)
 
 

@@ -25,7 +25,7 @@ from rtseg.preprocess import Prepare, resize_labels
 from rtseg.system.cpu import cpu_class
 from rtseg.visualize.label_differences import LabelDifferences
 
-__all__ = ["BUDGETS", "Budget", "Verdict", "open_verification_data", "verify"]
+__all__ = ["BUDGETS", "Budget", "Verdict", "drawn_data_notice", "open_verification_data", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,16 @@ def open_verification_data(spec: ModelSpec, data: str | None, split: str = "val"
         return UnlabelledStreets(spec)
     dataset = open_dataset(data, split, channels=spec.channels)
     return match_classes(dataset, spec.classes, spec.name)
+
+
+def drawn_data_notice(spec: ModelSpec, data: str | None) -> str:
+    """Return a sentence if a model that rtseg did not train is verified on drawn streets; else an empty text."""
+    if data is not None or spec.architecture or spec.classes == CLASSES:
+        return ""
+    return (
+        f"{spec.name} is compared on drawn streets, which it was not made for: that they agree there says little, "
+        "give --data with images like those that it will see"
+    )
 
 
 def verify(

@@ -68,11 +68,10 @@ def _rewritten(
         }.items()
     )
     scores = resize.input[0]
-    pool = {"kernel_shape": [2, 2], "strides": [1, 1]}
     nodes = [
-        helper.make_node("MaxPool", [scores], [_P + "most"], **pool),
+        helper.make_node("MaxPool", [scores], [_P + "most"], kernel_shape=[2, 2], strides=[1, 1]),
         helper.make_node("Neg", [scores], [_P + "negative"]),
-        helper.make_node("MaxPool", [_P + "negative"], [_P + "negative_least"], **pool),
+        helper.make_node("MaxPool", [_P + "negative"], [_P + "negative_least"], kernel_shape=[2, 2], strides=[1, 1]),
         helper.make_node("Neg", [_P + "negative_least"], [_P + "least"]),
         helper.make_node("ReduceMax", [_P + "least", _P + "classes"], [_P + "bound"], keepdims=1),
         helper.make_node("Abs", [_P + "bound"], [_P + "size"]),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +104,38 @@ def test_an_option_that_a_network_does_not_have_is_refused_before_anything_is_me
     said = capsys.readouterr()
     assert said.out == ""
     assert "depth" in said.err
+
+
+class TestPublishedModels:
+    def test_they_are_listed_with_their_terms_and_where_the_figures_come_from(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["models"]) == 0
+        said = capsys.readouterr().out
+        assert "torchvision:deeplabv3_resnet50" in said
+        assert "hf:nvidia/segformer-b0-finetuned-ade-512-512" in said
+        assert "not commercial" in said
+        assert "BSD-3-Clause of torchvision" in said
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["get"], "rtseg models get: give the name of a published model"),
+            (["get", "nothing"], "no published model 'nothing' is known"),
+            (["get", "hf:nvidia/segformer-b0-finetuned-ade-512-512"], "is downloaded by its own library"),
+            (["get", "fcn_resnet50", "--offline"], "--offline forbids a download"),
+        ],
+    )
+    def test_what_cannot_be_downloaded_is_told_in_one_line(
+        self,
+        arguments: list[str],
+        message: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("RTSEG_CACHE", str(tmp_path))
+        assert main(["models", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rtseg.backends.base import Ticket
 from rtseg.camvid_classes import CLASSES, PALETTE
 from rtseg.datasets import Dataset, ReadFile
-from rtseg.deploy.verify import BUDGETS, Budget, Verdict, open_verification_data, verify
+from rtseg.deploy.verify import BUDGETS, Budget, Verdict, drawn_data_notice, open_verification_data, verify
 from rtseg.errors import DatasetError, ModelError, OptionError, SinkError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec
@@ -262,6 +262,13 @@ class TestProofData:
         assert image.std() > 20
         assert not np.array_equal(image, data.load(6)[0])
         assert data.sequence(4) == data.sequence(7) != data.sequence(8)
+
+    def test_a_model_from_elsewhere_on_drawn_streets_is_remarked_on(self) -> None:
+        foreign = ModelSpec("rooms", ("wall", "floor"), PALETTE[:2], SIZE)
+        assert "rooms is compared on drawn streets, which it was not made for" in drawn_data_notice(foreign, None)
+        assert drawn_data_notice(foreign, "voc:VOC2012") == ""
+        assert drawn_data_notice(replace(foreign, architecture="icnet"), None) == ""
+        assert drawn_data_notice(ModelSpec("m", CLASSES, PALETTE, SIZE), None) == ""
 
     def test_data_that_the_user_names_must_have_the_classes_of_the_model(self) -> None:
         named = open_verification_data(ModelSpec("m", CLASSES, PALETTE, SIZE), "synthetic:street,frames=2", "train")

@@ -115,6 +115,17 @@ class TestWeightsOfOtherPrograms:
         assert load_initial_weights(network, tmp_path / "a.pth", OLD) == ""
         assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
 
+    @pytest.mark.parametrize("prefix", ["model.", "model.net.", "module."])
+    def test_a_checkpoint_of_lightning_is_loaded_without_what_is_beside_the_network(
+        self, tmp_path: Path, prefix: str
+    ) -> None:
+        weights = create_model("icnet:width=4", 3).state_dict()
+        named = {prefix + name: value for name, value in weights.items()} | {"criterion.weight": torch.ones(3)}
+        torch.save({"state_dict": named, "epoch": 3, "hyper_parameters": {"lr": 0.1}}, tmp_path / "a.ckpt")
+        network = create_model("icnet:width=4", 3)
+        assert load_initial_weights(network, tmp_path / "a.ckpt", OLD) == ""
+        assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
     def test_heads_for_another_number_of_classes_get_fresh_weights(self, tmp_path: Path) -> None:
         save_file(create_model("icnet:width=4", 5).state_dict(), tmp_path / "a.safetensors")
         remark = load_initial_weights(create_model("icnet:width=4", 3), tmp_path / "a.safetensors", OLD)
