@@ -32,6 +32,7 @@ from rtseg.system.atomic_files import atomic_path, locked_output, sink_errors
 
 __all__ = ["ImportedModel", "Origin", "import_onnx"]
 
+_MAX_TEXT = 500
 _OWN_NAMES = ("frames", "labels")
 _UNKNOWN_LICENCE = "not stated in the file: see where it comes from"
 
@@ -128,7 +129,8 @@ def import_onnx(
         spec.extra["import"]["measured"] = measured
     _write(model, spec, output)
     sheet = _draw_guesses(original, plan, options, output, on_progress)
-    return ImportedModel(output, spec, plan.facts, agreement, tuple(changes), tuple(scores), sheet)
+    facts = tuple(replace(fact, **{key: _displayable(text) for key, text in _texts(fact)}) for fact in plan.facts)
+    return ImportedModel(output, spec, facts, agreement, tuple(changes), tuple(scores), sheet)
 
 
 def _choose(
@@ -302,10 +304,14 @@ def _make_spec(foreign: onnx.ModelProto, plan: Plan, options: ImportOptions, ori
     )
 
 
+def _texts(fact: Fact) -> list[tuple[str, str]]:
+    return [("what", fact.what), ("value", fact.value), ("reason", fact.reason)]
+
+
 def _displayable(value: Any) -> Any:
-    """Return texts of a foreign file without characters that are not displayed."""
+    """Return a text of a foreign file without characters that are not displayed, and not longer than a few lines."""
     if isinstance(value, str):
-        return "".join(sign if sign.isprintable() else "?" for sign in value)
+        return "".join(sign if sign.isprintable() else "?" for sign in value[:_MAX_TEXT])
     return value
 
 

@@ -17,6 +17,7 @@ __all__ = ["INPUT_VALUES", "candidates", "choose_normalization", "choose_sizes"]
 
 INPUT_VALUES = "input values"
 """What the table calls the normalization."""
+_MAX_SIDE = 8192
 _NONE: Triple = (0.0, 0.0, 0.0)
 _ONE: Triple = (1.0, 1.0, 1.0)
 _RAW = Normalization(1, _NONE, _ONE)
@@ -43,11 +44,13 @@ def choose_sizes(
     """Return the sizes and the reason.
 
     Raises:
-        ModelError: the network takes any size, and nothing says which.
+        ModelError: the network takes any size and nothing says which, or one of more than 8192 pixels on a side.
     """
     given = options.size
     side = next((each for each in sides if each.size is not None), None)
     height, width = network.size
+    if max(height or 1, width or 1) > _MAX_SIDE:
+        raise ModelError(f"{title} takes images of more than {_MAX_SIDE} pixels on a side: export it for smaller ones")
     if height is not None and width is not None:
         return _fixed_sizes((height, width), options, any(each.letterbox for each in sides))
     if given is not None:
