@@ -28,6 +28,7 @@ from rtseg.synthetic.street import Street
 from rtseg.synthetic.variants import VARIANTS, alter_image, with_extra_channel
 from rtseg.system.atomic_files import write_text
 from rtseg.system.cpu import cpu_class
+from rtseg.system.read_file import read_text
 
 __all__ = ["Int8Check", "check_int8"]
 
@@ -156,7 +157,7 @@ def _result_path(quantized: ModelFile, candidate: Backend) -> Path:
 
 def _read(path: Path) -> Int8Check | None:
     try:
-        facts = json.loads(path.read_text("utf-8"))
+        facts = json.loads(read_text(path))
         return Int8Check(str(facts["cpu"]), float(facts["agreement"]), float(facts["required"]), int(facts["images"]))
     except (OSError, KeyError, ValueError, TypeError):  # missing or damaged: it is made again
         return None

@@ -13,6 +13,7 @@ from rtseg.errors import ModelError
 from rtseg.model_file.load import all_tensors
 from rtseg.model_file.spec import METADATA_KEY
 from rtseg.model_file.structure import check_structure
+from rtseg.system.read_file import read_bytes
 
 __all__ = ["read_foreign"]
 
@@ -54,7 +55,7 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} {'is empty' if size == 0 else 'is larger than 2 GB'}: give another .onnx file")
     try:
         # Without ``format``, onnx would parse a .json or .txt file as another format.
-        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+        model = onnx.load_model_from_string(read_bytes(path, _MAX_BYTES), format="protobuf")
     except (DecodeError, ValueError, OSError) as error:
         raise ModelError(f"{path} is not an ONNX file or is damaged: {_advice(path)}") from error
     if not model.graph.node:

@@ -11,6 +11,7 @@ from rtseg.errors import ModelError
 from rtseg.model_file.background import resolve_backgrounds
 from rtseg.model_file.foreign import foreign_message
 from rtseg.model_file.spec import METADATA_KEY, ModelSpec
+from rtseg.system.read_file import read_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -71,7 +72,7 @@ def _load_graph(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} is empty or larger than 2 GB: not a model file of rtseg")
     try:
         # Without ``format``, onnx would parse a .json or .txt file as another format.
-        model = onnx.load(str(path), format="protobuf", load_external_data=False)
+        model = onnx.load_model_from_string(read_bytes(path, _MAX_BYTES), format="protobuf")
     except (DecodeError, ValueError, OSError) as error:
         raise ModelError(f"{path} is not an ONNX file or is damaged: export it again with `rtseg export`") from error
     if not model.graph.node:

@@ -30,7 +30,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         raise OSError(errno.EINVAL, "not the name of a file", str(path)) from error
     with open(descriptor, "rb") as file:  # noqa: PTH123
         _check(path, os.fstat(file.fileno()), max_bytes)
-        data = file.read()
+        data = file.read(max_bytes + 1)  # of /proc and some mounts, files are longer than they say
     if len(data) > max_bytes:
         raise _too_large(path, max_bytes)
     return data

@@ -207,7 +207,7 @@ class TestBadInput:
             ("train --output RUN", "Missing option '--data'"),
             ("export WRONG/none.bin --output RUN.onnx", "no checkpoint at WRONG/none.bin"),
             ("export WRONG/text.bin --output RUN.onnx", "text.bin is no checkpoint"),
-            ("export WRONG/empty.bin --output RUN.onnx", "empty.bin is damaged"),
+            ("export WRONG/empty.bin --output RUN.onnx", "empty.bin is no checkpoint"),
             ("export WRONG --output RUN.onnx", "no checkpoint at WRONG"),
             ("export BEST --output RUN.txt", "--output must end in .onnx"),
             ("export BEST --output RUN.onnx --size 100x100", "try --size 96x96"),

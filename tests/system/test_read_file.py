@@ -27,6 +27,12 @@ def test_a_device_is_refused(path: str) -> None:
         read_bytes(Path(path), 100)
 
 
+def test_a_file_that_is_longer_than_it_says_is_read_up_to_the_limit() -> None:
+    """Files in /proc have a size of 0."""
+    with pytest.raises(OSError, match="larger than"):
+        read_bytes(Path("/proc/self/maps"), 100)
+
+
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         read_bytes(tmp_path, 100)
