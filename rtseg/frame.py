@@ -41,7 +41,7 @@ class Frame:
     pts_s: float
     """Presentation time, in seconds from the start of the source. Never decreases."""
     captured_s: float
-    """``time.monotonic()``, in seconds, when the source delivered it."""
+    """``time.monotonic()``, in seconds, of its capture: by the clock of a live stream, else when it was read."""
     name: str | None = None
     """File name of an image; None for the frame of a video."""
     pixel_aspect: Fraction = Fraction(1)

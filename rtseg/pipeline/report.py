@@ -28,7 +28,7 @@ class Status:
     fps: float
     """Over the last frames."""
     latency_ms: float
-    """Of the last frame, from the moment the source delivered it until the last sink has written it."""
+    """The age of the last frame: from its capture (``Frame.captured_s``) until the last sink has written it."""
     frames_read: int
     frames_written: int
     frames_dropped: int
@@ -59,7 +59,7 @@ class RunReport:
     fps: float
     """(n - 1) / (last - first) over the times at which frames left the last sink; 0 for fewer than two."""
     latency_ms: dict[str, float]
-    """From the source to the end of the last sink: p50, p95, p99, max."""
+    """The age of the frames, from their capture to the end of the last sink: p50, p95, p99, max."""
     stages: dict[str, dict[str, float]]
     """For each stage and sink: mean_ms, p50_ms, p95_ms, p99_ms, max_ms of the work on one frame, without waiting.
     ``infer`` runs from submit to labels, with the earlier batches still in flight."""

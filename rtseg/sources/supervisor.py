@@ -214,6 +214,9 @@ class SupervisedSource(Source):
                 if self.stopped:
                     return
                 if not self._inner.live:
+                    if self._last is None:
+                        self._last = frame
+                        self._update()
                     yield frame
                     continue
                 if first is None:

@@ -258,7 +258,7 @@ class StreamSource(VideoSource):
         if video is None:
             return
         convert = BgrConverter()
-        index, last_s, dropped_before, yielded_s = 0, 0.0, self.dropped, self._good_s
+        index, last_s, dropped_before, yielded_s = 0, 0.0, self.dropped, time.monotonic()
         for frame, captured_s, stream_s in self._live_decode(reader, video):
             time_s = last_s if stream_s is None else stream_s
             self._good_s = time.monotonic()
