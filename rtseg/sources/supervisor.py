@@ -21,8 +21,8 @@ _FIRST_DELAY_S, _LAST_DELAY_S = 0.25, 10.0
 _LAST_BLIND_DELAY_S = 1.0
 """Where only opening tells whether the source is back (UDP)."""
 _PROBE_EVERY_S = 0.25
-_GOOD_AFTER_S = 10.0
-"""A connection that has lasted so long makes the next wait short again."""
+_GOOD_AFTER_S = 2.0
+"""A connection that has lasted so long, in seconds, and delivered frames makes the next wait short again."""
 _MAX_CHANGES = 200
 """State changes that are kept for the report; the oldest are left out."""
 _MAX_SHOWN = 20
