@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import platform
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +28,7 @@ from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
 from rtseg.sources.base import Source
 from rtseg.system.atomic_files import OutputExists, check_writable, locked_output, write_json
+from rtseg.system.c_exit import at_c_exit
 from rtseg.system.display import display_available
 from rtseg.system.output_lock import OutputInUse
 from rtseg.system.redact import redact
@@ -138,7 +140,7 @@ class StreamRun:
         error: RtsegError | None = None
         with self._opened:
             try:
-                with self._pipeline:
+                with self._saved_if_the_display_ends_the_process(), self._pipeline:
                     ended = self._pipeline.run(on_progress)
             except RtsegError as raised:
                 error = raised
@@ -153,6 +155,20 @@ class StreamRun:
         if error is not None:
             raise error
         return self.result
+
+    def _saved_if_the_display_ends_the_process(self) -> AbstractContextManager[None]:
+        window = next((sink for sink in self.sinks if sink.kind == "window"), None)
+        return nullcontext() if window is None else at_c_exit(lambda: self._save(window), code=2)
+
+    def _save(self, window: Sink) -> None:
+        """Finish every output but the window: the library behind it is about to end the process."""
+        problem = f"{window.name} ended, the display does not answer any more, which ended the run"
+        self.sinks.remove(window)
+        self._close_sinks()
+        self.result = self._pipeline.report(f"error: {problem}")
+        if self.options.report is not None:
+            write_json(self.options.report, self.report())
+        print(f"rtseg: {problem}: what was written is complete", file=sys.stderr, flush=True)
 
     def _close_sinks(self) -> RtsegError | None:
         """Close all, whatever happens to one of them; the first error."""

@@ -13,7 +13,7 @@ import numpy as np
 from rtseg.errors import SinkClosed, SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks.base import Sink
-from rtseg.system.display import choose_qt_platform, connect_display, needs_display_server
+from rtseg.system.display import choose_qt_platform, connect_display, display_answers, needs_display_server
 from rtseg.system.opencv import cv2
 
 __all__ = ["WindowSink"]
@@ -67,9 +67,11 @@ class WindowSink(Sink):
 
         Raises:
             SinkClosed: the viewer quit, or closed the window.
+            SinkError: the display has gone.
         """
         if rendered is None:
             raise ValueError(f"{self.name} needs the rendered image")
+        self._check_display()
         if not self._open:
             self._show_window(_square_pixels(rendered, float(frame.pixel_aspect)))
         if not self._live:
@@ -97,7 +99,12 @@ class WindowSink(Sink):
         cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         cv2.resizeWindow(self.title, *_window_size(rendered.shape[1], rendered.shape[0]))
         self._open = True
-        self._release_display()
+
+    def _check_display(self, wait_s: float = 0.0) -> None:
+        """Wait ``wait_s`` seconds, outside of Qt: where the display ends, Qt ends the process, with all recordings."""
+        if self._display is not None and not display_answers(self._display, wait_s):
+            self._open = False  # closing the window would call Qt, too
+            raise SinkError(f"{self.name} ended, the display does not answer any more: start a display again")
 
     def _release_display(self) -> None:
         if self._display is not None:
@@ -125,6 +132,9 @@ class WindowSink(Sink):
 
     def _handle_events(self, wait_ms: int) -> None:
         """Process window events and keys for ``wait_ms``."""
+        if self._display is not None and wait_ms > 1:
+            self._check_display((wait_ms - 1) / 1e3)
+            wait_ms = 1
         key = cv2.waitKey(wait_ms)
         if key >= 0 and key & 0xFF in _QUIT_KEYS:
             raise SinkClosed(f"{self.name}: quit by the viewer")

@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import select
 import socket
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
-__all__ = ["choose_qt_platform", "connect_display", "display_available", "needs_display_server"]
+__all__ = ["choose_qt_platform", "connect_display", "display_answers", "display_available", "needs_display_server"]
 
 _COOKIE: Final = b"MIT-MAGIC-COOKIE-1"
 
@@ -45,14 +47,26 @@ def needs_display_server() -> bool:
 def connect_display(timeout_s: float = 1.0) -> socket.socket | None:
     """Connect to the display; None if it does not answer.
 
-    Keep the connection until the first window is open: an X server (Xvfb) resets when it loses its last client and
-    refuses connections meanwhile, so that Qt would abort.
+    Keep the connection while windows are open, for ``display_answers``, and at least until the first one is: an X
+    server (Xvfb) resets when it loses its last client and refuses connections meanwhile, so that Qt would abort.
     """
     display = os.environ.get("DISPLAY", "")
     connection = _x_connection(display, timeout_s) if display else None
     if connection is None and "wayland" in _qt_platforms(default={"wayland"}):
         connection = _wayland_connection(timeout_s)
     return connection
+
+
+def display_answers(connection: socket.socket, wait_s: float = 0.0) -> bool:
+    """Whether the display behind ``connection`` still runs. Waits ``wait_s`` seconds, unless it ends meanwhile."""
+    deadline_s = time.monotonic() + wait_s
+    try:
+        while select.select([connection], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+            if not connection.recv(1 << 16):
+                return False
+    except OSError:
+        return False
+    return True
 
 
 def choose_qt_platform() -> None:

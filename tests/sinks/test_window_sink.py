@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from helpers.xvfb import Screen, needs_xdotool, needs_xvfb, xvfb
@@ -156,3 +158,28 @@ def test_without_a_display_it_is_refused_with_advice(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("DISPLAY", ":54321")
     with pytest.raises(SinkError, match="the display :54321 does not answer"):
         WindowSink(TITLE, live=True)
+
+
+@needs_xvfb
+def test_the_end_of_the_display_does_not_take_the_recording_with_it(tmp_path: Path, icnet_file: Path) -> None:
+    (tmp_path / "screen").mkdir()
+    stats = tmp_path / "s.part.jsonl"
+    source = ["stream", "demo:6@96x64", "--model", str(icnet_file), "--size", "64x96"]
+    with xvfb(tmp_path / "screen") as screen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rtseg", *source, "--show", "--output", "o.mp4", "--stats", "s.jsonl"],
+            env=screen.environment | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        wait_until(lambda: stats.exists() and stats.read_bytes().count(b"\n") > 5, 60)
+    out, _ = process.communicate(timeout=60)
+    # Either the window ended alone, or Qt was at work and ended the process, after the outputs were finished.
+    assert process.returncode == 2
+    assert "the display does not answer any more" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.mp4", "s.jsonl", "screen"]
+    with av.open(tmp_path / "o.mp4") as container:
+        frames = sum(1 for _ in container.decode(video=0))
+    assert frames == (tmp_path / "s.jsonl").read_bytes().count(b"\n") > 5
