@@ -77,6 +77,7 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
     if options.raw is not None and where != "-":
         raise OptionError("--raw describes frames on standard input: give - as the source")
     if isinstance(where, str):
+        where = where.strip() if _URL.match(where.strip()) else where  # copied with blanks around it
         if where == "-":
             return _load(*_STDIN)(where, options)
         word = where.partition(":")[0]

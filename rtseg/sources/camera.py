@@ -30,6 +30,10 @@ _ON_LINUX = sys.platform.startswith("linux")
 _BY_ID = Path("/dev/v4l/by-id")
 _RETRY_S = 0.02
 _MAX_FPS = 1000
+_MAX_DIGITS = 6
+"""Of a requested width, height or rate."""
+_MAX_DEVICE_LENGTH = 255
+"""Of a file name in Linux."""
 
 
 class Capture(Protocol):
@@ -82,6 +86,10 @@ class CameraSource(Source):
         """
         device, _, query = str(where).removeprefix("camera").removeprefix(":").partition("?")
         self._device: int | str = int(device or 0) if (device or "0").isdecimal() else device
+        if "://" in device or "@" in device:
+            raise OptionError("camera: is followed by a number or a device, not by a URL: give the URL alone")
+        if len(device) > (_MAX_DIGITS if device.isdecimal() else _MAX_DEVICE_LENGTH):
+            raise OptionError(f"{device[:20]}.. is not a camera: write camera:0 or camera:/dev/video0")
         self._requests = _parse_requests(str(where), query)
         if options.fps is not None:
             self._requests.append((cv2.CAP_PROP_FPS, options.fps))
@@ -152,13 +160,13 @@ def _parse_requests(where: str, query: str) -> list[tuple[int, float]]:
     """The properties that ``query`` requests. The pixel format comes first: the available sizes depend on it."""
     requests: list[tuple[int, float]] = []
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key == "fourcc" and len(value) == 4:
+        if key == "fourcc" and len(value) == 4 and value.isascii():
             requests.insert(0, (cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*value.upper())))
-        elif key in _PROPERTIES and value.isdecimal() and int(value) > 0:
+        elif key in _PROPERTIES and len(value) <= _MAX_DIGITS and value.isdecimal() and int(value) > 0:
             requests.append((_PROPERTIES[key], int(value)))
         else:
             known = "width=1280, height=720, fps=30 or fourcc=MJPG"
-            raise OptionError(f"{where}: {key}={value} is unknown; write {known}")
+            raise OptionError(f"{where[:200]}: {key}={value[:20]} is unknown; write {known}")
     return requests
 
 

@@ -230,3 +230,24 @@ def test_a_camera_that_returns_under_another_number_is_found_by_its_serial_numbe
     assert opened[:3] == [str(tmp_path / "video3"), str(tmp_path / "video3"), str(tmp_path / "video4")]
     assert [frame.index for frame in frames] == [0, 1, 2, 3]
     assert inner.probe() is True
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        (f"camera:{'9' * 400}", "is not a camera"),
+        (f"camera:/dev/{'a' * 400}", "is not a camera"),
+        ("camera:0?fourcc=\xdfxyz", "is unknown"),
+        (f"camera:0?width={'9' * 400}", "is unknown"),
+        ("camera:rtsp://user:geheim@host/live", "not by a URL"),
+        ("camera:user:geheim@host", "not by a URL"),
+    ],
+)
+def test_what_no_camera_can_be_is_refused(where: str, told: str) -> None:
+    with pytest.raises(OptionError, match=told) as caught:
+        CameraSource(where, QUICK)
+    assert "geheim" not in str(caught.value)
+
+
+def test_blanks_around_a_url_do_not_make_it_a_path() -> None:
+    assert open_source(" rtsp://user:geheim@host/live\n").name == "host-live"
