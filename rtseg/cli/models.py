@@ -94,7 +94,7 @@ def _list_published(console: Console) -> None:
         size = f"{model.size / 1e6:.0f}" if model.size else "-"
         known = f"{model.sha256[:8]}.." if len(model.sha256) == 64 else model.sha256 or "at first use"
         use = "not excluded" if model.is_free else "NO"
-        cached = " (downloaded)" if model.url and is_cached(model) else ""
+        cached = " (downloaded)" if is_cached(model) else ""
         table.add_row(model.name + cached, model.classes, f"{100 * model.miou:.1f}", size, known, use)
     console.print(table, soft_wrap=False)
     for text in dict.fromkeys(model.licence for model in PUBLISHED.values()):
@@ -115,9 +115,6 @@ def _get(console: Console, names: list[str], *, offline: bool) -> None:
     if not names:
         raise OptionError("rtseg models get: give the name of a published model, see `rtseg models`")
     found = [find_published(name) for name in names]
-    for model in found:
-        if not model.url:
-            raise OptionError(f"{model.name} is downloaded by its own library: run `rtseg import {model.name}`")
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     for model in found:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

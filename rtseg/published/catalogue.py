@@ -44,7 +44,6 @@ class PublishedModel:
 _TORCHVISION_TERMS = (
     "BSD-3-Clause of torchvision, which states no licence for its weights; COCO images keep their owners' terms"
 )
-_SEGFORMER_TERMS = "NVIDIA Source Code License for SegFormer: research and evaluation only, not commercial"
 _LIBREYOLO = "https://huggingface.co/LibreYOLO/"
 
 
@@ -62,19 +61,6 @@ def _torchvision(name: str, file: str, miou: float, sha256: str, source: str, si
         sha256=sha256,
         hash_source=source,
         size=size,
-    )
-
-
-def _segformer(name: str, data: str, classes: str, miou: float) -> PublishedModel:
-    return PublishedModel(
-        name=f"hf:nvidia/{name}",
-        classes=classes,
-        trained_on=data,
-        licence=_SEGFORMER_TERMS,
-        miou=miou,
-        measured_on=f"{data} val, one scale",
-        miou_source="Xie et al., SegFormer, NeurIPS 2021, table 1",
-        is_free=False,
     )
 
 
@@ -129,8 +115,6 @@ PUBLISHED = {
             f"{_LIBREYOLO}LibreDeepLabv3r101-sem and the file's name",
             244545539,
         ),
-        _segformer("segformer-b0-finetuned-ade-512-512", "ADE20K", "ade20k", 0.374),
-        _segformer("segformer-b0-finetuned-cityscapes-1024-1024", "Cityscapes", "cityscapes", 0.762),
     )
 }
 """Name -> model."""
@@ -142,7 +126,7 @@ def find_published(name: str) -> PublishedModel:
     Raises:
         OptionError: there is none.
     """
-    for candidate in (name, f"torchvision:{name}", f"hf:{name}"):
+    for candidate in (name, f"torchvision:{name}"):
         if candidate in PUBLISHED:
             return PUBLISHED[candidate]
     raise OptionError(f"no published model {name!r} is known; known are {', '.join(PUBLISHED)}")

