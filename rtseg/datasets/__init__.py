@@ -146,7 +146,10 @@ def open_dataset(text: str, split: str, *, strict: bool = True, channels: int = 
         supported = ", ".join(map(str, factory.supported_channels))
         raise OptionError(f"images of {text} have {supported} channels, not {channels}: use pairs: or boxes:")
     make: Callable[[str, str], Dataset] = factory
-    dataset = make(argument, split)
+    try:
+        dataset = make(argument, split)
+    except OSError as error:  # e.g. a name in the text is too long
+        raise DatasetError(f"{text[:200]} cannot be read ({error.strerror}): check the path") from error
     dataset.channels = channels
     if strict and dataset.problems:
         more = f" (and {len(dataset.problems) - 1} more: see `rtseg data check`)" if len(dataset.problems) > 1 else ""

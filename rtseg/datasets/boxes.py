@@ -228,4 +228,4 @@ def _parse_size(row: Mapping[str, str | None]) -> tuple[int, int] | None:
 def _parse_pixels(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,6}", text.strip()):
         raise DatasetError(f"{text!r} is not a whole number of pixels")
-    return int(text)
+    return int(text.strip())  # int alone keeps some separators that strip removes

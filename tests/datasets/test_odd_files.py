@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rtseg.datasets import Dataset, open_dataset
+from rtseg.datasets.boxes import Box, read_boxes
 from rtseg.datasets.check import check_data
 from rtseg.datasets.mask_files import read_mask
 from rtseg.errors import DatasetError, OptionError
@@ -100,6 +101,16 @@ def test_a_pipe_or_device_is_refused(folder: str, make: Callable[[Path], None], 
 def test_a_text_that_no_file_can_have_as_its_name_is_refused(text: str) -> None:
     with pytest.raises(OptionError, match="a character that no file name can have"):
         open_dataset(text, "train")
+
+
+def test_a_text_with_a_name_that_is_too_long_is_refused() -> None:
+    with pytest.raises(DatasetError, match="cannot be read"):
+        open_dataset(f"pairs:*{'a' * 300},masks,classes=a", "train")
+
+
+def test_separators_around_the_numbers_of_a_box_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("image,x,y,width,height\na.png,1,2,3,4\x1e\n")
+    assert read_boxes(tmp_path / "boxes.csv")["a.png"].boxes == (Box(1, 2, 3, 4),)
 
 
 def test_names_match_in_either_unicode_form(tmp_path: Path) -> None:
