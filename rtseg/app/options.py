@@ -113,7 +113,8 @@ class PredictOptions:
     """
 
     images: Annotated[tuple[str | Path, ...], Option(argument="IMAGES")]
-    """Image files, folders of images (without their subfolders) and globs."""
+    """Image files, folders of images (without their subfolders), globs, lists (@paths.txt) and URLs of images (s3://,
+    zip://, https://host/a.png)."""
     output: Annotated[Path, Option(_OUTPUT, ("--output", "-o"), metavar="FOLDER")]
     """Folder for the results; it is created."""
     model: ModelName = DEFAULT_MODEL

@@ -18,8 +18,10 @@ from rtseg.backends.base import Backend
 from rtseg.errors import OptionError, SinkError, SourceError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image, to_bgr
-from rtseg.image_io.find import find_images
+from rtseg.image_io.files import RemoteFile
+from rtseg.image_io.find import find_files
 from rtseg.image_io.indexed_png import palette_png
+from rtseg.image_io.jobs import Slot
 from rtseg.image_io.notes import ImageNotes
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
@@ -28,6 +30,7 @@ from rtseg.sinks.masks import mask_palette
 from rtseg.system.atomic_files import check_folder_writable, check_writable, locked_output, write_bytes, write_json
 from rtseg.system.opencv import cv2
 from rtseg.system.read_file import MAX_IMAGE_BYTES, read_bytes
+from rtseg.system.redact import redact
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 from rtseg.weights import find_model
 
@@ -72,7 +75,7 @@ class PredictRun:
     def __init__(self, options: PredictOptions) -> None:
         self.options = options
         self._notes = ImageNotes()
-        self.images = _find_unique_images(options.images, self._notes)
+        self.images, self._remote = _find_unique_images(options.images, self._notes)
         model = find_model(options.model)
         self._names = _relative_names(self.images)
         self._targets = [
@@ -151,12 +154,22 @@ class PredictRun:
         """Return the image, uint8 (H, W, channels), or the reason why it cannot be read."""
         reading, note = self.options.reading, self._notes.for_file(path.name)
         try:
-            data = read_bytes(path, MAX_IMAGE_BYTES)
+            data = self._read_bytes(path)
             return decode_image(data, self.spec.channels, max_pixels=reading.max_pixels, bits=reading.bits, note=note)
         except OSError as error:
             return error.strerror or "cannot be read"
         except ImageError as error:
             return str(error).removeprefix("is ")
+
+    def _read_bytes(self, path: Path) -> bytes:
+        if path not in self._remote:
+            return read_bytes(path, MAX_IMAGE_BYTES)
+        try:
+            return self._remote[path].read(Slot(_nothing, _nothing))
+        except OSError:
+            raise
+        except Exception as error:  # every file system raises its own errors
+            raise OSError(0, redact(error)) from error
 
     def _predict_labels(self, image: Image) -> Labels:
         """Return class IDs in the size of the image, valid until the next call."""
@@ -201,17 +214,29 @@ class PredictRun:
         self.backend.close()
 
 
-def _find_unique_images(inputs: Sequence[str | Path], notes: ImageNotes) -> list[Path]:
-    """Return the images of all files, folders and globs in order, each image once.
+def _nothing() -> None:
+    """Nothing else waits for the storage."""
+
+
+def _find_unique_images(inputs: Sequence[str | Path], notes: ImageNotes) -> tuple[list[Path], dict[Path, RemoteFile]]:
+    """Return the images of all inputs in order, each image once, and how to read those that are not local files.
 
     Raises:
-        SourceNotFound: An input contains no image.
+        RtsegError: An input contains no image or cannot be read.
     """
     images: dict[Path, Path] = {}
+    remote: dict[Path, RemoteFile] = {}
     for each in inputs:
-        for path in find_images(each, notes):
+        for location in find_files(each, notes):
+            if isinstance(location, Path):
+                path = location
+            else:
+                file = RemoteFile(*location, MAX_IMAGE_BYTES)
+                path = Path(location[1].partition("?")[0].partition("://")[2] or file.name)
+                path = Path("/") / path  # results keep the folders below those that all images share
+                remote[path] = file
             images.setdefault(_absolute(path), path)
-    return list(images.values())
+    return list(images.values()), remote
 
 
 def _relative_names(images: Sequence[Path]) -> list[Path]:

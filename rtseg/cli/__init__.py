@@ -2,7 +2,7 @@
 
 Code 2: the user can fix it. Code 1: a model that was made from another labels too differently from it, or a check
 failed, or nobody reads the output any more. Code 70: a bug in rtseg; --log-level debug adds its traceback. Code 130:
-Ctrl-C.
+Ctrl-C. Code 143: SIGTERM.
 
 The module of a command is imported when the command is run or its help is asked for.
 """
@@ -57,6 +57,8 @@ def _root(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        _end_cleanly_at_sigterm()
     with _redacted_output(arguments):
         try:
             code = app(args=arguments or ["--help"], prog_name="rtseg", standalone_mode=False)
@@ -64,6 +66,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:  # noqa: BLE001 - the last line of defence
             return _report_error(error, arguments, is_process=argv is None)
     return code if isinstance(code, int) else 0
+
+
+def _end_cleanly_at_sigterm() -> None:
+    """Make SIGTERM run all ``finally`` blocks, which write reports. Commands that can do more set their own handler."""
+    import signal
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
 
 
 def _report_error(error: Exception, arguments: list[str], *, is_process: bool) -> int:
@@ -162,4 +175,4 @@ class _RedactedStream:
             self.write(line)
 
     def _secrets_may_be_in(self, text: str) -> bool:
-        return ":/" in text or any("://" in argument for argument in self._arguments)
+        return any(sign in text for sign in ":@=") or any("://" in argument for argument in self._arguments)

@@ -16,11 +16,15 @@ import typer
 
 from rtseg.cli.messages import MessageOptions, log_to_stderr
 from rtseg.cli.parsing import VALUES, Values
+from rtseg.errors import OptionError
 from rtseg.option import Group, Option
 
 __all__ = ["GivenFields", "OptionGroup", "with_options"]
 
 T = TypeVar("T")
+
+_MAX_INTEGER = 2**53
+"""Larger whole numbers are not exact as floats, or no floats at all."""
 
 GivenFields = frozenset[str]
 """As the type of a parameter of a command: the names of the fields that were set on the command line."""
@@ -112,7 +116,10 @@ class FieldOption:
         """Of the field, for what Typer read."""
         if self.is_optional and given in (None, "", [], [""]):
             return None
-        return self.values.parse(given, self.flags[-1] if self.flags else self.option.argument)
+        name = self.flags[-1] if self.flags else self.option.argument
+        if isinstance(given, int) and abs(given) > _MAX_INTEGER:
+            raise OptionError(f"{name} is too large: give a number of at most {len(str(_MAX_INTEGER)) - 1} digits")
+        return self.values.parse(given, name)
 
 
 class OptionGroup:

@@ -114,10 +114,18 @@ def list_folder(folder: Path, notes: ImageNotes | None = None) -> list[Path]:
     """
     # is_file of a path would cost one network round trip per image on a mount.
     with os.scandir(folder) as entries:
-        names = {entry.name: entry.is_file() for entry in entries if entry.is_file() or _is_broken_link(Path(entry))}
+        found = [(entry, _is_file(entry)) for entry in entries]
+    names = {entry.name: is_file for entry, is_file in found if is_file or _is_broken_link(Path(entry))}
     images = {name for name, is_file in names.items() if is_file and _is_image(name)}
     _note_skipped({name: is_file for name, is_file in names.items() if name not in images}, notes)
     return sorted((folder / name for name in images), key=natural_order)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _is_image(name: str) -> bool:

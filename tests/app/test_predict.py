@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from rtseg.app.options import PredictOptions
 from rtseg.app.predict import Prediction, PredictRun
 from rtseg.backends.base import Ticket
-from rtseg.cli import main
+from rtseg.cli import _end_cleanly_at_sigterm, main
 from rtseg.errors import OptionError, SinkError, SourceError, SourceNotFound
 from rtseg.model_file.spec import ModelSpec, file_sha256, write_spec
 
@@ -399,3 +400,35 @@ def test_a_name_that_is_not_utf8_is_reported_escaped(
     assert json.loads(Path("r.json").read_text())["images"][0]["image"] == name
     assert "caf\\udce9.png" in capsys.readouterr().out
     assert (working_folder / "out" / "masks" / name).exists()
+
+
+class TestOtherPlaces:
+    def test_a_list_names_the_images(self, wide: Path, working_folder: Path) -> None:
+        paint("in/a.png", 3)
+        paint("in/b.png", 4)
+        Path("list.txt").write_text("# chosen\nin/b.png\nin/a.png\n")
+        assert [each.image.name for each in predict(wide, "@list.txt", only=("masks",))] == ["b.png", "a.png"]
+        assert files() == {"masks/a.png", "masks/b.png"}
+
+    def test_images_are_read_from_an_archive(self, wide: Path, working_folder: Path) -> None:
+        pytest.importorskip("fsspec")
+        paint("in/x/a.png", 3)
+        paint("in/y/b.png", 4)
+        shutil.make_archive("in", "zip", "in")
+        done = predict(wide, "zip://*/*.png::in.zip", only=("masks",))
+        assert [round(each.shares["class 3"] + each.shares["class 4"], 6) for each in done] == [1, 1]
+        assert files() == {"masks/x/a.png", "masks/y/b.png"}
+
+    def test_sigterm_leaves_a_report_of_what_is_done(self, wide: Path, working_folder: Path) -> None:
+        for number in range(3):
+            paint(f"in/{number}.png", number)
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            _end_cleanly_at_sigterm()
+            options = PredictOptions(("in",), Path("out"), str(wide), backend="onnxruntime", report=Path("r.json"))
+            with PredictRun(options) as run, pytest.raises(SystemExit) as ended:
+                run.run(lambda done: os.kill(os.getpid(), signal.SIGTERM))
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert ended.value.code == 143
+        assert len(json.loads(Path("r.json").read_text())["images"]) >= 1

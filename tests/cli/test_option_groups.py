@@ -12,6 +12,7 @@ import typer
 from rtseg.app.options import VIEWS
 from rtseg.backends.base import DEVICES, PRECISIONS
 from rtseg.backends.tensorrt.library import RUNTIMES
+from rtseg.cli import main
 from rtseg.cli.messages import MessageOptions
 from rtseg.cli.option_groups import GivenFields, with_options
 from rtseg.deploy import options as deploy_options
@@ -160,3 +161,8 @@ def test_the_choices_of_backends_are_the_backends() -> None:
     from rtseg.backends import BACKENDS
 
     assert set(BackendName.__metadata__[0].choices) == {"auto", *BACKENDS}  # type: ignore[attr-defined]
+
+
+def test_a_number_that_no_float_holds_is_refused_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stream", "demo:1", "--stride", "9" * 400]) == 2
+    assert capsys.readouterr().err == "rtseg: --stride is too large: give a number of at most 15 digits\n"

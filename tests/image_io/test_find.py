@@ -36,6 +36,14 @@ def test_skipped_files_and_broken_links_are_noted(pattern: str, tmp_path: Path) 
     ]
 
 
+def test_a_link_that_leads_to_itself_does_not_refuse_its_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    notes = ImageNotes()
+    assert [path.name for path in find_images(tmp_path, notes)] == ["a.png"]
+    assert notes.lines == ["skipped 1 links (loop.png): their targets do not exist"]
+
+
 @pytest.mark.parametrize("stored", [COMPOSED, DECOMPOSED])
 @pytest.mark.parametrize("given", [COMPOSED, DECOMPOSED])
 @pytest.mark.parametrize("pattern", ["{}1.png", "{}*.png", "{}%d.png"])
