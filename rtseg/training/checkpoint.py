@@ -225,7 +225,9 @@ def _load_pickle(path: Path) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     # A damaged pickle can raise anything in torch: IndexError, struct.error, AssertionError ..
     except Exception as error:
-        raise CheckpointError(f"{path} is damaged, or holds more than weights: give another one") from error
+        raise CheckpointError(
+            f"{path} is no checkpoint: it is damaged, or holds more than weights: give another one"
+        ) from error
     for key in _WEIGHT_KEYS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

@@ -140,7 +140,9 @@ class TestWeightsOfOtherPrograms:
         torch.save({"model": {"a": Bomb(crater)}}, tmp_path / "inside.pt")
         torch.save({"a": Bomb(crater)}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
         for path in tmp_path.glob("*.pt"):
-            with pytest.raises(CheckpointError, match=f"{path.name} is damaged, or holds more than weights"):
+            with pytest.raises(
+                CheckpointError, match=f"{path.name} is no checkpoint: it is damaged, or holds more than weights"
+            ):
                 load_initial_weights(network, path, OLD)
         assert not crater.exists()
         pickle.loads((tmp_path / "plain.pt").read_bytes())
