@@ -201,7 +201,7 @@ class TestBadInput:
             ("train --output RUN --data synthetic:street --epochs two", "--epochs"),
             ("train --output RUN --data synthetic:street --lr nan", "--lr must be more than 0"),
             ("train --output RUN --data synthetic:street --device tpu", "--device must be one of"),
-            ("train --output RUN --data synthetic:street --init WRONG/text.bin", "text.bin is damaged"),
+            ("train --output RUN --data synthetic:street --init WRONG/text.bin", "text.bin is no checkpoint"),
             ("train --output RUN --data synthetic:street,frames=8 --resume", "no checkpoint at RUN/last.safetensors"),
             ("train --output WRONG/text.bin --data synthetic:street,frames=8", "cannot write into WRONG/text.bin"),
             ("train --output RUN", "Missing option '--data'"),
