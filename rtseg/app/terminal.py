@@ -24,6 +24,7 @@ from rtseg.app.stream import StreamRun
 from rtseg.image_io.notes import name_some
 from rtseg.model_file.spec import ModelSpec
 from rtseg.pipeline.report import RunReport, Status
+from rtseg.system.suspension import watch_suspension
 
 __all__ = ["panel", "run_to_the_end"]
 
@@ -146,6 +147,7 @@ class _Signals:
 
     def __enter__(self) -> _Signals:
         self._stopper.start()
+        watch_suspension()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup

@@ -14,6 +14,7 @@ from rtseg.errors import SourceDenied, SourceError, SourceStalled
 from rtseg.frame import Frame
 from rtseg.sources.base import Source
 from rtseg.sources.health import Health
+from rtseg.system.suspension import resumed_s
 
 __all__ = ["StateChange", "SupervisedSource"]
 
@@ -21,6 +22,7 @@ _FIRST_DELAY_S, _LAST_DELAY_S = 0.25, 10.0
 _LAST_BLIND_DELAY_S = 1.0
 """Where only opening tells whether the source is back (UDP)."""
 _PROBE_EVERY_S = 0.25
+_RESUMING_S = 0.02
 _GOOD_AFTER_S = 2.0
 """A connection that has lasted so long, in seconds, and delivered frames makes the next wait short again."""
 _MAX_CHANGES = 200
@@ -175,12 +177,21 @@ class SupervisedSource(Source):
             SourceError: it is not worth another try.
         """
         was_streaming = bool(self._changes) and self._changes[-1].state in ("streaming", "stalled")
+        failure = self._excuse(failure)
         if not self._inner.live or time.monotonic() - self._good_s >= self._max_downtime_s():
             self._enter("ended", str(failure))
             raise failure
         if was_streaming and isinstance(failure, SourceStalled):
             self._enter("stalled", str(failure))
         self._enter("reconnecting", str(failure))
+
+    def _excuse(self, failure: SourceError) -> SourceError:
+        """The error, or another one where this process was suspended meanwhile: that is no stall of the source."""
+        self._stop.wait(_RESUMING_S)  # for the signal handler, which runs on the main thread
+        if not self._inner.live or resumed_s() < self._good_s:
+            return failure
+        self._good_s = resumed_s()
+        return SourceError(f"{self.name} was not read while this process was suspended")
 
     def _max_downtime_s(self) -> float:
         given_s = self.options.max_downtime_s

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -18,6 +20,7 @@ from rtseg.sources.health import Health
 from rtseg.sources.options import SourceOptions
 from rtseg.sources.probe import server_probe
 from rtseg.sources.supervisor import SupervisedSource
+from rtseg.system.suspension import resumed_s, watch_suspension
 
 
 def noise(number: int, size: tuple[int, int] = (32, 48)) -> Image:
@@ -237,3 +240,27 @@ def test_a_probe_tells_a_stopped_server_from_one_that_answers() -> None:
     assert silent() is False
     assert server_probe("udp://@:5004")() is None
     assert server_probe("tcp://127.0.0.1:1")() is None
+
+
+def test_time_for_which_the_process_was_suspended_is_no_downtime() -> None:
+    class Suspended(FailingSource):
+        def _read(self) -> Iterator[Frame]:
+            is_first = not self.opened
+            yield from super()._read()
+            if is_first:
+                time.sleep(0.3)  # as if it had been stopped
+                os.kill(os.getpid(), signal.SIGCONT)
+                raise SourceStalled("no frame for 2 s")
+
+    before = signal.getsignal(signal.SIGCONT)
+    try:
+        watch_suspension()
+        source = SupervisedSource(Suspended((2, None), options=SourceOptions(max_downtime_s=0.2)))
+        frames = read(source, 4)
+    finally:
+        signal.signal(signal.SIGCONT, before)
+    assert [frame.index for frame in frames] == [0, 1, 2, 3]
+    assert [change.reason for change in source.states if change.state == "reconnecting"] == [
+        "cam was not read while this process was suspended"
+    ]
+    assert time.monotonic() - resumed_s() < 60
