@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 
+from rtseg.errors import MissingExtra
 from rtseg.importing.plan import IMAGENET_MEAN, IMAGENET_STD, Normalization, Size, Triple
 from rtseg.system.read_file import read_text
 
@@ -55,13 +56,15 @@ def _named(name: str, facts: SideFacts) -> SideFacts:
 def _parsed(path: Path, parse_text: Callable[[str], Any], parse: Callable[[Any], SideFacts]) -> SideFacts:
     try:
         return parse(parse_text(read_text(path)))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, ImportError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         return SideFacts()
 
 
 def _parse_yaml(text: str) -> Any:
-    import yaml  # type: ignore[import-untyped,unused-ignore]
-
+    try:
+        import yaml  # type: ignore[import-untyped,unused-ignore]
+    except ImportError as error:
+        raise MissingExtra.for_feature("the YAML file beside the network", "yaml", "import") from error
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

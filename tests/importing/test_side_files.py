@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from helpers.foreign_graphs import ForeignGraph
 
+from rtseg.errors import MissingExtra
 from rtseg.importing.import_onnx import ImportedModel, Origin, import_onnx
 from rtseg.importing.options import ImportOptions
 from rtseg.importing.plan import IMAGENET_MEAN, IMAGENET_STD, Normalization
@@ -119,3 +121,11 @@ class TestUse:
         assert (done.spec.licence, done.spec.miou, done.spec.classes) == ("BSD-3-Clause", 0.5, ("a", "b", "c"))
         assert done.spec.extra["import"]["source"] == "torchvision:net"
         assert done.guesses == ()
+
+
+def test_a_yaml_file_that_cannot_be_read_without_a_package_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(MissingExtra, match=r"YAML file beside the network needs .*rtseg\[import\]"):
+        facts_of(tmp_path, "deploy.yaml", "Deploy: {}")
