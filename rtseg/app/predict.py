@@ -232,8 +232,9 @@ def _find_unique_images(inputs: Sequence[str | Path], notes: ImageNotes) -> tupl
                 path = location
             else:
                 file = RemoteFile(*location, MAX_IMAGE_BYTES)
-                path = Path(location[1].partition("?")[0].partition("://")[2] or file.name)
-                path = Path("/") / path  # results keep the folders below those that all images share
+                shown = location[1].partition("?")[0]  # a query may contain a password
+                # Results keep the folders below those that all images share.
+                path = Path("/") / (shown.partition("://")[2] or shown)
                 remote[path] = file
             images.setdefault(_absolute(path), path)
     return list(images.values()), remote
