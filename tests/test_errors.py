@@ -11,6 +11,8 @@ TREE = {
     "OptionError": (RtsegError, ValueError),
     "SourceError": (RtsegError, OSError),
     "SourceNotFound": (SourceError,),
+    "SourceDenied": (SourceError,),
+    "SourceStalled": (SourceError,),
     "ModelError": (RtsegError, ValueError),
     "CheckpointError": (errors.ModelError,),
     "ProofError": (errors.ModelError,),

@@ -175,4 +175,6 @@ class _RedactedStream:
             self.write(line)
 
     def _secrets_may_be_in(self, text: str) -> bool:
-        return any(sign in text for sign in ":@=") or any("://" in argument for argument in self._arguments)
+        return any(sign in text for sign in (":/", "@", "=", "uthorization")) or any(
+            "://" in argument for argument in self._arguments
+        )

@@ -22,7 +22,6 @@ EXAMPLES = (
     "rtseg import road.onnx --classes other,road --size 384x640 --mean 0 --std 1 --scale 255",
     "rtseg import net.onnx --classes camvid,void --drop void --data camvid:CamVid",
     "rtseg import torchvision:deeplabv3_mobilenet_v3_large --size 384x640",
-    "rtseg import hf:nvidia/segformer-b0-finetuned-ade-512-512",
 )
 
 

@@ -124,7 +124,7 @@ def test_ctrl_c_leaves_whole_results_and_130(
         ("predict none.png -o out", "none.png matches no image"),
         ("predict in/*.tif -o out", "in/*.tif matches no image"),
         ("predict empty -o out", "the folder empty contains no image"),
-        ("predict notes.txt -o out", "notes.txt matches no image"),
+        ("predict notes.txt -o out", "1 of 1 images cannot be used: no model and no image"),
         ("predict in -o out -m none", "no model 'none'"),
         ("predict in -o out -m notes.txt", "notes.txt is not an ONNX file"),
         ("predict in -o notes.txt", "notes.txt is a file"),
