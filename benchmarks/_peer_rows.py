@@ -271,6 +271,7 @@ def rtseg(job: Job) -> Run:
     from rtseg import PropagationOptions, StreamOptions, StreamRun
 
     options = StreamOptions(
+        overwrite=True,  # the round before wrote the same file
         source=job.clip,
         model=job.bundled,
         size=job.size,

@@ -30,7 +30,13 @@ def main() -> None:
     process = psutil.Process()
     sizes: list[tuple[float, float]] = []
     run = StreamRun(
-        StreamOptions(source=str(options.clip), part=SourceOptions(loop=True), output=Path(options.output), show=False)
+        StreamOptions(
+            source=str(options.clip),
+            part=SourceOptions(loop=True),
+            output=Path(options.output),
+            show=False,
+            overwrite=True,
+        )
     )
     timer = threading.Timer(60 * options.minutes, run.stop)
 

@@ -117,6 +117,7 @@ def end_to_end(options: argparse.Namespace, part: SourceOptions, output: Path) -
     run = StreamRun(
         StreamOptions(
             source=str(options.clip),
+            overwrite=True,
             model=options.model,
             backend=options.backend,
             part=part,
@@ -223,7 +224,7 @@ def stage_costs(clip: Path, part: SourceOptions, backend: Backend, frames: list[
         for frame, each in zip(frames, labels, strict=True):
             overlay.draw(frame.image, each)
     images = [overlay.draw(frame.image, each) for frame, each in zip(frames[:50], labels, strict=False)]
-    sink = VideoSink(out)
+    sink = VideoSink(out, overwrite=True)
     with measure_cpu("encode"):
         for index, frame in enumerate(frames):
             sink.write(frame, labels[index], images[index % len(images)])

@@ -63,7 +63,7 @@ def main() -> None:
         facts["speed"] = measure_speed(options)
     show(facts)
     facts |= {"model": options.model, "method": __doc__, "versions": versions()}
-    print(f"wrote {save('propagation', facts)}")
+    print(f"wrote {save(path, facts)}")
 
 
 def camvid(folder: Path) -> Iterator[tuple[Image, Labels]]:

@@ -106,6 +106,12 @@ class StreamRun:
         return [sink.name for sink in self.sinks]
 
     @property
+    def finished_sinks(self) -> list[Sink]:
+        """The sinks whose result is complete, once the run has ended."""
+        failed = self._pipeline.failed_sinks
+        return [sink for sink in self.sinks if sink not in failed]
+
+    @property
     def notices(self) -> list[str]:
         """What to tell the user about the backend, preprocessing steps, the limit of the run, and lost audio."""
         known = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice]

@@ -253,5 +253,5 @@ def _summary(report: RunReport, run: StreamRun) -> str:
         f"{report.ended}: {report.frames_written} frames{lost} in {report.wall_s:.1f} s, {report.fps:.1f} fps, "
         f"latency p50 {report.latency_ms['p50']:.0f} ms, p95 {report.latency_ms['p95']:.0f} ms"
     )
-    kept = [sink.name for sink in run.sinks if sink.kind not in ("null", "window") and sink.written]
+    kept = [sink.name for sink in run.finished_sinks if sink.kind not in ("null", "window") and sink.written]
     return "\n".join([first, *(f"wrote {name}" for name in kept)])

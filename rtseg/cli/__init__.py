@@ -21,13 +21,16 @@ from typing import Any, TextIO
 import typer
 
 from rtseg.cli.command_table import COMMANDS, CommandGroup
-from rtseg.errors import ProofError, RtsegError
+from rtseg.errors import OptionError, ProofError, RtsegError
 from rtseg.version import __version__
 
 __all__ = ["main"]
 
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
 """The base of what typer raises for a wrong command line. Where its class is defined differs between versions."""
+
+_ADDRESS_SPACE = 2_000_000_000
+"""Bytes. Most of it is reserved and never used: OpenBLAS, OpenVINO and OpenCV map memory for every thread."""
 
 app = typer.Typer(
     name="rtseg",
@@ -52,6 +55,23 @@ def _root(
     log_level: str | None = typer.Option(None, help="Log from this level on.", show_default="no log"),
 ) -> None:
     """Segment live video in real time."""
+    _check_address_space()
+
+
+def _check_address_space() -> None:
+    """Refuse a limit within which the native libraries would crash without a message.
+
+    Raises:
+        OptionError: ``ulimit -v`` is too low.
+    """
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _ADDRESS_SPACE:
+        raise OptionError(
+            f"the address space is limited to {limit / 1e6:.0f} MB, but the libraries reserve more: "
+            f"raise the limit with `ulimit -v {_ADDRESS_SPACE // 1024}`"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

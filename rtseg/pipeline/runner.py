@@ -130,6 +130,11 @@ class Pipeline:
         return list(self._writer.failures)
 
     @property
+    def failed_sinks(self) -> list[Sink]:
+        """The sinks that ended before the run."""
+        return list(self._writer.failed)
+
+    @property
     def notices(self) -> list[str]:
         """What to tell the user about the run so far: lines; they may become more while it goes on."""
         return [*self._writer.failures, *self._lag_notices]

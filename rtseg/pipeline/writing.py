@@ -26,6 +26,8 @@ class SinkWriter:
         self._counters = counters
         self.failures: list[str] = []
         """Why sinks ended before the run, one line each."""
+        self.failed: list[Sink] = []
+        """These sinks."""
 
     def write(self, result: Result) -> None:
         """Write ``result`` to every sink that still works.
@@ -54,6 +56,7 @@ class SinkWriter:
 
     def _remove(self, failed: dict[Sink, SinkError]) -> None:
         self._sinks = [sink for sink in self._sinks if sink not in failed]
+        self.failed += failed
         if failed and not self._sinks:
             *others, last = failed.values()
             self.failures += [str(error) for error in others]

@@ -109,3 +109,14 @@ class TestSecrets:
         assert line.startswith("rtseg: rtsp://***@127.0.0.1:9/s ")
         assert "heim" not in line
         assert "as %23 %2F" in line
+
+
+def test_an_address_space_in_which_the_libraries_would_crash_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (800_000_000, -1))
+    assert main(["models"]) == 2
+    assert capsys.readouterr().err == (
+        "rtseg: the address space is limited to 800 MB, but the libraries reserve more: "
+        "raise the limit with `ulimit -v 1953125`\n"
+    )

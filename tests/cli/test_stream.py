@@ -520,6 +520,8 @@ class TestErrorsOnTheWay:
         lines = [line for line in (said.out + said.err).splitlines() if "is not a mask of rtseg" in line]
         assert len(lines) == 1
         assert lines[0].endswith("The other outputs go on")
+        assert "wrote masks" not in said.out
+        assert ("wrote video out.mp4" in said.out) is not quiet
         report = read_json(folder / "run.json")
         assert report["ended"] == "end of source"
         assert report["failures"] == [lines[0].removeprefix("rtseg: ")]
