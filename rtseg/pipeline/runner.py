@@ -84,7 +84,8 @@ class Pipeline:
         propagation: on which frames the network runs; by default on all of them.
 
     Raises:
-        OptionError: ``drop`` is unknown, or the source cannot deliver images with the channels that the model needs.
+        OptionError: ``drop`` is unknown, the source cannot deliver images with the channels that the model needs, or
+            a frame rate is asked for where the source sets it.
         ModelError: a preprocessing step of the model is unknown.
     """
 
@@ -101,6 +102,11 @@ class Pipeline:
     ) -> None:
         if drop not in DROP_MODES:
             raise OptionError(f"--drop must be one of {', '.join(DROP_MODES)}, got {drop!r}")
+        self._propagation = propagation or PropagationOptions("off")
+        if self._propagation.target_fps is not None and (source.live or drop == "always"):
+            raise OptionError(
+                f"--target-fps is for files: {source.name} sets its own frame rate, leave --target-fps out"
+            )
         source.set_output_format(backend.spec.channels, backend.spec.size)
         source.may_drop = drop != "never"
         self._source = source
@@ -114,7 +120,6 @@ class Pipeline:
         """Further channels, which no stage of their own fills."""
         self._stop = Event()
         self._stopped_s = float("inf")
-        self._propagation = propagation or PropagationOptions("off")
         self._propagation_counters: PropagationCounters | None = None
         names = ("read", "prepare", "infer", "render", *(sink.kind for sink in self._sinks))
         self._counters = RunCounters(names, len(backend.spec.classes))

@@ -187,3 +187,8 @@ class TestOptions:
     def test_a_target_and_an_interval_contradict_each_other(self) -> None:
         with pytest.raises(OptionError, match="leave one of the two options out"):
             PropagationOptions("3", target_fps=30.0)
+
+    @pytest.mark.parametrize(("live", "drop"), [(True, "auto"), (False, "always")])
+    def test_a_target_is_refused_where_the_source_sets_the_rate(self, live: bool, drop: str) -> None:
+        with pytest.raises(OptionError, match="--target-fps is for files: fake sets its own frame rate"):
+            pipeline(FakeSource(live=live), FakeBackend(), FakeSink(), drop=drop, target_fps=30.0)
