@@ -7,53 +7,13 @@ other. A video, or a folder, is therefore either used for training or for valida
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from pathlib import Path
 
-from rtseg.datasets import Dataset, ReadFile
+from rtseg.datasets import Dataset
+from rtseg.datasets.subset import Subset
 from rtseg.errors import DatasetError, OptionError
-from rtseg.frame import Image, Labels
 from rtseg.image_io.find import natural_order
-from rtseg.system.read_file import read_image_bytes
 
-__all__ = ["Subset", "split_folds"]
-
-
-class Subset(Dataset):
-    """Some images of a data set, in its order.
-
-    Args:
-        dataset: the data set.
-        indices: of the images, ascending.
-        note: what ``name`` says about the selection.
-    """
-
-    def __init__(self, dataset: Dataset, indices: Sequence[int], note: str) -> None:
-        self._dataset, self._indices = dataset, indices
-        self.classes, self.palette, self.licence = dataset.classes, dataset.palette, dataset.licence
-        self.supported_channels, self.channels, self.bits = dataset.supported_channels, dataset.channels, dataset.bits
-        self.name = f"{dataset.name}: {note} ({len(indices)} images)"
-        self.notes = dataset.notes
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
-        """See ``Dataset.load``."""
-        return self._dataset.load(self._indices[index], epoch, read)
-
-    def files(self, index: int) -> tuple[Path, ...]:
-        """See ``Dataset.files``."""
-        return self._dataset.files(self._indices[index])
-
-    def sequence(self, index: int) -> str | None:
-        """See ``Dataset.sequence``. Frames on both sides of a gap are of different videos."""
-        video = self._dataset.sequence(self._indices[index])
-        return None if video is None else f"{video} from {self._indices[index] - index}"
-
-    def title(self, index: int) -> str:
-        """See ``Dataset.title``."""
-        return self._dataset.title(self._indices[index])
+__all__ = ["split_folds"]
 
 
 def split_folds(dataset: Dataset, split_by: str, fold: str) -> tuple[Subset, Subset]:
@@ -80,7 +40,11 @@ def split_folds(dataset: Dataset, split_by: str, fold: str) -> tuple[Subset, Sub
     name = fold if fold in groups else names[int(fold)]
     held_out = set(groups[name])
     others = [index for index in range(len(dataset)) if index not in held_out]
-    return Subset(dataset, others, f"without {name}"), Subset(dataset, groups[name], name)
+    return _named(dataset, others, f"without {name}"), _named(dataset, groups[name], name)
+
+
+def _named(dataset: Dataset, indices: list[int], note: str) -> Subset:
+    return Subset(dataset, indices, f"{dataset.name}: {note} ({len(indices)} images)")
 
 
 def _groups(dataset: Dataset, split_by: str) -> dict[str, list[int]]:

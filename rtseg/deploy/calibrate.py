@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rtseg.backends import open_backend
 from rtseg.datasets import Dataset, ReadFile, open_dataset
 from rtseg.datasets.loader import DatasetReader, LoadedItem
+from rtseg.datasets.subset import Subset
 from rtseg.deploy.options import CalibrateOptions
 from rtseg.deploy.sensitivity import rank_float_groups
 from rtseg.deploy.verify import BUDGETS, Budget, Verdict, open_verification_data, verify
@@ -139,33 +140,6 @@ def _check_model(model: ModelFile) -> None:
     reject_sequence_model(model)
 
 
-class _Subset(Dataset):
-    """Some images of a data set."""
-
-    def __init__(self, dataset: Dataset, indices: list[int], description: str) -> None:
-        self._dataset = dataset
-        self._indices = indices
-        self.notes = dataset.notes
-        self.name = f"{len(indices)} {description} of {dataset.name}"
-        self.classes, self.palette, self.licence = dataset.classes, dataset.palette, dataset.licence
-        self.supported_channels, self.channels = dataset.supported_channels, dataset.channels
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def load(self, index: int, epoch: int = 0, read: ReadFile = read_image_bytes) -> tuple[Image, Labels]:
-        """See ``Dataset.load``."""
-        return self._dataset.load(self._indices[index], epoch, read)
-
-    def files(self, index: int) -> tuple[Path, ...]:
-        """See ``Dataset.files``."""
-        return self._dataset.files(self._indices[index])
-
-    def title(self, index: int) -> str:
-        """See ``Dataset.title``."""
-        return self._dataset.title(self._indices[index])
-
-
 class _Altered(Dataset):
     """Blurred, darkened and brightened copies of some images: what nothing was calibrated on."""
 
@@ -207,12 +181,16 @@ def _split_images(model: ModelFile, options: CalibrateOptions) -> tuple[Dataset,
     else:
         dataset = open_verification_data(model.spec, options.data, options.split)
         indices = list(range(_HELD_OUT_STEP // 2, len(dataset), _HELD_OUT_STEP))
-        held_out = _Subset(dataset, indices, "held-out images")
+        held_out = _some(dataset, indices, "held-out images")
         rest = sorted(set(range(len(dataset))) - set(indices))
     if len(dataset) < _MIN_IMAGES:
         raise DatasetError(f"{dataset.name}: calibration needs at least {_MIN_IMAGES} images: give more --data")
     count = min(options.frames, len(rest))
-    return _Subset(dataset, [rest[step * len(rest) // count] for step in range(count)], "images"), held_out
+    return _some(dataset, [rest[step * len(rest) // count] for step in range(count)], "images"), held_out
+
+
+def _some(dataset: Dataset, indices: list[int], description: str) -> Subset:
+    return Subset(dataset, indices, f"{len(indices)} {description} of {dataset.name}")
 
 
 def _find_float_groups(

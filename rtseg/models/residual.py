@@ -6,6 +6,8 @@ DDRNet (arXiv 2101.06085, section III-D). The names of the weights are those of 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 
@@ -27,7 +29,7 @@ def stem(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class _Block(nn.Module):
+class _Block(nn.Module, ABC):
     """Base of the blocks: the sum of ``body`` and a shortcut, with a ReLU unless it is the last of its stage."""
 
     expansion = 1
@@ -39,9 +41,9 @@ class _Block(nn.Module):
         same = inputs == outputs and stride == 1
         self.downsample = nn.Identity() if same else conv_norm(inputs, outputs, 1, stride=stride, bias=bias)
 
+    @abstractmethod
     def body(self, features: Tensor) -> Tensor:
         """Apply the convolutions of the block."""
-        raise NotImplementedError(f"{type(self).__name__} has no body")
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, expansion * width, H / stride, W / stride)."""
