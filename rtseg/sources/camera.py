@@ -85,11 +85,11 @@ class CameraSource(Source):
             OptionError: ``where`` contains an unknown request.
         """
         device, _, query = str(where).removeprefix("camera").removeprefix(":").partition("?")
-        self._device: int | str = int(device or 0) if (device or "0").isdecimal() else device
         if "://" in device or "@" in device:
             raise OptionError("camera: is followed by a number or a device, not by a URL: give the URL alone")
         if len(device) > (_MAX_DIGITS if device.isdecimal() else _MAX_DEVICE_LENGTH):
             raise OptionError(f"{device[:20]}.. is not a camera: write camera:0 or camera:/dev/video0")
+        self._device: int | str = int(device or 0) if (device or "0").isdecimal() else device
         self._requests = _parse_requests(str(where), query)
         if options.fps is not None:
             self._requests.append((cv2.CAP_PROP_FPS, options.fps))

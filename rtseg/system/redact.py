@@ -24,15 +24,16 @@ _SECRET_KEYS = (
 )
 # A path object keeps only one of the two slashes. Then only the usual schemes are taken for a URL.
 _SCHEME = (
-    r"(?P<scheme>\b(?:[a-z][a-z0-9+.\-]*://|(?:https?|rtsps?|rtmp[a-z]*|s?ftps?|srt|tcp|udp|rtp|s3|gs|webdavs?):/))"
+    r"(?P<scheme>(?:[a-z0-9+.\-]{1,32}://|\b(?:https?|rtsps?|rtmp[a-z]*|s?ftps?|srt|tcp|udp|rtp|s3|gs|webdavs?):/))"
 )
+# All lengths are bounded: the texts come from files of others, and the time must grow with their length alone.
 # A password may contain blanks and quotes, but "host:554 failed, ask me@home" has a port.
-_ODD_USER_PART = r"[^\s/?#@'\"<>]*:(?!\d*(?:[\s'\"<>/?#,:;)]|$))[^/?#@\n]*@"
+_ODD_USER_PART = r"[^\s/?#@'\"<>]{0,128}:(?!\d*(?:[\s'\"<>/?#,:;)]|$))[^/?#@\n]{0,2048}@"
 _URL = re.compile(_SCHEME + rf"(?P<rest>(?:{_ODD_USER_PART})?[^\s'\"<>]*)", re.IGNORECASE)
 # "user:word@host/live", as people type it without a scheme; not the size of "demo:10@960x540".
 _NO_SCHEME = re.compile(
-    r"(?<![\w@*])(?:camera:)?[\w.%+~-]+:(?!//)[^\s@/]+@(?=(?!\d+x)[\w.-]+[:/])"
-    r"|(?<=\bcamera:)[\w.%+~-]+:(?!//)[^\s@/]+@(?!\d+x)",
+    r"(?<![@*])(?:camera:)?[\w.%+~-]{1,128}:(?!//)[^\s@/]{1,2048}@(?=(?!\d+x)[\w.-]+[:/])"
+    r"|(?<=\bcamera:)[\w.%+~-]{1,128}:(?!//)[^\s@/]{1,2048}@(?!\d+x)",
     re.IGNORECASE,
 )
 _AUTHORIZATION = re.compile(
@@ -41,7 +42,7 @@ _AUTHORIZATION = re.compile(
 # The user part ends at the last @ before the path. It may contain dots, %40 and @, or be empty.
 _USER_PART = re.compile(r"[^/?#]*@")
 # "user:pa/ss@host": a password with an unescaped slash. Then the text after the colon is not a port number.
-_SLASH_USER_PART = re.compile(r"[^/?#@\[\]]*:(?!\d*(?:[/?#,;)]|$)).*@", re.DOTALL)
+_SLASH_USER_PART = re.compile(r"[^/?#@\[\]]{0,128}:(?!\d*(?:[/?#,;)]|$)).*@", re.DOTALL)
 _QUERY = re.compile(rf"(?P<key>(?:^|[/?&;,{{\s'\"])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
 _ESCAPES = "write signs such as # / ? [ ] @ in a user name or password as %23 %2F %3F %5B %5D %40"
 

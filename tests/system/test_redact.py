@@ -151,3 +151,9 @@ def test_no_form_of_a_secret_is_shown(text: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.timeout(60)  # with unbounded lengths these took minutes
+@pytest.mark.parametrize("text", ["a." * 50_000, "a:" * 20_000, "rtsp://" + "a:" * 20_000, "camera:" * 5_000])
+def test_the_time_grows_with_the_length_of_a_text_alone(text: str) -> None:
+    assert redact(text) == text
