@@ -49,6 +49,8 @@ class Job:
     """uint8 (classes, 3), BGR."""
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+    precision: str = "auto"
+    """For rtseg."""
     propagate: str = "off"
     """For rtseg: ``off``, or the number of frames from one run of the network to the next."""
 
@@ -267,7 +269,7 @@ def tutorial(job: Job) -> Run:
 
 
 def rtseg(job: Job) -> Run:
-    """``rtseg stream CLIP -o OUTPUT`` with its defaults, or with ``--propagate K``."""
+    """``rtseg stream CLIP -o OUTPUT`` with its defaults, or with ``--precision int8`` or ``--propagate K``."""
     from rtseg import PropagationOptions, StreamOptions, StreamRun
 
     options = StreamOptions(
@@ -275,6 +277,7 @@ def rtseg(job: Job) -> Run:
         source=job.clip,
         model=job.bundled,
         size=job.size,
+        precision=job.precision,
         output=Path(job.output),
         show=False,
         propagation=PropagationOptions(job.propagate),
@@ -306,7 +309,8 @@ ROWS: dict[str, Callable[[Job], Run]] = {
     "tutorial": tutorial,
     "rtseg": rtseg,
 }
-"""Name of a row -> its function. ``rtseg-propagate-K`` is ``rtseg`` with ``--propagate K``."""
+"""Name of a row -> its function. ``rtseg`` has variants: ``rtseg-propagate-K`` is ``--propagate K``, ``rtseg-int8`` is
+``--precision int8``, and ``rtseg-int8-propagate-K`` both."""
 
 
 def imported_versions() -> dict[str, str]:
@@ -342,9 +346,10 @@ def main() -> None:
         palette=np.array(facts["palette"], np.uint8),
         mean=np.array(facts["mean"], np.float32),
         std=np.array(facts["std"], np.float32),
+        precision="int8" if name.endswith("-int8") else "auto",
         propagate=propagate or "off",
     )
-    run = ROWS[name](job)
+    run = ROWS[name.removesuffix("-int8")](job)
     cpu, started = cpu_seconds(), time.perf_counter()
     run()
     seconds = time.perf_counter() - started

@@ -42,8 +42,11 @@ PAGE = ROOT / "docs" / "benchmarks" / "peers.md"
 MARK = "<!-- tables: made by peers.py from results/peers.json -->"
 CHILD = Path(__file__).with_name("_peer_rows.py")
 CHILD_TIMEOUT_S = 600.0
-PROPAGATING = ("rtseg-propagate-2", "rtseg-propagate-3", "rtseg-propagate-4")
-"""``rtseg`` with ``--propagate K``: the network runs on every K-th frame."""
+VARIANTS = (
+    *("rtseg-propagate-2", "rtseg-propagate-3", "rtseg-propagate-4"),
+    *("rtseg-int8", "rtseg-int8-propagate-3"),
+)
+"""``rtseg`` with ``--propagate K``, where the network runs on every K-th frame, and with ``--precision int8``."""
 
 
 def main() -> None:
@@ -63,7 +66,7 @@ def main() -> None:
             "model": options.model,
             "clip": {"name": options.clip.name, "frames": len(source["times_s"]), "size": source["size"]},
         }
-        rows = options.rows or [*ROWS, *PROPAGATING]
+        rows = options.rows or [*ROWS, *VARIANTS]
         before = earlier_results(options.output, facts) if options.add else {}
         facts["losses"] = before.get("losses") or measure_losses(rows, model, folder, pythons)
         facts["rounds"] = before.get("rounds", [])
@@ -83,7 +86,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("clip", type=Path, nargs="?")
     parser.add_argument("--model", default="icnet-camvid", help="name of a bundled model")
     parser.add_argument("--rounds", type=int, default=5)
-    rows = [*ROWS, *PROPAGATING]
+    rows = [*ROWS, *VARIANTS]
     parser.add_argument("--rows", nargs="+", choices=rows, metavar="ROW", help=f"only these of {', '.join(rows)}")
     parser.add_argument("--python", nargs="+", default=[], metavar="ROW=PATH", help="interpreter of a row's packages")
     parser.add_argument("--add", action="store_true", help="add to the rounds of the same commit, clip and machine")
