@@ -1,6 +1,7 @@
 """Measure how old the images of a live stream are, and how soon they are back after its server was away.
 
     python benchmarks/live.py [--seconds 60] [--rounds 20]
+    python benchmarks/live.py --seconds 300 --rounds 0 --clip CLIP --model deeplabv3-mobilenet-camvid --propagate auto
 
 Starts ``tests/helpers/rtsp_server.py`` on loopback. Its frames bear their number, and so the time at which they were
 due, so that the age that rtseg reports can be compared with the true one.
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from helpers.rtsp_process import RtspProcess, read_number, write_numbered_clip
 
 from rtseg.backends import open_backend
 from rtseg.frame import Frame, Image, Labels
+from rtseg.pipeline.options import PropagationOptions
 from rtseg.pipeline.runner import Pipeline
 from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
@@ -41,7 +44,7 @@ MOST_S = 60.0
 class AgeSink(Sink):
     """Notes the true and the reported age of every frame, in seconds."""
 
-    kind, name = "age", "ages"
+    kind, name, needs_rendered = "age", "ages", True
 
     def __init__(self, server: RtspProcess) -> None:
         self.rows: list[tuple[float, float, float, int]] = []
@@ -57,14 +60,15 @@ class AgeSink(Sink):
         """Nothing is open."""
 
 
-def measure_age(clip: Path, seconds: float, backend: str) -> dict[str, Any]:
+def measure_age(clip: Path, seconds: float, backend: str, model_name: str, propagate: str) -> dict[str, Any]:
     """The age of the images at the end of the pipeline, for each half of the run."""
+    overlay, propagation = OverlayOptions(), PropagationOptions(propagate)
     with RtspProcess(clip) as server:
         source = open_source(server.url, SourceOptions(duration_s=seconds))
         sink = AgeSink(server)
         with (
-            open_backend(backend, find_model(DEFAULT_MODEL), hint="latency") as model,
-            Pipeline(source, model, [sink], Overlay(model.spec, OverlayOptions())) as pipeline,
+            open_backend(backend, find_model(model_name), hint="latency") as model,
+            Pipeline(source, model, [sink], Overlay(model.spec, overlay), propagation=propagation) as pipeline,
         ):
             report = pipeline.report(pipeline.run())
         rows = np.array(sink.rows)
@@ -80,13 +84,23 @@ def measure_age(clip: Path, seconds: float, backend: str) -> dict[str, Any]:
         steps = np.diff(rows[:, 3])
         return {
             "seconds": seconds,
+            "model": model_name,
+            "propagate": propagate,
+            "fps": report.fps,
             "mbit_per_s": round(8e-6 * clip.stat().st_size / (FRAMES / 30), 1),
             "frames_shown": len(rows),
             "frames_dropped": report.frames_dropped,
             "steps_backwards": int(((steps < 0) & (steps > -FRAMES / 2)).sum()),
             "infer_p50_ms": report.stages["infer"]["p50_ms"],
+            "labels": report.propagation,
             "ages": halves,
         }
+
+
+def endless(clip: Path) -> Iterator[Image]:
+    """The images of a video file, again and again."""
+    while True:
+        yield from (frame.image for frame in open_source(str(clip), SourceOptions()))
 
 
 class Reader:
@@ -184,13 +198,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--backend", default="openvino")
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--propagate", default="off")
+    parser.add_argument("--clip", type=Path, help="a video of at least one second, instead of noise")
+    parser.add_argument("--output", type=Path, default=RESULTS / "live.json")
     options = parser.parse_args()
     facts: dict[str, Any] = {"versions": versions()}
     with tempfile.TemporaryDirectory() as folder:
-        clip = write_numbered_clip(Path(folder) / "a.h264", FRAMES, (360, 640))
+        images = endless(options.clip) if options.clip else None
+        clip = write_numbered_clip(Path(folder) / "a.h264", FRAMES, (360, 640), images=images)
         other = write_numbered_clip(Path(folder) / "b.h264", 150, (240, 320))
         if options.seconds:
-            facts["age"] = measure_age(clip, options.seconds, options.backend)
+            facts["age"] = measure_age(clip, options.seconds, options.backend, options.model, options.propagate)
             print(facts["age"], flush=True)
         if options.rounds:
             facts["returns"] = measure_returns(clip, other, options.rounds)

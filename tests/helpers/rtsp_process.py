@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import av
+import cv2
 import numpy as np
 
 from rtseg.frame import Image
@@ -22,8 +24,17 @@ _CELL = 8
 _BITS = 12
 
 
-def write_numbered_clip(path: Path, frames: int = 90, size: tuple[int, int] = (96, 128), seed: int = 1) -> Path:
-    """Write an H.264 stream whose images, uint8 (H, W, 3), bear their number; ``read_number`` reads it back."""
+def write_numbered_clip(
+    path: Path,
+    frames: int = 90,
+    size: tuple[int, int] = (96, 128),
+    seed: int = 1,
+    images: Iterator[Image] | None = None,
+) -> Path:
+    """Write an H.264 stream whose images, uint8 (H, W, 3), bear their number; ``read_number`` reads it back.
+
+    They are noise, or the endless ``images``, of any size.
+    """
     random = np.random.default_rng(seed)
     with av.open(str(path), "w", format="h264") as container:
         stream = container.add_stream("libx264", rate=FPS)
@@ -37,7 +48,10 @@ def write_numbered_clip(path: Path, frames: int = 90, size: tuple[int, int] = (9
         }
         stream.codec_context.time_base = Fraction(1, FPS)
         for number in range(frames):
-            image = random.integers(60, 200, (*size, 3), dtype=np.uint8)
+            if images is None:
+                image = random.integers(60, 200, (*size, 3), dtype=np.uint8)
+            else:
+                image = cv2.resize(next(images), size[::-1], interpolation=cv2.INTER_AREA)
             for bit in range(_BITS):
                 image[:_CELL, bit * _CELL : (bit + 1) * _CELL] = 255 * (number >> bit & 1)
             frame = av.VideoFrame.from_ndarray(image, "bgr24")
