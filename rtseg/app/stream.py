@@ -6,7 +6,7 @@ import itertools
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -36,7 +36,10 @@ from rtseg.version import __version__
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 from rtseg.weights import find_model
 
-__all__ = ["StreamRun"]
+__all__ = ["OpenModel", "StreamRun"]
+
+OpenModel = Callable[[StreamOptions, str], AbstractContextManager[Backend]]
+"""Opens the model of a run; the text is the hint of ``BackendOptions``."""
 
 _LIMIT_S = 60.0
 """Length of a run that nothing else would end, in seconds of video."""
@@ -50,12 +53,21 @@ class StreamRun:
     Args:
         options: what to run.
         limit_endless: stop a drawn source that never ends after 60 s of video if there is no other limit and no window.
+        open_model: opens the model; by default for this run alone.
+        more_sinks: further sinks for the results. With one, no output is needed. The run closes them.
 
     Raises:
         RtsegError: an option, the model, the backend or an output cannot be used.
     """
 
-    def __init__(self, options: StreamOptions, *, limit_endless: bool = False) -> None:
+    def __init__(
+        self,
+        options: StreamOptions,
+        *,
+        limit_endless: bool = False,
+        open_model: OpenModel | None = None,
+        more_sinks: Sequence[Sink] = (),
+    ) -> None:
         self.options = options = _with_source(options)
         self.source: Source = open_source(str(options.source), options.part)
         self._limit_notice = ""
@@ -74,20 +86,14 @@ class StreamRun:
                 opened.enter_context(
                     locked_output(options.report, f"report {options.report}", overwrite=options.overwrite)
                 )
-            self.backend: Backend = opened.enter_context(
-                open_backend(
-                    options.backend,
-                    model,
-                    size=options.size,
-                    precision=options.precision,
-                    device=options.device,
-                    hint=hint,
-                )
-            )
+            self.backend: Backend = opened.enter_context((open_model or _open_model)(options, hint))
             self._own = self.backend.spec
             self.spec: ModelSpec = override_steps(self._own, options.preprocess)
             overlay = Overlay(self.spec, _overlay_options(options, self.spec))
-            self.sinks = _open_sinks(options, self.source, self.spec, self._stop)
+            self.sinks = [
+                *_open_sinks(options, self.source, self.spec, self._stop, needs_output=not more_sinks),
+                *more_sinks,
+            ]
             self._pipeline = Pipeline(
                 self.source,
                 self.backend,
@@ -134,6 +140,16 @@ class StreamRun:
         """Let the frames in flight finish, then end. Safe in a signal handler."""
         self._stop.set()
         self._pipeline.stop()
+
+    def close(self) -> None:
+        """Close everything without a run. After ``run`` it does nothing."""
+        self.stop()
+        with self._opened:
+            self._close_sinks()
+
+    def status(self) -> Status:
+        """The current state of the run. Any thread may call it."""
+        return self._pipeline.status()
 
     def run(self, on_progress: Callable[[Status], None] | None = None) -> RunReport:
         """Send every frame through, close everything, and write the report, also where an error ends the run.
@@ -242,12 +258,25 @@ def _shows_window(options: StreamOptions) -> bool:
     return options.show if options.show is not None else not _has_output(options) and display_available()
 
 
-def _open_sinks(options: StreamOptions, source: Source, spec: ModelSpec, stop: Event) -> list[Sink]:
+def _open_model(options: StreamOptions, hint: str) -> Backend:
+    return open_backend(
+        options.backend,
+        options.model,
+        size=options.size,
+        precision=options.precision,
+        device=options.device,
+        hint=hint,
+    )
+
+
+def _open_sinks(
+    options: StreamOptions, source: Source, spec: ModelSpec, stop: Event, *, needs_output: bool
+) -> list[Sink]:
     """The sinks that the options ask for, or the one that a user would want without asking."""
     show = _shows_window(options)
-    output = (
-        options.output if _has_output(options) or show else _default_output(source.name, overwrite=options.overwrite)
-    )
+    output = options.output
+    if needs_output and not _has_output(options) and not show:
+        output = _default_output(source.name, overwrite=options.overwrite)
     return open_sinks(
         spec,
         output=output,

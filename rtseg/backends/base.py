@@ -79,6 +79,8 @@ class Backend(ABC):
     """Of an int8 model on a CPU: how it was compared with exact arithmetic, see ``rtseg.backends.int8_check``."""
     depth: int = 1
     """How many batches may be in flight. A further ``submit`` waits for the oldest."""
+    max_batch: int = 1
+    """The longest batch that is labelled faster than its images one by one, each with a ``submit`` of its own."""
     recurrent: bool = False
     """Whether this is a sequence model, whose labels depend on earlier batches too. Its ``depth`` is 1.
 

@@ -165,6 +165,7 @@ class TensorRTBackend(SlotBackend):
         self.version = trt.version
         self.model_sha256 = facts.model_sha256
         self.recurrent = facts.state_shape is not None
+        self.max_batch = facts.batch
         self.engine_facts = facts
         self._engine_file = engine
         self._device = open_device()

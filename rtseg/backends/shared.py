@@ -1,0 +1,264 @@
+"""One model for many videos: a fair scheduler between their threads and one backend."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from threading import Condition, Event, Thread
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.backends.base import Backend, Ticket
+from rtseg.errors import BackendError
+
+__all__ = ["SharedBackend", "SharedModel"]
+
+_GATHER_S = 0.003
+"""How long a batch waits for images of other videos, where a batch is faster than its images one by one."""
+_CLOSE_S = 10.0
+"""Longest wait for the batch in flight: longer than any model takes for one."""
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """Images of one video that wait for their labels."""
+
+    owner: SharedBackend
+    frames: NDArray[np.uint8]
+    asked_s: float
+    done: Event = field(default_factory=Event)
+    labels: NDArray[np.uint8] | None = None
+    error: Exception | None = None
+
+    def finish(self, labels: NDArray[np.uint8] | None, error: Exception | None = None) -> None:
+        self.labels, self.error = labels, error
+        self.owner.count(time.monotonic() - self.asked_s, failed=error is not None)
+        self.done.set()
+
+
+@dataclass(slots=True, eq=False)
+class _InFlight:
+    requests: list[_Request]
+    ticket: Ticket
+
+
+class SharedModel:
+    """Runs one backend for many videos on a thread of its own. Each video gets a ``Backend`` from ``connect``.
+
+    Videos take turns: with n of them, the images of one wait for at most one request of each other. So a fast video
+    cannot starve a slow one, and a video that sends nothing costs nothing. As many requests as ``max_batch`` of the
+    backend are labelled together. As soon as one is there, this waits at most 3 ms for the others, and only where the
+    backend is idle; all other batches consist of what has come meanwhile.
+
+    A batch that fails is tried again, each request by itself, so that one video does not fail the others.
+
+    Args:
+        backend: loaded; it is closed with this. Nobody else may use it.
+
+    Raises:
+        ValueError: the model is recurrent: it keeps a state for one video.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        if backend.recurrent:
+            raise ValueError(f"{backend.spec.name} keeps the state of one video: open it once for each")
+        self.backend = backend
+        self.batches = self.images = 0
+        """Labelled so far."""
+        self._members: list[SharedBackend] = []
+        self._ready: deque[SharedBackend] = deque()
+        """Those with waiting requests, in the order of their turns."""
+        self._retries: deque[_Request] = deque()
+        """Of a batch that failed: each is tried by itself."""
+        self._changed = Condition()
+        self._closing = False
+        self._thread = Thread(target=self._run, name="rtseg-model", daemon=True)
+        self._thread.start()
+
+    def connect(self, *, depth: int = 1) -> SharedBackend:
+        """A backend for one more video, for one thread; close it when the video ends.
+
+        Args:
+            depth: how many batches of it may be in flight: 1 for a live video, ``backend.depth`` for a file.
+        """
+        member = SharedBackend(self, depth)
+        with self._changed:
+            self._members.append(member)
+        return member
+
+    @property
+    def members(self) -> int:
+        """Videos that use the model now."""
+        return len(self._members)
+
+    def facts(self) -> dict[str, Any]:
+        """The model, and how its work was batched, for a report."""
+        mean = round(self.images / self.batches, 3) if self.batches else 0.0
+        return {**self.backend.facts(), "batches": self.batches, "images": self.images, "images_per_batch": mean}
+
+    def close(self) -> None:
+        """End the thread and close the backend. Requests that wait get a BackendError. A second call does nothing."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(_CLOSE_S)
+        if not self._thread.is_alive():  # a runtime that hangs still uses its memory
+            self.backend.close()
+
+    def add(self, request: _Request) -> None:
+        """Let ``request`` wait for its turn.
+
+        Raises:
+            BackendError: the model is closed.
+        """
+        with self._changed:
+            if self._closing:
+                raise self._closed_error()
+            waiting = request.owner.waiting
+            waiting.append(request)
+            if len(waiting) == 1:
+                self._ready.append(request.owner)
+            self._changed.notify_all()
+
+    def disconnect(self, member: SharedBackend) -> None:
+        """Forget ``member`` and what it waits for."""
+        with self._changed:
+            member.waiting.clear()
+            if member in self._ready:
+                self._ready.remove(member)
+            if member in self._members:
+                self._members.remove(member)
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        in_flight: deque[_InFlight] = deque()
+        while (requests := self._take(wait=not in_flight)) is not None:
+            if requests:
+                self._start(requests, in_flight)
+            if in_flight and (not requests or len(in_flight) >= self.backend.depth):
+                self._finish(in_flight.popleft())
+        while in_flight:
+            self._finish(in_flight.popleft())
+        with self._changed:
+            waiting = [*self._retries, *(request for member in self._ready for request in member.waiting)]
+        for request in waiting:
+            request.finish(None, self._closed_error())
+
+    def _take(self, *, wait: bool) -> list[_Request] | None:
+        """The next batch, empty if nothing waits; None once closed.
+
+        Args:
+            wait: until something waits, and then a little for more.
+        """
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._ready or self._retries or self._closing)
+                most = min(self.backend.max_batch, len(self._members))
+                if len(self._ready) < most and not self._retries:
+                    self._changed.wait_for(lambda: len(self._ready) >= most or self._closing, _GATHER_S)
+            if self._closing:
+                return None
+            if self._retries:
+                return [self._retries.popleft()]
+            taken: list[_Request] = []
+            images = 0
+            while self._ready and (
+                not taken or images + len(self._ready[0].waiting[0].frames) <= self.backend.max_batch
+            ):
+                member = self._ready.popleft()
+                taken.append(member.waiting.popleft())
+                images += len(taken[-1].frames)
+                if member.waiting:
+                    self._ready.append(member)
+            return taken
+
+    def _start(self, requests: list[_Request], in_flight: deque[_InFlight]) -> None:
+        frames = requests[0].frames if len(requests) == 1 else np.concatenate([each.frames for each in requests])
+        try:
+            in_flight.append(_InFlight(requests, self.backend.submit(frames)))
+        except Exception as error:  # noqa: BLE001 - the thread that asked raises it
+            self._fail(requests, error)
+
+    def _finish(self, batch: _InFlight) -> None:
+        try:
+            labels = self.backend.wait(batch.ticket)
+        except Exception as error:  # noqa: BLE001 - the thread that asked raises it
+            self._fail(batch.requests, error)
+            return
+        first = 0
+        for request in batch.requests:
+            last = first + len(request.frames)
+            request.finish(labels[first:last].copy())  # the backend reuses its buffer
+            first = last
+        self.batches += 1
+        self.images += first
+
+    def _fail(self, requests: list[_Request], error: Exception) -> None:
+        if len(requests) == 1:
+            requests[0].finish(None, error)
+            return
+        with self._changed:
+            self._retries.extend(requests)
+
+    def _closed_error(self) -> BackendError:
+        return BackendError(f"the shared {self.backend.name} backend is closed: open it again")
+
+
+class SharedBackend(Backend):
+    """The part of one video in a ``SharedModel``: a backend that waits for its turn. ``connect`` makes it."""
+
+    def __init__(self, model: SharedModel, depth: int) -> None:
+        backend = model.backend
+        self.name, self.spec, self.precision = backend.name, backend.spec, backend.precision
+        self.device, self.version, self.model_sha256 = backend.device, backend.version, backend.model_sha256
+        self.chosen, self.notice, self.int8_check = backend.chosen, backend.notice, backend.int8_check
+        self.depth = depth
+        self.waiting: deque[_Request] = deque()
+        """Requests whose turn has not come; only ``SharedModel`` changes it."""
+        self.requests = self.failed = 0
+        """Answered so far, and those of them that failed."""
+        self._model = model
+        self._waited_s = self._longest_s = 0.0
+        self._unchecked_batches = 0  # the shared backend checks its labels
+        self._closed = False
+
+    def count(self, spent_s: float, *, failed: bool) -> None:
+        """Count a request that was answered after ``spent_s`` seconds."""
+        self.requests += 1
+        self.failed += failed
+        self._waited_s += spent_s
+        self._longest_s = max(self._longest_s, spent_s)
+
+    def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
+        if self._closed:
+            raise BackendError(f"the {self.name} backend is closed: open it again")
+        request = _Request(self, frames, time.monotonic())
+        self._model.add(request)
+        return Ticket(request, frames)
+
+    def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
+        request: _Request = ticket.handle
+        request.done.wait()
+        if request.error is not None:
+            raise request.error
+        assert request.labels is not None, "a request without an error has labels"
+        return request.labels
+
+    def facts(self) -> dict[str, Any]:
+        """See ``Backend.facts``; also how long requests took, with the wait for their turn."""
+        mean_s = self._waited_s / self.requests if self.requests else 0.0
+        turns = {
+            "requests": self.requests,
+            "failed": self.failed,
+            "mean_ms": round(1e3 * mean_s, 3),
+            "max_ms": round(1e3 * self._longest_s, 3),
+        }
+        return {**super().facts(), "shared": turns}
+
+    def close(self) -> None:
+        """Leave the shared model, which goes on; see ``Backend.close``."""
+        self._closed = True
+        self._model.disconnect(self)
