@@ -214,7 +214,7 @@ def main() -> None:
         if options.rounds:
             facts["returns"] = measure_returns(clip, other, options.rounds)
             print(facts["returns"])
-    print(f"wrote {save(RESULTS / 'live.json', facts)}")
+    print(f"wrote {save(options.output, facts)}")
 
 
 if __name__ == "__main__":
