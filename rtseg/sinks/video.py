@@ -1,33 +1,33 @@
-"""Writes H.264 video in MP4, MOV or Matroska that can be played even after a crash."""
+"""Writes video in MP4, MOV or Matroska that can be played even after a crash."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import av
-import av.codec
 import av.error
 
 from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks._audio_copy import AudioPackets, can_hold
-from rtseg.sinks._h264_encoder import FORMATS, Recording, muxer_of
+from rtseg.sinks._encoders import choose_encoder
+from rtseg.sinks._recording import FORMATS, Recording, can_hold_video, muxer_of
 from rtseg.sinks.base import Sink
+from rtseg.sinks.options import PRESETS, RecordingOptions
 from rtseg.system.atomic_files import failure_reason, is_disk_full
 from rtseg.system.part_file import PartFile
 
-__all__ = ["PRESETS", "VideoSink", "describe_encoder"]
-
-PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
-"""Speed presets of x264, the fastest first."""
+__all__ = ["VideoSink", "describe_encoder", "nearest_rate", "wall_clock_s"]
 
 
 class VideoSink(Sink):
-    """Encodes the rendered images as H.264, each at its time in the source.
+    """Encodes the rendered images, each at its time in the source.
 
     Times are exact to 1/90000 s (in Matroska to 1 ms) and count from the first frame. A frame that is not later
-    than the previous one is written one tick after it. H.264 in 4:2:0 needs even sides: the last column or row of
+    than the previous one is written one tick after it. 4:2:0 needs even sides: the last column or row of
     an odd image is repeated. An image of another size than the first is fitted into the size of the first, with
     black borders where its shape differs, and ``notice`` says so. Pixels that are not square stay so, and the file
     tells players their shape.
@@ -45,42 +45,52 @@ class VideoSink(Sink):
         self,
         path: Path,
         *,
-        fps_hint: float | None = None,
-        crf: int = 23,
+        fps_hint: float | Callable[[], float | None] | None = None,
+        crf: int | None = None,
         preset: str = "ultrafast",
+        codec: str = "h264",
+        encoder: str = "software",
         audio: AudioPackets | None = None,
+        live: bool = False,
+        exact_end: bool = False,
         overwrite: bool = False,
     ) -> None:
         """Check everything that can be checked before the first frame, and create the part file.
 
         Args:
             path: the file to write: ``.mp4``, ``.mov`` or ``.mkv``.
-            fps_hint: nominal frame rate of the source, in frames per second. Frame times do not depend on it.
-            crf: x264's quality, 0 (lossless) to 51; 23 is x264's default, 6 more halves the size.
+            fps_hint: nominal frame rate of the source, in frames per second, or what returns it at the first frame.
+                Frame times do not depend on it.
+            crf: quality, 0 to 51, for AV1 to 63: 6 more halves the size; by default 23, for HEVC 28, for AV1 35.
             preset: one of ``PRESETS``.
+            codec: ``h264``, ``hevc`` or ``av1``.
+            encoder: one of ``ENCODERS``.
             audio: to be copied into the file. ``close`` closes it.
+            live: whether frames come from a camera or stream; then the header has the time of the first one.
+            exact_end: whether ``end`` will say how long the last frame lasts; each frame is then written one later.
             overwrite: whether an existing file may be replaced; it stays until ``close``.
 
         Raises:
             OptionError: another suffix, an unknown preset, or ``crf`` out of range.
             OutputExists: there is such a file, and it must not be replaced.
-            SinkError: the file cannot be written, or another run is writing it.
+            SinkError: the file cannot be written, another run is writing it, or the encoder does not work here.
         """
         if path.suffix.lower() not in FORMATS:
             raise OptionError(f"cannot write a video as {path.name!r}: end its name in {', '.join(FORMATS)}")
         if preset not in PRESETS:
             raise OptionError(f"unknown preset {preset!r}; known are {', '.join(PRESETS)}")
-        if not 0 <= crf <= 51:
-            raise OptionError(f"crf must be in 0..51, got {crf}")
+        options = RecordingOptions(codec, crf, encoder)
+        if not can_hold_video(path.suffix, codec):
+            raise OptionError(f"{path.name} cannot hold {codec}: end its name in .mp4 or .mkv")
         self.path = path
         self.name = f"video {path}"
-        self._rate = _rate(fps_hint)
-        self._crf = crf
-        self._preset = preset
+        self._fps_hint = fps_hint
+        self._live = live
+        self._exact_end = exact_end
         self._recording: Recording | None = None
         self._failure: str | None = None
         self._closed = False
-        _check_encoder(self.name)
+        self._encoder = choose_encoder(options, self.name, preset)
         self._file = PartFile(path, self.name, overwrite=overwrite)
         self._audio_notice = ""
         self._audio = audio
@@ -92,13 +102,19 @@ class VideoSink(Sink):
     @property
     def notice(self) -> str:
         """See ``Sink``."""
-        fitted = f"{self.name}: {self._recording.fitted}" if self._recording and self._recording.fitted else ""
-        return "\n".join(filter(None, (self._file.notice, self._audio_notice, fitted)))
+        fitted = self._recording.images.fitted if self._recording else ""
+        notices = (self._encoder.notice, self._file.notice, self._audio_notice, fitted and f"{self.name}: {fitted}")
+        return "\n".join(filter(None, notices))
+
+    @property
+    def file(self) -> PartFile:
+        """The file that is written."""
+        return self._file
 
     @property
     def rescaled(self) -> int:
         """Frames that had another size than the first and were fitted into it."""
-        return self._recording.rescaled if self._recording else 0
+        return self._recording.images.rescaled if self._recording else 0
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Encode ``rendered``; see ``Sink``."""
@@ -108,23 +124,39 @@ class VideoSink(Sink):
             raise SinkError(self._failure)
         try:
             if self._recording is None:
-                size = (rendered.shape[0], rendered.shape[1])
-                self._recording = Recording(
-                    self._file,
-                    size,
-                    rate=self._rate,
-                    pixel_aspect=frame.pixel_aspect,
-                    crf=self._crf,
-                    preset=self._preset,
-                    audio=self._audio,
-                )
+                self._recording = self._begin(frame, rendered)
             self._recording.add(rendered, frame.pts_s, frame.duration_s, frame.pixel_aspect)
         except (av.error.FFmpegError, OSError) as error:
             raise self._fail(error) from error
         self.written += 1
 
+    def _begin(self, frame: Frame, rendered: Image) -> Recording:
+        fps = self._fps_hint() if callable(self._fps_hint) else self._fps_hint
+        return Recording(
+            self._file,
+            (rendered.shape[0], rendered.shape[1]),
+            rate=nearest_rate(fps),
+            pixel_aspect=frame.pixel_aspect,
+            encoder=self._encoder,
+            audio=self._audio,
+            began_s=wall_clock_s(frame) if self._live else None,
+            exact_end=self._exact_end,
+        )
+
     def close(self) -> None:
         """Finish the file and give it its name; see ``Sink``."""
+        try:
+            self.end()
+        finally:
+            if self._audio is not None:
+                self._audio.close()
+
+    def end(self, end_s: float | None = None) -> None:
+        """Like ``close``, but leave the audio open, for another file.
+
+        Args:
+            end_s: where the last frame ends, on the clock of ``Frame.pts_s``; needs ``exact_end``.
+        """
         if self._closed:
             return
         self._closed = True
@@ -132,13 +164,10 @@ class VideoSink(Sink):
             if self._recording is None:
                 self._file.keep()
             elif self._failure is None:
-                self._recording.finish()
+                self._recording.finish(end_s)
                 self._note_lost_audio(self._recording)
         except (av.error.FFmpegError, OSError) as error:
             raise self._fail(error) from error
-        finally:
-            if self._audio is not None:
-                self._audio.close()
 
     def _note_lost_audio(self, recording: Recording) -> None:
         if recording.audio_failure:
@@ -154,7 +183,12 @@ class VideoSink(Sink):
         return SinkError(self._failure)
 
 
-def _rate(fps_hint: float | None) -> Fraction:
+def wall_clock_s(frame: Frame) -> float:
+    """``time.time()`` of the capture of ``frame``."""
+    return time.time() - max(0.0, time.monotonic() - frame.captured_s)
+
+
+def nearest_rate(fps_hint: float | None) -> Fraction:
     """``fps_hint`` as the exact fraction (29.97 is 30000/1001); 25 if it is missing or implausible."""
     if fps_hint is None or not 1 <= fps_hint <= 1000:
         return Fraction(25)
@@ -184,14 +218,4 @@ def describe_encoder() -> str:
     Raises:
         SinkError: there is none.
     """
-    _check_encoder("video")
-    return f"H.264 by libx264, FFmpeg {av.ffmpeg_version_info}"
-
-
-def _check_encoder(name: str) -> None:
-    try:
-        av.codec.Codec("libx264", "w")
-    except ValueError as error:
-        raise SinkError(
-            f"{name} cannot be written, this PyAV has no libx264: pip install --force-reinstall av"
-        ) from error
+    return f"H.264 by {choose_encoder(RecordingOptions(), 'video').name}, FFmpeg {av.ffmpeg_version_info}"
