@@ -278,7 +278,7 @@ def rtseg(job: Job) -> Run:
         model=job.bundled,
         size=job.size,
         precision=job.precision,
-        output=Path(job.output),
+        output=(job.output,),
         show=False,
         propagation=PropagationOptions(job.propagate),
     )

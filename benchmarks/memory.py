@@ -33,7 +33,7 @@ def main() -> None:
         StreamOptions(
             source=str(options.clip),
             part=SourceOptions(loop=True),
-            output=Path(options.output),
+            output=(str(options.output),),
             show=False,
             overwrite=True,
         )

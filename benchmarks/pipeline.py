@@ -121,7 +121,7 @@ def end_to_end(options: argparse.Namespace, part: SourceOptions, output: Path) -
             model=options.model,
             backend=options.backend,
             part=part,
-            output=output,
+            output=(str(output),),
             show=False,
         )
     )

@@ -166,7 +166,7 @@ def stream(options: argparse.Namespace, interval: int) -> tuple[float, float]:
                 backend=options.backend,
                 part=SourceOptions(),
                 audio=False,
-                output=Path(folder) / "out.mp4",
+                output=(str(Path(folder) / "out.mp4"),),
                 show=False,
                 propagation=PropagationOptions("off" if interval == 1 else str(interval)),
             )

@@ -47,8 +47,9 @@ class Option:
     """What the help calls the value; its type unless given."""
     default: str = ""
     """What the help shows as the default where None or an empty value is the default."""
-    parse: Literal["", "names", "steps"] = ""
-    """``names``: names separated by commas. ``steps``: preprocessing steps. Else by the type of the field."""
+    parse: Literal["", "names", "steps", "duration", "bytes"] = ""
+    """``names``: names separated by commas. ``steps``: preprocessing steps. ``duration``: seconds, as 30s, 10m or 1h.
+    ``bytes``: as 500MB or 20GB. Else by the type of the field."""
     help: str = ""
     """For fields that several classes have; else the text below the field."""
 

@@ -30,7 +30,7 @@ def test_memory_does_not_grow_while_a_looped_clip_is_recorded(tmp_path: Path) ->
         source=str(make_clip(tmp_path / "clip.mp4", 60)),
         size=(64, 96),
         part=SourceOptions(loop=True, max_frames=900),
-        output=tmp_path / "out.mp4",
+        output=(str(tmp_path / "out.mp4"),),
         show=False,
     )
     sizes: list[tuple[int, float]] = []

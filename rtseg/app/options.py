@@ -22,6 +22,7 @@ from rtseg.option import (
     Report,
 )
 from rtseg.pipeline.options import PropagationOptions
+from rtseg.sinks.options import RecordingOptions
 from rtseg.sources.options import SourceOptions
 from rtseg.weights import DEFAULT_MODEL
 
@@ -72,9 +73,10 @@ class StreamOptions:
     size: InputSize = None
     preprocess: PreprocessSteps = None
     part: Annotated[SourceOptions, Group()] = field(default_factory=SourceOptions)
-    output: Annotated[Path | None, Option(_OUTPUT, ("--output", "-o"), metavar="FILE")] = None
-    """Video file (.mp4, .mkv or .mov), or ``null`` to write none. If no other output and no window is used:
-    SOURCE-rtseg.mp4 in the current folder."""
+    output: Annotated[tuple[str, ...], Option(_OUTPUT, ("--output", "-o"), metavar="FILE|URL")] = ()
+    """Video file (.mp4, .mkv or .mov), or ``null`` to write none. Can be repeated. If no other output and no window is
+    used: SOURCE-rtseg.mp4 in the current folder."""
+    recording: Annotated[RecordingOptions, Group()] = field(default_factory=RecordingOptions)
     audio: Annotated[bool, Option(_OUTPUT)] = True
     """Copy the audio of a local video file into the output video, without encoding it again."""
     show: Annotated[bool | None, Option(_OUTPUT, default="if there is a display and no other output")] = None

@@ -23,7 +23,7 @@ from rtseg.model_file.spec import ModelSpec
 from rtseg.pipeline.report import RunReport, Status
 from rtseg.pipeline.runner import Pipeline
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
-from rtseg.sinks import NOTHING, open_sinks
+from rtseg.sinks import is_video_file, open_sinks
 from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
 from rtseg.sources.base import Source
@@ -211,6 +211,7 @@ class StreamRun:
             **self.backend.facts(),
             **preprocess_facts(self._own, self.spec),
             "outputs": self.outputs,
+            "sinks": {sink.name: sink.facts() for sink in self.sinks if sink.facts()},
             **facts,
             "failures": self.failures,
             "damaged_names": self.source.damaged_names,
@@ -251,7 +252,7 @@ def _overlay_options(options: StreamOptions, spec: ModelSpec) -> OverlayOptions:
 
 
 def _has_output(options: StreamOptions) -> bool:
-    return any(path is not None for path in (options.output, options.masks, options.stats))
+    return bool(options.output) or any(path is not None for path in (options.masks, options.stats))
 
 
 def _shows_window(options: StreamOptions) -> bool:
@@ -274,14 +275,15 @@ def _open_sinks(
 ) -> list[Sink]:
     """The sinks that the options ask for, or the one that a user would want without asking."""
     show = _shows_window(options)
-    output = options.output
+    outputs = options.output
     if needs_output and not _has_output(options) and not show:
-        output = _default_output(source.name, overwrite=options.overwrite)
+        outputs = (_default_output(source.name, overwrite=options.overwrite),)
     return open_sinks(
         spec,
-        output=output,
-        fps_hint=source.fps,
-        audio=source.open_audio() if options.audio and output not in (None, NOTHING) else None,
+        outputs=outputs,
+        recording=options.recording,
+        fps_hint=lambda: source.fps,
+        audio=source.open_audio() if options.audio and any(map(is_video_file, outputs)) else None,
         masks=options.masks,
         stats=options.stats,
         window=f"rtseg - {source.name}" if show else None,
@@ -291,7 +293,7 @@ def _open_sinks(
     )
 
 
-def _default_output(name: str, *, overwrite: bool) -> Path:
+def _default_output(name: str, *, overwrite: bool) -> str:
     """SOURCE-rtseg.mp4, with a number if there is one already or another run is writing it."""
     for number in itertools.count(1):
         path = Path(f"{name}-rtseg-{number}.mp4" if number > 1 else f"{name}-rtseg.mp4")
@@ -300,7 +302,7 @@ def _default_output(name: str, *, overwrite: bool) -> Path:
         except (OutputExists, OutputInUse):
             continue
         break
-    return path
+    return str(path)
 
 
 def _refuse_clashes(options: StreamOptions, model: Path) -> None:
@@ -309,14 +311,15 @@ def _refuse_clashes(options: StreamOptions, model: Path) -> None:
     Raises:
         OptionError: one would.
     """
-    taken: dict[str, str | Path] = {"the source": str(options.source), "the model": model}
-    for option, path in (("--output", options.output), ("--stats", options.stats), ("--report", options.report)):
-        if path is None or path == NOTHING:
+    taken: list[tuple[str, str | Path]] = [("the source", str(options.source)), ("the model", model)]
+    outputs = [("--output", Path(output)) for output in options.output if is_video_file(output)]
+    for option, path in (*outputs, ("--stats", options.stats), ("--report", options.report)):
+        if path is None:
             continue
-        for what, other in taken.items():
+        for what, other in taken:
             if _same_file(path, other):
                 raise OptionError(f"{option} {path} is {what} itself: give another name")
-        taken[option] = path
+        taken.append((option, path))
     check_replaces_json(options.stats, "--stats")
     check_replaces_json(options.report)
 

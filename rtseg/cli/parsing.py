@@ -11,6 +11,8 @@ from rtseg.errors import OptionError
 
 __all__ = ["VALUES", "Values", "parse_size"]
 
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
@@ -68,6 +70,21 @@ def _parse_steps(texts: list[str], option: str) -> tuple[str, ...]:
     return parse_steps(",".join(texts)) or ()
 
 
+def _parse_duration(text: str, option: str) -> float:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|m|min|h|d)?", text.strip())
+    if match is None:
+        raise OptionError(f"{option} must be a time, e.g. 30s, 10m or 1h; got {text!r}")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def _parse_bytes(text: str, option: str) -> int:
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kmgt]?)(i?)b?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise OptionError(f"{option} must be a size, e.g. 500MB or 20GB; got {text!r}")
+    power = " kmgt".index(match[2].lower() or " ")
+    return int(float(match[1]) * (1024.0 if match[3] else 1000.0) ** power)
+
+
 def _by_slashes(numbers: tuple[float, ...]) -> str:
     return "/".join(f"{number:g}" for number in numbers)
 
@@ -78,6 +95,8 @@ VALUES: dict[Any, Values] = {
     tuple[float, ...]: Values(str, "NUMBER/NUMBER/...", _by_slashes, _parse_numbers),
     tuple[int, ...]: Values(str, "NUMBER,NUMBER,...", lambda numbers: ",".join(map(str, numbers)), _parse_integers),
     "names": Values(str, "NAME,NAME,...", ",".join, _parse_names),
+    "duration": Values(str, "TIME", str, _parse_duration),
+    "bytes": Values(str, "SIZE", str, _parse_bytes),
     "steps": Values(list[str], "STEP,STEP,...", list, _parse_steps),
 }
 """By the type of the field, or by ``Option.parse``."""

@@ -1,7 +1,9 @@
-"""Where results go: a window, a video file, palette masks, statistics, or nowhere."""
+"""Where results go: a window, video files, streams, a virtual camera, palette masks, statistics, or nowhere."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
@@ -9,21 +11,30 @@ from typing import TYPE_CHECKING
 
 from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.base import Sink
+from rtseg.sinks.options import RecordingOptions
 
 if TYPE_CHECKING:
     from rtseg.sinks._audio_copy import AudioPackets
 
-__all__ = ["NOTHING", "Sink", "open_sinks"]
+__all__ = ["NOTHING", "Sink", "is_video_file", "open_sinks"]
 
-NOTHING = Path("null")
-"""As ``output``: the results are counted and discarded."""
+NOTHING = "null"
+"""As an output: the results are counted and discarded."""
+
+_NOT_A_FILE = re.compile(r"[a-z][a-z0-9+.\-]+://|v4l2:", re.IGNORECASE)
+
+
+def is_video_file(output: str) -> bool:
+    """Whether an output is the name of a file."""
+    return output != NOTHING and _NOT_A_FILE.match(output) is None
 
 
 def open_sinks(
     spec: ModelSpec,
     *,
-    output: Path | None = None,
-    fps_hint: float | None = None,
+    outputs: Sequence[str] = (),
+    recording: RecordingOptions | None = None,
+    fps_hint: Callable[[], float | None] = lambda: None,
     audio: AudioPackets | None = None,
     masks: Path | None = None,
     stats: Path | None = None,
@@ -36,32 +47,34 @@ def open_sinks(
 
     Args:
         spec: of the model that makes the labels.
-        output: a video file, or ``NOTHING``.
-        fps_hint: nominal frame rate of the source, for the header of the video file.
-        audio: to be copied into the video file, e.g. from ``Source.open_audio``.
+        outputs: video files, URLs, virtual cameras, or ``NOTHING``.
+        recording: how videos are encoded and divided into files.
+        fps_hint: returns the nominal frame rate of the source, once the first frame has been read.
+        audio: to be copied into the first video file, e.g. from ``Source.open_audio``.
         masks: a folder for PNGs of class IDs.
         stats: a JSON-lines file of class shares.
         window: title of a window.
-        live: whether frames come from a camera or stream, which a window cannot pause.
-        stop: ends every wait of the window once set.
+        live: whether frames come from a camera or stream, which cannot wait.
+        stop: ends every wait of a sink once set.
         overwrite: whether existing files and masks may be replaced.
 
     Raises:
         OutputExists: a result exists, and must not be replaced.
         SinkError: an output cannot be written or is being written by another run, or no display answers.
     """
+    recording = recording or RecordingOptions()
     sinks: list[Sink] = []
     with ExitStack() as opened:
         opened.callback(lambda: [sink.close() for sink in sinks])  # if a later one cannot be created
         # Imported only when needed: PyAV and OpenCV take time to load.
-        if output == NOTHING:
-            from rtseg.sinks.null import NullSink
+        for output in outputs:
+            if output == NOTHING:
+                from rtseg.sinks.null import NullSink
 
-            sinks.append(NullSink())
-        elif output is not None:
-            from rtseg.sinks.video import VideoSink
-
-            sinks.append(VideoSink(output, fps_hint=fps_hint, audio=audio, overwrite=overwrite))
+                sinks.append(NullSink())
+            else:
+                sinks.append(_open_video(Path(output), recording, fps_hint, audio, live=live, overwrite=overwrite))
+                audio = None
         if masks is not None:
             from rtseg.sinks.masks import MasksSink
 
@@ -76,3 +89,30 @@ def open_sinks(
             sinks.append(WindowSink(window, live=live, stop=stop))
         opened.pop_all()
     return sinks
+
+
+def _open_video(
+    path: Path,
+    recording: RecordingOptions,
+    fps_hint: Callable[[], float | None],
+    audio: AudioPackets | None,
+    *,
+    live: bool,
+    overwrite: bool,
+) -> Sink:
+    """One file, or several where a live source may change its size."""
+    if live or recording.segment_s is not None:
+        from rtseg.sinks.segments import SegmentsSink
+
+        return SegmentsSink(path, recording, fps_hint=fps_hint, audio=audio, live=live, overwrite=overwrite)
+    from rtseg.sinks.video import VideoSink
+
+    return VideoSink(
+        path,
+        fps_hint=fps_hint,
+        crf=recording.crf,
+        codec=recording.codec,
+        encoder=recording.encoder,
+        audio=audio,
+        overwrite=overwrite,
+    )

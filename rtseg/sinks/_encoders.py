@@ -148,9 +148,7 @@ def _existing(encoder: VideoEncoder, label: str) -> VideoEncoder:
     if _exists(encoder.name):
         return encoder
     if encoder.codec == "h264":
-        raise SinkError(
-            f"{label} cannot be written, this PyAV has no {encoder.name}: pip install --force-reinstall av"
-        )
+        raise SinkError(f"{label} cannot be written, this PyAV has no {encoder.name}: pip install --force-reinstall av")
     raise SinkError(f"{label} cannot be written, this PyAV has no {encoder.name}: use --codec h264")
 
 

@@ -80,6 +80,8 @@ class Recording:
         """
         self.audio_failure = ""
         """Why the audio ends early; empty if it does not."""
+        self.end_pts = 0
+        """Length of the finished file, in ticks."""
         self.file = file
         format_name, options = muxer_of(file.path.suffix, audio=audio is not None)
         # Through our own file object: a full disk raises its own OSError, and nothing is written after it.
@@ -118,14 +120,14 @@ class Recording:
             av.error.FFmpegError: as ``add``.
         """
         self._write(self.images.flush())
-        end_pts = self.images.end_pts
+        self.end_pts = self.images.end_pts
         if self._held is not None:
             last, self._held = self._held, None
             if end_s is not None and self.images.start_s is not None:
-                end_pts = max((last.pts or 0) + 1, round((end_s - self.images.start_s) * TICKS))
-            last.duration = end_pts - (last.pts or 0)
+                self.end_pts = max((last.pts or 0) + 1, round((end_s - self.images.start_s) * TICKS))
+            last.duration = self.end_pts - (last.pts or 0)
             self._write_through(last)
-        self._copy_audio(end_pts)
+        self._copy_audio(self.end_pts)
         self._container.close()
         self.file.commit()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from rtseg.frame import Frame, Image, Labels
 
@@ -25,6 +26,10 @@ class Sink(ABC):
     def notice(self) -> str:
         """What the result lacks or what has happened to it: lines, which may become more until after ``close``."""
         return ""
+
+    def facts(self) -> dict[str, Any]:
+        """Figures of its own for the report."""
+        return {}
 
     @abstractmethod
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:

@@ -13,14 +13,14 @@ import av.error
 from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks._audio_copy import AudioPackets, can_hold
-from rtseg.sinks._encoders import choose_encoder
+from rtseg.sinks._encoders import TICKS, VideoEncoder, choose_encoder
 from rtseg.sinks._recording import FORMATS, Recording, can_hold_video, muxer_of
 from rtseg.sinks.base import Sink
 from rtseg.sinks.options import PRESETS, RecordingOptions
 from rtseg.system.atomic_files import failure_reason, is_disk_full
 from rtseg.system.part_file import PartFile
 
-__all__ = ["VideoSink", "describe_encoder", "nearest_rate", "wall_clock_s"]
+__all__ = ["VideoSink", "check_video", "describe_encoder", "nearest_rate", "wall_clock_s"]
 
 
 class VideoSink(Sink):
@@ -75,13 +75,8 @@ class VideoSink(Sink):
             OutputExists: there is such a file, and it must not be replaced.
             SinkError: the file cannot be written, another run is writing it, or the encoder does not work here.
         """
-        if path.suffix.lower() not in FORMATS:
-            raise OptionError(f"cannot write a video as {path.name!r}: end its name in {', '.join(FORMATS)}")
         if preset not in PRESETS:
             raise OptionError(f"unknown preset {preset!r}; known are {', '.join(PRESETS)}")
-        options = RecordingOptions(codec, crf, encoder)
-        if not can_hold_video(path.suffix, codec):
-            raise OptionError(f"{path.name} cannot hold {codec}: end its name in .mp4 or .mkv")
         self.path = path
         self.name = f"video {path}"
         self._fps_hint = fps_hint
@@ -90,7 +85,7 @@ class VideoSink(Sink):
         self._recording: Recording | None = None
         self._failure: str | None = None
         self._closed = False
-        self._encoder = choose_encoder(options, self.name, preset)
+        self._encoder = check_video(path, RecordingOptions(codec, crf, encoder), self.name, preset)
         self._file = PartFile(path, self.name, overwrite=overwrite)
         self._audio_notice = ""
         self._audio = audio
@@ -110,6 +105,16 @@ class VideoSink(Sink):
     def file(self) -> PartFile:
         """The file that is written."""
         return self._file
+
+    @property
+    def length_s(self) -> float:
+        """Length of the file so far, in seconds."""
+        return self._recording.end_pts / TICKS if self._recording else 0.0
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether it copies audio."""
+        return self._audio is not None
 
     @property
     def rescaled(self) -> int:
@@ -181,6 +186,20 @@ class VideoSink(Sink):
         rest = f"{kept} frames are kept in {self._file.part}" if kept else "no frame is kept"
         self._failure = f"{self.name} ended, {failure_reason(error)}; {rest}. {_next_step(error)}"
         return SinkError(self._failure)
+
+
+def check_video(path: Path, options: RecordingOptions, label: str, preset: str = "ultrafast") -> VideoEncoder:
+    """Return the encoder of a video file.
+
+    Raises:
+        OptionError: the suffix of ``path`` is unknown, or files with it cannot hold the codec.
+        SinkError: the encoder does not work here; the message begins with ``label``.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise OptionError(f"cannot write a video as {path.name!r}: end its name in {', '.join(FORMATS)}")
+    if not can_hold_video(path.suffix, options.codec):
+        raise OptionError(f"{path.name} cannot hold {options.codec}: end its name in .mp4 or .mkv")
+    return choose_encoder(options, label, preset)
 
 
 def wall_clock_s(frame: Frame) -> float:

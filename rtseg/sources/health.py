@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from statistics import median
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.frame import Frame, Image
+from rtseg.frame_rate import FrameRate
 
 __all__ = ["Health"]
 
@@ -16,9 +14,6 @@ _STEP = 8
 """Only every 8th pixel of every 8th row is compared: noise of the sensor changes some of them in every frame."""
 _UNIFORM = 3.0
 """Standard deviation of the pixels, below which an image shows nothing; a dark room with sensor noise has more."""
-_RATE_FRAMES = 60
-_RATE_CHANGE = 1.3
-"""Ratio of two frame rates that differ."""
 
 
 class Health:
@@ -41,21 +36,18 @@ class Health:
         self._sample: NDArray[np.uint8] | None = None
         self._since_s: dict[str, float] = {}
         self._size: tuple[int, int] | None = None
-        self._rate: float | None = None
-        self._steps_s: deque[float] = deque(maxlen=_RATE_FRAMES)
-        self._last: tuple[float, int] | None = None
+        self._rate = FrameRate()
 
     def describe(self, frame: Frame, fps: float | None) -> str:
         """Size and rate of a stream that begins with ``frame``; ``fps`` is its nominal rate."""
-        self._steps_s.clear()
         self._since_s.clear()
-        self._sample = self._last = None
-        self._size, self._rate = frame.image.shape[:2], fps
+        self._sample = None
+        self._size, self._rate = frame.image.shape[:2], FrameRate(fps)
         return self._describe()
 
     def _describe(self) -> str:
         height, width = self._size or (0, 0)
-        rate = f", {self._rate:.3g} fps" if self._rate else ""
+        rate = f", {self._rate.fps:.3g} fps" if self._rate.fps else ""
         self.description = f"{width}x{height}{rate}"
         return self.description
 
@@ -63,23 +55,12 @@ class Health:
         """Return what is wrong with ``frame``, or an empty text."""
         size = frame.image.shape[:2]
         if size != self._size:
-            self.describe(frame, self._rate)
-        self._measure_rate(frame)
+            self.describe(frame, self._rate.fps)
+        if self._rate.add(frame):
+            self._describe()
         fault = self._fault(frame.image, frame.captured_s)
         self.withheld += bool(fault)
         return fault
-
-    def _measure_rate(self, frame: Frame) -> None:
-        before, self._last = self._last, (frame.pts_s, frame.index)
-        if before is not None and frame.index > before[1]:
-            self._steps_s.append((frame.pts_s - before[0]) / (frame.index - before[1]))
-        if len(self._steps_s) < _RATE_FRAMES:
-            return
-        step_s = median(self._steps_s)
-        self._steps_s.clear()
-        if step_s > 0 and (not self._rate or max(self._rate * step_s, 1 / (self._rate * step_s)) > _RATE_CHANGE):
-            self._rate = 1 / step_s
-            self._describe()
 
     def _fault(self, image: Image, now_s: float) -> str:
         if not self._timeout_s:

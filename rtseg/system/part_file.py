@@ -67,6 +67,11 @@ class PartFile:
         assert self._descriptor is not None, "the file is closed"
         return self._descriptor
 
+    @property
+    def size(self) -> int:
+        """Its present size in bytes; 0 once it is closed."""
+        return 0 if self._descriptor is None else os.fstat(self._descriptor).st_size
+
     def write(self, data: bytes | memoryview) -> int:
         """Write all of ``data`` or fail.
 

@@ -30,7 +30,9 @@ def audio_codecs(path: Path) -> list[str]:
 def test_the_recording_has_the_audio_of_the_file_in_step(clip: Path, icnet_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     part = SourceOptions(start_s=1.0, duration_s=1.6)
-    run = StreamRun(StreamOptions(source=str(clip), model=str(icnet_file), output=output, part=part, show=False))
+    run = StreamRun(
+        StreamOptions(source=str(clip), model=str(icnet_file), output=(str(output),), part=part, show=False)
+    )
     assert run.run().frames_written == 40
     assert audio_codecs(output) == ["opus"]
     assert tone_changes(output) == pytest.approx([1.0], abs=0.025)
@@ -50,7 +52,9 @@ def test_audio_that_the_format_cannot_hold_is_reported_before_the_run(
     clip: Path, icnet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out.mov"
-    assert run_to_the_end(StreamOptions(source=str(clip), model=str(icnet_file), output=output, show=False)) == 0
+    assert (
+        run_to_the_end(StreamOptions(source=str(clip), model=str(icnet_file), output=(str(output),), show=False)) == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "has no audio" in line] == [
         f"video {output} has no audio: .mov cannot hold opus; write .mkv to keep it"
