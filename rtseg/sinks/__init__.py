@@ -9,11 +9,11 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.base import Sink
 from rtseg.sinks.options import RecordingOptions
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # they would load numpy, which ``rtseg stream --help`` does not need
+    from rtseg.model_file.spec import ModelSpec
     from rtseg.sinks._audio_copy import AudioPackets
 
 __all__ = ["NOTHING", "Sink", "is_video_file", "open_sinks"]

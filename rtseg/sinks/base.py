@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rtseg.frame import Frame, Image, Labels
+if TYPE_CHECKING:  # it would load numpy, which ``rtseg stream --help`` does not need
+    from rtseg.frame import Frame, Image, Labels
 
 __all__ = ["Sink"]
 
