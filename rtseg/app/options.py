@@ -81,10 +81,15 @@ class StreamOptions:
     """Copy the audio of a local video file into the output video, without encoding it again."""
     show: Annotated[bool | None, Option(_OUTPUT, default="if there is a display and no other output")] = None
     """Show the result in a window."""
-    masks: Annotated[Path | None, Option(_OUTPUT, metavar="FOLDER")] = None
-    """Write the class IDs of each frame to this folder, as PNG with a palette."""
-    stats: Annotated[Path | None, Option(_OUTPUT, metavar="FILE.jsonl")] = None
-    """Write the share of each class in each frame to this file, one JSON object per line."""
+    masks: Annotated[Path | None, Option(_OUTPUT, metavar="FOLDER|FILE")] = None
+    """Write the class IDs of each frame: to a folder as PNG with a palette, to FILE.json as COCO run-length codes, or
+    to FILE.mkv as a lossless video."""
+    stats: Annotated[Path | None, Option(_OUTPUT, metavar="FILE")] = None
+    """Write the share of each class in each frame to this file: .csv, .parquet, or .jsonl (a JSON object per line)."""
+    polygons: Annotated[Path | None, Option(_OUTPUT, metavar="FILE")] = None
+    """Write the outline of each area of each frame as polygons: .geojson, or .json for COCO."""
+    tolerance: Annotated[float, Option(_OUTPUT)] = 1.0
+    """Largest distance of a polygon from the exact outline, in pixels. 0: along the edges of the pixels."""
     overwrite: Overwrite = False
     report: Report = None
     view: Annotated[str, Option(_DRAWING, choices=VIEWS)] = "overlay"

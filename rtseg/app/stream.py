@@ -252,7 +252,8 @@ def _overlay_options(options: StreamOptions, spec: ModelSpec) -> OverlayOptions:
 
 
 def _has_output(options: StreamOptions) -> bool:
-    return bool(options.output) or any(path is not None for path in (options.masks, options.stats))
+    files = (options.masks, options.stats, options.polygons)
+    return bool(options.output) or any(path is not None for path in files)
 
 
 def _shows_window(options: StreamOptions) -> bool:
@@ -286,6 +287,8 @@ def _open_sinks(
         audio=source.open_audio() if options.audio and any(map(is_video_file, outputs)) else None,
         masks=options.masks,
         stats=options.stats,
+        polygons=options.polygons,
+        tolerance=options.tolerance,
         window=f"rtseg - {source.name}" if show else None,
         live=source.live,
         stop=stop,
@@ -313,8 +316,9 @@ def _refuse_clashes(options: StreamOptions, model: Path) -> None:
     """
     taken: list[tuple[str, str | Path]] = [("the source", str(options.source)), ("the model", model)]
     outputs = [("--output", Path(output)) for output in options.output if is_video_file(output)]
-    for option, path in (*outputs, ("--stats", options.stats), ("--report", options.report)):
-        if path is None:
+    others = ((f"--{name}", getattr(options, name)) for name in ("masks", "stats", "polygons", "report"))
+    for option, path in (*outputs, *others):
+        if path is None or path.is_dir():
             continue
         for what, other in taken:
             if _same_file(path, other):

@@ -1,4 +1,4 @@
-"""Where results go: a window, video files, streams, a virtual camera, palette masks, statistics, or nowhere."""
+"""Where results go: a window, video files, streams, a virtual camera, masks, polygons, statistics, or nowhere."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def open_sinks(
     audio: AudioPackets | None = None,
     masks: Path | None = None,
     stats: Path | None = None,
+    polygons: Path | None = None,
+    tolerance: float = 1.0,
     window: str | None = None,
     live: bool = False,
     stop: Event | None = None,
@@ -51,14 +53,19 @@ def open_sinks(
         recording: how videos are encoded and divided into files.
         fps_hint: returns the nominal frame rate of the source, once the first frame has been read.
         audio: to be copied into the first video file, e.g. from ``Source.open_audio``.
-        masks: a folder for PNGs of class IDs.
-        stats: a JSON-lines file of class shares.
+        masks: a folder for PNGs of class IDs, a ``.json`` file for COCO run-length codes, or a ``.mkv`` file for a
+            lossless video of class IDs.
+        stats: a file of class shares: ``.csv``, ``.parquet``, or JSON lines.
+        polygons: a file of polygons: ``.geojson``, or ``.json`` for COCO.
+        tolerance: largest distance of a polygon from the pixels of its class, in pixels.
         window: title of a window.
         live: whether frames come from a camera or stream, which cannot wait.
         stop: ends every wait of a sink once set.
         overwrite: whether existing files and masks may be replaced.
 
     Raises:
+        OptionError: a suffix does not name a format.
+        MissingExtra: Parquet without the package that writes it.
         OutputExists: a result exists, and must not be replaced.
         SinkError: an output cannot be written or is being written by another run, or no display answers.
     """
@@ -76,13 +83,17 @@ def open_sinks(
                 sinks.append(_open_video(Path(output), recording, fps_hint, audio, live=live, overwrite=overwrite))
                 audio = None
         if masks is not None:
-            from rtseg.sinks.masks import MasksSink
+            from rtseg.sinks.masks import open_masks
 
-            sinks.append(MasksSink(masks, spec, overwrite=overwrite))
+            sinks.append(open_masks(masks, spec, fps_hint=fps_hint, overwrite=overwrite))
         if stats is not None:
-            from rtseg.sinks.stats import StatsSink
+            from rtseg.sinks.stats import open_stats
 
-            sinks.append(StatsSink(stats, spec, overwrite=overwrite))
+            sinks.append(open_stats(stats, spec, overwrite=overwrite))
+        if polygons is not None:
+            from rtseg.sinks.annotations import open_polygons
+
+            sinks.append(open_polygons(polygons, spec, tolerance=tolerance, overwrite=overwrite))
         if window is not None:
             from rtseg.sinks.window import WindowSink
 

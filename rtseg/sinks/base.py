@@ -17,7 +17,7 @@ class Sink(ABC):
     name: str
     """Used in messages, e.g. ``video out.mp4``."""
     kind: str
-    """``video``, ``window``, ``masks``, ``stats`` or ``null``: the name of its stage in a report."""
+    """``video``, ``window``, ``masks``, ``polygons``, ``stats`` or ``null``: the name of its stage in a report."""
     needs_rendered: bool = True
     """Whether ``write`` uses ``rendered``. If no sink does, nothing is drawn."""
     written: int = 0

@@ -1,8 +1,9 @@
-"""Class maps as palette PNGs, one per frame."""
+"""Class maps as palette PNGs, one per frame, or in one file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from errno import ENOENT
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.errors import SinkError
+from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.image_io.indexed_png import SOFTWARE_TAG, TAG_SEARCH_BYTES, palette_png
 from rtseg.model_file.spec import VOID, ModelSpec
@@ -18,9 +19,40 @@ from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import OutputExists, atomic_path, check_folder_writable, failure_reason
 from rtseg.system.output_lock import is_open_folder, locked_folder
 
-__all__ = ["MasksSink", "mask_palette"]
+__all__ = ["MasksSink", "mask_palette", "open_masks"]
 
 _VOID_COLOUR = (224, 224, 192)  # as in PASCAL VOC
+
+_OTHER_VIDEOS = (".mp4", ".mov", ".avi", ".webm")
+
+
+def open_masks(
+    path: Path, spec: ModelSpec, *, fps_hint: Callable[[], float | None] = lambda: None, overwrite: bool = False
+) -> Sink:
+    """Open the sink that the form of ``path`` asks for: ``.json``, ``.mkv``, or a folder of PNG files.
+
+    Args:
+        path: a COCO file of run-length codes, a video of class IDs, or a folder.
+        spec: of the model that makes the labels.
+        fps_hint: returns the nominal frame rate of the source, for the header of a video.
+        overwrite: whether existing masks may be replaced.
+
+    Raises:
+        OptionError: the suffix of a video that cannot hold class IDs without loss.
+        SinkError: see the sinks.
+    """
+    suffix = "" if path.is_dir() else path.suffix.lower()
+    if suffix == ".json":
+        from rtseg.sinks.annotations import open_coco_masks
+
+        return open_coco_masks(path, spec, overwrite=overwrite)
+    if suffix == ".mkv":
+        from rtseg.sinks.mask_video import MaskVideoSink
+
+        return MaskVideoSink(path, spec, fps_hint=fps_hint, overwrite=overwrite)
+    if suffix in _OTHER_VIDEOS:
+        raise OptionError(f"--masks {path}: class IDs are written without loss as .mkv; a folder gets PNG files")
+    return MasksSink(path, spec, overwrite=overwrite)
 
 
 class MasksSink(Sink):

@@ -1,24 +1,41 @@
-"""Statistics of every frame, as JSON lines."""
+"""Statistics of every frame, as JSON lines, CSV or Parquet."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
-from typing import Any
 
-from rtseg.errors import SinkError
-from rtseg.frame import Frame, Image, Labels
+from rtseg.frame import Frame, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
+from rtseg.sinks._stream_to_file import FileSink
 from rtseg.sinks.base import Sink
-from rtseg.system.atomic_files import failure_reason
 from rtseg.system.file_names import encode_text
-from rtseg.system.part_file import PartFile
 
-__all__ = ["StatsSink"]
+__all__ = ["CsvStatsSink", "StatsSink", "frame_shares", "open_stats", "stats_columns"]
+
+_FRAME_COLUMNS = ("index", "pts_s", "name")
 
 
-class StatsSink(Sink):
+def open_stats(path: Path, spec: ModelSpec, *, overwrite: bool = False) -> Sink:
+    """Open the sink that the suffix of ``path`` asks for: ``.csv``, ``.parquet``, or JSON lines for any other one.
+
+    Raises:
+        MissingExtra: Parquet without the package that writes it.
+        SinkError: see ``StatsSink``.
+    """
+    if path.suffix.lower() == ".csv":
+        return CsvStatsSink(path, spec, overwrite=overwrite)
+    if path.suffix.lower() == ".parquet":
+        from rtseg.sinks.parquet import ParquetStatsSink
+
+        return ParquetStatsSink(path, spec, overwrite=overwrite)
+    return StatsSink(path, spec, overwrite=overwrite)
+
+
+class StatsSink(FileSink):
     """Writes one line per frame: ``{"index": 7, "pts_s": 0.28, "classes": {"Road": 0.31, ...}}``.
 
     The line of an image from a folder also has its ``name``. The shares, in [0, 1], are relative to the pixels that
@@ -26,7 +43,6 @@ class StatsSink(Sink):
     """
 
     kind = "stats"
-    needs_rendered = False
 
     def __init__(self, path: Path, spec: ModelSpec, *, overwrite: bool = False) -> None:
         """Create the file, under its part name.
@@ -40,56 +56,46 @@ class StatsSink(Sink):
             OutputExists: there is such a file, and it must not be replaced.
             SinkError: it cannot be written, or another run is writing it.
         """
-        self.path = path
-        self.name = f"statistics {path}"
+        super().__init__(path, f"statistics {path}", unit="lines", overwrite=overwrite)
         self._classes = spec.classes
-        self._failure: str | None = None
-        self._closed = False
-        self._file = PartFile(path, self.name, overwrite=overwrite)
 
-    @property
-    def notice(self) -> str:
-        """See ``Sink``."""
-        return self._file.notice
+    def begin(self) -> bytes:
+        """See ``FileSink``."""
+        return b""
 
-    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
-        """Write one line; see ``Sink``."""
-        if self._failure is not None:
-            raise SinkError(self._failure)
-        line = json.dumps(self._line(frame, labels), ensure_ascii=False) + "\n"
-        try:
-            self._file.write(encode_text(line))
-            self._file.mark()
-        except OSError as error:
-            raise self._fail(error) from error
-        self.written += 1
+    def encode(self, frame: Frame, labels: Labels) -> bytes:
+        """See ``FileSink``."""
+        name = {} if frame.name is None else {"name": frame.name}
+        shares = frame_shares(labels, len(self._classes))
+        classes = dict(zip(self._classes, shares, strict=True))
+        line = {"index": frame.index, "pts_s": round(frame.pts_s, 6), **name, "classes": classes}
+        return encode_text(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def close(self) -> None:
-        """Give the file its final name; see ``Sink``."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._failure is not None:
-            return
-        if not self.written:
-            self._file.keep()
-            return
-        try:
-            self._file.commit()
-        except OSError as error:
-            raise self._fail(error) from error
 
-    def _line(self, frame: Frame, labels: Labels) -> dict[str, Any]:
-        shares = class_shares(labels, len(self._classes)).tolist()
-        line: dict[str, Any] = {"index": frame.index, "pts_s": round(frame.pts_s, 6)}
-        if frame.name is not None:
-            line["name"] = frame.name
-        line["classes"] = {name: round(share, 5) for name, share in zip(self._classes, shares, strict=True)}
-        return line
+class CsvStatsSink(StatsSink):
+    """Writes one row per frame: its index, its time in seconds, its name if it has one, and the share of each class."""
 
-    def _fail(self, error: OSError) -> SinkError:
-        kept = "no line is kept"
-        if self._file.keep():
-            kept = f"{self.written} lines are kept in {self._file.part}"
-        self._failure = f"{self.name} ended, {failure_reason(error)}; {kept}. Free some space or choose another path"
-        return SinkError(self._failure)
+    def begin(self) -> bytes:
+        """See ``FileSink``."""
+        return _csv_row(stats_columns(self._classes))
+
+    def encode(self, frame: Frame, labels: Labels) -> bytes:
+        """See ``FileSink``."""
+        shares = frame_shares(labels, len(self._classes))
+        return _csv_row((frame.index, round(frame.pts_s, 6), frame.name or "", *shares))
+
+
+def stats_columns(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of a table: the class names after those of the frame. A class with one of these gets ``class``."""
+    return (*_FRAME_COLUMNS, *(f"class {name}" if name in _FRAME_COLUMNS else name for name in classes))
+
+
+def frame_shares(labels: Labels, classes: int) -> list[float]:
+    """The share of each class in the labelled pixels, in [0, 1], with five decimals."""
+    return [round(share, 5) for share in class_shares(labels, classes).tolist()]
+
+
+def _csv_row(values: tuple[object, ...]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(values)
+    return encode_text(out.getvalue())

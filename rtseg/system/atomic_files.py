@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _PART: Final = ".part"
-_OPTIONS: Final = {"statistics": "--stats", "report": "--report"}
+_OPTIONS: Final = {"masks": "--masks", "polygons": "--polygons", "statistics": "--stats", "report": "--report"}
 """First word of a label -> the option that names the file; others are ``--output``."""
 _DISK_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -1,0 +1,71 @@
+"""The labels of a run in one annotation file: run-length codes or polygons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rtseg.annotations.coco import CocoDocument
+from rtseg.annotations.geojson import GeoJsonDocument
+from rtseg.errors import OptionError
+from rtseg.frame import Frame, Labels
+from rtseg.model_file.spec import ModelSpec
+from rtseg.sinks._stream_to_file import FileSink, frame_name
+
+__all__ = ["AnnotationSink", "open_coco_masks", "open_polygons"]
+
+
+def open_coco_masks(path: Path, spec: ModelSpec, *, overwrite: bool = False) -> AnnotationSink:
+    """Open a COCO file of run-length codes; see ``AnnotationSink``."""
+    return AnnotationSink("masks", path, CocoDocument(spec.classes, spec.palette), overwrite=overwrite)
+
+
+def open_polygons(path: Path, spec: ModelSpec, *, tolerance: float, overwrite: bool = False) -> AnnotationSink:
+    """Open a file of polygons: GeoJSON where ``path`` ends in ``.geojson``, COCO where it ends in ``.json``.
+
+    Raises:
+        OptionError: another suffix.
+        SinkError: see ``FileSink``.
+    """
+    document: CocoDocument | GeoJsonDocument
+    if path.suffix.lower() == ".geojson":
+        document = GeoJsonDocument(spec.classes, tolerance=tolerance)
+    elif path.suffix.lower() == ".json":
+        document = CocoDocument(spec.classes, spec.palette, polygons=True, tolerance=tolerance)
+    else:
+        raise OptionError(f"--polygons {path}: end its name in .geojson, or in .json for COCO")
+    return AnnotationSink("polygons", path, document, overwrite=overwrite)
+
+
+class AnnotationSink(FileSink):
+    """Writes the labels of every frame into one annotation file: COCO or GeoJSON.
+
+    A COCO file is complete only at the end of the run. A GeoJSON file is complete at any time.
+    """
+
+    def __init__(
+        self, kind: str, path: Path, document: CocoDocument | GeoJsonDocument, *, overwrite: bool = False
+    ) -> None:
+        """Create the file, under its part name; see ``FileSink``.
+
+        Args:
+            kind: ``masks`` or ``polygons``.
+            path: the file to write.
+            document: encodes the labels.
+            overwrite: whether an existing file may be replaced.
+        """
+        super().__init__(path, f"{kind} {path}", unit="frames", overwrite=overwrite)
+        self.kind = kind
+        self._document = document
+        self.end_is_fixed = isinstance(document, GeoJsonDocument)
+
+    def begin(self) -> bytes:
+        """See ``FileSink``."""
+        return self._document.begin()
+
+    def encode(self, frame: Frame, labels: Labels) -> bytes:
+        """See ``FileSink``."""
+        return self._document.add(frame_name(frame), labels, {"frame": frame.index, "pts_s": round(frame.pts_s, 6)})
+
+    def end(self) -> bytes:
+        """See ``FileSink``."""
+        return self._document.end()
