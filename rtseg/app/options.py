@@ -109,6 +109,9 @@ class StreamOptions:
     """Which frames to drop when the model is too slow. auto: the oldest frame of a live source. always: play files at
     their own speed, and drop like a live source. never: none."""
     propagation: Annotated[PropagationOptions, Group()] = field(default_factory=PropagationOptions)
+    roi: Annotated[tuple[str, ...], Option("Regions and events", metavar="[NAME=]x,y,w,h|POLYGON")] = ()
+    """Label only this part of the frame: x,y,width,height or x1,y1 x2,y2 x3,y3 ..., in pixels or percent. With a name,
+    a region for --events and --stats, which limits nothing. Can be repeated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from rtseg.model_file.spec import ModelSpec
 from rtseg.pipeline.report import RunReport, Status
 from rtseg.pipeline.runner import Pipeline
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
+from rtseg.regions import parse_regions
+from rtseg.regions.masks import Regions
 from rtseg.sinks import is_video_file, open_sinks
 from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
@@ -79,6 +81,8 @@ class StreamRun:
             )
         model = find_model(options.model)
         _refuse_clashes(options, model)
+        self.regions = Regions(parse_regions(options.roi))
+        """They can be replaced while the run goes on."""
         self._stop = Event()
         hint = "latency" if self.source.live else "throughput"
         with ExitStack() as opened:
@@ -102,6 +106,7 @@ class StreamRun:
                 drop=options.drop,
                 prepare=Prepare(self.spec),
                 propagation=options.propagation,
+                regions=self.regions,
             )
             self._opened = opened.pop_all()
         self.result: RunReport | None = None

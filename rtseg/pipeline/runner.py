@@ -44,6 +44,7 @@ from rtseg.pipeline.report import RunCounters, RunReport, SourceCounts, Status
 from rtseg.pipeline.stages import Batch, PlaybackClock, Result, infer, prepare, read, render
 from rtseg.pipeline.writing import SinkWriter
 from rtseg.preprocess import Prepare
+from rtseg.regions.masks import Regions
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source
 from rtseg.visualize.overlay import Overlay
@@ -82,6 +83,7 @@ class Pipeline:
             and drops frames as if they were live; ``never`` drops none.
         prepare: makes the model's input; by default as the model file says.
         propagation: on which frames the network runs; by default on all of them.
+        regions: limit what is labelled; they may be replaced during the run.
 
     Raises:
         OptionError: ``drop`` is unknown, the source cannot deliver images with the channels that the model needs, or
@@ -99,6 +101,7 @@ class Pipeline:
         drop: str = "auto",
         prepare: Prepare | None = None,
         propagation: PropagationOptions | None = None,
+        regions: Regions | None = None,
     ) -> None:
         if drop not in DROP_MODES:
             raise OptionError(f"--drop must be one of {', '.join(DROP_MODES)}, got {drop!r}")
@@ -114,6 +117,7 @@ class Pipeline:
         self._sinks = list(sinks)
         self._overlay = overlay if any(sink.needs_rendered for sink in self._sinks) else None
         self._drop = drop
+        self._regions = regions or Regions()
         self._prepare_image = prepare or Prepare(backend.spec)
         self._stages: list[tuple[str, Channel[Any], Thread]] = []
         self._channels: list[Channel[Any]] = []
@@ -210,7 +214,7 @@ class Pipeline:
         frames = self._start("read", read(self._source, durations["read"], clock), drop_oldest=self._drops)
         batches = self._start("prepare", prepare(frames, self._prepare_image, durations["prepare"]))
         labelled = self._start_inference(batches)
-        return self._start("render", render(labelled, self._overlay, durations["render"]))
+        return self._start("render", render(labelled, self._overlay, durations["render"], self._regions))
 
     def _start_inference(self, batches: Channel[Batch]) -> Channel[tuple[Frame, Labels]]:
         options = self._propagation

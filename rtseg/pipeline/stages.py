@@ -19,6 +19,7 @@ from rtseg.frame import Frame, Image, Labels
 from rtseg.pipeline.durations import Durations
 from rtseg.pipeline.scene_cuts import CutDetector
 from rtseg.preprocess import Prepare, resize_labels
+from rtseg.regions.masks import Regions
 from rtseg.sources.base import Source
 from rtseg.visualize.overlay import Overlay
 
@@ -115,12 +116,20 @@ def infer(batches: Iterable[Batch], backend: Backend, durations: Durations) -> I
         raise error
 
 
-def render(labelled: Iterable[tuple[Frame, Labels]], overlay: Overlay | None, durations: Durations) -> Iterator[Result]:
-    """Yield each frame with labels of its own size, and with the image that ``overlay``, if any, draws of both."""
+def render(
+    labelled: Iterable[tuple[Frame, Labels]], overlay: Overlay | None, durations: Durations, regions: Regions
+) -> Iterator[Result]:
+    """Yield each frame with labels of its own size, and with the image that ``overlay``, if any, draws of both.
+
+    Labels outside of the ``regions`` without a name become void.
+
+    Raises:
+        OptionError: a region reaches beyond the frame.
+    """
     for frame, model_labels in labelled:
         started_s = time.perf_counter()
         height, width = frame.image.shape[:2]
-        labels = resize_labels(model_labels, (height, width))
+        labels = regions.limit(resize_labels(model_labels, (height, width)))
         rendered = overlay.draw(frame.image, labels) if overlay is not None else None
         durations.add(time.perf_counter() - started_s)
         yield Result(frame, labels, rendered)
