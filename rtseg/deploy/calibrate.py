@@ -15,7 +15,7 @@ from rtseg.datasets import Dataset, ReadFile, open_dataset
 from rtseg.datasets.loader import DatasetReader, LoadedItem
 from rtseg.datasets.subset import Subset
 from rtseg.deploy.options import CalibrateOptions
-from rtseg.deploy.sensitivity import rank_float_groups
+from rtseg.deploy.sensitivity import find_wrong_group, rank_float_groups
 from rtseg.deploy.verify import BUDGETS, Budget, Verdict, open_verification_data, verify
 from rtseg.errors import DatasetError, ModelError, ProofError
 from rtseg.frame import Image, Labels
@@ -45,6 +45,8 @@ _RANKING_RUNS = 240
 """Images times groups of nodes. A graph of many groups is ranked with fewer images."""
 _MAX_FLOAT_GROUPS = 12
 """Groups of nodes to keep in float. A model that needs more is not suited to INT8."""
+_ARITHMETIC_IMAGES = 3
+"""Images to look with for nodes that are computed wrongly; the verdict uses all."""
 OnProgress = Callable[[str, int, int], None]
 
 
@@ -109,8 +111,11 @@ def calibrate(
     absent = absent_classes(pixels, model.spec.classes, data.name) if pixels[:VOID].any() else ""
     for line in filter(None, (reader.notice, absent, *data.notes.lines)):
         notify(line)
+    ranges, arithmetic = _correct_arithmetic(model, ranges, held_out, reader, on_progress, notify)
+    exact_nodes = ranges.kept_nodes
     ranges, verdict = _find_float_groups(model, ranges, held_out, reader, on_progress, notify)
-    arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
+    if ranges.kept_nodes != exact_nodes:
+        ranges, arithmetic = _correct_arithmetic(model, ranges, held_out, reader, on_progress, notify)
     if not arithmetic.passed:
         raise ProofError(
             f"INT8 of {ranges.model} is not computed exactly on this CPU, {arithmetic.reasons[0]} on "
@@ -193,6 +198,45 @@ def _some(dataset: Dataset, indices: list[int], description: str) -> Subset:
     return Subset(dataset, indices, f"{len(indices)} {description} of {dataset.name}")
 
 
+def _correct_arithmetic(
+    model: ModelFile,
+    ranges: Ranges,
+    held_out: Dataset,
+    reader: DatasetReader,
+    on_progress: OnProgress,
+    notify: Callable[[str], None],
+) -> tuple[Ranges, Verdict]:
+    """Compare int8 on this CPU with exact arithmetic, and keep nodes that the runtime computes wrongly in float."""
+    arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
+    if arithmetic.passed:
+        return ranges, arithmetic
+    minimum = BUDGETS["int8"].min_agreement or 0.0
+    images = _prepared(_Altered(held_out), _ARITHMETIC_IMAGES, model, reader)
+    for _ in range(_MAX_FLOAT_GROUPS):
+        group = find_wrong_group(
+            model, ranges, images, minimum, lambda done, total: on_progress("looking for wrong nodes", done, total)
+        )
+        if group is None:
+            break
+        notify(
+            f"{', '.join(group.nodes)} stays in float: {arithmetic.judged_by} computes it wrongly in int8 on this CPU "
+            f"({arithmetic.agreement:.1%} of the pixels agree with exact arithmetic)"
+        )
+        ranges = replace(ranges, kept=(*ranges.kept, group))
+        arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
+        if arithmetic.passed:
+            break
+    return ranges, arithmetic
+
+
+def _prepared(data: Dataset, count: int, model: ModelFile, reader: DatasetReader) -> list[Image]:
+    """Load ``count`` images, spread evenly over the data."""
+    prepare = Prepare(model.spec)
+    count = min(count, len(data))
+    with closing(reader.load(data, [step * len(data) // count for step in range(count)])) as loaded:
+        return [prepare(image) for _, image, _ in loaded]
+
+
 def _find_float_groups(
     model: ModelFile,
     ranges: Ranges,
@@ -206,16 +250,9 @@ def _find_float_groups(
     if verdict.passed:
         return replace(ranges, verdict=verdict.to_dict()), verdict
     notify(f"all in INT8: {verdict.reasons[0]}; searching for nodes to keep in float")
-    arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
-    if not arithmetic.passed:
-        notify(
-            f"part of this loss is not rounding: {arithmetic.judged_by} agrees with exact arithmetic on only "
-            f"{arithmetic.agreement:.1%} of the pixels"
-        )
-    prepare = Prepare(model.spec)
-    count = min(_RANKING_IMAGES, len(held_out), max(2, _RANKING_RUNS // len(quantizable_groups(model))))
-    with closing(reader.load(held_out, [step * len(held_out) // count for step in range(count)])) as loaded:
-        images = [prepare(image) for _, image, _ in loaded]
+    images = _prepared(
+        held_out, min(_RANKING_IMAGES, max(2, _RANKING_RUNS // len(quantizable_groups(model)))), model, reader
+    )
     ranked = rank_float_groups(model, ranges, images, lambda done, total: on_progress("ranking nodes", done, total))
     ranked = ranked[:_MAX_FLOAT_GROUPS]
     for left, group in zip(reversed(range(len(ranked))), ranked, strict=True):

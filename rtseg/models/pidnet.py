@@ -118,12 +118,14 @@ class PIDNet(Network):
         context = F.relu(self.layer2(F.relu(self.layer1(self.conv1(images)))))
         details, boundaries = self.layer3_(context), self.layer3_d(context)
         context = F.relu(self.layer3(context))
-        middle = self.pag3(details, self.compression3(context), 2)
+        # The authors' code applies ReLU to these features in place, so that the auxiliary heads get them after ReLU,
+        # and their checkpoints were trained so. (mmseg gives its heads a copy from before ReLU.)
+        middle = F.relu(self.pag3(details, self.compression3(context), 2))
         boundaries = F.relu(boundaries + _upsample(self.diff3(context), 2))
         context = F.relu(self.layer4(context))
-        details = self.pag4(self.layer4_(F.relu(middle)), self.compression4(context), 4)
-        edges = self.layer4_d(boundaries) + _upsample(self.diff4(context), 4)
-        details, boundaries = self.layer5_(F.relu(details)), self.layer5_d(F.relu(edges))
+        details = self.pag4(self.layer4_(middle), self.compression4(context), 4)
+        edges = F.relu(self.layer4_d(boundaries) + _upsample(self.diff4(context), 4))
+        details, boundaries = self.layer5_(F.relu(details)), self.layer5_d(edges)
         context = self.upsample(self.spp(self.layer5(context)), int(details.shape[2]), int(details.shape[3]))
         logits: Tensor = self.final_layer(self.dfm(details, context, boundaries))
         return (logits, self.seghead_p(middle), self.seghead_d(edges), logits) if self.training else logits

@@ -15,6 +15,7 @@ from torch import Tensor
 from rtseg.errors import CheckpointError, SinkError
 from rtseg.models import create_model
 from rtseg.models.base import Network
+from rtseg.models.mmseg_names import from_mmseg
 from rtseg.models.pretrained import fit_weights
 from rtseg.system.atomic_files import atomic_path
 from rtseg.training.data import BEST, LAST
@@ -154,7 +155,8 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
     Args:
         network: made by ``create_model``.
         path: a checkpoint of rtseg, or another program's ``.safetensors``, ``.pt``, ``.pth`` or ``.ckpt`` file whose
-            weights have the same names (those of torchvision, for its networks), perhaps with a prefix like ``model.``.
+            weights have the same names (those of torchvision, for its networks), perhaps with a prefix like ``model.``;
+            for DDRNet, PIDNet and SCTNet also those of mmsegmentation.
         classes: names of the classes of ``network``.
 
     Returns:
@@ -166,7 +168,8 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
     state = _load_pickle(path) if path.suffix in _PICKLES else _load_safetensors(path)
     own = network.state_dict()
     try:
-        weights = _under_prefix(strip_wrapper_prefixes(state["network"]), own)
+        weights = from_mmseg(strip_wrapper_prefixes(state["network"]), network.architecture)
+        weights = _under_prefix(weights, own)
         heads = head_weights(network)
         same_classes = tuple(state["classes"]) == classes if "classes" in state else _same_shapes(own, weights, heads)
         fresh = set() if same_classes else heads

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that every torch program uses
 
+from rtseg.models import create_model
 from rtseg.models.context import DAPPM, PAPPM, Upsample
 from rtseg.models.pidnet import PixelAttentionGuidedFusion
 from rtseg.models.sctnet import ConvolutionalAttention
@@ -101,3 +102,17 @@ def test_axial_attention_is_the_same_with_positions_of_a_fixed_size() -> None:
         assert module.query_rows.weight.shape[2] == 6
         rolled = module(features.roll(1, 2))
     assert (rolled - free.roll(1, 2)).abs().max() > 1e-3, "it knows positions"
+
+
+def test_the_auxiliary_heads_of_pidnet_get_features_after_relu_as_in_the_code_of_its_authors() -> None:
+    network = create_model("pidnet-s", 3).train()
+    seen = {}
+    for name in network.auxiliary:
+        network.get_submodule(name).register_forward_hook(
+            lambda _, inputs, output, name=name: seen.update({name: inputs[0]})
+        )
+    network(maps(2, 3, 64, 64))
+    assert seen.keys() == {"seghead_p", "seghead_d"}
+    for features in seen.values():
+        assert (features == 0).any()
+        assert (features >= 0).all()
