@@ -30,7 +30,7 @@ from rtseg.system.atomic_files import write_text
 from rtseg.system.cpu import cpu_class
 from rtseg.system.read_file import read_text
 
-__all__ = ["Int8Check", "check_int8"]
+__all__ = ["Int8Check", "check_int8", "required_agreement"]
 
 _MIN_AGREEMENT = 0.975
 _FLOOR = 0.9
@@ -94,6 +94,16 @@ def check_int8(model: ModelFile, candidate: Backend) -> Int8Check:
     return check
 
 
+def required_agreement(by_quantization: float) -> float:
+    """Return the least share of pixels that must agree with exact arithmetic.
+
+    Args:
+        by_quantization: share that agrees between the quantized graph in exact arithmetic and the float graph. Labels
+            that the quantization itself changes easily also change by rounding.
+    """
+    return min(_MIN_AGREEMENT, max(_FLOOR, by_quantization))
+
+
 def _read_certificate(model: ModelFile, candidate: Backend) -> Int8Check | None:
     """What `rtseg calibrate` found with the same runtime on this class of CPU."""
     if is_quantized(model.graph):
@@ -121,8 +131,7 @@ def _compare(model: ModelFile, quantized: ModelFile, candidate: Backend) -> Int8
     required = _MIN_AGREEMENT
     agreement = float(np.mean(labels == exact))
     if agreement < required and not is_quantized(model.graph):
-        by_quantization = float(np.mean(exact == _label_in_float(model, images)))
-        required = min(required, max(_FLOOR, by_quantization))
+        required = required_agreement(float(np.mean(exact == _label_in_float(model, images))))
     return Int8Check(cpu_class(), agreement, required, len(images))
 
 

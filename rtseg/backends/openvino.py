@@ -19,6 +19,7 @@ from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.quantize import to_int8
+from rtseg.model_file.quantized_concat import separate_quantized_concats
 from rtseg.model_file.upsample import upsample_by_transposed_conv
 from rtseg.model_file.upsample_candidates import upsample_candidates
 from rtseg.model_file.weight_range import reduce_weight_range
@@ -59,8 +60,10 @@ class OpenVinoBackend(SlotBackend):
         float_precision = _float_precision(core, options.precision)
         if options.precision == "int8":
             model = to_int8(model)
-        if is_quantized(model.graph) and int8_saturates():
-            model = reduce_weight_range(model)
+        if is_quantized(model.graph):
+            model = separate_quantized_concats(model)
+            if int8_saturates():
+                model = reduce_weight_range(model)
         self.precision = "int8" if is_quantized(model.graph) else float_precision
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _TYPES[float_precision]}
         if options.threads is not None:

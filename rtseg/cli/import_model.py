@@ -22,6 +22,7 @@ EXAMPLES = (
     "rtseg import road.onnx --classes other,road --size 384x640 --mean 0 --std 1 --scale 255",
     "rtseg import net.onnx --classes camvid,void --drop void --data camvid:CamVid",
     "rtseg import torchvision:deeplabv3_mobilenet_v3_large --size 384x640",
+    "rtseg import rtseg:pidnet-s --weights mmseg.pth --classes cityscapes --size 512x1024",
 )
 
 
@@ -31,11 +32,13 @@ def import_model(
     model: str = typer.Argument(
         ...,
         metavar="MODEL",
-        help="An ONNX file of a semantic segmentation network, or torchvision:NAME, smp:OWNER/NAME or hf:OWNER/NAME "
-        r"(needs rtseg\[import]); `rtseg models` lists some.",
+        help="An ONNX file of a semantic segmentation network; torchvision:NAME, smp:OWNER/NAME or hf:OWNER/NAME "
+        r"(needs rtseg\[import]); or rtseg:NETWORK with --weights. `rtseg models` lists some.",
     ),
     weights: Path | None = typer.Option(
-        None, metavar="FILE", help="State dict for a torchvision:NAME, instead of the published weights."
+        None,
+        metavar="FILE",
+        help="State dict for torchvision:NAME, instead of the published weights, or for rtseg:NETWORK.",
     ),
     offline: bool = typer.Option(False, "--offline", help="Use only files of this machine."),
 ) -> None:
@@ -56,7 +59,7 @@ def import_model(
                 model, options, weights=weights, offline=offline, notify=console.print, on_progress=status.update
             )
         elif weights is not None:
-            raise OptionError("--weights is for torchvision:NAME, e.g. torchvision:fcn_resnet50")
+            raise OptionError("--weights is for torchvision:NAME and rtseg:NETWORK, e.g. torchvision:fcn_resnet50")
         else:
             done = import_onnx(Path(model), options, on_progress=lambda phase: status.update(phase))
     _print(console, done)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.backends import open_backend
+from rtseg.backends.int8_check import required_agreement
 from rtseg.datasets import Dataset, ReadFile, open_dataset
 from rtseg.datasets.loader import DatasetReader, LoadedItem
 from rtseg.datasets.subset import Subset
@@ -207,12 +208,12 @@ def _correct_arithmetic(
     notify: Callable[[str], None],
 ) -> tuple[Ranges, Verdict]:
     """Compare int8 on this CPU with exact arithmetic, and keep nodes that the runtime computes wrongly in float."""
-    arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
+    arithmetic = _verify_arithmetic(model, ranges, held_out, reader, on_progress)
     if arithmetic.passed:
         return ranges, arithmetic
-    minimum = BUDGETS["int8"].min_agreement or 0.0
     images = _prepared(_Altered(held_out), _ARITHMETIC_IMAGES, model, reader)
     for _ in range(_MAX_FLOAT_GROUPS):
+        minimum = arithmetic.budget.min_agreement or 0.0
         group = find_wrong_group(
             model, ranges, images, minimum, lambda done, total: on_progress("looking for wrong nodes", done, total)
         )
@@ -223,7 +224,7 @@ def _correct_arithmetic(
             f"({arithmetic.agreement:.1%} of the pixels agree with exact arithmetic)"
         )
         ranges = replace(ranges, kept=(*ranges.kept, group))
-        arithmetic = _verify_arithmetic(quantize(model, ranges), held_out, reader, on_progress)
+        arithmetic = _verify_arithmetic(model, ranges, held_out, reader, on_progress)
         if arithmetic.passed:
             break
     return ranges, arithmetic
@@ -299,19 +300,29 @@ def _verify(
 
 
 def _verify_arithmetic(
-    quantized: ModelFile, held_out: Dataset, reader: DatasetReader, on_progress: OnProgress
+    model: ModelFile, ranges: Ranges, held_out: Dataset, reader: DatasetReader, on_progress: OnProgress
 ) -> Verdict:
     """Compare int8 on this CPU with the same quantized graph in exact arithmetic, on images of another kind."""
-    with (
-        open_backend("openvino", emulate_int8(quantized), precision="fp32") as reference,
-        open_backend("openvino", quantized, precision="int8") as candidate,
-    ):
-        return verify(
-            reference,
-            candidate,
-            _Altered(held_out),
-            Budget(100, BUDGETS["int8"].min_agreement),
-            on_progress=lambda done, total: on_progress("comparing with exact arithmetic", done, total),
-            judged_by=f"the graph on the CPU by OpenVINO {candidate.version}",
-            reader=reader,
-        )
+    quantized, altered = quantize(model, ranges), _Altered(held_out)
+
+    def compare(reference: ModelFile, candidate: ModelFile, precision: str) -> Verdict:
+        with (
+            open_backend("openvino", reference, precision="fp32") as expected,
+            open_backend("openvino", candidate, precision=precision) as backend,
+        ):
+            return verify(
+                expected,
+                backend,
+                altered,
+                Budget(100, BUDGETS["int8"].min_agreement),
+                on_progress=lambda done, total: on_progress("comparing with exact arithmetic", done, total),
+                judged_by=f"the graph on the CPU by OpenVINO {backend.version}",
+                reader=reader,
+            )
+
+    exact = emulate_int8(quantized)
+    verdict = compare(exact, quantized, "int8")
+    if verdict.passed:
+        return verdict
+    required = required_agreement(compare(model, exact, "fp32").agreement)
+    return replace(verdict, budget=Budget(100, required))

@@ -15,7 +15,7 @@ from rtseg.published.catalogue import PUBLISHED
 
 __all__ = ["import_published", "is_published_name"]
 
-KINDS = ("torchvision", "smp", "timm", "hf")
+KINDS = ("torchvision", "smp", "timm", "hf", "rtseg")
 _NOT_STATED = "not stated: see the page of the model"
 
 
@@ -34,12 +34,13 @@ def import_published(
     notify: Callable[[str], None] = lambda line: None,
     on_progress: Callable[[str], None] = lambda phase: None,
 ) -> ImportedModel:
-    """Make a model file of ``torchvision:NAME``, ``smp:OWNER/NAME`` or ``hf:OWNER/NAME``.
+    """Make a model file of ``torchvision:NAME``, ``smp:OWNER/NAME``, ``hf:OWNER/NAME`` or ``rtseg:NETWORK``.
 
     Args:
         name: see above; for ``smp:`` and ``hf:`` also a folder with a saved model.
         options: what the user says about it.
-        weights: a state dict for a network of torchvision, instead of the published one.
+        weights: a state dict for a network of torchvision, instead of the published one; or one that another program
+            trained for a network of rtseg.
         offline: use only files of this machine.
         notify: called with messages for the user, e.g. the licence before a first download.
         on_progress: called with the name of each phase.
@@ -58,7 +59,7 @@ def import_published(
     options = options or ImportOptions()
     kind, _, rest = name.partition(":")
     on_progress("loading the weights")
-    loaded = LOADERS[kind](rest, LoadOptions(weights, offline, notify))
+    loaded = LOADERS[kind](rest, LoadOptions(weights, offline, notify, options.size))
     entry = PUBLISHED.get(name) if weights is None else None
     if loaded.classes is None and not options.classes:
         raise OptionError(f"{name} does not say what its classes are: add --classes, a preset or names")

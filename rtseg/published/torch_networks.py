@@ -1,4 +1,4 @@
-"""Networks of other libraries with their published weights: torchvision, segmentation_models.pytorch, transformers."""
+"""Networks of torchvision, segmentation_models.pytorch, transformers and rtseg, with weights of other programs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ from torch import Tensor, nn
 
 from rtseg.errors import CheckpointError, MissingExtra, ModelError, OptionError
 from rtseg.importing.plan import IMAGENET_MEAN, IMAGENET_STD, Normalization
+from rtseg.models import create_model
+from rtseg.models.label_network import fuse_batch_norm
+from rtseg.models.mmseg_names import from_mmseg
 from rtseg.published.catalogue import PUBLISHED
 from rtseg.published.download import download
-from rtseg.training.checkpoint import read_foreign_weights, strip_wrapper_prefixes
+from rtseg.training.checkpoint import (
+    head_weights,
+    load_initial_weights,
+    read_foreign_weights,
+    strip_wrapper_prefixes,
+    under_prefix,
+)
 
 __all__ = ["LOADERS", "ForeignNetwork", "LoadOptions"]
 
@@ -23,6 +32,8 @@ _IMAGENET = Normalization(255, IMAGENET_MEAN, IMAGENET_STD)
 _TORCHVISION_SIZE = (520, 520)
 """The published evaluation resizes the shorter side to 520."""
 _SMP_SIZE = (512, 512)
+_OWN_SIZE = (384, 640)
+"""That of the bundled models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,8 @@ class LoadOptions:
     offline: bool = False
     """Use nothing but files of this machine."""
     notify: Callable[[str], None] = lambda line: None
+    size: tuple[int, int] | None = None
+    """(H, W) that the user wants."""
 
 
 class _Scores(nn.Module):
@@ -194,9 +207,39 @@ def _from_hub(title: str, load: Callable[[], Any]) -> Any:
         raise ModelError(f"{title} cannot be loaded ({reason[:200]}): check the name and the network") from error
 
 
+def load_own(name: str, options: LoadOptions) -> ForeignNetwork:
+    """Load weights that another program trained for a network of rtseg, e.g. ``rtseg:pidnet-s``.
+
+    Raises:
+        OptionError: rtseg has no such network, or it is a sequence model; no weights are given; or it cannot take the
+            size.
+        CheckpointError: the weights are of another network.
+        MissingExtra: torch is not installed.
+    """
+    network = create_model(name, 2)
+    if options.weights is None:
+        raise OptionError(f"rtseg:{name} has no published weights: give --weights FILE, e.g. of its authors")
+    if network.recurrent:
+        raise OptionError(f"rtseg:{name} is a sequence model, for which no other program has weights: train it")
+    size = options.size or _OWN_SIZE
+    network.check_size(*size)
+    weights = from_mmseg(strip_wrapper_prefixes(read_foreign_weights(options.weights)), name)
+    weights = under_prefix(weights, network.state_dict())
+    counts = [
+        weights[key].shape[0]
+        for key in sorted(head_weights(network))
+        if key in weights and not key.startswith(network.auxiliary)
+    ]
+    network = create_model(name, counts[0] if counts else 2)
+    load_initial_weights(network, options.weights, tuple(map(str, range(network.classes))))
+    network = fuse_batch_norm(network)
+    network.fix_size(*size)
+    return ForeignNetwork(_Scores(network, None), size, _IMAGENET, None)
+
+
 def _refuse_weights(options: LoadOptions, kind: str) -> None:
     if options.weights is not None:
-        raise OptionError(f"--weights is for torchvision: networks; give {kind}:FOLDER with the saved model")
+        raise OptionError(f"--weights is for torchvision: and rtseg: networks; give {kind}:FOLDER with the saved model")
 
 
 def load_timm(name: str, options: LoadOptions) -> ForeignNetwork:
@@ -215,4 +258,5 @@ LOADERS: dict[str, Callable[[str, LoadOptions], ForeignNetwork]] = {
     "smp": load_smp,
     "timm": load_timm,
     "hf": load_huggingface,
+    "rtseg": load_own,
 }

@@ -28,6 +28,7 @@ __all__ = [
     "read_foreign_weights",
     "save_checkpoint",
     "strip_wrapper_prefixes",
+    "under_prefix",
 ]
 
 _METADATA_KEY = "rtseg"
@@ -169,7 +170,7 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
     own = network.state_dict()
     try:
         weights = from_mmseg(strip_wrapper_prefixes(state["network"]), network.architecture)
-        weights = _under_prefix(weights, own)
+        weights = under_prefix(weights, own)
         heads = head_weights(network)
         same_classes = tuple(state["classes"]) == classes if "classes" in state else _same_shapes(own, weights, heads)
         fresh = set() if same_classes else heads
@@ -201,7 +202,7 @@ def read_foreign_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _under_prefix(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+def under_prefix(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights below the prefix, e.g. ``model.`` of Lightning, with which most names are those of ``own``.
 
     What such a program stores beside the network, e.g. weights of its loss, is left out.

@@ -14,6 +14,7 @@ import torch
 from rtseg.backends import open_backend
 from rtseg.errors import CheckpointError, ModelError, OptionError
 from rtseg.importing.options import ImportOptions
+from rtseg.models import create_model
 from rtseg.preprocess import resize
 from rtseg.published.import_published import import_published, is_published_name
 from rtseg.synthetic.street import Street
@@ -73,6 +74,20 @@ def test_weights_of_torchvision_become_a_model_file(name: str) -> None:
         assert backend.infer(image[None]).shape == (1, *SIZE)
 
 
+def test_weights_for_a_network_of_rtseg_become_a_model_file() -> None:
+    network = create_model("seaformer-tiny", 3)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}}, "own.pth")
+    options = ImportOptions(size=SIZE, classes=("a", "b", "c"))
+    done = import_published("rtseg:seaformer-tiny", options, weights=Path("own.pth"))
+    assert done.path == Path("seaformer-tiny-rtseg.onnx")
+    assert done.agreement.share > 0.999
+    assert done.spec.extra["import"]["normalization"]["mean"] == (0.485, 0.456, 0.406)
+    with pytest.raises(OptionError, match="rtseg:seaformer-tiny does not say what its classes are"):
+        import_published("rtseg:seaformer-tiny", weights=Path("own.pth"))
+    with pytest.raises(CheckpointError, match=r"own.pth holds weights, which does not fit"):
+        import_published("rtseg:ddrnet23-slim", options, weights=Path("own.pth"))
+
+
 def test_weights_of_another_network_are_refused() -> None:
     weights = state_dict("lraspp_mobilenet_v3_large", Path("weights.pth"), 4)
     with pytest.raises(OptionError, match="torchvision:lraspp_mobilenet_v3_large does not say what its classes are"):
@@ -123,6 +138,8 @@ def test_a_model_of_smp_is_imported_from_its_folder(architecture: str) -> None:
     ("name", "message"),
     [
         ("torchvision:resnet50", "torchvision has no segmentation network 'resnet50'; it has deeplabv3_"),
+        ("rtseg:icnet", "rtseg:icnet has no published weights: give --weights FILE"),
+        ("rtseg:unet", "unknown network 'unet'; known are"),
         ("timm:resnet18", "timm publishes backbones, none for segmentation: use smp:"),
     ],
 )
