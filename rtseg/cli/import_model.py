@@ -32,8 +32,8 @@ def import_model(
     model: str = typer.Argument(
         ...,
         metavar="MODEL",
-        help="An ONNX file of a semantic segmentation network; torchvision:NAME, smp:OWNER/NAME or hf:OWNER/NAME "
-        r"(needs rtseg\[import]); or rtseg:NETWORK with --weights. `rtseg models` lists some.",
+        help="An ONNX or TFLite file of a semantic segmentation network; torchvision:NAME, smp:OWNER/NAME or "
+        r"hf:OWNER/NAME (needs rtseg\[import]); or rtseg:NETWORK with --weights. `rtseg models` lists some.",
     ),
     weights: Path | None = typer.Option(
         None,
@@ -42,7 +42,7 @@ def import_model(
     ),
     offline: bool = typer.Option(False, "--offline", help="Use only files of this machine."),
 ) -> None:
-    """Make a model file of an ONNX file that another program wrote, or of a published network.
+    """Make a model file of an ONNX or TFLite file that another program wrote, or of a published network.
 
     Layout, size, input values, output and classes are taken from the options, from files beside MODEL, or from the
     graph; a table shows each with the reason. The result is compared with the original. Exit code 1: they disagree,
@@ -50,6 +50,7 @@ def import_model(
     """
     from rtseg.errors import OptionError
     from rtseg.importing.import_onnx import import_onnx
+    from rtseg.importing.tflite import import_tflite
     from rtseg.published.import_published import import_published, is_published_name
 
     console = open_console(quiet=messages.quiet)
@@ -60,6 +61,8 @@ def import_model(
             )
         elif weights is not None:
             raise OptionError("--weights is for torchvision:NAME and rtseg:NETWORK, e.g. torchvision:fcn_resnet50")
+        elif model.lower().endswith(".tflite"):
+            done = import_tflite(Path(model), options, on_progress=lambda phase: status.update(phase))
         else:
             done = import_onnx(Path(model), options, on_progress=lambda phase: status.update(phase))
     _print(console, done)

@@ -246,7 +246,10 @@ def _find_float_groups(
     on_progress: OnProgress,
     notify: Callable[[str], None],
 ) -> tuple[Ranges, Verdict]:
-    """Verify the quantized graph, and keep its most sensitive nodes in float until it passes."""
+    """Verify the quantized graph, and keep as few of its most sensitive nodes in float as it takes to pass.
+
+    All that may be kept are tried first, so that a search that cannot succeed ends at once; then fewer by bisection.
+    """
     verdict = _verify(model, ranges, held_out, reader, on_progress)
     if verdict.passed:
         return replace(ranges, verdict=verdict.to_dict()), verdict
@@ -256,29 +259,26 @@ def _find_float_groups(
     )
     ranked = rank_float_groups(model, ranges, images, lambda done, total: on_progress("ranking nodes", done, total))
     ranked = ranked[:_MAX_FLOAT_GROUPS]
-    for left, group in zip(reversed(range(len(ranked))), ranked, strict=True):
-        ranges = replace(ranges, kept=(*ranges.kept, group))
-        previous, verdict = verdict, _verify(model, ranges, held_out, reader, on_progress)
-        notify(f"{', '.join(group.nodes)} in float: mIoU {-(verdict.drop or 0):+z.2f} points")
+    best: tuple[Ranges, Verdict] | None = None
+    failing, count, passing = 0, len(ranked), len(ranked)  # with ``failing`` groups in float it does not pass
+    while failing < count:
+        tried = replace(ranges, kept=(*ranges.kept, *ranked[:count]))
+        verdict = _verify(model, tried, held_out, reader, on_progress)
+        groups = "1 group" if count == 1 else f"{count} groups"
+        notify(f"{groups} of nodes in float: mIoU {-(verdict.drop or 0):+z.2f} points")
         if verdict.passed:
-            return replace(ranges, verdict=verdict.to_dict()), verdict
-        if _is_hopeless(previous, verdict, left):
-            notify(f"stopping: {left} more groups like this one would not regain what is lost")
+            best, passing = (replace(tried, verdict=verdict.to_dict()), verdict), count
+        elif best is None:
             break
+        else:
+            failing = count
+        count = (failing + passing) // 2
+    if best is not None:
+        return best
     raise ProofError(
-        f"INT8 does not suit {ranges.model}, {verdict.reasons[0]} with {len(ranges.kept)} groups of nodes in float: "
+        f"INT8 does not suit {ranges.model}, {verdict.reasons[0]} with {len(ranked)} groups of nodes in float: "
         "nothing was written, try another --method or more --frames"
     )
-
-
-def _is_hopeless(previous: Verdict, verdict: Verdict, left: int) -> bool:
-    """Return whether the budget is out of reach although each of the ``left`` groups gained as much as the last one.
-
-    The groups are ranked by what they gain, so the next ones hardly gain more.
-    """
-    if previous.drop is None or verdict.drop is None:
-        return False
-    return verdict.drop - verdict.budget.max_drop > left * max(0.0, previous.drop - verdict.drop)
 
 
 def _verify(

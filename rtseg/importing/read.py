@@ -66,8 +66,6 @@ def _parse(path: Path) -> onnx.ModelProto:
 def _advice(path: Path) -> str:
     if path.suffix in (".pth", ".pt", ".ckpt", ".safetensors", ".bin"):
         return "export the network to ONNX first, e.g. with torch.onnx.export"
-    if path.suffix == ".tflite":
-        return f"convert it to ONNX first, e.g. python -m tf2onnx.convert --tflite {path} --output FILE.onnx"
     if path.suffix in (".pb", ".h5", ".keras", ".pdmodel", ".pdiparams"):
         return f"convert it to ONNX first, e.g. with {'paddle2onnx' if 'pd' in path.suffix else 'tf2onnx'}"
     return "export it again"

@@ -13,7 +13,7 @@ from rtseg.deploy.options import CalibrateOptions
 from rtseg.deploy.sensitivity import rank_float_groups
 from rtseg.deploy.verify import Budget, Verdict
 from rtseg.errors import DatasetError, ModelError, OptionError, ProofError, SinkError
-from rtseg.model_file.activation_ranges import Ranges, find_ranges, read_ranges
+from rtseg.model_file.activation_ranges import FloatGroup, Ranges, find_ranges, read_ranges
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.quantize import quantize, record_ranges, to_int8
 from rtseg.system.cpu import cpu_class
@@ -123,17 +123,30 @@ class TestCalibrate:
             calibrate(CalibrateOptions(small.path, data, method="minmax", save_model=Path("int8.onnx")))
         assert list(Path().iterdir()) == []
 
-    @pytest.mark.parametrize(
-        ("before", "after", "left", "hopeless"),
-        [(48.3, 5.9, 11, False), (5.9, 5.7, 10, True), (0.9, 0.6, 1, False), (0.6, 0.6, 5, True), (4, 2, 0, True)],
-    )
-    def test_a_search_ends_where_what_is_left_cannot_be_enough(
-        self, before: float, after: float, left: int, hopeless: bool
+    def test_as_few_nodes_as_it_takes_are_left_in_float(
+        self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        previous, verdict = (
-            Verdict({}, {}, "", "", 1, Budget(0.5, 0.9), 0.9, (1.0, 1 - drop / 100), {}, ()) for drop in (before, after)
-        )
-        assert module._is_hopeless(previous, verdict, left) is hopeless
+        """The search tries all that may be kept, then halves; a search that cannot succeed ends after the first try."""
+        groups = [FloatGroup((name,), 1.0) for name in ("stem", "body", "left", "right")]
+        monkeypatch.setattr(module, "rank_float_groups", lambda *arguments: groups)
+        tried: list[int] = []
+        needed = 2
+
+        def verdict(model: ModelFile, ranges: Ranges, *rest: Any) -> Verdict:
+            tried.append(len(ranges.kept))
+            return Verdict(
+                {}, {}, "", "", 1, Budget(0.5, 0.9), 0.95 if len(ranges.kept) >= needed else 0.5, None, {}, ()
+            )
+
+        monkeypatch.setattr(module, "_verify", verdict)
+        done = calibrate(CalibrateOptions(small.path, data, method="minmax"))
+        assert [group.nodes for group in done.ranges.kept] == [("stem",), ("body",)]
+        assert tried == [0, 4, 2, 1]
+        tried.clear()
+        needed = 5
+        with pytest.raises(ProofError, match=r"only 50\.000% of the pixels agree.* with 4 groups of nodes in float"):
+            calibrate(CalibrateOptions(small.path, data, method="minmax"))
+        assert tried == [0, 4]
 
     def test_the_arithmetic_of_this_cpu_is_verified_on_images_of_another_kind(
         self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch

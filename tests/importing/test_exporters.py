@@ -11,6 +11,7 @@ import pytest
 
 from rtseg.importing.import_onnx import ImportedModel, import_onnx
 from rtseg.importing.options import ImportOptions
+from rtseg.importing.tflite import import_tflite
 
 pytest.importorskip("onnxruntime")
 torch = pytest.importorskip("torch", reason="needs torch, which rtseg[train] installs")
@@ -130,3 +131,25 @@ def test_tensorflow(tmp_path: Path, end: Callable[[Any, Any], Any], classes: int
     path = tmp_path / "net.onnx"
     tf2onnx.convert.from_function(function, input_signature=signature, opset=13, output_path=str(path))
     assert len(imported(path).spec.classes) == classes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantized", [False, True])
+def test_tflite(tmp_path: Path, quantized: bool) -> None:
+    tf = pytest.importorskip("tensorflow", reason="needs tensorflow")
+    pytest.importorskip("tf2onnx", reason="needs tf2onnx")
+    layers = tf.keras.layers
+    images = layers.Input((*SIZE, 3), batch_size=1)
+    features = layers.Conv2D(16, 3, strides=4, padding="same", activation="relu")(images)
+    scores = layers.Conv2D(4, 1, kernel_initializer=tf.keras.initializers.RandomNormal(0, 1, seed=0))(features)
+    scores = layers.UpSampling2D(4, interpolation="bilinear")(scores)
+    converter = tf.lite.TFLiteConverter.from_keras_model(tf.keras.Model(images, scores))
+    if quantized:  # weights in int8, values in float
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    path = tmp_path / "net.tflite"
+    path.write_bytes(converter.convert())
+    done = import_tflite(path, ImportOptions(output=tmp_path / "imported.onnx"))
+    assert done.agreement.share > 0.999
+    assert done.agreement.classes > 1
+    assert done.changes[0].startswith("TFLite to ONNX")
+    assert done.spec.name == "net"

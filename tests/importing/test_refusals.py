@@ -15,6 +15,7 @@ from rtseg.cli import main
 from rtseg.errors import ModelError, OptionError
 from rtseg.importing.import_onnx import import_onnx
 from rtseg.importing.options import ImportOptions
+from rtseg.importing.tflite import import_tflite
 
 pytest.importorskip("onnxruntime")
 
@@ -178,7 +179,6 @@ def test_files_that_cannot_be_used(tmp_path: Path, damage: Callable[[onnx.ModelP
         ("net.onnx", b"", "is empty"),
         ("net.onnx", b"not a graph", "is not an ONNX file or is damaged"),
         ("net.pth", b"PK\3\4", "export the network to ONNX first, e.g. with torch.onnx.export"),
-        ("net.tflite", b"TFL3", "convert it to ONNX first, e.g. python -m tf2onnx.convert --tflite"),
         ("net.pdmodel", b"\1", "convert it to ONNX first, e.g. with paddle2onnx"),
     ],
 )
@@ -243,3 +243,25 @@ def test_an_original_that_other_commands_get_is_described(tmp_path: Path, capsys
         text = capsys.readouterr().err
         assert "is an ONNX graph by pytorch 2.1.0 with the input input: float (1, 3, 32, 48) and the output" in text
         assert f"`rtseg import {path} --classes NAME,NAME,...`" in text
+
+
+class TestTflite:
+    def test_a_file_of_another_kind_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "net.tflite"
+        with pytest.raises(ModelError, match="no model at"):
+            import_tflite(path)
+        path.write_bytes(b"TFL3 at the wrong place")
+        with pytest.raises(ModelError, match=r"net.tflite is not a TFLite file or is damaged"):
+            import_tflite(path)
+
+    def test_without_the_converter_its_packages_are_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "net.tflite"
+        path.write_bytes(b"\x1c\0\0\0TFL3")
+        monkeypatch.setattr("rtseg.importing.tflite.find_spec", lambda name: None)
+        assert main(["import", str(path), "--classes", "voc"]) == 2
+        text = " ".join(capsys.readouterr().err.split())
+        assert (
+            "is a TFLite file, and converting it needs tf2onnx and tensorflow: pip install tf2onnx tensorflow" in text
+        )
