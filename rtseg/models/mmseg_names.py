@@ -8,7 +8,7 @@ ICNet, FCN and DeepLabV3 have another stem, pyramid or head, so that their weigh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -108,7 +108,7 @@ _AUXILIARY = {
 """Of SCTNet."""
 
 
-def from_mmseg(weights: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]:
+def from_mmseg(weights: dict[str, Tensor], architecture: str) -> dict[str, Tensor]:
     """Rename the weights of a checkpoint of mmsegmentation; return any other weights as they are.
 
     Args:
@@ -117,7 +117,7 @@ def from_mmseg(weights: Mapping[str, Tensor], architecture: str) -> dict[str, Te
     """
     family = next((name for name in _HEADS if architecture.startswith(name)), None)
     if family is None or not all(any(name.startswith(part) for name in weights) for part in (_BACKBONE, _HEAD)):
-        return dict(weights)
+        return weights
     renamed = {_renamed(name, family): value for name, value in weights.items()}
     renamed.pop("", None)
     return renamed

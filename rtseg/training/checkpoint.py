@@ -99,7 +99,8 @@ def _what_it_may_be(path: Path) -> str:
     if path.suffix in _FOREIGN_SUFFIXES:
         return (
             "no checkpoint of `rtseg train`: of another program's network, make an ONNX file with torch.onnx.export, "
-            "and a model file of that with `rtseg import FILE.onnx --classes NAME,NAME,...`"
+            "and a model file of that with `rtseg import FILE.onnx --classes NAME,NAME,...`; weights for a network of "
+            f"`rtseg models` become one with `rtseg import rtseg:NETWORK --weights {path.name} --classes NAME,NAME,...`"
         )
     return "damaged or not a checkpoint of rtseg: give another one"
 

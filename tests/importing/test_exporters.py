@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +154,53 @@ def test_tflite(tmp_path: Path, quantized: bool) -> None:
     assert done.agreement.classes > 1
     assert done.changes[0].startswith("TFLite to ONNX")
     assert done.spec.name == "net"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("argmax", [False, True])
+def test_paddle(tmp_path: Path, argmax: bool) -> None:
+    """As PaddleSeg exports: scores, or with ``--output_op argmax`` class IDs as int32 (N, H, W)."""
+    paddle = pytest.importorskip("paddle", reason="needs paddlepaddle")
+    pytest.importorskip("paddle2onnx", reason="needs paddle2onnx")
+
+    class Net(paddle.nn.Layer):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = paddle.nn.Conv2D(3, 16, 3, stride=4, padding=1)
+            initial = paddle.nn.initializer.Normal(0.0, 1.0)
+            self.last = paddle.nn.Conv2D(16, 4, 1, weight_attr=paddle.ParamAttr(initializer=initial))
+
+        def forward(self, images: Any) -> Any:
+            scores = self.last(paddle.nn.functional.relu(self.first(images)))
+            scores = paddle.nn.functional.interpolate(scores, size=SIZE, mode="bilinear", align_corners=False)
+            return paddle.argmax(scores, axis=1, dtype="int32") if argmax else scores
+
+    paddle.seed(1)
+    signature = [paddle.static.InputSpec([None, 3, *SIZE], "float32", "x")]
+    paddle.onnx.export(Net(), str(tmp_path / "net"), input_spec=signature, opset_version=13)
+    (tmp_path / "deploy.yaml").write_text("Deploy:\n  transforms:\n  - type: Normalize\n")
+    done = imported(tmp_path / "net.onnx", **({} if not argmax else {"classes": tuple("abcd")}))
+    assert len(done.spec.classes) == 4
+    assert done.spec.extra["import"]["normalization"]["mean"] == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.slow
+def test_mmdeploy(tmp_path: Path) -> None:
+    """As mmdeploy exports mmsegmentation: class IDs as int64 (N, 1, H, W), and ``pipeline.json``."""
+
+    class Segmentor(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = Dictionary()
+
+        def forward(self, images: Any) -> Any:
+            return self.network(images)["out"].argmax(dim=1, keepdim=True)
+
+    segmentor = Segmentor()
+    randomized(segmentor.network)
+    path = exported(segmentor.eval(), tmp_path / "end2end.onnx", dynamo=False)
+    normalize = {"type": "Normalize", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True}
+    (tmp_path / "pipeline.json").write_text(json.dumps({"pipeline": {"tasks": [{"transforms": [normalize]}]}}))
+    done = imported(path, classes=("voc",))
+    assert done.spec.extra["import"]["normalization"]["std"] == (58.395, 57.12, 57.375)
+    assert not done.guesses
