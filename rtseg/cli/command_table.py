@@ -28,6 +28,7 @@ class Entry:
 
 COMMANDS = {
     "stream": Entry("stream:stream", "Segment a video, a camera or a folder of images.", _RUN),
+    "serve": Entry("serve:serve", "Show live results on a page in a browser.", _RUN),
     "predict": Entry("predict:predict", "Label single images.", _RUN),
     "background": Entry("background:background", "Average frames into a background image.", _RUN),
     "label": Entry("label:label", "Draw boxes on images to make training data.", _TRAIN),

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rtseg.errors import SinkError
 from rtseg.sinks.options import ENCODERS, PRESETS, RecordingOptions
 
-__all__ = ["TICKS", "VideoEncoder", "choose_encoder", "video_frame"]
+__all__ = ["COLOUR_TAGS", "TICKS", "VideoEncoder", "choose_encoder", "video_frame"]
 
 TICKS: Final = 90_000
 """Ticks per second of the clock. The frame times of 24, 25, 29.97, 30, 50, 59.94 and 60 fps are whole numbers."""
@@ -36,7 +36,7 @@ _COMMON: Final = {"g": "600", "forced-idr": "1", "flags": "+frame_duration"}
 _BETTER_ULTRAFAST: Final = "cabac=1:8x8dct=1:deblock=0,0"
 
 # cv2's I420 is BT.601 in limited range. Without the tags many players guess BT.709 for large images.
-_COLOUR_TAGS: Final = {
+COLOUR_TAGS: Final = {
     "colorspace": "smpte170m",
     "color_range": "tv",
     "color_primaries": "bt709",
@@ -110,7 +110,7 @@ class VideoEncoder:
             own = {"preset": self.preset, "crf": crf, "bf": "0"}
             if self.preset == "ultrafast":
                 own["x264-params"] = _BETTER_ULTRAFAST
-        return _COMMON | own | _COLOUR_TAGS
+        return _COMMON | own | COLOUR_TAGS
 
 
 def choose_encoder(options: RecordingOptions, label: str, preset: str = "ultrafast") -> VideoEncoder:

@@ -1,0 +1,1 @@
+"""The page: ``rtseg serve`` shows live results in a browser."""

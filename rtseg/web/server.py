@@ -1,0 +1,155 @@
+"""Runs the sources and serves their page: what ``rtseg serve`` does."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Self
+
+import uvicorn
+
+from rtseg.app.options import StreamOptions
+from rtseg.errors import OptionError
+from rtseg.web.access import Access, read_token
+from rtseg.web.options import PageOptions
+from rtseg.web.page import Page
+from rtseg.web.source_run import SourceRun
+
+__all__ = ["PageServer"]
+
+_END_S = 1
+"""How long open connections may go on after the signal, in seconds."""
+_BACKLOG = 128
+"""Connections that wait to be accepted."""
+_MAX_MESSAGE = 1 << 16
+"""Of a viewer, in bytes."""
+
+
+class PageServer:
+    """The sources of a page and its web server. Use it in ``with``, which ends the sources.
+
+    Args:
+        runs: one for each source.
+        options: of the page.
+
+    Raises:
+        RtsegError: the address, the certificate, the token file, a source or a model cannot be used.
+    """
+
+    def __init__(self, runs: Sequence[StreamOptions], options: PageOptions) -> None:
+        self._options = options
+        needs_token = not options.is_loopback or options.token_file is not None
+        self._token = read_token(options.token_file) if needs_token else None
+        _check_certificate(options)
+        with ExitStack() as opened:
+            self._socket = opened.enter_context(_listen(options.host, options.port))
+            self.sources = [
+                SourceRun(number, str(number), run, max_side=options.max_side) for number, run in enumerate(runs)
+            ]
+            opened.callback(self._end_sources)
+            names = (options.host, socket.gethostname(), *options.allow_host)
+            access = Access(self._token, names, secure=options.tls_cert is not None)
+            self._page = Page(self.sources, access, max_clients=options.max_clients)
+            self._opened = opened.pop_all()
+        self._server = uvicorn.Server(self._config())
+
+    @property
+    def address(self) -> str:
+        """What to open in a browser. A token that the user does not know yet follows a ``#``: no server logs that."""
+        host, port = self._socket.getsockname()[:2]
+        host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        scheme = "http" if self._options.tls_cert is None else "https"
+        is_new = self._token is not None and self._options.token_file is None
+        return f"{scheme}://{host}:{port}/" + (f"login#{self._token}" if is_new else "")
+
+    def run(self) -> None:
+        """Start the sources and serve until ``stop`` or, on the main thread, a signal, which is then raised again."""
+        for source in self.sources:
+            source.start()
+        self._server.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """End ``run``. Any thread may call it."""
+        self._server.should_exit = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._opened.close()
+
+    def _end_sources(self) -> None:
+        for source in self.sources:
+            source.stop()
+        for source in self.sources:
+            source.join()
+
+    def _config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            self._page.app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_END_S,
+            ws_max_size=_MAX_MESSAGE,
+            ws_per_message_deflate=False,  # frames are compressed already
+            ssl_certfile=self._options.tls_cert,
+            ssl_keyfile=self._options.tls_key,
+        )
+
+
+def _check_certificate(options: PageOptions) -> None:
+    """Load the certificate before anything slow happens.
+
+    Raises:
+        OptionError: it cannot be used.
+    """
+    if options.tls_cert is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_cert, options.tls_key)
+    except OSError as error:
+        reason = error.strerror or getattr(error, "reason", None) or type(error).__name__
+        raise OptionError(
+            f"--tls-cert {options.tls_cert} --tls-key {options.tls_key} cannot be used ({reason}): "
+            "give a certificate and its private key, both PEM"
+        ) from error
+
+
+def _address(listening: socket.socket, options: PageOptions, token: str | None) -> str:
+    """What to open in a browser. A token that the user does not know yet follows a ``#``: no server logs that part."""
+    host, port = listening.getsockname()[:2]
+    host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    scheme = "http" if options.tls_cert is None else "https"
+    is_new = token is not None and options.token_file is None
+    return f"{scheme}://{host}:{port}/" + (f"login#{token}" if is_new else "")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open the socket before anything slow happens.
+
+    Raises:
+        OptionError: the address cannot be used.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # With the protocol: else asyncio does not turn off Nagle's algorithm, which delays messages by 40 ms.
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise _unusable(host, port, error) from error
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise _unusable(host, port, error) from error
+    return listening
+
+
+def _unusable(host: str, port: int, error: OSError) -> OptionError:
+    reason = error.strerror or type(error).__name__
+    return OptionError(f"--host {host} --port {port} cannot be used ({reason}): choose another one")
