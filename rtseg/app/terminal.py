@@ -26,7 +26,7 @@ from rtseg.model_file.spec import ModelSpec
 from rtseg.pipeline.report import RunReport, Status
 from rtseg.system.suspension import watch_suspension
 
-__all__ = ["panel", "run_to_the_end"]
+__all__ = ["StopSignals", "Terminal", "panel", "run_to_the_end"]
 
 _LINE_EVERY_S = 5.0
 _BAR_WIDTH = 24
@@ -45,8 +45,8 @@ def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
     Raises:
         RtsegError: the run could not start, or an error ended it.
     """
-    console = _Terminal(quiet=quiet)
-    with _Signals(console) as signals:
+    console = Terminal(quiet=quiet)
+    with StopSignals(console) as signals:
         run = StreamRun(options, limit_endless=True)
         signals.call(run.stop)
         backend = run.backend
@@ -72,7 +72,7 @@ def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
     return 2 if run.failures else 0
 
 
-class _Terminal(Console):
+class Terminal(Console):
     """A console that cannot end the run: when its output is closed or the disk is full, it stops printing."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -99,14 +99,14 @@ class _Terminal(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Signals:
+class StopSignals:
     """End the run at SIGINT, SIGTERM or SIGHUP (the terminal has gone); end the process at a second SIGINT or SIGTERM.
 
     A signal handler interrupts the main thread anywhere, also while it holds the lock of the event that ``stop`` sets.
     So the handler only puts an item into a ``SimpleQueue``, which is safe there, and a thread calls ``stop``.
     """
 
-    def __init__(self, console: _Terminal) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self.received = 0
         self._stop: Callable[[], None] | None = None
@@ -145,7 +145,7 @@ class _Signals:
         self.received = number
         self._requests.put(True)
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> StopSignals:
         self._stopper.start()
         watch_suspension()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -162,7 +162,7 @@ class _Signals:
 
 
 @contextmanager
-def _progress(console: _Terminal, run: StreamRun) -> Iterator[Callable[[Status], None]]:
+def _progress(console: Terminal, run: StreamRun) -> Iterator[Callable[[Status], None]]:
     """Show a panel on a terminal, else a line every few seconds."""
     if not console.is_terminal or console.quiet:
         yield _Lines(console, run.spec)
@@ -179,7 +179,7 @@ def _progress(console: _Terminal, run: StreamRun) -> Iterator[Callable[[Status],
 
 
 class _Lines:
-    def __init__(self, console: _Terminal, spec: ModelSpec) -> None:
+    def __init__(self, console: Terminal, spec: ModelSpec) -> None:
         self._console = console
         self._spec = spec
         self._next_s = time.monotonic() + _LINE_EVERY_S

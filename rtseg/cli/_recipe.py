@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from rtseg.cli.option_groups import FieldOption, OptionGroup
+from rtseg.app.option_fields import FieldOption, OptionGroup
 from rtseg.deploy.options import EngineOptions
 from rtseg.errors import OptionError
 
 __all__ = ["read_recipe", "recipe_defaults"]
-
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts"}
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def recipe_defaults(path: Path, kind: type[Any], parameter: str) -> dict[str, An
     Raises:
         OptionError: the file cannot be read, is not TOML, or has a key that is not an option.
     """
-    options = {option.key.partition("/")[0]: option for option in OptionGroup(kind, f"{parameter}__").options}
+    options = {option.key: option for option in OptionGroup(kind, f"{parameter}__").options}
     given = _read(path, options, "give a .toml file", "recipes/README.md")
     return {options[key].path: value for key, value in given.items()}
 
@@ -58,15 +56,8 @@ def _read(path: Path, options: dict[str, FieldOption], advice: str, manual: str)
     for key, value in recipe.items():
         if key not in options:
             raise OptionError(f"{path} has the key {key!r}, which is not an option; known are {', '.join(options)}")
-        kind = options[key].values.kind
-        word = list if get_args(kind) else kind
-        if not _has_type(value, word):
-            raise OptionError(f"{path}: {key} must be {_WORDS.get(word, 'text')}, got {value!r}")
-        values[key] = value if word in (list, bool) else kind(value)
+        try:
+            values[key] = options[key].typed(value)
+        except OptionError as error:
+            raise OptionError(f"{path}: {key} {error}") from error
     return values
-
-
-def _has_type(value: Any, kind: Any) -> bool:
-    if kind is list:
-        return isinstance(value, list) and all(type(part) is str for part in value)
-    return type(value) in {int: (int,), float: (int, float), bool: (bool,)}.get(kind, (str,))

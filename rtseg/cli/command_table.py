@@ -30,6 +30,12 @@ COMMANDS = {
     "stream": Entry("stream:stream", "Segment a video, a camera or a folder of images.", _RUN),
     "serve": Entry("serve:serve", "Show live results on a page in a browser.", _RUN),
     "predict": Entry("predict:predict", "Label single images.", _RUN),
+    "config": Entry(
+        "",
+        "Check a file of cameras.",
+        _RUN,
+        {"check": Entry("config:check", "Check a file of cameras; print each fault with its line.")},
+    ),
     "background": Entry("background:background", "Average frames into a background image.", _RUN),
     "label": Entry("label:label", "Draw boxes on images to make training data.", _TRAIN),
     "data": Entry(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
+from rtseg.app.option_values import parse_size
 from rtseg.cli.messages import MessageOptions, open_console
-from rtseg.cli.parsing import parse_size
 from rtseg.deploy.options import PriorCorrection
 from rtseg.errors import MissingExtra, OptionError
 

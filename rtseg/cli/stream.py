@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from rtseg.app.options import StreamOptions
 from rtseg.cli.messages import MessageOptions
+from rtseg.cli.option_groups import GivenFields
 from rtseg.errors import OptionError
+from rtseg.option import Group
 
 __all__ = ["stream"]
 
@@ -17,19 +21,31 @@ EXAMPLES = (
     "rtseg stream camera:0 --view side --legend",
     "rtseg stream 'images/*.png' --fps 10 --masks masks --report run.json",
     "rtseg stream demo:10 --output demo.mp4",
+    "rtseg stream rtsp://gate/live rtsp://yard/live --output recordings",
+    "rtseg stream --config cameras.toml --report all.json",
 )
 
 
 def stream(
-    options: StreamOptions,
+    options: Annotated[StreamOptions, Group(without=("source",))],
     messages: MessageOptions,
-    source: str | None = typer.Argument(
+    given: GivenFields,
+    sources: list[str] | None = typer.Argument(
         None,
         metavar="SOURCE",
         show_default="the first camera",
         help="What to segment: a video file or URL, camera:0, or images: a folder, a glob, frame_%05d.png, a list "
         "paths.txt, or a URL of images (s3://, zip://, https://host/*.png). demo:SECONDS and fringes:SECONDS are drawn "
-        "by rtseg.",
+        "by rtseg. Several sources share one model.",
+    ),
+    source: list[str] | None = typer.Option(
+        None, "--source", "-s", rich_help_panel="Input", help="The same as SOURCE. Can be repeated."
+    ),
+    config: Path | None = typer.Option(
+        None,
+        metavar="FILE.toml",
+        rich_help_panel="Input",
+        help="Take the sources from a file with a table for each; options of the command line take precedence.",
     ),
     preset: str = typer.Option(
         "",
@@ -42,14 +58,39 @@ def stream(
     """Segment a video, a camera or images, and show or write the result.
 
     If there is no display and no output is given, the result is written to SOURCE-rtseg.mp4 in the current folder.
+    Of several sources each has its own result: in a folder, or where {name} stands in the name of an output.
     Ctrl-C ends a run and keeps what was written.
     """
+    named = list(sources or [])
+    named += [each for each in source or [] if each not in named]
+    if config is not None or len(named) > 1:
+        raise typer.Exit(_stream_many(named, config, options, given, messages, preset))
     from rtseg.app.presets import apply_preset
     from rtseg.app.terminal import run_to_the_end
 
-    if source is not None and options.source not in (None, source):
-        raise OptionError(f"SOURCE {source} and --source {options.source} differ: give one of them")
-    options = replace(options, source=options.source if source is None else source)
+    options = replace(options, source=named[0] if named else None)
     if preset:
         options = apply_preset(preset, options, lambda line: None if messages.quiet else print(line, flush=True))
     raise typer.Exit(run_to_the_end(options, quiet=messages.quiet))
+
+
+def _stream_many(
+    sources: list[str],
+    config: Path | None,
+    options: StreamOptions,
+    given: GivenFields,
+    messages: MessageOptions,
+    preset: str,
+) -> int:
+    from rtseg.app.cameras import load_cameras, name_cameras
+    from rtseg.app.many_terminal import ManyOptions, run_many_to_the_end
+
+    if preset:
+        raise OptionError("--preset is for one source: leave it out")
+    if config is not None and sources:
+        raise OptionError(f"--config {config} names the sources: leave SOURCE and --source out")
+    many = ManyOptions(options.report, options.overwrite, messages.quiet)
+    options = replace(options, report=None)
+    if config is None:
+        return run_many_to_the_end(name_cameras(sources, options), many)
+    return run_many_to_the_end(load_cameras(config, options, given - {"report"}), many)

@@ -145,7 +145,7 @@ def test_without_the_source_of_the_class_there_is_no_help_but_the_options_work(m
     def no_source(module: object) -> str:
         raise OSError("source code not available")
 
-    monkeypatch.setattr("rtseg.cli.option_groups.getsource", no_source)
+    monkeypatch.setattr("rtseg.app.option_fields.getsource", no_source)
     assert run("here", "--fast")[0] == Outer("here", fast=True)
 
 

@@ -95,11 +95,6 @@ class TestSource:
         assert main(["stream", *words, *options]) == 0
         assert read_json(folder / "run.json")["source"] == DEMO
 
-    def test_two_that_differ_are_an_error(self, stream: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-        assert stream("other.mp4") == 2
-        said = capsys.readouterr().err
-        assert said == f"rtseg: SOURCE other.mp4 and --source {DEMO} differ: give one of them\n"
-
     def test_without_one_and_without_a_camera_examples_are_given(
         self, monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
+from rtseg.app.option_values import VALUES
 from rtseg.backends.tensorrt.engine_file import EngineFacts
 from rtseg.bench.schema import read_result
 from rtseg.cli._recipe import read_recipe
-from rtseg.cli.parsing import VALUES
 from rtseg.datasets import open_dataset
 from rtseg.datasets.boxes import read_boxes
 from rtseg.datasets.class_mapping import parse_class_mapping

@@ -1,0 +1,159 @@
+"""Several sources as seen from a terminal: a row or a line for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from rtseg.app.cameras import Camera
+from rtseg.app.many_streams import CameraStatus, ManyStreams
+from rtseg.app.terminal import StopSignals, Terminal
+
+__all__ = ["ManyOptions", "run_many_to_the_end", "table"]
+
+_LINE_EVERY_S = 5.0
+_REFRESH_S = 0.25
+_WIDEST_STATE = 40
+
+
+@dataclass(frozen=True, slots=True)
+class ManyOptions:
+    """What belongs to all sources together."""
+
+    report: Path | None = None
+    overwrite: bool = False
+    quiet: bool = False
+
+
+def run_many_to_the_end(cameras: Sequence[Camera], options: ManyOptions) -> int:
+    """Run all and print how it goes; returns the exit code.
+
+    0; 2 if a source or an output failed; 128 plus the number of a signal: 130 after Ctrl-C.
+
+    Raises:
+        RtsegError: nothing could start.
+    """
+    console = Terminal(quiet=options.quiet)
+    with StopSignals(console) as signals:
+        many = ManyStreams(
+            [replace(camera, options=replace(camera.options, show=False, report=None)) for camera in cameras],
+            report=options.report,
+            overwrite=options.overwrite,
+            limit_endless=True,
+        )
+        signals.call(many.stop)
+        for name, stream in many.streams.items():
+            console.say(
+                f"{name}: {stream.run.spec.name} on {stream.run.backend.name} -> {', '.join(stream.run.outputs)}"
+            )
+        with many, _progress(console, many) as show:
+            while not many.wait(_REFRESH_S):
+                console.say_new(many.events)
+                show.update(many.status())
+    console.say_new(many.events)
+    for line in _summary(many):
+        console.say(line)
+    if signals.received:
+        return 128 + signals.received
+    return 2 if any(each.error or each.failures for each in many.status()) else 0
+
+
+class _Display:
+    """Prints a line for each source every few seconds."""
+
+    def __init__(self, console: Terminal) -> None:
+        self._console = console
+        self._next_s = time.monotonic() + _LINE_EVERY_S
+
+    def update(self, statuses: Sequence[CameraStatus]) -> None:
+        if time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + _LINE_EVERY_S
+        for each in statuses:
+            if not each.has_ended:
+                status = each.status
+                self._console.say(
+                    f"{each.name}: {each.state}; {status.frames_written} frames, {status.fps:.1f} fps, "
+                    f"latency {status.latency_ms:.0f} ms, {status.frames_dropped} dropped"
+                )
+
+
+class _Panel(_Display):
+    """Shows a table on a terminal."""
+
+    def __init__(self, console: Terminal, many: ManyStreams, live: Live) -> None:
+        super().__init__(console)
+        self._many, self._live = many, live
+
+    def update(self, statuses: Sequence[CameraStatus]) -> None:
+        classes = {name: stream.run.spec.classes for name, stream in self._many.streams.items()}
+        try:
+            self._live.update(table(statuses, classes), refresh=True)
+        except OSError:  # the terminal has gone
+            self._console.quiet = True
+
+
+@contextmanager
+def _progress(console: Terminal, many: ManyStreams) -> Iterator[_Display]:
+    if not console.is_terminal or console.quiet:
+        yield _Display(console)
+        return
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        yield _Panel(console, many, live)
+
+
+def table(statuses: Sequence[CameraStatus], classes: Mapping[str, Sequence[str]]) -> Panel:
+    """The panel that a terminal shows: a row for each source.
+
+    Args:
+        statuses: of the sources.
+        classes: the names of the classes of each source, by its name.
+    """
+    rows = Table(box=None, padding=(0, 1))
+    rows.add_column("source")
+    rows.add_column("state", max_width=_WIDEST_STATE, no_wrap=True)
+    for column in ("fps", "latency", "labels", "frames", "dropped", "damaged"):
+        rows.add_column(column, justify="right")
+    rows.add_column("largest class")
+    for each in statuses:
+        status = each.status
+        age = f"{status.label_age_ms:.0f} ms" if status.label_age_ms is not None else ""
+        figures = (f"{status.frames_written}", f"{status.frames_dropped}", f"{status.frames_damaged}")
+        row = (f"{status.fps:.1f}", f"{status.latency_ms:.0f} ms", age, *figures, _largest(each, classes[each.name]))
+        rows.add_row(*map(Text, (each.name, each.state, *row)))
+    return Panel(rows, title=Text(f"rtseg: {len(statuses)} sources"), subtitle="Ctrl-C ends", expand=False)
+
+
+def _largest(each: CameraStatus, classes: Sequence[str]) -> str:
+    shares = each.status.shares
+    if not len(shares) or not shares.max() > 0:
+        return ""
+    largest = int(np.argmax(shares))
+    return f"{classes[largest]} {100 * shares[largest]:.0f} %"
+
+
+def _summary(many: ManyStreams) -> Iterator[str]:
+    for name, stream in many.streams.items():
+        report = stream.result
+        if report is None:
+            yield f"{name}: {stream.error or 'stopped'}"
+            continue
+        dropped = f", {report.frames_dropped} dropped" if report.frames_dropped else ""
+        damaged = f", {report.frames_damaged} damaged" if report.frames_damaged else ""
+        age = report.latency_ms
+        yield (
+            f"{name}: {report.ended}: {report.frames_written} frames{dropped}{damaged} in {report.wall_s:.1f} s, "
+            f"{report.fps:.1f} fps, latency p50 {age['p50']:.0f} ms, p95 {age['p95']:.0f} ms"
+        )
+        for sink in stream.run.finished_sinks:
+            if sink.kind not in ("null", "window", "grid") and sink.written:
+                yield f"wrote {sink.name}"
