@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rtseg.app.options import StreamOptions
 from rtseg.errors import OptionError
-from rtseg.sinks import NOTHING
+from rtseg.sinks import NOTHING, is_video_file
 
-__all__ = ["FILES_OF_A_SOURCE", "NAME", "make_folders", "name_outputs", "refuse_shared_outputs"]
+__all__ = ["NAME", "SUFFIXES", "make_folders", "name_outputs", "refuse_shared_outputs"]
 
 NAME = "{name}"
 """In the name of a result: the name of the source."""
-FILES_OF_A_SOURCE = {"output": ".mp4", "stats": ".jsonl", "masks": "", "report": ".json"}
-"""The fields of ``StreamOptions`` that name a result, with the suffix of its file; an empty one for a folder."""
+SUFFIXES = {"output": ".mp4", "stats": ".jsonl", "polygons": ".geojson", "masks": "", "report": ".json"}
+"""The fields of ``StreamOptions`` that name a result, with the suffix of its file in a folder; empty: a folder."""
 
 
 def name_outputs(name: str, options: StreamOptions, *, is_only_one: bool = False) -> StreamOptions:
@@ -34,26 +34,44 @@ def name_outputs(name: str, options: StreamOptions, *, is_only_one: bool = False
         OptionError: the name is the same for all sources.
     """
     named: dict[str, Any] = {}
-    for field, suffix in FILES_OF_A_SOURCE.items():
-        path = getattr(options, field)
-        if path is not None and path != NOTHING:
-            named[field] = _named(name, field, path, suffix, is_only_one=is_only_one)
+    for field, value in _results(options):
+        if isinstance(value, tuple):
+            named[field] = tuple(_named(name, field, each, is_only_one=is_only_one) for each in value)
+        else:
+            named[field] = Path(_named(name, field, str(value), is_only_one=is_only_one))
     return replace(options, **named)
 
 
-def _named(name: str, field: str, path: Path, suffix: str, *, is_only_one: bool) -> Path:
-    if NAME in str(path):
-        return Path(str(path).replace(NAME, name))
-    if is_only_one:
+def _results(options: StreamOptions) -> Iterator[tuple[str, tuple[str, ...] | Path]]:
+    """Each field that names results, with its value."""
+    for field in SUFFIXES:
+        value = getattr(options, field)
+        if value:
+            yield field, value
+
+
+def _files(options: StreamOptions) -> Iterator[tuple[str, str]]:
+    """Each file or folder that is written, with its option."""
+    for field, value in _results(options):
+        for path in value if isinstance(value, tuple) else (str(value),):
+            if is_video_file(path):
+                yield f"--{field}", path
+
+
+def _named(name: str, field: str, path: str, *, is_only_one: bool) -> str:
+    if NAME in path:
+        return path.replace(NAME, name)
+    if is_only_one or path == NOTHING:
         return path
-    if not suffix:
-        return path / name
-    if path.suffix and not path.is_dir():
+    if not is_video_file(path):
+        raise OptionError(f"--{field} {path} would get every source: write {NAME} where the name belongs")
+    place = Path(path)
+    if place.suffix and not place.is_dir():
         raise OptionError(
             f"--{field} {path} would be written by every source: give a folder, or a name with {NAME}, "
-            f"e.g. {path.with_stem(f'{path.stem}-{NAME}')}"
+            f"e.g. {place.with_stem(f'{place.stem}-{NAME}')}"
         )
-    return path / f"{name}{suffix}"
+    return str(place / f"{name}{SUFFIXES[field]}")
 
 
 def refuse_shared_outputs(cameras: Mapping[str, StreamOptions], others: Mapping[str, Path | None]) -> None:
@@ -66,15 +84,9 @@ def refuse_shared_outputs(cameras: Mapping[str, StreamOptions], others: Mapping[
     Raises:
         OptionError: they would.
     """
-    taken: dict[str, str] = {}
-    for name, options in cameras.items():
-        taken[os.path.realpath(str(options.source))] = f"the source {name}"
-    written = [
-        (f"--{field} of {name}", getattr(each, field)) for name, each in cameras.items() for field in FILES_OF_A_SOURCE
-    ]
-    for what, path in [*others.items(), *written]:
-        if path is None or path == NOTHING:
-            continue
+    taken = {os.path.realpath(str(options.source)): f"the source {name}" for name, options in cameras.items()}
+    written = [(f"{option} of {name}", path) for name, each in cameras.items() for option, path in _files(each)]
+    for what, path in [*((option, str(path)) for option, path in others.items() if path is not None), *written]:
         real = os.path.realpath(path)
         if real in taken:
             raise OptionError(f"{what} {path} is also {taken[real]}: give each its own name, e.g. with {NAME}")
@@ -87,13 +99,13 @@ def make_folders(options: StreamOptions) -> None:
     Raises:
         OptionError: it cannot be created.
     """
-    for field, suffix in FILES_OF_A_SOURCE.items():
-        path = getattr(options, field)
-        if path is None or path == NOTHING or not suffix or path.parent.exists() or not path.parent.parent.is_dir():
+    for option, path in _files(options):
+        folder = Path(path).parent
+        if folder.exists() or not folder.parent.is_dir():
             continue
         try:
-            path.parent.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OptionError(
-                f"--{field}: the folder {path.parent} cannot be created ({error.strerror}): choose another"
+                f"{option}: the folder {folder} cannot be created ({error.strerror}): choose another"
             ) from error

@@ -124,14 +124,17 @@ class SharedModel:
             self._changed.notify_all()
 
     def disconnect(self, member: SharedBackend) -> None:
-        """Forget ``member`` and what it waits for."""
+        """Forget ``member``; what it waits for fails."""
         with self._changed:
+            waiting = [*member.waiting]
             member.waiting.clear()
             if member in self._ready:
                 self._ready.remove(member)
             if member in self._members:
                 self._members.remove(member)
             self._changed.notify_all()
+        for request in waiting:
+            request.finish(None, self._closed_error())
 
     def _run(self) -> None:
         in_flight: deque[_InFlight] = deque()

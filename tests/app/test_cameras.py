@@ -51,7 +51,7 @@ def test_a_camera_has_the_defaults_and_its_own_options(write: Path) -> None:
     assert gate.options.propagation.interval == 3
     assert (gate.options.only, yard.options.only) == (("Road", "Car"), ("Car",))
     assert (gate.options.part.stride, yard.options.part.stride) == (2, 5)
-    assert (gate.options.output, yard.options.output) == (Path("out/gate.mp4"), Path("yard-all.mkv"))
+    assert (gate.options.output, yard.options.output) == (("out/gate.mp4",), ("yard-all.mkv",))
     assert (gate.options.audio, yard.options.audio) == (True, False)
 
 
@@ -133,9 +133,9 @@ class TestSourcesOfACommandLine:
         assert [camera.options.source for camera in cameras][2] == "rtsp://me:hunter@h/Live"
 
     def test_one_alone_keeps_the_name_of_its_file(self) -> None:
-        (camera,) = name_cameras(["demo:1"], StreamOptions(output=Path("x.mp4")))
-        assert camera.options.output == Path("x.mp4")
+        (camera,) = name_cameras(["demo:1"], StreamOptions(output=("x.mp4",)))
+        assert camera.options.output == ("x.mp4",)
 
     def test_one_file_for_all_is_refused(self) -> None:
         with pytest.raises(OptionError, match="would be written by every source"):
-            name_cameras(["demo:1", "demo:2"], StreamOptions(output=Path("x.mp4")))
+            name_cameras(["demo:1", "demo:2"], StreamOptions(output=("x.mp4",)))

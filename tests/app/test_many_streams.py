@@ -50,7 +50,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def options(model: str) -> StreamOptions:
-    return StreamOptions("demo:0.2@96x64", model=model, output=Path("null"), show=False)
+    return StreamOptions("demo:0.2@96x64", model=model, output=("null",), show=False)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def frames_of(many: ManyStreams) -> dict[str, int]:
 
 def test_every_source_is_written_and_reported_by_one_model(options: StreamOptions) -> None:
     cameras = [
-        Camera("a", replace(options, output=Path("a.mp4"))),
+        Camera("a", replace(options, output=("a.mp4",))),
         Camera("b", replace(options, stats=Path("b.jsonl"))),
     ]
     with ManyStreams(cameras, report=Path("all.json")) as many:
@@ -166,14 +166,14 @@ def test_sources_come_and_go_while_others_run(options: StreamOptions, sources: d
 def test_where_one_cannot_be_opened_nothing_starts(options: StreamOptions, folder: Path) -> None:
     taken = folder / "b.mp4"
     taken.write_text("x")
-    cameras = [Camera("a", replace(options, output=Path("a.mp4"))), Camera("b", replace(options, output=taken))]
+    cameras = [Camera("a", replace(options, output=("a.mp4",))), Camera("b", replace(options, output=(str(taken),)))]
     with pytest.raises(SinkError, match=r"^b: video .*b.mp4"):
         ManyStreams(cameras, report=Path("all.json"))
     assert {path.name for path in folder.iterdir()} == {"b.mp4"}
 
 
 def test_before_the_start_it_can_be_closed(options: StreamOptions, folder: Path) -> None:
-    ManyStreams([Camera("a", replace(options, output=Path("a.mp4")))]).close()
+    ManyStreams([Camera("a", replace(options, output=("a.mp4",)))]).close()
     assert [*folder.iterdir()] == []
 
 

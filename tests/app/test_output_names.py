@@ -6,16 +6,17 @@ from typing import Any, get_type_hints
 import pytest
 
 from rtseg.app.options import StreamOptions
-from rtseg.app.output_names import FILES_OF_A_SOURCE, name_outputs, refuse_shared_outputs
+from rtseg.app.output_names import SUFFIXES, name_outputs, refuse_shared_outputs
 from rtseg.errors import OptionError
 
 
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"output": Path("out")}, {"output": Path("out/gate.mp4")}),
-        ({"output": Path("{name}/video.mkv")}, {"output": Path("gate/video.mkv")}),
-        ({"output": Path("null")}, {"output": Path("null")}),
+        ({"output": ("out",)}, {"output": ("out/gate.mp4",)}),
+        ({"output": ("{name}/video.mkv",)}, {"output": ("gate/video.mkv",)}),
+        ({"output": ("null",)}, {"output": ("null",)}),
+        ({"output": ("a", "rtsp://h/{name}")}, {"output": ("a/gate.mp4", "rtsp://h/gate")}),
         ({"stats": Path("s-{name}.jsonl")}, {"stats": Path("s-gate.jsonl")}),
         ({"masks": Path("m")}, {"masks": Path("m/gate")}),
     ],
@@ -27,23 +28,28 @@ def test_every_source_has_results_of_its_own_name(given: dict[str, Any], named: 
 def test_a_folder_with_a_dot_in_its_name_is_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "of.today"
     folder.mkdir()
-    assert name_outputs("gate", StreamOptions(output=folder)).output == folder / "gate.mp4"
+    assert name_outputs("gate", StreamOptions(output=(str(folder),))).output == (str(folder / "gate.mp4"),)
 
 
 def test_one_file_for_all_is_refused_with_a_way_out() -> None:
     with pytest.raises(OptionError, match=r"give a folder, or a name with \{name\}, e.g. out-\{name\}.mp4"):
-        name_outputs("gate", StreamOptions(output=Path("out.mp4")))
-    assert name_outputs("gate", StreamOptions(output=Path("out.mp4")), is_only_one=True).output == Path("out.mp4")
+        name_outputs("gate", StreamOptions(output=("out.mp4",)))
+    assert name_outputs("gate", StreamOptions(output=("out.mp4",)), is_only_one=True).output == ("out.mp4",)
+
+
+def test_one_stream_for_all_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"write \{name\} where the name belongs"):
+        name_outputs("gate", StreamOptions(output=("rtsp://192.0.2.7/out",)))
 
 
 def test_two_that_write_one_file_are_refused() -> None:
-    cameras = {"a": StreamOptions(output=Path("x.mp4")), "b": StreamOptions(stats=Path("./x.mp4"))}
+    cameras = {"a": StreamOptions(output=("x.mp4",)), "b": StreamOptions(stats=Path("./x.mp4"))}
     with pytest.raises(OptionError, match=r"--stats of b x\.mp4 is also --output of a"):
         refuse_shared_outputs(cameras, {})
 
 
 def test_what_one_reads_no_other_writes() -> None:
-    cameras = {"a": StreamOptions("x.mp4"), "b": StreamOptions("y.mp4", output=Path("x.mp4"))}
+    cameras = {"a": StreamOptions("x.mp4"), "b": StreamOptions("y.mp4", output=("x.mp4",))}
     with pytest.raises(OptionError, match=r"--output of b x\.mp4 is also the source a"):
         refuse_shared_outputs(cameras, {})
     with pytest.raises(OptionError, match=r"--report x\.mp4 is also the source a"):
@@ -56,6 +62,6 @@ def test_all_results_of_a_source_are_known() -> None:
         name
         for name, hint in hints.items()
         for mark in getattr(hint, "__metadata__", ())
-        if mark.__class__.__name__ == "Option" and mark.panel == "Output" and "Path" in str(hint)
+        if mark.__class__.__name__ == "Option" and mark.panel == "Output" and ("Path" in str(hint) or name == "output")
     }
-    assert outputs == set(FILES_OF_A_SOURCE)
+    assert outputs == set(SUFFIXES)

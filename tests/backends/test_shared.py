@@ -161,13 +161,15 @@ def test_what_a_video_that_left_had_asked_is_not_computed() -> None:
     with shared(backend) as model:
         hold(model, backend)
         leaving, staying = model.connect(), model.connect()
-        leaving.submit(image(1))
+        forgotten = leaving.submit(image(1))
         ticket = staying.submit(image(2))
         leaving.close()
         gate.release()
         gate.release()
         assert (staying.wait(ticket) == 2).all()
         assert backend.batches == [[0], [2]]
+        with pytest.raises(BackendError, match="is closed"):
+            leaving.wait(forgotten)
         with pytest.raises(BackendError, match="is closed"):
             leaving.submit(image(3))
 
