@@ -24,8 +24,8 @@ from typing import Any
 from _common import RESULTS, ROOT, commit, machine, spread, versions
 
 from rtseg import open_backend
-from rtseg.bench.network_speed import export_fresh, frames_per_second
 from rtseg.app.option_values import parse_size
+from rtseg.bench.network_speed import export_fresh, frames_per_second
 from rtseg.errors import OptionError
 from rtseg.model_file.input_size import resize_input
 from rtseg.model_file.load import load_model
