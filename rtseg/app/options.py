@@ -74,8 +74,9 @@ class StreamOptions:
     preprocess: PreprocessSteps = None
     part: Annotated[SourceOptions, Group()] = field(default_factory=SourceOptions)
     output: Annotated[tuple[str, ...], Option(_OUTPUT, ("--output", "-o"), metavar="FILE|URL")] = ()
-    """Video file (.mp4, .mkv or .mov), or ``null`` to write none. Can be repeated. If no other output and no window is
-    used: SOURCE-rtseg.mp4 in the current folder."""
+    """Video file (.mp4, .mkv or .mov); a server (rtsp://, rtmp://, udp://) or virtual camera (v4l2:/dev/video9) to send
+    to; or ``null`` for none. Can be repeated. If no other output and no window is used: SOURCE-rtseg.mp4 in the current
+    folder."""
     recording: Annotated[RecordingOptions, Group()] = field(default_factory=RecordingOptions)
     audio: Annotated[bool, Option(_OUTPUT)] = True
     """Copy the audio of a local video file into the output video, without encoding it again."""

@@ -9,8 +9,10 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from rtseg.errors import OptionError
 from rtseg.sinks.base import Sink
 from rtseg.sinks.options import RecordingOptions
+from rtseg.system.redact import redact
 
 if TYPE_CHECKING:  # they would load numpy, which ``rtseg stream --help`` does not need
     from rtseg.model_file.spec import ModelSpec
@@ -79,6 +81,8 @@ def open_sinks(
                 from rtseg.sinks.null import NullSink
 
                 sinks.append(NullSink())
+            elif scheme := _NOT_A_FILE.match(output):
+                sinks.append(_open_stream(output, scheme[0], recording, fps_hint, live=live, stop=stop))
             else:
                 sinks.append(_open_video(Path(output), recording, fps_hint, audio, live=live, overwrite=overwrite))
                 audio = None
@@ -100,6 +104,27 @@ def open_sinks(
             sinks.append(WindowSink(window, live=live, stop=stop))
         opened.pop_all()
     return sinks
+
+
+def _open_stream(
+    output: str,
+    scheme: str,
+    recording: RecordingOptions,
+    fps_hint: Callable[[], float | None],
+    *,
+    live: bool,
+    stop: Event | None,
+) -> Sink:
+    if scheme.lower() == "v4l2:":
+        from rtseg.sinks.virtual_camera import VirtualCameraSink
+
+        return VirtualCameraSink(output[len(scheme) :], fps_hint=fps_hint, live=live, stop=stop)
+    from rtseg.sinks.stream import SCHEMES, StreamSink
+
+    if scheme.lower().removesuffix("://") not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise OptionError(f"--output {redact(output)}: unknown scheme {scheme}; known are {known} and v4l2:")
+    return StreamSink(output, recording, fps_hint=fps_hint, live=live, stop=stop)
 
 
 def _open_video(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Final
@@ -26,6 +26,7 @@ TICKS: Final = 90_000
 """Ticks per second of the clock. The frame times of 24, 25, 29.97, 30, 50, 59.94 and 60 fps are whole numbers."""
 
 _SOFTWARE: Final = {"h264": "libx264", "hevc": "libx265", "av1": "libsvtav1"}
+_DECODERS: Final = {"h264": "h264", "hevc": "hevc", "av1": "libdav1d"}
 _HARDWARE: Final = tuple(name for name in ENCODERS if name not in ("auto", "software"))
 _COMMON: Final = {"g": "600", "forced-idr": "1", "flags": "+frame_duration"}
 """Keyframes are set by time: a second is a different number of frames in every source."""
@@ -62,6 +63,8 @@ class VideoEncoder:
     """See ``RecordingOptions.crf``."""
     preset: str = "ultrafast"
     """One of ``PRESETS``; hardware encoders have their own speed."""
+    low_latency: bool = False
+    """Whether every image leaves at once, at the cost of speed."""
     notice: str = ""
     """Why ``auto`` chose it."""
 
@@ -86,12 +89,13 @@ class VideoEncoder:
         context.framerate = rate
         context.sample_aspect_ratio = pixel_aspect
         context.time_base = Fraction(1, TICKS)
-        context.options = self._options()
         # Frame threads: no loss of quality, unlike slices, but a frame of delay each: a crash would lose them.
-        context.thread_count = min(4, os.cpu_count() or 1) if rate >= _FAST else 1
+        at_once = self.low_latency or rate < _FAST
+        context.thread_count = 1 if at_once else min(4, os.cpu_count() or 1)
+        context.options = self._options(at_once=at_once)
 
-    def _options(self) -> dict[str, str]:
-        """No B-frames: a frame leaves the encoder at once, and closing takes no time."""
+    def _options(self, *, at_once: bool) -> dict[str, str]:
+        """No B-frames: closing takes no time, and with ``at_once`` a frame leaves the encoder when it comes."""
         crf = str(self.quality)
         own: dict[str, str]
         if self.kind == "nvenc":
@@ -107,9 +111,9 @@ class VideoEncoder:
         elif self.codec == "hevc":
             own = {"preset": self.preset, "crf": crf, "tune": "zerolatency", "x265-params": "log-level=none:keyint=600"}
         else:
-            own = {"preset": self.preset, "crf": crf, "bf": "0"}
-            if self.preset == "ultrafast":
-                own["x264-params"] = _BETTER_ULTRAFAST
+            # force-cfr: x264 does not wait for the next frame to know how long this one lasts. Times are kept.
+            params = [_BETTER_ULTRAFAST] * (self.preset == "ultrafast") + ["force-cfr=1"] * at_once
+            own = {"preset": self.preset, "crf": crf, "bf": "0", "x264-params": ":".join(params)}
         return _COMMON | own | COLOUR_TAGS
 
 
@@ -134,13 +138,11 @@ def choose_encoder(options: RecordingOptions, label: str, preset: str = "ultrafa
         problem = _test(encoder)
         if not problem:
             notice = f"{label} is encoded by {encoder.name}" if options.encoder == "auto" else ""
-            return VideoEncoder(options.codec, kind, options.quality, preset, notice)
+            return replace(encoder, notice=notice)
         problems.append(f"{kind}: {problem}")
     if options.encoder == "auto":
-        software = VideoEncoder(
-            options.codec, "software", options.quality, preset, f"{label} is encoded by {software.name}, no hardware"
-        )
-        return _existing(software, label)
+        notice = f"{label} is encoded by {software.name}: no hardware encoder works here"
+        return _existing(replace(software, notice=notice), label)
     raise SinkError(f"{label} cannot be encoded by {'; '.join(problems)}: use --encoder software or auto")
 
 
@@ -190,7 +192,7 @@ def _difference(encoder: VideoEncoder) -> str:
         frame.pts, frame.time_base = number * TICKS // 25, Fraction(1, TICKS)
         packets += context.encode(frame)
     packets += context.encode(None)
-    decoder = av.CodecContext.create(encoder.codec, "r")
+    decoder = av.CodecContext.create(_DECODERS[encoder.codec], "r")
     assert isinstance(decoder, VideoCodecContext)
     decoded = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
     if len(decoded) != len(images):

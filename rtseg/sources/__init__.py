@@ -18,9 +18,9 @@ from rtseg.image_io.find import IMAGE_SUFFIXES, is_list, is_numbered
 from rtseg.image_io.timeout import call_with_timeout
 from rtseg.sources.base import Source
 from rtseg.sources.options import SourceOptions
-from rtseg.sources.probe import server_probe
 from rtseg.system.file_names import check_name, existing_path
 from rtseg.system.redact import redact, split_url
+from rtseg.system.server_probe import server_probe
 
 __all__ = ["Source", "SourceOptions", "open_source"]
 

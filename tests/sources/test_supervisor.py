@@ -18,8 +18,8 @@ from rtseg.sources import health, supervisor
 from rtseg.sources.base import Source
 from rtseg.sources.health import Health
 from rtseg.sources.options import SourceOptions
-from rtseg.sources.probe import server_probe
 from rtseg.sources.supervisor import SupervisedSource
+from rtseg.system.server_probe import server_probe
 from rtseg.system.suspension import resumed_s, watch_suspension
 
 
