@@ -93,7 +93,9 @@ class StreamOptions:
     """Largest distance of a polygon from the exact outline, in pixels. 0: along the edges of the pixels."""
     overwrite: Overwrite = False
     report: Report = None
-    view: Annotated[str, Option(_DRAWING, choices=VIEWS)] = "overlay"
+    view: Annotated[
+        str | None, Option(_DRAWING, choices=VIEWS, default="overlay; image with --blur or --replace-background")
+    ] = None
     """What to draw. overlay: class colours over the image. mask: class colours only. side: image and overlay side by
     side. image: the image only."""
     alpha: Annotated[float, Option(_DRAWING)] = 0.5
@@ -106,6 +108,10 @@ class StreamOptions:
     """Name of a class not to draw. Can be repeated."""
     only: Annotated[tuple[str, ...], Option(_DRAWING, metavar="CLASS")] = ()
     """Name of a class to draw, and no other one. Can be repeated."""
+    blur: Annotated[tuple[str, ...], Option(_DRAWING, metavar="CLASS")] = ()
+    """Name of a class to make unrecognizable, with a margin. What the model misses stays visible. Can be repeated."""
+    replace_background: Annotated[Path | None, Option(_DRAWING, metavar="IMAGE")] = None
+    """Draw this image behind the classes of --only (or all but those of --hide, or of a class called background)."""
     drop: Annotated[str, Option("Input", choices=("auto", "always", "never"))] = "auto"
     """Which frames to drop when the model is too slow. auto: the oldest frame of a live source. always: play files at
     their own speed, and drop like a live source. never: none."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from rtseg.app.drawing import open_overlay
 from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import StreamOptions
 from rtseg.backends import open_backend
@@ -35,7 +36,6 @@ from rtseg.system.display import display_available
 from rtseg.system.output_lock import OutputInUse
 from rtseg.system.redact import redact
 from rtseg.version import __version__
-from rtseg.visualize.overlay import Overlay, OverlayOptions
 from rtseg.weights import find_model
 
 __all__ = ["OpenModel", "StreamRun"]
@@ -93,7 +93,7 @@ class StreamRun:
             self.backend: Backend = opened.enter_context((open_model or _open_model)(options, hint))
             self._own = self.backend.spec
             self.spec: ModelSpec = override_steps(self._own, options.preprocess)
-            overlay = Overlay(self.spec, _overlay_options(options, self.spec))
+            overlay = open_overlay(options, self.spec)
             self.sinks = [
                 *_open_sinks(options, self.source, self.spec, self._stop, needs_output=not more_sinks),
                 *more_sinks,
@@ -250,12 +250,6 @@ def _is_unlimited(source: Source, options: StreamOptions) -> bool:
     return source.is_endless and not any(limits) and not _shows_window(options)
 
 
-def _overlay_options(options: StreamOptions, spec: ModelSpec) -> OverlayOptions:
-    only = [spec.class_id(name) for name in options.only] or range(len(spec.classes))
-    hidden = frozenset(range(len(spec.classes))).difference(only).union(spec.class_id(name) for name in options.hide)
-    return OverlayOptions(options.view, options.alpha, options.contours, options.legend, hidden)
-
-
 def _has_output(options: StreamOptions) -> bool:
     files = (options.masks, options.stats, options.polygons)
     return bool(options.output) or any(path is not None for path in files)
@@ -320,6 +314,8 @@ def _refuse_clashes(options: StreamOptions, model: Path) -> None:
         OptionError: one would.
     """
     taken: list[tuple[str, str | Path]] = [("the source", str(options.source)), ("the model", model)]
+    if options.replace_background is not None:
+        taken.append(("the background", options.replace_background))
     outputs = [("--output", Path(output)) for output in options.output if is_video_file(output)]
     others = ((f"--{name}", getattr(options, name)) for name in ("masks", "stats", "polygons", "report"))
     for option, path in (*outputs, *others):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rtseg.annotations.coco import CocoDocument
@@ -23,10 +24,12 @@ def open_polygons(path: Path, spec: ModelSpec, *, tolerance: float, overwrite: b
     """Open a file of polygons: GeoJSON where ``path`` ends in ``.geojson``, COCO where it ends in ``.json``.
 
     Raises:
-        OptionError: another suffix.
+        OptionError: another suffix, or a negative tolerance.
         SinkError: see ``FileSink``.
     """
     document: CocoDocument | GeoJsonDocument
+    if not 0 <= tolerance < math.inf:
+        raise OptionError(f"--tolerance must be a number of pixels from 0, got {tolerance:g}")
     if path.suffix.lower() == ".geojson":
         document = GeoJsonDocument(spec.classes, tolerance=tolerance)
     elif path.suffix.lower() == ".json":
