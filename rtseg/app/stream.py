@@ -282,7 +282,7 @@ def _open_sinks(
         spec,
         outputs=outputs,
         recording=options.recording,
-        fps_hint=lambda: source.fps,
+        fps_hint=lambda: source.fps and source.fps / options.part.stride,
         audio=source.open_audio() if options.audio and any(map(is_video_file, outputs)) else None,
         masks=options.masks,
         stats=options.stats,

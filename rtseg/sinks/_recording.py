@@ -22,9 +22,9 @@ from rtseg.system.part_file import PartFile
 __all__ = ["FORMATS", "Recording", "can_hold_video", "muxer_of"]
 
 # hybrid_fragmented: fragments while the file is written, which survive a crash, and an ordinary MP4 once closed.
-# Half-second fragments, each flushed at once, limit what a crash costs.
-_MP4 = {"movflags": "hybrid_fragmented", "frag_duration": "500000", "flush_packets": "1"}
-_MATROSKA = {"cluster_time_limit": "500", "flush_packets": "1"}
+# Fragments of a quarter of a second, each flushed at once, limit what a crash costs.
+_MP4 = {"movflags": "hybrid_fragmented", "frag_duration": "250000", "flush_packets": "1"}
+_MATROSKA = {"cluster_time_limit": "250", "flush_packets": "1"}
 
 FORMATS: Final = {".mp4": ("mp4", _MP4), ".mov": ("mov", _MP4), ".mkv": ("matroska", _MATROSKA)}
 """File suffix -> name of the format and options of the muxer."""

@@ -56,9 +56,15 @@ class SegmentIndex:
         """Which files were not deleted, and why: one line, or empty."""
         self.deleted = 0
         """Files deleted by this run."""
-        self._segments = {segment.file: segment for segment in _read(self._descriptor)}
-        for segment in list(self._segments.values()):
-            if not segment.deleted and not segment.bytes:
+        found = _read(self._descriptor)
+        self._segments = {segment.file: segment for segment in found if not segment.deleted}
+        if len(self._segments) < len(found):  # forget those that were deleted
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            for segment in self._segments.values():
+                self._append(segment)
+        for segment in self._segments.values():
+            if not segment.bytes:
                 self._adopt(segment)
 
     def _adopt(self, segment: Segment) -> None:
@@ -82,16 +88,20 @@ class SegmentIndex:
         self._append(segment)
 
     def delete_oldest(self, keep_bytes: int, current_bytes: int) -> None:
-        """Delete complete files, the oldest first, until all, with the current one, take at most ``keep_bytes``."""
-        kept = [segment for segment in self._segments.values() if segment.bytes and not segment.deleted]
+        """Delete complete files, the oldest first, until all, with the current one, take at most ``keep_bytes``.
+
+        The newest file stays, whatever it takes.
+        """
+        kept = [segment for segment in self._segments.values() if segment.bytes]
         total = current_bytes + sum(segment.bytes for segment in kept)
-        for segment in kept:
+        for segment in kept if current_bytes else kept[:-1]:
             if total <= keep_bytes:
                 return
             self._delete(segment)
             total -= segment.bytes
 
     def _delete(self, segment: Segment) -> None:
+        del self._segments[segment.file]
         segment.deleted = True
         for path in (self._folder / segment.file, part_path(self._folder / segment.file)):
             try:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pytest
 import typer
 
+from rtseg.app.option_values import VALUES
 from rtseg.app.options import VIEWS
 from rtseg.backends.base import DEVICES, PRECISIONS
 from rtseg.backends.tensorrt.library import RUNTIMES
@@ -166,3 +167,25 @@ def test_the_choices_of_backends_are_the_backends() -> None:
 def test_a_number_that_no_float_holds_is_refused_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stream", "demo:1", "--stride", "9" * 400]) == 2
     assert capsys.readouterr().err == "rtseg: --stride is too large: give a number of at most 15 digits\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30), ("30s", 30), ("10m", 600), ("1.5h", 5400), ("2 min", 120), ("1d", 86400)]
+)
+def test_a_time_has_a_unit_or_is_in_seconds(text: str, seconds: float) -> None:
+    assert VALUES["duration"].parse(text, "--segment") == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("500", 500), ("20GB", 20 * 10**9), ("1.5 MiB", 1.5 * 2**20), ("3k", 3000), ("1tb", 10**12)]
+)
+def test_a_size_has_a_decimal_or_binary_unit(text: str, size: float) -> None:
+    assert VALUES["bytes"].parse(text, "--keep") == size
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("duration", "10x"), ("duration", "-1s"), ("bytes", "20 XB"), ("bytes", "")]
+)
+def test_a_time_or_size_that_is_neither_is_refused(kind: str, text: str) -> None:
+    with pytest.raises(OptionError, match="--opt must be a"):
+        VALUES[kind].parse(text, "--opt")
