@@ -30,8 +30,10 @@ from rtseg.system.atomic_files import write_text
 from rtseg.system.cpu import cpu_class
 from rtseg.system.read_file import read_text
 
-__all__ = ["Int8Check", "check_int8", "required_agreement"]
+__all__ = ["CERTIFICATE", "Int8Check", "check_int8", "required_agreement"]
 
+CERTIFICATE = "int8_check"
+"""Key in ``ModelSpec.extra`` of a quantized model file: how `rtseg calibrate` compared it with exact arithmetic."""
 _MIN_AGREEMENT = 0.975
 _FLOOR = 0.9
 """Never less is required, however much the quantization itself changes."""
@@ -106,10 +108,11 @@ def required_agreement(by_quantization: float) -> float:
 
 def _read_certificate(model: ModelFile, candidate: Backend) -> Int8Check | None:
     """What `rtseg calibrate` found with the same runtime on this class of CPU."""
-    if is_quantized(model.graph):
-        return None
     try:
-        verdict = (find_ranges(model).verdict or {})["arithmetic"]
+        if is_quantized(model.graph):  # `rtseg calibrate --save-model` wrote it
+            verdict = model.spec.extra[CERTIFICATE]
+        else:
+            verdict = (find_ranges(model).verdict or {})["arithmetic"]
         runtime = (verdict["candidate"]["backend"], verdict["candidate"]["runtime_version"])
         check = Int8Check(
             str(verdict["cpu"]),
@@ -121,7 +124,7 @@ def _read_certificate(model: ModelFile, candidate: Backend) -> Int8Check | None:
         return None
     if runtime != (candidate.name, candidate.version) or check.cpu != cpu_class():
         return None
-    return check if check.passed and check.required >= _MIN_AGREEMENT else None
+    return check if check.passed and check.required >= _FLOOR else None
 
 
 def _compare(model: ModelFile, quantized: ModelFile, candidate: Backend) -> Int8Check:

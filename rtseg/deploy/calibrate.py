@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtseg.backends import open_backend
-from rtseg.backends.int8_check import required_agreement
+from rtseg.backends.int8_check import CERTIFICATE, required_agreement
 from rtseg.datasets import Dataset, ReadFile, open_dataset
 from rtseg.datasets.loader import DatasetReader, LoadedItem
 from rtseg.datasets.subset import Subset
@@ -126,7 +126,8 @@ def calibrate(
     if options.save_model is not None:
         options.save_model.parent.mkdir(parents=True, exist_ok=True)
         graph = quantize(model, ranges).graph
-        write_spec(graph, store_backgrounds(model.spec, options.save_model))
+        spec = store_backgrounds(model.spec, options.save_model)
+        write_spec(graph, replace(spec, extra=spec.extra | {CERTIFICATE: arithmetic.to_dict()}))
         write_bytes(options.save_model, graph.SerializeToString())
     write_ranges(ranges, output)
     return Calibrated(output, ranges, verdict)

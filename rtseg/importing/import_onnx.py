@@ -106,7 +106,7 @@ def import_onnx(
     sides = [*_known(origin), *read_side_files(foreign, path)]
     on_progress("finding out what it is")
     graph, changes = normalize_graph(foreign)
-    plan, original = _make_plan(foreign, graph, options, sides, path)
+    plan, original = _make_plan(foreign, graph, options, sides, origin.source or str(path))
     scores: list[Score] = []
     if options.data is not None:
         plan, scores = _choose(original, plan, options, on_progress)
@@ -117,8 +117,8 @@ def import_onnx(
     agreement = compare(original, model, plan, str(output))
     if agreement.share < MIN_AGREEMENT:
         raise ProofError(
-            f"the imported {path} and the original agree on only {agreement.share:.2%} of the pixels: nothing was "
-            "written; please report it with the file"
+            f"the imported {origin.source or path} and the original agree on only {agreement.share:.2%} of the pixels: "
+            "nothing was written; please report it with the file"
         )
     spec.extra["import"] |= {"agreement": round(agreement.share, 6), "changes": changes}
     if has_fixed_batch:
@@ -172,9 +172,8 @@ def _known(origin: Origin) -> list[SideFacts]:
 
 
 def _make_plan(
-    foreign: onnx.ModelProto, graph: onnx.ModelProto, options: ImportOptions, sides: list[SideFacts], path: Path
+    foreign: onnx.ModelProto, graph: onnx.ModelProto, options: ImportOptions, sides: list[SideFacts], title: str
 ) -> tuple[Plan, Original]:
-    title = str(path)
     network, facts = find_input(foreign, title)
     sizes, size_fact = choose_sizes(network, options, sides, title)
     normalization, value_facts = choose_normalization(graph, network, options, sides)

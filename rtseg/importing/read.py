@@ -65,7 +65,10 @@ def _parse(path: Path) -> onnx.ModelProto:
 
 def _advice(path: Path) -> str:
     if path.suffix in (".pth", ".pt", ".ckpt", ".safetensors", ".bin"):
-        return "export the network to ONNX first, e.g. with torch.onnx.export"
+        return (
+            "export the network to ONNX first, e.g. with torch.onnx.export; weights for a network of `rtseg models` "
+            f"are imported with `rtseg import rtseg:NETWORK --weights {path.name}`"
+        )
     if path.suffix in (".pb", ".h5", ".keras", ".pdmodel", ".pdiparams"):
         return f"convert it to ONNX first, e.g. with {'paddle2onnx' if 'pd' in path.suffix else 'tf2onnx'}"
     return "export it again"

@@ -231,7 +231,12 @@ def load_own(name: str, options: LoadOptions) -> ForeignNetwork:
         if key in weights and not key.startswith(network.auxiliary)
     ]
     network = create_model(name, counts[0] if counts else 2)
-    load_initial_weights(network, options.weights, tuple(map(str, range(network.classes))))
+    try:
+        load_initial_weights(network, options.weights, tuple(map(str, range(network.classes))))
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{options.weights} does not fit rtseg:{name}: give weights of this network, or name the network that they are of"
+        ) from error
     network = fuse_batch_norm(network)
     network.fix_size(*size)
     return ForeignNetwork(_Scores(network, None), size, _IMAGENET, None)

@@ -25,7 +25,8 @@ class Weights(dict[str, Tensor]):
         self._generator = torch.Generator().manual_seed(1)
 
     def put(self, name: str, *shape: int) -> None:
-        self[name] = torch.rand(shape, generator=self._generator)
+        scale = (shape[1] * shape[2] * shape[3]) ** -0.5 if len(shape) == 4 else 1.0
+        self[name] = scale * (torch.rand(shape, generator=self._generator) + (0.5 if len(shape) == 1 else -0.5))
 
     def norm(self, name: str, width: int) -> None:
         for part in ("weight", "bias", "running_mean", "running_var"):

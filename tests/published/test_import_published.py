@@ -84,7 +84,7 @@ def test_weights_for_a_network_of_rtseg_become_a_model_file() -> None:
     assert done.spec.extra["import"]["normalization"]["mean"] == (0.485, 0.456, 0.406)
     with pytest.raises(OptionError, match="rtseg:seaformer-tiny does not say what its classes are"):
         import_published("rtseg:seaformer-tiny", weights=Path("own.pth"))
-    with pytest.raises(CheckpointError, match=r"own.pth holds weights, which does not fit"):
+    with pytest.raises(CheckpointError, match=r"own.pth does not fit rtseg:ddrnet23-slim: give weights"):
         import_published("rtseg:ddrnet23-slim", options, weights=Path("own.pth"))
 
 
