@@ -235,7 +235,7 @@ def load_own(name: str, options: LoadOptions) -> ForeignNetwork:
         load_initial_weights(network, options.weights, tuple(map(str, range(network.classes))))
     except CheckpointError as error:
         raise CheckpointError(
-            f"{options.weights} does not fit rtseg:{name}: give weights of this network, or name the one that they are of"
+            f"{options.weights} does not fit rtseg:{name}: give weights of this network, or name the one they are of"
         ) from error
     network = fuse_batch_norm(network)
     network.fix_size(*size)
