@@ -140,7 +140,9 @@ class TestWhoKnowsWhom:
         # The drawn street only draws: no setting of OpenCV concerns it. The quantizer comes with ONNX Runtime.
         # A foreign graph has other inputs and outputs than a model file, so no backend can run it.
         others = (
-            ("synthetic/street/", "model_file/quantize.py", "importing/runtime.py") if package != "openvino" else ()
+            ("synthetic/street/", "model_file/quantize.py", "importing/runtime.py")
+            if package != "openvino"
+            else ("importing/tflite.py",)
         )
         assert {path for path in found if not path.startswith(others)} == {owner}
 
