@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rtseg.annotations.outlines import single_ring, trace_outlines
 from rtseg.annotations.rle import class_runs, encode_string
+from rtseg.annotations.shapes import AnnotatedImage, Annotations, Polygon, Runs, Shape
+from rtseg.errors import DatasetError
 from rtseg.frame import Labels
 from rtseg.system.file_names import encode_text
+from rtseg.system.read_file import read_text
 
-__all__ = ["CocoDocument"]
+__all__ = ["CocoDocument", "read_coco"]
 
 
 class CocoDocument:
@@ -98,3 +104,43 @@ def _short(value: float) -> float:
 
 def _dump(entry: Any) -> bytes:
     return encode_text(json.dumps(entry, ensure_ascii=False, separators=(",", ":")))
+
+
+def read_coco(path: Path) -> Annotations:
+    """Read a COCO file of polygons and run-length codes. The classes are in the order of their IDs.
+
+    Raises:
+        DatasetError: it cannot be read, or is not of this format.
+    """
+    try:
+        facts = json.loads(read_text(path))
+        categories = sorted(facts["categories"], key=lambda category: int(category["id"]))
+        names = {category["id"]: str(category["name"]) for category in categories}
+        shapes: dict[Any, list[Shape]] = {image["id"]: [] for image in facts["images"]}
+        for entry in facts["annotations"]:
+            shapes[entry["image_id"]] += _shapes(names[entry["category_id"]], entry["segmentation"])
+        images = [
+            AnnotatedImage(str(entry["file_name"]), (int(entry["height"]), int(entry["width"])), tuple(shapes[key]))
+            for key, entry in ((entry["id"], entry) for entry in facts["images"])
+        ]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise DatasetError(f"cannot read {path} ({reason}): --data coco:FILE.json needs a COCO file") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DatasetError(f"{path} is not a COCO file ({' '.join(repr(error).split())})") from error
+    if len(set(names.values())) != len(names):
+        raise DatasetError(f"{path} has two categories of one name: {', '.join(names.values())}")
+    return Annotations({str(each["name"]): _colour(each.get("color")) for each in categories}, tuple(images))
+
+
+def _shapes(label: str, segmentation: Any) -> list[Shape]:
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        return [Runs(label, counts if isinstance(counts, str) else tuple(map(int, counts)))]
+    return [Polygon(label, (np.array(line, np.float64).reshape(-1, 2),)) for line in segmentation]
+
+
+def _colour(stored: Any) -> tuple[int, int, int] | None:
+    if isinstance(stored, list) and len(stored) == 3 and all(type(v) is int and 0 <= v <= 255 for v in stored):
+        return stored[0], stored[1], stored[2]
+    return None

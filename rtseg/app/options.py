@@ -27,6 +27,7 @@ from rtseg.sources.options import SourceOptions
 from rtseg.weights import DEFAULT_MODEL
 
 __all__ = [
+    "ANNOTATION_FORMATS",
     "RESULTS",
     "VIEWS",
     "BackgroundOptions",
@@ -39,6 +40,9 @@ __all__ = [
 RESULTS = ("masks", "colours", "overlays")
 """``masks``: class IDs as palette PNG. ``colours``: class colours as RGB PNG. ``overlays``: class colours over the
 image, as JPEG. Each is a subfolder of the output folder."""
+ANNOTATION_FORMATS = ("coco", "cvat", "labelme", "voc", "yolo")
+"""See ``rtseg.app.annotate``."""
+_RESULTS_TEXT = f"{','.join(RESULTS)}; none with --format"
 VIEWS = ("overlay", "mask", "side", "image")
 """See ``rtseg.visualize.overlay``."""
 _OUTPUT, _DRAWING, _DATA, _REFERENCE, _LIMITS, _VIDEO = "Output", "Drawing", "Data", "Reference", "Limits", "Video"
@@ -126,7 +130,8 @@ class PredictOptions:
     """Which images to label, with which model, and where the results go.
 
     Raises:
-        OptionError: ``only`` is empty or names an unknown kind of result.
+        OptionError: ``only`` is empty or names an unknown kind of result, ``format`` is unknown, or ``tolerance`` is
+            negative.
     """
 
     images: Annotated[tuple[str | Path, ...], Option(argument="IMAGES")]
@@ -142,17 +147,30 @@ class PredictOptions:
     preprocess: PreprocessSteps = None
     alpha: Annotated[float, Option(_OUTPUT)] = 0.5
     """Weight of the class colours in overlays, from 0 to 1."""
-    only: Annotated[tuple[str, ...], Option(_OUTPUT, parse="names")] = RESULTS
+    only: Annotated[tuple[str, ...] | None, Option(_OUTPUT, parse="names", default=_RESULTS_TEXT)] = None
     """Kinds of results to write, separated by commas."""
+    format: Annotated[str | None, Option(_OUTPUT, choices=ANNOTATION_FORMATS)] = None
+    """Write annotations that another tool opens, to correct them. They are the only result unless --only is given."""
+    tolerance: Annotated[float, Option(_OUTPUT)] = 1.0
+    """Largest distance of a polygon from the exact outline, in pixels. 0: along the edges of the pixels."""
     overwrite: Overwrite = False
     report: Report = None
     reading: Annotated[ReadOptions, Group(_ONLY_FOR_SEQUENCES)] = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
-        unknown = [kind for kind in self.only if kind not in RESULTS]
-        if unknown or not self.only:
+        unknown = [kind for kind in self.kinds if kind not in RESULTS]
+        if unknown or not (self.kinds or self.format):
             got = ", ".join(map(repr, unknown)) or "nothing"
             raise OptionError(f"--only must name some of {', '.join(RESULTS)}, separated by commas; got {got}")
+        if self.format is not None and self.format not in ANNOTATION_FORMATS:
+            raise OptionError(f"--format must be one of {', '.join(ANNOTATION_FORMATS)}, got {self.format!r}")
+        if not 0 <= self.tolerance < float("inf"):
+            raise OptionError(f"--tolerance must be a number of pixels from 0, got {self.tolerance:g}")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of results, without annotations."""
+        return (() if self.format else RESULTS) if self.only is None else self.only
 
 
 @dataclass(frozen=True, slots=True)

