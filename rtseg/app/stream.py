@@ -141,6 +141,10 @@ class StreamRun:
         """Why outputs ended before the run, which went on with the others: one line each."""
         return self._pipeline.failures
 
+    def stages(self) -> dict[str, dict[str, float]]:
+        """How long the stages and sinks have taken for a frame so far; see ``RunReport.stages``. For any thread."""
+        return self._pipeline.stages()
+
     def stop(self) -> None:
         """Let the frames in flight finish, then end. Safe in a signal handler."""
         self._stop.set()

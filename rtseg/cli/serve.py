@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from rtseg.app.options import StreamOptions
 from rtseg.cli.messages import MessageOptions
+from rtseg.cli.option_groups import GivenFields
 from rtseg.errors import MissingExtra, OptionError
+from rtseg.option import Group
 from rtseg.web.options import PageOptions
 
 __all__ = ["serve"]
 
 EXAMPLES = (
     "rtseg serve camera:0",
-    "rtseg serve rtsp://camera.local/live --port 8000",
+    "rtseg serve rtsp://gate/live rtsp://yard/live --port 8000",
+    "rtseg serve --config cameras.toml",
     "rtseg serve demo --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem",
 )
 
 
 def serve(
     page: PageOptions,
-    options: StreamOptions,
+    options: Annotated[StreamOptions, Group(without=("source", "report"))],
     messages: MessageOptions,
-    source: str | None = typer.Argument(
+    given: GivenFields,
+    sources: list[str] | None = typer.Argument(
         None, metavar="SOURCE", show_default="the first camera", help="What to segment, as for `rtseg stream`."
+    ),
+    source: list[str] | None = typer.Option(
+        None, "--source", "-s", rich_help_panel="Input", help="The same as SOURCE. Can be repeated."
+    ),
+    config: Path | None = typer.Option(
+        None,
+        metavar="FILE.toml",
+        rich_help_panel="Input",
+        help="Take the sources from a file with a table for each; options of the command line take precedence.",
     ),
 ) -> None:
     """Show the results in a browser, on a page to watch, measure and steer.
@@ -39,13 +53,29 @@ def serve(
         if error.name not in ("starlette", "uvicorn"):
             raise
         raise MissingExtra.for_feature("`rtseg serve`", error.name, "web") from error
+    from rtseg.app.cameras import load_cameras, name_cameras
 
-    if source is not None and options.source not in (None, source):
-        raise OptionError(f"SOURCE {source} and --source {options.source} differ: give one of them")
-    options = replace(options, source=options.source if source is None else source)
-    with PageServer([options], page) as server:
+    named = list(dict.fromkeys([*(sources or []), *(source or [])]))
+    if config is not None and named:
+        raise OptionError(f"--config {config} names the sources: leave SOURCE and --source out")
+    if config is not None:
+        cameras = load_cameras(config, options, given)
+    else:
+        cameras = name_cameras(named or [_first_camera()], options)
+    with PageServer(cameras, page) as server:
         if not messages.quiet:
             for run in server.sources:
-                print(f"{run.name}: {run.spec.name} -> {', '.join(run.outputs)}")
+                print(f"{run.name}: {run.spec.name}" + "".join(f" -> {output}" for output in run.outputs))
             print(f"page: {server.address} (Ctrl-C ends)", flush=True)
         server.run()
+
+
+def _first_camera() -> str:
+    from rtseg.sources.camera import find_cameras
+
+    cameras = find_cameras()
+    if not cameras:
+        raise OptionError(
+            "no source is given and no camera was found: try `rtseg serve dashcam.mp4` or `rtseg serve demo`"
+        )
+    return f"camera:{cameras[0]}"

@@ -196,6 +196,10 @@ class Pipeline:
         queues = {name: len(channel) for name, channel, _ in self._stages}
         return self._counters.status(self._source_counts(), queues, None if age_s is None else 1e3 * age_s)
 
+    def stages(self) -> dict[str, dict[str, float]]:
+        """How long the stages and sinks have taken for a frame so far; see ``RunReport.stages``."""
+        return {name: durations.summary() for name, durations in dict(self._counters.durations).items()}
+
     def report(self, ended: str) -> RunReport:
         """What the run did. Call it after ``run`` has returned or raised, with the reason."""
         counters = self._propagation_counters

@@ -67,6 +67,7 @@ class BroadcastSink(Sink):
         self._listeners: tuple[Listener, ...] = ()
         self._key_wanted = False
         self._encoder: LiveEncoder | None = None
+        self._watchers: tuple[Callable[[], None], ...] = ()
         self.newest: tuple[Frame, Labels] | None = None
         """The last frame and its labels; None before the first one. Do not modify the arrays."""
 
@@ -80,6 +81,16 @@ class BroadcastSink(Sink):
         """Send no more frames to ``listener``; does nothing if it is none."""
         with self._lock:
             self._listeners = tuple(each for each in self._listeners if each is not listener)
+
+    def add_watcher(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher``, on the thread of the run, whenever there is another ``newest``."""
+        with self._lock:
+            self._watchers = (*self._watchers, watcher)
+
+    def remove_watcher(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` no more."""
+        with self._lock:
+            self._watchers = tuple(each for each in self._watchers if each is not watcher)
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """Encode ``frame`` and hand it to the listeners; see ``Sink``."""
@@ -96,6 +107,8 @@ class BroadcastSink(Sink):
             for listener in listeners:
                 listener(live)
         self.newest = frame, labels
+        for watcher in self._watchers:
+            watcher()
         self.written += 1
 
     def close(self) -> None:

@@ -87,8 +87,12 @@ class LiveSocket:
             await self._socket.send_bytes(pack_frame(source, frame))
 
     async def _send_status(self) -> None:
-        await self._send({"type": "hello", "sources": [source.facts() for source in self._sources.values()]})
+        facts: list[dict[str, Any]] = []
         while True:
+            now = [source.facts() for source in self._sources.values()]
+            if now != facts:  # a source has another model
+                facts = now
+                await self._send({"type": "hello", "sources": facts})
             await self._send({"type": "status", "skipped": self._queue.dropped, **self._status()})
             await asyncio.sleep(_STATUS_EVERY_S)
 

@@ -33,6 +33,8 @@ class PageOptions:
     """Most viewers at the same time."""
     max_side: Annotated[int, Option(_PAGE, metavar="PIXELS")] = 1280
     """Larger images are shrunk for viewers, so that their longest side has this many pixels."""
+    recordings: Annotated[Path, Option(_PAGE, metavar="FOLDER")] = Path("recordings")
+    """Folder for recordings that viewers start; it is created when it is needed."""
     token_file: Annotated[Path | None, Option(_ACCESS, metavar="FILE")] = None
     """Read the token from the first line of this file. Without it, a token is made and printed where one is needed."""
     allow_host: Annotated[tuple[str, ...], Option(_ACCESS, metavar="NAME")] = ()

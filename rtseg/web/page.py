@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +13,27 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
+from rtseg.app.model_pool import ModelPool
 from rtseg.version import __version__
 from rtseg.web.access import Access
+from rtseg.web.api import Api
+from rtseg.web.clients import Clients
 from rtseg.web.guard import Guard, error_response
 from rtseg.web.headers import SecurityHeaders
 from rtseg.web.live_socket import LiveSocket
 from rtseg.web.login import log_in
+from rtseg.web.machine import MachineLoad
 from rtseg.web.source_run import SourceRun
 
 __all__ = ["Page"]
 
 _STATIC = Path(__file__).parent / "static"
+_STATUS_EVERY_S = 0.5
 _TRY_LATER = 1013
 """WebSocket close code."""
 
@@ -37,41 +44,67 @@ class Page:
     Args:
         sources: which may be running or not.
         access: who may use it.
+        pool: opens models that viewers ask for.
+        models: their names.
         max_clients: most viewers at the same time.
     """
 
-    def __init__(self, sources: Sequence[SourceRun], access: Access, *, max_clients: int = 32) -> None:
+    def __init__(
+        self,
+        sources: Sequence[SourceRun],
+        access: Access,
+        pool: ModelPool,
+        *,
+        models: Sequence[str] = (),
+        max_clients: int = 32,
+    ) -> None:
         self._sources = list(sources)
         self._access = access
-        self._max_clients = max_clients
-        self._clients = 0
+        self._clients = Clients(max_clients)
         self._started_s = time.monotonic()
+        self._machine = MachineLoad()
+        self._status: dict[str, Any] = {}
+        api = Api(self._sources, pool, models, self._clients, lambda: self._status)
         self.app = Starlette(
             routes=[
                 Route("/", self._index),
                 Route("/login", self._login_form),
                 Route("/api/login", self._log_in, methods=["POST"]),
-                Route("/api/status", self._show_status),
+                *api.routes(),
                 WebSocketRoute("/live", self._live),
                 Mount("/static", StaticFiles(directory=_STATIC)),
             ],
             middleware=[Middleware(SecurityHeaders), Middleware(Guard, access=access)],
             exception_handlers={HTTPException: _describe_error},
+            lifespan=self._lifespan,
         )
 
-    def status(self) -> dict[str, Any]:
-        """Of the page and all sources, as JSON values."""
-        return {
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Keep the status up to date: one for all viewers."""
+        self._update()
+        ticking = asyncio.create_task(self._tick())
+        try:
+            yield
+        finally:
+            ticking.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_STATUS_EVERY_S)
+            self._update()
+
+    def _update(self) -> None:
+        self._status = {
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "viewers": self._clients.present,
+            "machine": self._machine(),
             "sources": [source.status() for source in self._sources],
         }
 
     async def _index(self, request: Request) -> Response:
         return FileResponse(_STATIC / "index.html")
-
-    async def _show_status(self, request: Request) -> Response:
-        return JSONResponse(self.status())
 
     async def _login_form(self, request: Request) -> Response:
         return FileResponse(_STATIC / "login.html")
@@ -80,15 +113,12 @@ class Page:
         return await log_in(request, self._access)
 
     async def _live(self, socket: WebSocket) -> None:
-        if self._clients >= self._max_clients:
+        if self._clients.is_full:
             await socket.accept()
             await socket.close(_TRY_LATER, "there are too many viewers")
             return
-        self._clients += 1
-        try:
-            await LiveSocket(socket, self._sources, self.status).serve()
-        finally:
-            self._clients -= 1
+        with self._clients.one_more():
+            await LiveSocket(socket, self._sources, lambda: self._status).serve()
 
 
 async def _describe_error(request: Request, error: Exception) -> Response:

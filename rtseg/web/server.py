@@ -10,12 +10,15 @@ from typing import Self
 
 import uvicorn
 
-from rtseg.app.options import StreamOptions
+from rtseg.app.cameras import Camera
+from rtseg.app.model_pool import ModelPool
 from rtseg.errors import OptionError
 from rtseg.web.access import Access, read_token
+from rtseg.web.connections import BoundedConnection
 from rtseg.web.options import PageOptions
 from rtseg.web.page import Page
 from rtseg.web.source_run import SourceRun
+from rtseg.weights import bundled_models
 
 __all__ = ["PageServer"]
 
@@ -31,27 +34,31 @@ class PageServer:
     """The sources of a page and its web server. Use it in ``with``, which ends the sources.
 
     Args:
-        runs: one for each source.
+        cameras: the sources.
         options: of the page.
 
     Raises:
         RtsegError: the address, the certificate, the token file, a source or a model cannot be used.
     """
 
-    def __init__(self, runs: Sequence[StreamOptions], options: PageOptions) -> None:
+    def __init__(self, cameras: Sequence[Camera], options: PageOptions) -> None:
         self._options = options
         needs_token = not options.is_loopback or options.token_file is not None
         self._token = read_token(options.token_file) if needs_token else None
         _check_certificate(options)
         with ExitStack() as opened:
             self._socket = opened.enter_context(_listen(options.host, options.port))
-            self.sources = [
-                SourceRun(number, str(number), run, max_side=options.max_side) for number, run in enumerate(runs)
-            ]
+            pool = ModelPool("throughput" if len(cameras) > 1 else None)
+            self.sources: list[SourceRun] = []
             opened.callback(self._end_sources)
+            for number, camera in enumerate(cameras):
+                self.sources.append(
+                    SourceRun(number, camera, pool, max_side=options.max_side, recordings=options.recordings)
+                )
             names = (options.host, socket.gethostname(), *options.allow_host)
             access = Access(self._token, names, secure=options.tls_cert is not None)
-            self._page = Page(self.sources, access, max_clients=options.max_clients)
+            models = dict.fromkeys([*(camera.options.model for camera in cameras), *bundled_models()])
+            self._page = Page(self.sources, access, pool, models=list(models), max_clients=options.max_clients)
             self._opened = opened.pop_all()
         self._server = uvicorn.Server(self._config())
 
@@ -89,7 +96,8 @@ class PageServer:
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
             self._page.app,
-            log_level="warning",
+            http=BoundedConnection.for_clients(self._options.max_clients),
+            log_level="error",
             access_log=False,
             server_header=False,
             proxy_headers=False,

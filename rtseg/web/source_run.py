@@ -1,102 +1,152 @@
-"""One source of the page: its run, on a thread of its own."""
+"""One source of the page: its run, which can be started anew with other options while viewers watch."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import replace
-from threading import Thread
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from rtseg.app.options import StreamOptions
-from rtseg.app.stream import StreamRun
-from rtseg.errors import RtsegError
+from rtseg.app.cameras import Camera
+from rtseg.app.many_streams import CameraStream
+from rtseg.app.model_pool import ModelPool
+from rtseg.errors import OptionError
+from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import ModelSpec
-from rtseg.pipeline.report import Status
 from rtseg.sinks.broadcast import BroadcastSink
+from rtseg.sinks.recorder import RecorderSink
 from rtseg.system.redact import find_secrets, redact
+from rtseg.visualize.overlay import Overlay
+from rtseg.web.recordings import name_recording
 
 __all__ = ["SourceRun"]
 
 _FOR_EVER_S = 1e9
 """How long a source that is away is waited for."""
 _JOIN_S = 15.0
+_HISTORY_STEP_S = 2.0
+_HISTORY = 300
+"""Entries of the history: ten minutes."""
 
 
 class SourceRun:
-    """Runs one source until it ends or ``stop`` is called.
+    """Runs one source until it ends or ``stop`` is called. Any thread may call any method.
 
     Args:
         number: its place among the sources of the page.
-        id: its name in addresses.
-        options: what to run. Files are played at their own speed.
+        camera: what to run; its name is the ID of the source in addresses. Files are played at their own speed.
+        pool: opens the models.
         max_side: see ``BroadcastSink``.
+        recordings: folder of the recordings that viewers start.
 
     Raises:
         RtsegError: the source, the model or an output cannot be used.
     """
 
-    def __init__(self, number: int, id: str, options: StreamOptions, *, max_side: int) -> None:  # noqa: A002
-        self.number, self.id = number, id
+    def __init__(self, number: int, camera: Camera, pool: ModelPool, *, max_side: int, recordings: Path) -> None:
+        self.number, self.id = number, camera.name
+        options = camera.options
         part = options.part
         if part.max_downtime_s is None:
             part = replace(part, max_downtime_s=_FOR_EVER_S)
         drop = "always" if options.drop == "auto" else options.drop
-        self.options = replace(options, part=part, drop=drop, show=bool(options.show))
-        self.sink = BroadcastSink(f"page of {id}", max_side=max_side)
+        options = replace(options, part=part, drop=drop, show=bool(options.show))
+        self._camera = Camera(camera.name, options)
+        self._pool = pool
+        self._recordings = recordings
         self._secrets = find_secrets(str(options.source))
-        self._run = StreamRun(self.options, more_sinks=[self.sink])
-        self._status: Status | None = None
-        self._ended = ""
-        self._thread = Thread(target=self._run_to_the_end, name=f"rtseg-source-{id}", daemon=True)
+        self._lock = Lock()
+        """Held while one run takes the place of another."""
+        self.sink = BroadcastSink(f"page of {self.id}", max_side=max_side)
+        self.recorder = RecorderSink(f"recording of {self.id}", self._draw)
+        self._overlay: Overlay | None = None
+        self._history: deque[tuple[float, list[float]]] = deque(maxlen=_HISTORY)
+        self._stream = self._open(self._camera)
+
+    def _open(self, camera: Camera) -> CameraStream:
+        stream = CameraStream(camera, self._pool, [self.sink, self.recorder])
+        self._overlay = Overlay(stream.run.spec)
+        return stream
+
+    def _draw(self, image: Image, labels: Labels) -> Image:
+        assert self._overlay is not None
+        return self._overlay.draw(image, labels)
 
     @property
     def name(self) -> str:
         """For people; without passwords."""
-        return self._run.source.name
+        return self._stream.run.source.name
 
     @property
     def spec(self) -> ModelSpec:
         """Of the model that labels the frames."""
-        return self._run.spec
+        return self._stream.run.spec
+
+    @property
+    def camera(self) -> Camera:
+        """The present options, with those that were chosen while it runs."""
+        return self._camera
 
     @property
     def outputs(self) -> list[str]:
         """What else the results go to."""
-        return self._run.outputs
+        return [sink.name for sink in self._stream.run.sinks if sink not in (self.sink, self.recorder)]
 
     def start(self) -> None:
         """Read the first frame soon."""
-        self._thread.start()
+        self._stream.start()
 
     def stop(self) -> None:
-        """End the run. Any thread may call it."""
-        self._run.stop()
+        """End the run."""
+        self._stream.stop()
 
     def join(self) -> None:
         """Wait for the end after ``stop``; close a run that was never started."""
-        if self._thread.ident is None:
-            self._run.close()
-        else:
-            self._thread.join(_JOIN_S)
+        self._stream.join(_JOIN_S)
 
-    def _run_to_the_end(self) -> None:
-        try:
-            report = self._run.run(self._keep)
-        except RtsegError as error:
-            self._ended = f"failed: {redact(error, *self._secrets)}"
-        else:
-            self._ended = f"ended: {report.ended}"
+    def change(self, *, model: str | None = None, propagate: str | None = None) -> None:
+        """Go on with another model or other propagation: a new run of the same source takes the place of this one.
 
-    def _keep(self, status: Status) -> None:
-        self._status = status
+        Raises:
+            RtsegError: an option cannot be used. The source then goes on as before.
+        """
+        options = self._camera.options
+        if options.output or options.masks or options.stats or options.polygons:
+            raise OptionError(f"{self.id} writes results of one model: start the server anew to change the options")
+        if propagate is not None:
+            options = replace(options, propagation=replace(options.propagation, propagate=propagate, target_fps=None))
+        if model is not None:
+            options = replace(options, model=model)
+        with self._lock:
+            self._replace(Camera(self.id, options))
+
+    def _replace(self, camera: Camera) -> None:
+        with self._pool.open(camera.options, "latency"):  # it stays open between the runs, or refuses the options
+            before = self._stream
+            before.stop()
+            before.join(_JOIN_S)
+            self._history.clear()
+            self._stream = self._open(camera)
+            self._camera = camera
+            self._stream.start()
+
+    def start_recording(self) -> None:
+        """Record the images with their labels drawn.
+
+        Raises:
+            RtsegError: a recording is going on, or the file cannot be written.
+        """
+        self.recorder.start(name_recording(self._recordings, self.id))
 
     @property
     def state(self) -> str:
         """What the source is doing: ``streaming``, ``reconnecting`` ...; with its reason."""
-        if self._ended:
-            return self._ended
-        state = redact(self._run.source.state, *self._secrets)
-        return state or ("playing" if self.sink.written else "starting")
+        stream = self._stream
+        if stream.has_ended or stream.run.source.state:
+            return redact(stream.status().state, *self._secrets)
+        return "playing" if self.sink.newest is not None else "starting"
 
     @property
     def frame_age_s(self) -> float | None:
@@ -105,7 +155,7 @@ class SourceRun:
         return None if newest is None else time.monotonic() - newest[0].captured_s
 
     def facts(self) -> dict[str, Any]:
-        """What does not change while it runs, as JSON values."""
+        """What seldom changes, as JSON values."""
         spec = self.spec
         classes = [
             {"id": number, "name": name, "color": "#{:02x}{:02x}{:02x}".format(*color)}
@@ -115,11 +165,17 @@ class SourceRun:
 
     def status(self) -> dict[str, Any]:
         """What changes, as JSON values."""
-        status = self._status
-        figures: dict[str, Any] = {"id": self.id, "state": self.state, "frame_age_s": _rounded(self.frame_age_s)}
-        if status is None:
-            return figures
-        return figures | {
+        run = self._stream.run
+        status = run.status()
+        shares = [round(float(share), 4) for share in status.shares]
+        self._remember(shares)
+        recording = self.recorder.path
+        return {
+            "id": self.id,
+            "state": self.state,
+            "model": self.spec.name,
+            "propagate": self._camera.options.propagation.propagate,
+            "frame_age_s": _rounded(self.frame_age_s),
             "fps": round(status.fps, 2),
             "latency_ms": round(status.latency_ms, 1),
             "label_age_ms": _rounded(status.label_age_ms),
@@ -127,8 +183,30 @@ class SourceRun:
             "dropped": status.frames_dropped,
             "damaged": status.frames_damaged,
             "pts_s": round(status.pts_s, 3),
-            "shares": [round(float(share), 4) for share in status.shares],
+            "shares": shares,
+            "recording": None if recording is None else recording.name,
+            "recording_problem": redact(self.recorder.problem, *self._secrets),
         }
+
+    def details(self) -> dict[str, Any]:
+        """Everything about the source, as JSON values."""
+        stream = self._stream
+        events = [redact(line, *self._secrets) for line in (*stream.run.events, *stream.run.failures)]
+        now_s = time.monotonic()
+        return {
+            **self.facts(),
+            "status": self.status(),
+            "stages": stream.run.stages(),
+            "events": list(dict.fromkeys(events)),
+            "recordings": [path.name for path in self.recorder.finished],
+            "history": [{"age_s": round(now_s - at_s, 1), "shares": shares} for at_s, shares in list(self._history)],
+        }
+
+    def _remember(self, shares: list[float]) -> None:
+        """Add to the history, which every viewer and every request makes longer, but not too often."""
+        now_s = time.monotonic()
+        if self.sink.newest is not None and (not self._history or now_s - self._history[-1][0] >= _HISTORY_STEP_S):
+            self._history.append((now_s, shares))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from websockets.sync.client import ClientConnection, connect
 
+from rtseg.app.cameras import Camera
 from rtseg.app.options import StreamOptions
 from rtseg.web.options import PageOptions
 from rtseg.web.server import PageServer
@@ -29,7 +30,8 @@ TIMEOUT_S = 20
 @contextmanager
 def serving(runs: list[StreamOptions], options: PageOptions) -> Iterator[PageServer]:
     """A server on a thread of its own."""
-    with PageServer(runs, options) as server:
+    cameras = [Camera(str(number), run) for number, run in enumerate(runs)]
+    with PageServer(cameras, options) as server:
         thread = Thread(target=server.run, name="rtseg-test-server")
         thread.start()
         try:

@@ -1,0 +1,161 @@
+"""The API: what can be asked of the page, and told."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from rtseg.app.model_pool import ModelPool
+from rtseg.errors import RtsegError
+from rtseg.system.redact import redact
+from rtseg.web.body import read_body, read_json
+from rtseg.web.clients import Clients
+from rtseg.web.drawing_query import PARAMETERS, parse_drawing
+from rtseg.web.openapi import Endpoint, describe
+from rtseg.web.painting import BOUNDARY, Painter, mjpeg_parts
+from rtseg.web.prediction import MAX_BYTES, Prediction
+from rtseg.web.source_run import SourceRun
+
+__all__ = ["Api"]
+
+_HEALTHY_S = 5.0
+"""An older newest frame of all sources counts as a fault."""
+_Handler = Callable[[Request, SourceRun], Awaitable[Response]]
+
+
+class Api:
+    """The endpoints, with their description.
+
+    Args:
+        sources: of the page.
+        pool: opens models for single images and other choices of a viewer.
+        models: names that a viewer may choose from.
+        clients: counts those who watch.
+        status: of the page and all sources, as JSON values.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[SourceRun],
+        pool: ModelPool,
+        models: Sequence[str],
+        clients: Clients,
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._sources = {source.id: source for source in sources}
+        self._painters = {source.id: Painter(source) for source in sources}
+        self._models = list(models)
+        self._clients = clients
+        self._status = status
+        self._predict = Prediction(pool)
+        self._changing = asyncio.Lock()
+
+    def endpoints(self) -> list[Endpoint]:
+        """All of them."""
+        change = {
+            "model": {"type": "string", "enum": self._models},
+            "propagate": {"type": "string", "pattern": "^(auto|off|[1-9][0-9]{0,2})$"},
+        }
+        record = {"on": {"type": "boolean"}}
+        one = "/api/sources/{id}"
+        return [
+            Endpoint("GET", "/healthz", "Fails (503) when no frame came for 5 s.", self._health),
+            Endpoint("GET", "/api/status", "State and figures of all sources.", self._show_status),
+            Endpoint("GET", one, "All about one source.", self._for_one(self._details)),
+            Endpoint("PATCH", one, "Go on with other options.", self._for_one(self._change), body=change),
+            Endpoint("POST", f"{one}/recording", "Start or end a recording.", self._for_one(self._record), body=record),
+            Endpoint("POST", "/api/predict", "Label one image.", self._label, upload=True, query=_PREDICT_QUERY),
+            Endpoint("GET", "/snapshot/{id}.jpg", "The newest image.", self._for_one(self._snapshot), query=PARAMETERS),
+            Endpoint("GET", "/stream/{id}.mjpg", "All images.", self._for_one(self._stream), query=PARAMETERS),
+        ]
+
+    def routes(self) -> list[Route]:
+        """For Starlette."""
+        endpoints = self.endpoints()
+        description = describe(endpoints)
+
+        async def show(request: Request) -> Response:
+            return JSONResponse(description)
+
+        routes = [Route(each.path, each.handler, methods=[each.method]) for each in endpoints]
+        return [*routes, Route("/api/openapi.json", show)]
+
+    def _for_one(self, handler: _Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            source = self._sources.get(request.path_params["id"])
+            if source is None:
+                raise HTTPException(404, "there is no such source")
+            return await handler(request, source)
+
+        return handle
+
+    async def _health(self, request: Request) -> Response:
+        ages = [source.frame_age_s for source in self._sources.values()]
+        age_s = min((age for age in ages if age is not None), default=math.inf)
+        is_healthy = age_s <= _HEALTHY_S
+        return JSONResponse({"healthy": is_healthy}, 200 if is_healthy else 503)
+
+    async def _show_status(self, request: Request) -> Response:
+        return JSONResponse(self._status())
+
+    async def _details(self, request: Request, source: SourceRun) -> Response:
+        return JSONResponse({**await run_in_threadpool(source.details), "models": self._models})
+
+    async def _change(self, request: Request, source: SourceRun) -> Response:
+        values = await read_json(request)
+        model, propagate = values.pop("model", None), values.pop("propagate", None)
+        if values or not all(value is None or isinstance(value, str) for value in (model, propagate)):
+            raise HTTPException(400, "model and propagate can be changed, and are texts")
+        if model is not None and model not in self._models:
+            raise HTTPException(400, f"model must be one of {', '.join(self._models)}")
+        async with self._changing:
+            await _refused_if_wrong(source.change, model=model, propagate=propagate)
+        return JSONResponse(source.status())
+
+    async def _record(self, request: Request, source: SourceRun) -> Response:
+        values = await read_json(request)
+        if not isinstance(values.get("on"), bool):
+            raise HTTPException(400, "on must be true or false")
+        await _refused_if_wrong(source.start_recording if values["on"] else source.recorder.stop)
+        return JSONResponse(source.status())
+
+    async def _label(self, request: Request) -> Response:
+        name = request.query_params.get("source", next(iter(self._sources)))
+        source = self._sources.get(name)
+        if source is None:
+            raise HTTPException(404, "there is no such source")
+        data = await read_body(request, MAX_BYTES)
+        return JSONResponse(await self._predict(data, source))
+
+    async def _snapshot(self, request: Request, source: SourceRun) -> Response:
+        options = parse_drawing(request.query_params, source.spec)
+        jpeg = await _refused_if_wrong(self._painters[source.id].paint, options)
+        if jpeg is None:
+            raise HTTPException(409, "no frame has come yet: try again soon")
+        return Response(jpeg, media_type="image/jpeg")
+
+    async def _stream(self, request: Request, source: SourceRun) -> Response:
+        options = parse_drawing(request.query_params, source.spec)
+        parts = self._clients.count(mjpeg_parts(source, self._painters[source.id], options))
+        if parts is None:
+            raise HTTPException(503, "there are too many viewers")
+        return StreamingResponse(parts, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+
+
+_PREDICT_QUERY = {"source": {"type": "string", "description": "The source whose model is used."}}
+
+
+async def _refused_if_wrong(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call ``function`` on a thread; an error of rtseg becomes the status 409."""
+    try:
+        return await run_in_threadpool(function, *arguments, **named)
+    except RtsegError as error:
+        raise HTTPException(409, redact(error)) from error
