@@ -136,11 +136,16 @@ def _open_video(
     live: bool,
     overwrite: bool,
 ) -> Sink:
-    """One file, or several where a live source may change its size."""
+    """One file, or several where a live source may change its size; frames of a live source wait for no disk."""
     if live or recording.segment_s is not None:
         from rtseg.sinks.segments import SegmentsSink
 
-        return SegmentsSink(path, recording, fps_hint=fps_hint, audio=audio, live=live, overwrite=overwrite)
+        sink = SegmentsSink(path, recording, fps_hint=fps_hint, audio=audio, live=live, overwrite=overwrite)
+        if not live:
+            return sink
+        from rtseg.sinks._background import BackgroundSink
+
+        return BackgroundSink(sink)
     from rtseg.sinks.video import VideoSink
 
     return VideoSink(
