@@ -37,6 +37,7 @@ __all__ = ["Camera", "CamerasError", "load_cameras", "name_cameras"]
 _DEFAULTS, _CAMERAS = "defaults", "camera"
 _NOT_IN_FILE = {
     "show": "the window shows all sources: give --show on the command line",
+    "metrics": "one address serves the figures of all sources: give --metrics on the command line",
     "report": "one report has a part for each source: give --report on the command line",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -62,8 +62,13 @@ class CameraStream:
     ) -> None:
         self.name = camera.name
         self.camera = camera
-        self.run = StreamRun(camera.options, limit_endless=limit_endless, open_model=pool.open, more_sinks=more_sinks)
-        self.run.source.name = camera.name
+        self.run = StreamRun(
+            camera.options,
+            limit_endless=limit_endless,
+            open_model=pool.open,
+            more_sinks=more_sinks,
+            name=camera.name,
+        )
         self.error: RtsegError | None = None
         self.bug: BaseException | None = None
         """An error that is none of rtseg's; ``ManyStreams.join`` raises it."""

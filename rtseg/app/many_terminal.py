@@ -16,6 +16,7 @@ from rich.text import Text
 
 from rtseg.app.cameras import Camera
 from rtseg.app.many_streams import CameraStatus, ManyStreams
+from rtseg.app.prometheus import StreamMetrics, serve_metrics
 from rtseg.app.terminal import StopSignals, Terminal
 
 __all__ = ["ManyOptions", "run_many_to_the_end", "table"]
@@ -32,6 +33,7 @@ class ManyOptions:
     report: Path | None = None
     overwrite: bool = False
     quiet: bool = False
+    metrics: str | None = None
 
 
 def run_many_to_the_end(cameras: Sequence[Camera], options: ManyOptions) -> int:
@@ -43,7 +45,8 @@ def run_many_to_the_end(cameras: Sequence[Camera], options: ManyOptions) -> int:
         RtsegError: nothing could start.
     """
     console = Terminal(quiet=options.quiet)
-    with StopSignals(console) as signals:
+    metrics = StreamMetrics()
+    with StopSignals(console) as signals, serve_metrics(options.metrics, metrics) as address:
         many = ManyStreams(
             [replace(camera, options=replace(camera.options, show=False, report=None)) for camera in cameras],
             report=options.report,
@@ -51,7 +54,9 @@ def run_many_to_the_end(cameras: Sequence[Camera], options: ManyOptions) -> int:
             limit_endless=True,
         )
         signals.call(many.stop)
+        console.say_new(address.notices if address else [])
         for name, stream in many.streams.items():
+            metrics.add(name, stream.run)
             console.say(
                 f"{name}: {stream.run.spec.name} on {stream.run.backend.name} -> {', '.join(stream.run.outputs)}"
             )

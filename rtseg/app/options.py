@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from rtseg.errors import OptionError
+from rtseg.events.options import EventOptions
 from rtseg.image_io.options import ReadOptions
 from rtseg.option import (
     BackendName,
@@ -120,9 +121,9 @@ class StreamOptions:
     """Which frames to drop when the model is too slow. auto: the oldest frame of a live source. always: play files at
     their own speed, and drop like a live source. never: none."""
     propagation: Annotated[PropagationOptions, Group()] = field(default_factory=PropagationOptions)
-    roi: Annotated[tuple[str, ...], Option("Regions and events", metavar="[NAME=]x,y,w,h|POLYGON")] = ()
-    """Label only this part of the frame: x,y,width,height or x1,y1 x2,y2 x3,y3 ..., in pixels or percent. With a name,
-    a region for --events and --stats, which limits nothing. Can be repeated."""
+    events: Annotated[EventOptions, Group()] = field(default_factory=EventOptions)
+    metrics: Annotated[str | None, Option("Regions and events", metavar="HOST:PORT")] = None
+    """Serve the figures of the run to Prometheus, at /metrics of this address, e.g. 127.0.0.1:9100."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rtseg.app.options import StreamOptions
 from rtseg.errors import OptionError
+from rtseg.events.options import is_url
 from rtseg.sinks import NOTHING, is_video_file
 
 __all__ = ["NAME", "SUFFIXES", "make_folders", "name_outputs", "refuse_shared_outputs"]
@@ -39,7 +40,19 @@ def name_outputs(name: str, options: StreamOptions, *, is_only_one: bool = False
             named[field] = tuple(_named(name, field, each, is_only_one=is_only_one) for each in value)
         else:
             named[field] = Path(_named(name, field, str(value), is_only_one=is_only_one))
-    return replace(options, **named)
+    destinations = tuple(_destination(name, each, is_only_one=is_only_one) for each in options.events.destinations)
+    return replace(options, events=replace(options.events, destinations=destinations), **named)
+
+
+def _destination(name: str, destination: str, *, is_only_one: bool) -> str:
+    """Of events. A webhook and a broker may be the same for all sources: each event has the name of its source."""
+    if NAME in destination or is_only_one or is_url(destination):
+        return destination.replace(NAME, name)
+    place = Path(destination)
+    raise OptionError(
+        f"--events-to {destination} would be written by every source: give a name with {NAME}, "
+        f"e.g. {place.with_stem(f'{place.stem}-{NAME}')}"
+    )
 
 
 def _results(options: StreamOptions) -> Iterator[tuple[str, tuple[str, ...] | Path]]:

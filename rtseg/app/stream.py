@@ -15,12 +15,14 @@ from threading import Event
 from typing import Any
 
 from rtseg.app.drawing import open_overlay
+from rtseg.app.events import event_files, open_events
 from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import StreamOptions
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
 from rtseg.errors import OptionError, RtsegError, SinkError
 from rtseg.model_file.spec import ModelSpec
+from rtseg.pipeline.durations import Durations
 from rtseg.pipeline.report import RunReport, Status
 from rtseg.pipeline.runner import Pipeline
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice
@@ -57,6 +59,7 @@ class StreamRun:
         limit_endless: stop a drawn source that never ends after 60 s of video if there is no other limit and no window.
         open_model: opens the model; by default for this run alone.
         more_sinks: further sinks for the results. With one, no output is needed. The run closes them.
+        name: of the source, in messages and events; its own by default.
 
     Raises:
         RtsegError: an option, the model, the backend or an output cannot be used.
@@ -69,6 +72,7 @@ class StreamRun:
         limit_endless: bool = False,
         open_model: OpenModel | None = None,
         more_sinks: Sequence[Sink] = (),
+        name: str | None = None,
     ) -> None:
         self.options = options = _with_source(options)
         self.source: Source = open_source(str(options.source), options.part)
@@ -79,9 +83,10 @@ class StreamRun:
             self._limit_notice = (
                 f"{self.source.name} never ends: stopping after {_LIMIT_S:g} s of video; --duration sets another length"
             )
+        self.source.name = name or self.source.name
         model = find_model(options.model)
         _refuse_clashes(options, model)
-        self.regions = Regions(parse_regions(options.roi))
+        self.regions = Regions(parse_regions(options.events.roi))
         """They can be replaced while the run goes on."""
         self._stop = Event()
         hint = "latency" if self.source.live else "throughput"
@@ -94,10 +99,12 @@ class StreamRun:
             self._own = self.backend.spec
             self.spec: ModelSpec = override_steps(self._own, options.preprocess)
             overlay = open_overlay(options, self.spec)
-            self.sinks = [
-                *_open_sinks(options, self.source, self.spec, self._stop, needs_output=not more_sinks),
-                *more_sinks,
-            ]
+            self.sinks = list(more_sinks)
+            opening = opened.enter_context(ExitStack())
+            opening.callback(self._close_sinks)  # if something after it cannot be opened
+            self.sinks[:0] = _open_sinks(options, self.source, self.spec, self._stop, needs_output=not more_sinks)
+            watch = open_events(options, self.source, self.spec, self.regions)
+            self.sinks += [watch] if watch is not None else []
             self._pipeline = Pipeline(
                 self.source,
                 self.backend,
@@ -108,6 +115,7 @@ class StreamRun:
                 propagation=options.propagation,
                 regions=self.regions,
             )
+            opening.pop_all()
             self._opened = opened.pop_all()
         self.result: RunReport | None = None
 
@@ -159,6 +167,11 @@ class StreamRun:
     def status(self) -> Status:
         """The current state of the run. Any thread may call it."""
         return self._pipeline.status()
+
+    @property
+    def durations(self) -> dict[str, Durations]:
+        """The time that each stage and sink worked on the frames so far."""
+        return self._pipeline.durations
 
     def run(self, on_progress: Callable[[Status], None] | None = None) -> RunReport:
         """Send every frame through, close everything, and write the report, also where an error ends the run.
@@ -256,7 +269,7 @@ def _is_unlimited(source: Source, options: StreamOptions) -> bool:
 
 def _has_output(options: StreamOptions) -> bool:
     files = (options.masks, options.stats, options.polygons)
-    return bool(options.output) or any(path is not None for path in files)
+    return bool(options.output or options.events.destinations) or any(path is not None for path in files)
 
 
 def _shows_window(options: StreamOptions) -> bool:
@@ -322,7 +335,8 @@ def _refuse_clashes(options: StreamOptions, model: Path) -> None:
         taken.append(("the background", options.replace_background))
     outputs = [("--output", Path(output)) for output in options.output if is_video_file(output)]
     others = ((f"--{name}", getattr(options, name)) for name in ("masks", "stats", "polygons", "report"))
-    for option, path in (*outputs, *others):
+    events = (("--events-to", path) for path in event_files(options.events))
+    for option, path in (*outputs, *others, *events):
         if path is None or path.is_dir():
             continue
         for what, other in taken:

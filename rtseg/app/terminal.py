@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtseg.app.options import StreamOptions
+from rtseg.app.prometheus import StreamMetrics, serve_metrics
 from rtseg.app.stream import StreamRun
 from rtseg.image_io.notes import name_some
 from rtseg.model_file.spec import ModelSpec
@@ -48,15 +49,17 @@ def run_to_the_end(options: StreamOptions, *, quiet: bool = False) -> int:
         RtsegError: the run could not start, or an error ended it.
     """
     console = Terminal(quiet=quiet)
-    with StopSignals(console) as signals:
+    metrics = StreamMetrics()
+    with StopSignals(console) as signals, serve_metrics(options.metrics, metrics) as address:
         run = StreamRun(options, limit_endless=True)
+        metrics.add(run.source.name, run)
         signals.call(run.stop)
         backend = run.backend
         console.say(
             f"{run.source.name}: {run.spec.name} at {run.spec.size[0]}x{run.spec.size[1]} on {backend.name} "
             f"({backend.precision}, {backend.device}) -> {', '.join(run.outputs)}"
         )
-        console.say_new(run.notices)
+        console.say_new([*run.notices, *(address.notices if address else [])])
         with _progress(console, run) as on_progress:
 
             def progress(status: Status) -> None:

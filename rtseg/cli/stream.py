@@ -89,8 +89,8 @@ def _stream_many(
         raise OptionError("--preset is for one source: leave it out")
     if config is not None and sources:
         raise OptionError(f"--config {config} names the sources: leave SOURCE and --source out")
-    many = ManyOptions(options.report, options.overwrite, messages.quiet)
-    options = replace(options, report=None)
+    many = ManyOptions(options.report, options.overwrite, messages.quiet, options.metrics)
+    options = replace(options, report=None, metrics=None)
     if config is None:
         return run_many_to_the_end(name_cameras(sources, options), many)
-    return run_many_to_the_end(load_cameras(config, options, given - {"report"}), many)
+    return run_many_to_the_end(load_cameras(config, options, given - {"report", "metrics"}), many)

@@ -39,6 +39,11 @@ class Durations:
         bucket = int(np.searchsorted(np.cumsum(self._buckets), rank))
         return float(min(self.max_s, _SHORTEST_S * _STEP ** (bucket + 0.5)))
 
+    def count_up_to(self, seconds: float) -> int:
+        """How many durations were not longer than ``seconds``, to 1 % of that."""
+        bucket = int(math.log(max(seconds, _SHORTEST_S) / _SHORTEST_S, _STEP))
+        return int(self._buckets[: bucket + 1].sum())
+
     def summary(self) -> dict[str, float]:
         """``mean_ms``, ``p50_ms``, ``p95_ms``, ``p99_ms`` and ``max_ms``, in milliseconds."""
         mean_s = self.total_s / self.count if self.count else 0.0

@@ -185,8 +185,10 @@ class Pipeline:
             now_s = time.monotonic()
             if now_s > self._stopped_s + _DRAIN_S:
                 break
-            if on_progress is not None and now_s - notified_s >= _PROGRESS_S:
-                on_progress(self.status())
+            if now_s - notified_s >= _PROGRESS_S:
+                self._writer.idle()
+                if on_progress is not None:
+                    on_progress(self.status())
                 notified_s = now_s
         return "stopped" if self._stop.is_set() else "end of source"
 
@@ -199,6 +201,11 @@ class Pipeline:
     def stages(self) -> dict[str, dict[str, float]]:
         """How long the stages and sinks have taken for a frame so far; see ``RunReport.stages``."""
         return {name: durations.summary() for name, durations in dict(self._counters.durations).items()}
+
+    @property
+    def durations(self) -> dict[str, Durations]:
+        """The time that each stage and sink worked on the frames so far."""
+        return dict(self._counters.durations)
 
     def report(self, ended: str) -> RunReport:
         """What the run did. Call it after ``run`` has returned or raised, with the reason."""

@@ -54,6 +54,11 @@ class SinkWriter:
         if closed is not None:
             raise closed
 
+    def idle(self) -> None:
+        """Let every sink that still works do what it does without frames."""
+        for sink in self._sinks:
+            sink.idle()
+
     def _remove(self, failed: dict[Sink, SinkError]) -> None:
         self._sinks = [sink for sink in self._sinks if sink not in failed]
         self.failed += failed

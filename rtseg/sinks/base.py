@@ -17,7 +17,7 @@ class Sink(ABC):
     name: str
     """Used in messages, e.g. ``video out.mp4``."""
     kind: str
-    """``video``, ``window``, ``masks``, ``polygons``, ``stats`` or ``null``: the name of its stage in a report."""
+    """``video``, ``window``, ``masks``, ``polygons``, ``stats``, ``events``, ``null``: its stage in a report."""
     needs_rendered: bool = True
     """Whether ``write`` uses ``rendered``. If no sink does, nothing is drawn."""
     written: int = 0
@@ -45,6 +45,9 @@ class Sink(ABC):
             SinkError: it cannot be written; earlier frames are safe.
             SinkClosed: the viewer closed the window.
         """
+
+    def idle(self) -> None:  # noqa: B027 - most have nothing to do
+        """Look for what happens without frames. Called about four times a second, on the thread of ``write``."""
 
     @abstractmethod
     def close(self) -> None:

@@ -1,0 +1,1 @@
+"""Events: when they begin and end, and where they are sent."""
