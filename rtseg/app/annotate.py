@@ -108,16 +108,18 @@ class _Document:
             try:
                 self._file.commit()
             except OSError as error:
-                raise self._failure(error) from error
+                raise self._fail(self._file, error) from error
 
     def _write(self, file: PartFile, data: bytes) -> None:
         try:
             file.write(data)
             file.mark()
         except OSError as error:
-            raise self._failure(error) from error
+            raise self._fail(file, error) from error
 
-    def _failure(self, error: OSError) -> SinkError:
+    def _fail(self, file: PartFile, error: OSError) -> SinkError:
+        file.keep()
+        self._file = None  # what is left of it is not a document
         return SinkError(f"cannot write {self._path}, {failure_reason(error)}: give another --output")
 
 

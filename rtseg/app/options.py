@@ -43,10 +43,13 @@ RESULTS = ("masks", "colours", "overlays")
 image, as JPEG. Each is a subfolder of the output folder."""
 ANNOTATION_FORMATS = ("coco", "cvat", "labelme", "voc", "yolo")
 """See ``rtseg.app.annotate``."""
+UNCERTAINTIES = ("disagreement",)
+"""See ``rtseg.app.uncertainty``."""
 _RESULTS_TEXT = f"{','.join(RESULTS)}; none with --format"
 VIEWS = ("overlay", "mask", "side", "image")
 """See ``rtseg.visualize.overlay``."""
 _OUTPUT, _DRAWING, _DATA, _REFERENCE, _LIMITS, _VIDEO = "Output", "Drawing", "Data", "Reference", "Limits", "Video"
+_SELECTION = "Selection"
 _FILES_OF_DATA = ("decoder", "on_error", "max_pixels", "bits", "reduce")
 """Fields of ``ReadOptions`` that have no meaning for data sets."""
 _ONLY_FOR_SEQUENCES = (
@@ -131,8 +134,8 @@ class PredictOptions:
     """Which images to label, with which model, and where the results go.
 
     Raises:
-        OptionError: ``only`` is empty or names an unknown kind of result, ``format`` is unknown, or ``tolerance`` is
-            negative.
+        OptionError: ``only`` is empty or names an unknown kind of result, ``format`` or ``by`` is unknown,
+            ``tolerance`` is negative, or ``select`` is less than 1.
     """
 
     images: Annotated[tuple[str | Path, ...], Option(argument="IMAGES")]
@@ -154,6 +157,10 @@ class PredictOptions:
     """Write annotations that another tool opens, to correct them. They are the only result unless --only is given."""
     tolerance: Annotated[float, Option(_OUTPUT)] = 1.0
     """Largest distance of a polygon from the exact outline, in pixels. 0: along the edges of the pixels."""
+    select: Annotated[int | None, Option(_SELECTION, metavar="N", default="all images")] = None
+    """Write results of the N images that the model is least sure of, the least sure first."""
+    by: Annotated[str, Option(_SELECTION, choices=UNCERTAINTIES)] = "disagreement"
+    """How --select measures that. disagreement: the share of pixels whose label changes in the mirrored image."""
     overwrite: Overwrite = False
     report: Report = None
     reading: Annotated[ReadOptions, Group(_ONLY_FOR_SEQUENCES)] = field(default_factory=ReadOptions)
@@ -167,6 +174,12 @@ class PredictOptions:
             raise OptionError(f"--format must be one of {', '.join(ANNOTATION_FORMATS)}, got {self.format!r}")
         if not 0 <= self.tolerance < float("inf"):
             raise OptionError(f"--tolerance must be a number of pixels from 0, got {self.tolerance:g}")
+        if self.select is not None and self.select < 1:
+            raise OptionError(f"--select must be a number of images from 1, got {self.select}")
+        if self.by == "entropy":
+            raise OptionError("--by entropy needs scores, and model files give labels only: use --by disagreement")
+        if self.by not in UNCERTAINTIES:
+            raise OptionError(f"--by must be one of {', '.join(UNCERTAINTIES)}, got {self.by!r}")
 
     @property
     def kinds(self) -> tuple[str, ...]:

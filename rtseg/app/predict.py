@@ -14,6 +14,7 @@ from typing import Any, Self
 from rtseg.app.annotate import AnnotationWriter, annotation_files, open_annotations
 from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import PredictOptions
+from rtseg.app.uncertainty import mirror_disagreement
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
 from rtseg.errors import OptionError, SinkError, SourceError
@@ -58,6 +59,8 @@ class Prediction:
     """Result files by kind."""
     fault: str | None = None
     """Short reason why the image cannot be used; None if it can."""
+    uncertainty: float | None = None
+    """For ``select``: see ``mirror_disagreement``."""
 
 
 class PredictRun:
@@ -104,6 +107,7 @@ class PredictRun:
         self._prepare = Prepare(self.spec)
         self._overlay, self._colours = Overlay(self.spec, overlay_options), Overlay(self.spec, OverlayOptions("mask"))
         self._palette = mask_palette(self.spec)
+        self._uncertainty: dict[int, float] = {}
         self._annotations: AnnotationWriter | None = None
         if options.format is not None:
             self._annotations = open_annotations(
@@ -124,11 +128,16 @@ class PredictRun:
         """What to know about the images, e.g. files that were skipped: one line each. Complete after ``run``."""
         return self._notes.lines
 
-    def run(self, on_progress: Callable[[Prediction], None] = lambda done: None) -> None:
-        """Predict every image and write its results, then the report.
+    def run(
+        self,
+        on_progress: Callable[[Prediction], None] = lambda done: None,
+        on_ranked: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Predict every image, or those of ``select``, and write their results, then the report.
 
         Args:
             on_progress: Called after each image.
+            on_ranked: Called after each image whose uncertainty has been measured, for ``select``.
 
         Raises:
             SourceError: Some images cannot be used. The others are done.
@@ -140,11 +149,13 @@ class PredictRun:
             if self.options.report is not None:
                 name = f"--report {self.options.report}"
                 lock.enter_context(locked_output(self.options.report, name, overwrite=self.options.overwrite))
-            self._run(done, on_progress)
+            self._run(done, on_progress, on_ranked)
 
-    def _run(self, done: list[Prediction], on_progress: Callable[[Prediction], None]) -> None:
+    def _run(
+        self, done: list[Prediction], on_progress: Callable[[Prediction], None], on_ranked: Callable[[], None]
+    ) -> None:
         try:
-            for index in range(len(self.images)):
+            for index in self._chosen(on_ranked):
                 done.append(self._process(index))
                 on_progress(done[-1])
         finally:  # an interrupted run also writes its annotations and its report
@@ -153,6 +164,21 @@ class PredictRun:
             if self.options.report is not None:
                 write_json(self.options.report, self._report(done))
         _raise_faults(done)
+
+    def _chosen(self, on_ranked: Callable[[], None]) -> Sequence[int]:
+        """Return the indices of the images to process: all, or those of ``select`` and those that cannot be read."""
+        if self.options.select is None:
+            return range(len(self.images))
+        unreadable: list[int] = []
+        for index, path in enumerate(self.images):
+            image = self._read(path)
+            if isinstance(image, str):
+                unreadable.append(index)
+            else:
+                self._uncertainty[index] = mirror_disagreement(image, self._predict_labels)
+            on_ranked()
+        ranked = sorted(self._uncertainty, key=self._uncertainty.__getitem__, reverse=True)
+        return ranked[: self.options.select] + unreadable
 
     def _process(self, index: int) -> Prediction:
         path, name, targets = self.images[index], str(self._names[index]), self._targets[index]
@@ -167,7 +193,8 @@ class PredictRun:
             targets = targets | {str(self.options.format): annotations}
         shares = class_shares(labels, len(self.spec.classes)).tolist()
         height, width = labels.shape
-        return Prediction(path, name, (height, width), dict(zip(self.spec.classes, shares, strict=True)), targets)
+        by_class = dict(zip(self.spec.classes, shares, strict=True))
+        return Prediction(path, name, (height, width), by_class, targets, uncertainty=self._uncertainty.get(index))
 
     def _read(self, path: Path) -> Image | str:
         """Return the image, uint8 (H, W, channels), or the reason why it cannot be read."""
@@ -215,6 +242,7 @@ class PredictRun:
                     "size": list(prediction.size),
                     "files": {kind: path.relative_to(output).as_posix() for kind, path in prediction.files.items()},
                     "classes": {name: round(share, 5) for name, share in prediction.shares.items()},
+                    **({} if prediction.uncertainty is None else {"disagreement": round(prediction.uncertainty, 5)}),
                 }
                 for prediction in done
                 if prediction.size is not None

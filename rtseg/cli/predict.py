@@ -21,7 +21,7 @@ EXAMPLES = (
     "rtseg predict photo.jpg --output labels",
     "rtseg predict images/ --output labels --only masks --report labels.json",
     "rtseg predict 'images/*.png' --output labels --model runs/mine.onnx --overwrite",
-    "rtseg predict images/ --output labels --format cvat",
+    "rtseg predict images/ --output labels --format cvat --select 100",
 )
 _SHOWN = 20
 _CLASSES = 3
@@ -48,13 +48,15 @@ def predict(options: PredictOptions, messages: MessageOptions) -> None:
             console.print(notice)
         try:
             with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-                bar = progress.add_task("labelling", total=len(run.images))
+                images = len(run.images)
+                ranking = progress.add_task("ranking", total=images, visible=options.select is not None)
+                bar = progress.add_task("labelling", total=min(images, options.select or images))
 
                 def on_progress(image: Prediction) -> None:
                     done.append(image)
                     progress.advance(bar)
 
-                run.run(on_progress)
+                run.run(on_progress, lambda: progress.advance(ranking))
         except KeyboardInterrupt:
             console.print(f"stopped after {len(done)} of {len(run.images)} images")
             raise typer.Exit(130) from None
@@ -73,11 +75,14 @@ def _print_results(console: Console, done: list[Prediction], options: PredictOpt
     table.add_column("image", overflow="fold")
     table.add_column("size")
     table.add_column("largest classes")
+    if options.select is not None:
+        table.add_column(options.by)
     for image in done[:_SHOWN]:
         largest = sorted(image.shares.items(), key=lambda item: -item[1])[:_CLASSES]
         shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in largest if share >= 0.005)
         size = f"{image.size[0]}x{image.size[1]}" if image.size is not None else "-"
-        table.add_row(image.name, size, image.fault or shares)
+        unsure = [f"{100 * image.uncertainty:.1f} %"] if image.uncertainty is not None else []
+        table.add_row(image.name, size, image.fault or shares, *unsure)
     console.print(table, soft_wrap=False)
     if len(done) > _SHOWN:
         console.print(f"and {len(done) - _SHOWN} more images: --report FILE keeps the shares of all")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -119,3 +121,29 @@ def test_options_are_checked(
     assert main(["predict", "in", "-m", str(icnet_file), "-o", "out", *options]) == 2
     assert options[-2] in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_a_full_disk_leaves_no_document(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from rtseg.app.annotate import open_annotations
+from rtseg.errors import SinkError
+from rtseg.model_file.spec import ModelSpec
+spec = ModelSpec("tiny", ("Road",), ((1, 2, 3),), (8, 8))
+writer = open_annotations(sys.argv[1], Path(sys.argv[2]), spec, tolerance=0.0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    for index in range(100):
+        writer.add(Path("a.png"), "a.png", Path("a"), np.zeros((8, 8), np.uint8))
+except SinkError as error:
+    print(error)
+writer.close()
+"""
+    for kind, name in (("coco", "annotations.json"), ("cvat", "annotations.xml")):
+        command = [sys.executable, "-c", script, kind, str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "the disk is full" in done.stdout
+        assert not (tmp_path / name).exists()
