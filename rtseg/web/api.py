@@ -22,6 +22,7 @@ from rtseg.web.drawing_query import PARAMETERS, parse_drawing
 from rtseg.web.openapi import Endpoint, describe
 from rtseg.web.painting import BOUNDARY, Painter, mjpeg_parts
 from rtseg.web.prediction import MAX_BYTES, Prediction
+from rtseg.web.region_values import regions_from_json
 from rtseg.web.source_run import SourceRun
 
 __all__ = ["Api"]
@@ -72,6 +73,7 @@ class Api:
             Endpoint("GET", one, "All about one source.", self._for_one(self._details)),
             Endpoint("PATCH", one, "Go on with other options.", self._for_one(self._change), body=change),
             Endpoint("POST", f"{one}/recording", "Start or end a recording.", self._for_one(self._record), body=record),
+            Endpoint("PUT", f"{one}/regions", "Label only these.", self._for_one(self._set_regions), body=_REGIONS),
             Endpoint("POST", "/api/predict", "Label one image.", self._label, upload=True, query=_PREDICT_QUERY),
             Endpoint("GET", "/snapshot/{id}.jpg", "The newest image.", self._for_one(self._snapshot), query=PARAMETERS),
             Endpoint("GET", "/stream/{id}.mjpg", "All images.", self._for_one(self._stream), query=PARAMETERS),
@@ -127,6 +129,11 @@ class Api:
         await _refused_if_wrong(source.start_recording if values["on"] else source.recorder.stop)
         return JSONResponse(source.status())
 
+    async def _set_regions(self, request: Request, source: SourceRun) -> Response:
+        values = await read_json(request)
+        await _refused_if_wrong(lambda: source.set_regions(regions_from_json(values.get("regions"))))
+        return JSONResponse(await run_in_threadpool(source.details))
+
     async def _label(self, request: Request) -> Response:
         name = request.query_params.get("source", next(iter(self._sources)))
         source = self._sources.get(name)
@@ -150,6 +157,13 @@ class Api:
         return StreamingResponse(parts, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
 
 
+_POINT = {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}, "minItems": 2, "maxItems": 2}
+_REGION = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "points": {"type": "array", "items": _POINT, "minItems": 3}},
+    "required": ["points"],
+}
+_REGIONS = {"regions": {"type": "array", "items": _REGION}}
 _PREDICT_QUERY = {"source": {"type": "string", "description": "The source whose model is used."}}
 
 

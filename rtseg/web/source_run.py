@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -15,17 +16,21 @@ from rtseg.app.model_pool import ModelPool
 from rtseg.errors import OptionError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import ModelSpec
+from rtseg.regions import Region
 from rtseg.sinks.broadcast import BroadcastSink
 from rtseg.sinks.recorder import RecorderSink
 from rtseg.system.redact import find_secrets, redact
 from rtseg.visualize.overlay import Overlay
 from rtseg.web.recordings import name_recording
+from rtseg.web.region_values import regions_to_json
 
 __all__ = ["SourceRun"]
 
 _FOR_EVER_S = 1e9
 """How long a source that is away is waited for."""
 _JOIN_S = 15.0
+_STILL_S = 2.0
+"""After this time without a frame, the frame rate is 0."""
 _HISTORY_STEP_S = 2.0
 _HISTORY = 300
 """Entries of the history: ten minutes."""
@@ -129,8 +134,17 @@ class SourceRun:
             before.join(_JOIN_S)
             self._history.clear()
             self._stream = self._open(camera)
+            self._stream.run.regions.replace(before.run.regions.all)
             self._camera = camera
             self._stream.start()
+
+    def set_regions(self, regions: Sequence[Region]) -> None:
+        """Use other regions from the next frame on.
+
+        Raises:
+            OptionError: one reaches beyond the frame, or two have the same name.
+        """
+        self._stream.run.regions.replace(regions)
 
     def start_recording(self) -> None:
         """Record the images with their labels drawn.
@@ -169,14 +183,15 @@ class SourceRun:
         status = run.status()
         shares = [round(float(share), 4) for share in status.shares]
         self._remember(shares)
-        recording = self.recorder.path
+        recording, age_s = self.recorder.path, self.frame_age_s
+        is_moving = age_s is not None and age_s < _STILL_S
         return {
             "id": self.id,
             "state": self.state,
             "model": self.spec.name,
             "propagate": self._camera.options.propagation.propagate,
-            "frame_age_s": _rounded(self.frame_age_s),
-            "fps": round(status.fps, 2),
+            "frame_age_s": _rounded(age_s),
+            "fps": round(status.fps, 2) if is_moving else 0.0,
             "latency_ms": round(status.latency_ms, 1),
             "label_age_ms": _rounded(status.label_age_ms),
             "frames": status.frames_written,
@@ -197,10 +212,16 @@ class SourceRun:
             **self.facts(),
             "status": self.status(),
             "stages": stream.run.stages(),
+            "regions": regions_to_json(stream.run.regions.all, self._size()),
             "events": list(dict.fromkeys(events)),
             "recordings": [path.name for path in self.recorder.finished],
             "history": [{"age_s": round(now_s - at_s, 1), "shares": shares} for at_s, shares in list(self._history)],
         }
+
+    def _size(self) -> tuple[int, int] | None:
+        """(H, W) of the frames; None before the first one."""
+        newest = self.sink.newest
+        return None if newest is None else (newest[1].shape[0], newest[1].shape[1])
 
     def _remember(self, shares: list[float]) -> None:
         """Add to the history, which every viewer and every request makes longer, but not too often."""

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from helpers.doubles import UINT8, blue_graph, wide_spec
+from helpers.doubles import UINT8, blue_graph
 from helpers.pages import LEFT, RIGHT, SIZE, serving
 
 from rtseg.app.options import StreamOptions
-from rtseg.model_file.spec import write_spec
+from rtseg.model_file.spec import VOID, ModelSpec, write_spec
 from rtseg.pipeline.options import PropagationOptions
 from rtseg.sources.options import SourceOptions
 from rtseg.web.options import PageOptions
@@ -24,7 +24,9 @@ from rtseg.web.server import PageServer
 def blue_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that names the class of each pixel by its blue value."""
     graph = blue_graph(frames=("frames", UINT8, ["N", *SIZE, 3]), labels=("labels", UINT8, ["N", *SIZE]))
-    write_spec(graph, wide_spec(SIZE))
+    names = tuple(f"class {number}" for number in range(VOID))
+    palette = tuple((number, 255 - number, 7) for number in range(VOID))
+    write_spec(graph, ModelSpec("blue", names, palette, SIZE))
     path = tmp_path_factory.mktemp("blue") / "blue.onnx"
     onnx.save(graph, path)
     return path

@@ -217,3 +217,38 @@ def test_a_password_in_the_address_of_a_camera_never_reaches_a_viewer(
         answers += str(viewer.text("hello")) + str(viewer.text("status"))
     assert "geheim" not in answers
     assert "user" not in answers
+
+
+def test_regions_limit_what_is_labelled_and_survive_a_change(start_page: Callable[..., PageServer]) -> None:
+    server = start_page()
+    url = f"{server.address}api/sources/0"
+    points = [[0.0, 0.0], [1.0, 0.0], [1.0, 0.5], [0.0, 0.5]]
+    with Viewer(server.address, "0") as viewer:
+        viewer.frame()
+        answer = httpx.put(f"{url}/regions", json={"regions": [{"points": points}]}, timeout=TIMEOUT_S)
+        assert answer.json()["regions"] == [{"name": "", "points": points}]
+        while viewer.frame().labels[45, 20] != 255:
+            pass
+        assert viewer.frame().labels[15, 20] == LEFT
+        httpx.patch(url, json={"propagate": "2"}, timeout=TIMEOUT_S)
+        assert httpx.get(url, timeout=TIMEOUT_S).json()["regions"] == [{"name": "", "points": points}]
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        None,
+        3,
+        [3],
+        [{}],
+        [{"points": 3}],
+        [{"points": [[0, 0], [1, 1]]}],
+        [{"points": [[0, 0], [2, 0], [1, 1]]}],
+        [{"points": [[0, 0], ["a", 0], [1, 1]]}],
+        [{"points": [[0, 0], [1, 0], [1, 1]], "name": 3}],
+    ],
+)
+def test_a_region_that_is_none_is_refused(client: httpx.Client, regions: object) -> None:
+    answer = client.put("/api/sources/0/regions", json={"regions": regions})
+    assert answer.status_code == 409
+    assert answer.json()["error"]
