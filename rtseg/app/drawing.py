@@ -14,33 +14,47 @@ from rtseg.system.read_file import read_image_bytes
 from rtseg.visualize.effects import Blur, Effect, ReplaceBackground
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 
-__all__ = ["open_overlay"]
+__all__ = ["open_effects", "open_overlay"]
 
 _BACKGROUND_NAMES: Final = ("background", "unlabelled", "unlabeled", "void", "other")
 
 
 def open_overlay(options: StreamOptions, spec: ModelSpec) -> Overlay:
-    """What draws the frames.
+    """What draws the labels on the frames.
+
+    Raises:
+        ModelError: the model has no class of a given name.
+    """
+    has_effects = bool(options.blur) or options.replace_background is not None
+    view = options.view or ("image" if has_effects else "overlay")
+    hidden = _hidden_classes(options, spec)
+    return Overlay(spec, OverlayOptions(view, options.alpha, options.contours, options.legend, hidden))
+
+
+def open_effects(options: StreamOptions, spec: ModelSpec) -> list[Effect]:
+    """What changes the frames before they are drawn and sent anywhere.
 
     Raises:
         ModelError: the model has no class of a given name.
         OptionError: the image for the background cannot be read, or it is not clear which classes are in front of it.
     """
-    only = [spec.class_id(name) for name in options.only] or range(len(spec.classes))
-    hidden = frozenset(range(len(spec.classes))).difference(only).union(spec.class_id(name) for name in options.hide)
     effects: list[Effect] = []
     if options.blur:
         effects.append(Blur([spec.class_id(name) for name in options.blur]))
     if options.replace_background is not None:
         background = _read_background(options.replace_background)
-        effects.append(ReplaceBackground(background, _front_classes(options, spec, hidden)))
-    view = options.view or ("image" if effects else "overlay")
-    return Overlay(spec, OverlayOptions(view, options.alpha, options.contours, options.legend, hidden), effects)
+        effects.append(ReplaceBackground(background, _front_classes(options, spec)))
+    return effects
 
 
-def _front_classes(options: StreamOptions, spec: ModelSpec, hidden: frozenset[int]) -> list[int]:
+def _hidden_classes(options: StreamOptions, spec: ModelSpec) -> frozenset[int]:
+    only = [spec.class_id(name) for name in options.only] or range(len(spec.classes))
+    return frozenset(range(len(spec.classes))).difference(only).union(spec.class_id(name) for name in options.hide)
+
+
+def _front_classes(options: StreamOptions, spec: ModelSpec) -> list[int]:
     """The classes in front of a replaced background: those that are drawn, or all but one called background."""
-    behind = hidden
+    behind = _hidden_classes(options, spec)
     if not options.only and not options.hide:
         behind = frozenset(number for number, name in enumerate(spec.classes) if name.lower() in _BACKGROUND_NAMES)
     front = [number for number in range(len(spec.classes)) if number not in behind]

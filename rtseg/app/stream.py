@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from rtseg.app.drawing import open_overlay
+from rtseg.app.drawing import open_effects, open_overlay
 from rtseg.app.events import event_files, open_events
 from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import StreamOptions
@@ -114,6 +114,7 @@ class StreamRun:
                 prepare=Prepare(self.spec),
                 propagation=options.propagation,
                 regions=self.regions,
+                effects=open_effects(options, self.spec),
             )
             opening.pop_all()
             self._opened = opened.pop_all()

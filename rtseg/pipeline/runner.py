@@ -47,6 +47,7 @@ from rtseg.preprocess import Prepare
 from rtseg.regions.masks import Regions
 from rtseg.sinks.base import Sink
 from rtseg.sources.base import Source
+from rtseg.visualize.effects import Effect
 from rtseg.visualize.overlay import Overlay
 
 __all__ = ["DROP_MODES", "Pipeline"]
@@ -84,6 +85,7 @@ class Pipeline:
         prepare: makes the model's input; by default as the model file says.
         propagation: on which frames the network runs; by default on all of them.
         regions: limit what is labelled; they may be replaced during the run.
+        effects: change the image of each frame, in this order, before any sink gets it.
 
     Raises:
         OptionError: ``drop`` is unknown, the source cannot deliver images with the channels that the model needs, or
@@ -102,6 +104,7 @@ class Pipeline:
         prepare: Prepare | None = None,
         propagation: PropagationOptions | None = None,
         regions: Regions | None = None,
+        effects: Sequence[Effect] = (),
     ) -> None:
         if drop not in DROP_MODES:
             raise OptionError(f"--drop must be one of {', '.join(DROP_MODES)}, got {drop!r}")
@@ -118,6 +121,7 @@ class Pipeline:
         self._overlay = overlay if any(sink.needs_rendered for sink in self._sinks) else None
         self._drop = drop
         self._regions = regions or Regions()
+        self._effects = effects
         self._prepare_image = prepare or Prepare(backend.spec)
         self._stages: list[tuple[str, Channel[Any], Thread]] = []
         self._channels: list[Channel[Any]] = []
@@ -225,7 +229,8 @@ class Pipeline:
         frames = self._start("read", read(self._source, durations["read"], clock), drop_oldest=self._drops)
         batches = self._start("prepare", prepare(frames, self._prepare_image, durations["prepare"]))
         labelled = self._start_inference(batches)
-        return self._start("render", render(labelled, self._overlay, durations["render"], self._regions))
+        results = render(labelled, self._overlay, durations["render"], self._regions, self._effects)
+        return self._start("render", results)
 
     def _start_inference(self, batches: Channel[Batch]) -> Channel[tuple[Frame, Labels]]:
         options = self._propagation

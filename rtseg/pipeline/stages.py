@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from threading import Event
 
@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from rtseg.backends.base import Backend, Ticket
 from rtseg.frame import Frame, Image, Labels
+from rtseg.image_io.decode import to_bgr
 from rtseg.pipeline.durations import Durations
 from rtseg.pipeline.scene_cuts import CutDetector
 from rtseg.preprocess import Prepare, resize_labels
 from rtseg.regions.masks import Regions
 from rtseg.sources.base import Source
+from rtseg.visualize.effects import Effect
 from rtseg.visualize.overlay import Overlay
 
 __all__ = ["Batch", "PlaybackClock", "Result", "infer", "prepare", "read", "render"]
@@ -117,11 +119,16 @@ def infer(batches: Iterable[Batch], backend: Backend, durations: Durations) -> I
 
 
 def render(
-    labelled: Iterable[tuple[Frame, Labels]], overlay: Overlay | None, durations: Durations, regions: Regions
+    labelled: Iterable[tuple[Frame, Labels]],
+    overlay: Overlay | None,
+    durations: Durations,
+    regions: Regions,
+    effects: Sequence[Effect] = (),
 ) -> Iterator[Result]:
     """Yield each frame with labels of its own size, and with the image that ``overlay``, if any, draws of both.
 
-    Labels outside of the ``regions`` without a name become void.
+    Labels outside of the ``regions`` without a name become void. The ``effects`` change the image of the frame itself:
+    what they hide is in no output.
 
     Raises:
         OptionError: a region reaches beyond the frame.
@@ -129,7 +136,10 @@ def render(
     for frame, model_labels in labelled:
         started_s = time.perf_counter()
         height, width = frame.image.shape[:2]
-        labels = regions.limit(resize_labels(model_labels, (height, width)))
+        labels = resize_labels(model_labels, (height, width))
+        for effect in effects:
+            frame = replace(frame, image=effect(to_bgr(frame.image), labels))
+        labels = regions.limit(labels)
         rendered = overlay.draw(frame.image, labels) if overlay is not None else None
         durations.add(time.perf_counter() - started_s)
         yield Result(frame, labels, rendered)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,6 @@ from rtseg.image_io.decode import to_bgr
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.system.opencv import cv2
 from rtseg.visualize.array_pool import ArrayPool
-from rtseg.visualize.effects import Effect
 from rtseg.visualize.legend import Legend
 
 __all__ = ["VIEWS", "Overlay", "OverlayOptions"]
@@ -53,18 +51,12 @@ class OverlayOptions:
 class Overlay:
     """Draws the labels of one model. Not thread-safe: use one per thread.
 
-    Args:
-        spec: of the model.
-        options: how to draw.
-        effects: change each image, in this order, before anything is drawn on it.
-
     Raises:
         OptionError: A hidden class is not a class of the model.
     """
 
-    def __init__(self, spec: ModelSpec, options: OverlayOptions | None = None, effects: Sequence[Effect] = ()) -> None:
+    def __init__(self, spec: ModelSpec, options: OverlayOptions | None = None) -> None:
         self.options = options or OverlayOptions()
-        self._effects = effects
         self._classes = classes = len(spec.classes)
         unknown = [hidden for hidden in sorted(self.options.hidden) if not 0 <= hidden < classes]
         if unknown:
@@ -91,8 +83,6 @@ class Overlay:
         """
         _check(image, labels)
         image = to_bgr(image)
-        for effect in self._effects:
-            image = effect(image, labels)
         height, width = labels.shape
         view = self.options.view
         drawn = self._pool.empty((height, 2 * width if view == "side" else width, 3))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rtseg.app.drawing import open_overlay
+from rtseg.app.drawing import open_effects, open_overlay
 from rtseg.app.options import StreamOptions
 from rtseg.errors import ModelError, OptionError
 from rtseg.model_file.spec import ModelSpec
@@ -27,7 +27,10 @@ def green(tmp_path: Path) -> Path:
 
 def _shown(options: StreamOptions, spec: ModelSpec) -> list[bool]:
     """Whether the middles of the four labels of ``LABELS`` show the image."""
-    drawn = open_overlay(options, spec).draw(IMAGE, LABELS)
+    image = IMAGE
+    for effect in open_effects(options, spec):
+        image = effect(image, LABELS)
+    drawn = open_overlay(options, spec).draw(image, LABELS)
     return [np.array_equal(drawn[y, x], IMAGE[y, x]) for y, x in ((16, 16), (16, 48), (48, 16), (48, 48))]
 
 
@@ -48,7 +51,7 @@ def test_what_stays_in_front_of_a_background(
 
 def test_it_must_be_clear_what_stays(green: Path) -> None:
     with pytest.raises(OptionError, match=r"--only CLASS .* three has Sky, Car, Road"):
-        open_overlay(StreamOptions(replace_background=green), _spec("Sky", "Car", "Road"))
+        open_effects(StreamOptions(replace_background=green), _spec("Sky", "Car", "Road"))
 
 
 def test_blur_shows_the_image_and_not_the_colours_unless_a_view_is_asked_for() -> None:
@@ -56,7 +59,7 @@ def test_blur_shows_the_image_and_not_the_colours_unless_a_view_is_asked_for() -
     assert _shown(StreamOptions(blur=("Car",)), spec)[::2] == [True, True]
     assert _shown(StreamOptions(blur=("Car",), view="overlay"), spec)[::2] == [False, False]
     with pytest.raises(ModelError, match="no class 'Dog'"):
-        open_overlay(StreamOptions(blur=("Dog",)), spec)
+        open_effects(StreamOptions(blur=("Dog",)), spec)
 
 
 @pytest.mark.parametrize("content", [None, b"text"])
@@ -65,4 +68,4 @@ def test_a_background_that_cannot_be_read_is_named(content: bytes | None, tmp_pa
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(OptionError, match=r"--replace-background .*b\.png"):
-        open_overlay(StreamOptions(replace_background=path, only=("Sky",)), _spec("Sky", "Car", "Road"))
+        open_effects(StreamOptions(replace_background=path, only=("Sky",)), _spec("Sky", "Car", "Road"))

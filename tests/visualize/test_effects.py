@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from rtseg.frame import Image, Labels
-from rtseg.model_file.spec import ModelSpec
 from rtseg.visualize.effects import Blur, ReplaceBackground
-from rtseg.visualize.overlay import Overlay, OverlayOptions
 
 HEIGHT, WIDTH = 200, 300
 
@@ -67,11 +65,3 @@ def test_the_middle_of_the_background_fills_the_image(noise: Image) -> None:
     replaced = ReplaceBackground(background, [])(noise, np.zeros((HEIGHT, WIDTH), np.uint8))
     assert (replaced[:, : WIDTH // 2 - 5] == 0).all()
     assert (replaced[:, WIDTH // 2 + 5 :] == 200).all()
-
-
-def test_every_view_shows_the_blurred_image(noise: Image, labels: Labels) -> None:
-    spec = ModelSpec("two", ("Road", "Person"), ((0, 0, 0), (255, 0, 0)), (64, 64))
-    blurred = Blur([1])(noise, labels)
-    side = Overlay(spec, OverlayOptions("side"), [Blur([1])]).draw(noise, labels)
-    assert np.array_equal(side[:, :WIDTH], blurred)
-    assert np.array_equal(side[:, WIDTH:], Overlay(spec).draw(blurred, labels))
