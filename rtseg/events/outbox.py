@@ -17,6 +17,8 @@ _CAPACITY: Final = 256
 """Events that wait. With a snapshot each, of about 100 kB, they take some 25 MB."""
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.5, 30.0
 _MAX_NOTICES: Final = 10
+_ABORT_S, _SHORTEST_S = 0.4, 0.05
+"""How long ``close`` waits for the thread after it has ended the calls that wait."""
 
 
 class SendFailed(Exception):
@@ -104,13 +106,16 @@ class Outbox:
                 self._changed.notify_all()
 
     def close(self, timeout_s: float) -> None:
-        """Send what waits, for at most ``timeout_s`` seconds, and end the thread. A second call does nothing."""
+        """Send what waits, for at most ``timeout_s`` seconds, and end the thread. A second call does nothing.
+
+        The thread ends a little later where even the operating system does not let it go, as in a look-up of a name.
+        """
         self.begin_close(timeout_s)
         assert self._closing_at_s is not None, "it was set above"
         self._thread.join(max(0.0, self._closing_at_s - time.monotonic()))
         if self._thread.is_alive():
             self._destination.abort()
-            self._thread.join(timeout_s)
+            self._thread.join(max(_SHORTEST_S, self._closing_at_s + _ABORT_S - time.monotonic()))
         with self._changed:
             if self._events:
                 self.dropped += len(self._events)

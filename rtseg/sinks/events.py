@@ -16,7 +16,7 @@ from rtseg.sinks.base import Sink
 
 __all__ = ["EventsSink"]
 
-_CLOSE_S: Final = 1.2
+_CLOSE_S: Final = 1.0
 """How long ``close`` waits for events that have yet to be sent. A run must end within two seconds."""
 _MAX_LINES: Final = 20
 
