@@ -16,6 +16,7 @@ from rtseg.cli.command_table import COMMANDS
 ROOT = Path(rtseg.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LIGHT = (
+    "rtseg.app.option_fields",
     "rtseg.app.option_values",
     "rtseg.app.options",
     "rtseg.bench.options",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rtseg.frame import Image
 from rtseg.sinks._encoders import TICKS, VideoEncoder, video_frame
+from rtseg.sinks._fit import fit
 from rtseg.system.opencv import cv2
 
 __all__ = ["ImageEncoder"]
@@ -112,16 +113,9 @@ class ImageEncoder:
 
         Its shape is kept; the rest is black.
         """
-        (height, width), (rows, columns) = self.size, image.shape[:2]
-        scale = min(width / (columns * stretch), height / rows)
-        inner = min(height, max(1, round(rows * scale))), min(width, max(1, round(columns * stretch * scale)))
+        fitted, is_full = fit(image, self.size, stretch)
         if not self.fitted:
-            how = "scaled to it" if inner == self.size else "fitted into it with black borders"
+            (height, width), (rows, columns) = self.size, image.shape[:2]
+            how = "scaled to it" if is_full else "fitted into it with black borders"
             self.fitted = f"images of another size than the first, {width}x{height}, are {how}: now {columns}x{rows}"
-        scaled = cv2.resize(image, inner[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        if inner == self.size:
-            return scaled
-        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-        fitted = np.zeros((height, width, 3), np.uint8)
-        fitted[top : top + inner[0], left : left + inner[1]] = scaled
         return fitted

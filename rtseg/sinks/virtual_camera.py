@@ -12,6 +12,7 @@ import numpy as np
 
 from rtseg.errors import MissingExtra, OptionError, SinkError
 from rtseg.frame import Frame, Image, Labels
+from rtseg.sinks._fit import fit
 from rtseg.sinks._playback import Playback
 from rtseg.sinks.base import Sink
 
@@ -21,8 +22,9 @@ __all__ = ["VirtualCameraSink"]
 class VirtualCameraSink(Sink):
     """Writes the rendered images to a video device of the kernel module v4l2loopback.
 
-    An odd side is padded to an even one. When the size of the images changes, the device is opened again. The frames
-    of a file are shown at its own speed.
+    An odd side is padded to an even one. Images of another size than the first are fitted into it, with black borders
+    where their shape differs: programs that read the device do not expect another size. The frames of a file are
+    shown at its own speed.
 
     Args:
         device: e.g. ``/dev/video9``.
@@ -51,6 +53,7 @@ class VirtualCameraSink(Sink):
         self._live = live
         self._playback = Playback(stop)
         self._camera: Any = None
+        self._size: tuple[int, int] | None = None
         path = Path(device)
         if not path.is_absolute() or not path.exists() or not stat.S_ISCHR(path.stat().st_mode):
             raise OptionError(
@@ -69,33 +72,33 @@ class VirtualCameraSink(Sink):
             raise ValueError(f"{self.name} needs the rendered image")
         if not self._live:
             self._playback.wait_for(frame.pts_s)
-        height, width = rendered.shape[:2]
+        if self._size is None:
+            self._size = rendered.shape[0], rendered.shape[1]
+        if rendered.shape[:2] != self._size:
+            rendered, _ = fit(rendered, self._size)
+        height, width = self._size
         if height % 2 or width % 2:
             rendered = np.pad(rendered, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
         try:
-            self._camera_for(rendered).send(np.ascontiguousarray(rendered))
+            if self._camera is None:
+                self._camera = self._open(rendered)
+            self._camera.send(np.ascontiguousarray(rendered))
         except (RuntimeError, OSError, ValueError) as error:
             raise SinkError(
                 f"{self.name} ended ({error}): is it a v4l2loopback device that no one else feeds?"
             ) from error
         self.written += 1
 
-    def _camera_for(self, image: Image) -> Any:
-        height, width = image.shape[:2]
-        if self._camera is not None and (self._camera.width, self._camera.height) != (width, height):
-            self._camera.close()
-            self._camera = None
-        if self._camera is None:
-            fps = self._fps_hint()
-            self._camera = self._library.Camera(
-                width=width,
-                height=height,
-                fps=fps if fps and 1 <= fps <= 1000 else 25.0,
-                fmt=self._library.PixelFormat.BGR,
-                device=self._device,
-                backend="v4l2loopback",
-            )
-        return self._camera
+    def _open(self, image: Image) -> Any:
+        fps = self._fps_hint()
+        return self._library.Camera(
+            width=image.shape[1],
+            height=image.shape[0],
+            fps=fps if fps and 1 <= fps <= 1000 else 25.0,
+            fmt=self._library.PixelFormat.BGR,
+            device=self._device,
+            backend="v4l2loopback",
+        )
 
     def close(self) -> None:
         """Close the device; see ``Sink``."""

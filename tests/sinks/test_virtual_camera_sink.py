@@ -56,18 +56,18 @@ def write(sink: Sink, index: int, size: tuple[int, int]) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_images_go_to_the_device_which_is_opened_again_for_another_size(tiny_spec: Any) -> None:
+def test_images_go_to_the_device_and_other_sizes_are_fitted_into_the_first(tiny_spec: Any) -> None:
     sink = open_camera("/dev/null", tiny_spec)
-    write(sink, 0, (48, 64))
-    write(sink, 1, (48, 64))
-    write(sink, 2, (49, 63))
+    write(sink, 100, (49, 63))
+    write(sink, 101, (98, 126))
+    write(sink, 102, (49, 21))
     sink.close()
-    first, second = Camera.opened
-    assert first.settings | {"fps": 30.0, "device": "/dev/null", "fmt": "BGR"} == first.settings
-    assert [image.mean() for image in first.images] == [0, 1]
-    assert second.images[0].shape == (50, 64, 3)
-    assert first.closed
-    assert second.closed
+    (camera,) = Camera.opened
+    assert camera.settings | {"fps": 30.0, "device": "/dev/null", "fmt": "BGR"} == camera.settings
+    assert [image.shape for image in camera.images] == [(50, 64, 3)] * 3
+    assert [image[20, 32, 0] for image in camera.images] == [100, 101, 102]
+    assert [image[20, 2, 0] for image in camera.images] == [100, 101, 0]
+    assert camera.closed
     assert sink.written == 3
 
 
