@@ -38,8 +38,12 @@ def event_files(options: EventOptions) -> list[Path]:
     return [Path(destination) for destination in options.destinations if not is_url(destination)]
 
 
-def open_events(stream: StreamOptions, source: Source, spec: ModelSpec, regions: Regions) -> EventsSink | None:
+def open_events(
+    stream: StreamOptions, source: Source, spec: ModelSpec, regions: Regions, *, shows_events: bool = False
+) -> EventsSink | None:
     """The sink that watches for events and sends them; None if nobody asks for events.
+
+    With ``shows_events`` there are snapshots even if events are sent nowhere.
 
     Raises:
         OptionError: a rule names a class or region that does not exist, or a destination cannot be used.
@@ -50,7 +54,8 @@ def open_events(stream: StreamOptions, source: Source, spec: ModelSpec, regions:
     if not options.any_events:
         return None
     rules = parse_rules(options.rules)
-    snapshot = _snapshots(stream, spec, regions) if options.snapshots and options.destinations else None
+    has_viewers = options.destinations or shows_events
+    snapshot = _snapshots(stream, spec, regions) if options.snapshots and has_viewers else None
     watch = EventWatch(
         rules,
         spec,

@@ -103,7 +103,7 @@ class StreamRun:
             opening = opened.enter_context(ExitStack())
             opening.callback(self._close_sinks)  # if something after it cannot be opened
             self.sinks[:0] = _open_sinks(options, self.source, self.spec, self._stop, needs_output=not more_sinks)
-            watch = open_events(options, self.source, self.spec, self.regions)
+            watch = open_events(options, self.source, self.spec, self.regions, shows_events=bool(more_sinks))
             self.sinks += [watch] if watch is not None else []
             self._pipeline = Pipeline(
                 self.source,

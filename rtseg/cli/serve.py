@@ -26,7 +26,7 @@ EXAMPLES = (
 
 def serve(
     page: PageOptions,
-    options: Annotated[StreamOptions, Group(without=("source", "report"))],
+    options: Annotated[StreamOptions, Group(without=("source", "report", "metrics"))],
     messages: MessageOptions,
     given: GivenFields,
     sources: list[str] | None = typer.Argument(
@@ -50,7 +50,7 @@ def serve(
     try:
         from rtseg.web.server import PageServer
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        if error.name not in ("starlette", "uvicorn", "prometheus_client"):
             raise
         raise MissingExtra.for_feature("`rtseg serve`", error.name, "web") from error
     from rtseg.app.cameras import load_cameras, name_cameras

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import av.error
@@ -68,6 +68,8 @@ class BroadcastSink(Sink):
         self._key_wanted = False
         self._encoder: LiveEncoder | None = None
         self._watchers: tuple[Callable[[], None], ...] = ()
+        self.clean: Callable[[Image, Labels], Image] | None = None
+        """Makes the image that viewers may see, where they may not see all of it. Set it between two runs."""
         self.newest: tuple[Frame, Labels] | None = None
         """The last frame and its labels; None before the first one. Do not modify the arrays."""
 
@@ -97,6 +99,8 @@ class BroadcastSink(Sink):
         with self._lock:
             listeners, key = self._listeners, self._key_wanted
             self._key_wanted = False
+        if self.clean is not None:
+            frame = replace(frame, image=self.clean(frame.image, labels))
         if listeners:
             try:
                 live = self._encode(frame, labels, key=key)

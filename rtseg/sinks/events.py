@@ -45,6 +45,8 @@ class EventsSink(Sink):
     ) -> None:
         self.fired: Counter[str] = Counter()
         """How often each rule began, and how often the source went ``online`` and ``offline``."""
+        self.recent: deque[Event] = deque(maxlen=_MAX_LINES)
+        """The last events, with their snapshots, the oldest first."""
         self._watch = watch
         self._files = list(files)
         self._outboxes = list(outboxes)
@@ -84,6 +86,7 @@ class EventsSink(Sink):
             if event.kind != "end":
                 self.fired[event.rule or event.kind] += 1
             self._lines.append(str(event))
+            self.recent.append(event)
             for outbox in self._outboxes:
                 outbox.put(event)
             for file in list(self._files):

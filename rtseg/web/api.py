@@ -7,6 +7,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from rtseg.app.model_pool import ModelPool
+from rtseg.app.prometheus import StreamMetrics
 from rtseg.errors import RtsegError
 from rtseg.system.redact import redact
 from rtseg.web.body import read_body, read_json
@@ -38,6 +40,7 @@ class Api:
     Args:
         sources: of the page.
         pool: opens models for single images and other choices of a viewer.
+        metrics: of all sources.
         models: names that a viewer may choose from.
         clients: counts those who watch.
         status: of the page and all sources, as JSON values.
@@ -47,12 +50,15 @@ class Api:
         self,
         sources: Sequence[SourceRun],
         pool: ModelPool,
+        metrics: StreamMetrics,
         models: Sequence[str],
         clients: Clients,
         status: Callable[[], dict[str, Any]],
     ) -> None:
         self._sources = {source.id: source for source in sources}
         self._painters = {source.id: Painter(source) for source in sources}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(metrics)
         self._models = list(models)
         self._clients = clients
         self._status = status
@@ -69,9 +75,11 @@ class Api:
         one = "/api/sources/{id}"
         return [
             Endpoint("GET", "/healthz", "Fails (503) when no frame came for 5 s.", self._health),
+            Endpoint("GET", "/metrics", "Figures for Prometheus.", self._show_metrics),
             Endpoint("GET", "/api/status", "State and figures of all sources.", self._show_status),
             Endpoint("GET", one, "All about one source.", self._for_one(self._details)),
             Endpoint("PATCH", one, "Go on with other options.", self._for_one(self._change), body=change),
+            Endpoint("GET", f"{one}/events/{{number}}.jpg", "Image of an event.", self._for_one(self._event_image)),
             Endpoint("POST", f"{one}/recording", "Start or end a recording.", self._for_one(self._record), body=record),
             Endpoint("PUT", f"{one}/regions", "Label only these.", self._for_one(self._set_regions), body=_REGIONS),
             Endpoint("POST", "/api/predict", "Label one image.", self._label, upload=True, query=_PREDICT_QUERY),
@@ -107,6 +115,18 @@ class Api:
 
     async def _show_status(self, request: Request) -> Response:
         return JSONResponse(self._status())
+
+    async def _show_metrics(self, request: Request) -> Response:
+        text = await run_in_threadpool(generate_latest, self._registry)
+        return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _event_image(self, request: Request, source: SourceRun) -> Response:
+        number = request.path_params["number"]
+        events = source.recent_events()
+        event = events[int(number)] if number.isdecimal() and int(number[:9]) < len(events) else None
+        if event is None or event.snapshot is None:
+            raise HTTPException(404, "there is no such image")
+        return Response(event.snapshot, media_type="image/jpeg")
 
     async def _details(self, request: Request, source: SourceRun) -> Response:
         return JSONResponse({**await run_in_threadpool(source.details), "models": self._models})

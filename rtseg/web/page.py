@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from rtseg.app.model_pool import ModelPool
+from rtseg.app.prometheus import StreamMetrics
 from rtseg.version import __version__
 from rtseg.web.access import Access
 from rtseg.web.api import Api
@@ -45,6 +46,7 @@ class Page:
         sources: which may be running or not.
         access: who may use it.
         pool: opens models that viewers ask for.
+        metrics: of all sources.
         models: their names.
         max_clients: most viewers at the same time.
     """
@@ -54,6 +56,7 @@ class Page:
         sources: Sequence[SourceRun],
         access: Access,
         pool: ModelPool,
+        metrics: StreamMetrics,
         *,
         models: Sequence[str] = (),
         max_clients: int = 32,
@@ -64,7 +67,7 @@ class Page:
         self._started_s = time.monotonic()
         self._machine = MachineLoad()
         self._status: dict[str, Any] = {}
-        api = Api(self._sources, pool, models, self._clients, lambda: self._status)
+        api = Api(self._sources, pool, metrics, models, self._clients, lambda: self._status)
         self.app = Starlette(
             routes=[
                 Route("/", self._index),

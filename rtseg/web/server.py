@@ -12,6 +12,7 @@ import uvicorn
 
 from rtseg.app.cameras import Camera
 from rtseg.app.model_pool import ModelPool
+from rtseg.app.prometheus import StreamMetrics
 from rtseg.errors import OptionError
 from rtseg.web.access import Access, read_token
 from rtseg.web.connections import BoundedConnection
@@ -49,16 +50,16 @@ class PageServer:
         with ExitStack() as opened:
             self._socket = opened.enter_context(_listen(options.host, options.port))
             pool = ModelPool("throughput" if len(cameras) > 1 else None)
+            metrics = StreamMetrics()
             self.sources: list[SourceRun] = []
             opened.callback(self._end_sources)
             for number, camera in enumerate(cameras):
-                self.sources.append(
-                    SourceRun(number, camera, pool, max_side=options.max_side, recordings=options.recordings)
-                )
+                run = SourceRun(number, camera, pool, metrics, max_side=options.max_side, recordings=options.recordings)
+                self.sources.append(run)
             names = (options.host, socket.gethostname(), *options.allow_host)
             access = Access(self._token, names, secure=options.tls_cert is not None)
             models = dict.fromkeys([*(camera.options.model for camera in cameras), *bundled_models()])
-            self._page = Page(self.sources, access, pool, models=list(models), max_clients=options.max_clients)
+            self._page = Page(self.sources, access, pool, metrics, models=list(models), max_clients=options.max_clients)
             self._opened = opened.pop_all()
         self._server = uvicorn.Server(self._config())
 

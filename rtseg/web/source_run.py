@@ -11,13 +11,17 @@ from threading import Lock
 from typing import Any
 
 from rtseg.app.cameras import Camera
+from rtseg.app.drawing import open_overlay
 from rtseg.app.many_streams import CameraStream
 from rtseg.app.model_pool import ModelPool
+from rtseg.app.prometheus import StreamMetrics
 from rtseg.errors import OptionError
+from rtseg.events.event import Event
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import ModelSpec
 from rtseg.regions import Region
 from rtseg.sinks.broadcast import BroadcastSink
+from rtseg.sinks.events import EventsSink
 from rtseg.sinks.recorder import RecorderSink
 from rtseg.system.redact import find_secrets, redact
 from rtseg.visualize.overlay import Overlay
@@ -43,6 +47,7 @@ class SourceRun:
         number: its place among the sources of the page.
         camera: what to run; its name is the ID of the source in addresses. Files are played at their own speed.
         pool: opens the models.
+        metrics: gets the present run.
         max_side: see ``BroadcastSink``.
         recordings: folder of the recordings that viewers start.
 
@@ -50,7 +55,16 @@ class SourceRun:
         RtsegError: the source, the model or an output cannot be used.
     """
 
-    def __init__(self, number: int, camera: Camera, pool: ModelPool, *, max_side: int, recordings: Path) -> None:
+    def __init__(
+        self,
+        number: int,
+        camera: Camera,
+        pool: ModelPool,
+        metrics: StreamMetrics,
+        *,
+        max_side: int,
+        recordings: Path,
+    ) -> None:
         self.number, self.id = number, camera.name
         options = camera.options
         part = options.part
@@ -60,6 +74,7 @@ class SourceRun:
         options = replace(options, part=part, drop=drop, show=bool(options.show))
         self._camera = Camera(camera.name, options)
         self._pool = pool
+        self._metrics = metrics
         self._recordings = recordings
         self._secrets = find_secrets(str(options.source))
         self._lock = Lock()
@@ -68,12 +83,20 @@ class SourceRun:
         self.recorder = RecorderSink(f"recording of {self.id}", self._draw)
         self._overlay: Overlay | None = None
         self._history: deque[tuple[float, list[float]]] = deque(maxlen=_HISTORY)
-        self._stream = self._open(self._camera)
+        self._use(self._open(self._camera))
 
     def _open(self, camera: Camera) -> CameraStream:
-        stream = CameraStream(camera, self._pool, [self.sink, self.recorder])
-        self._overlay = Overlay(stream.run.spec)
-        return stream
+        return CameraStream(camera, self._pool, [self.sink, self.recorder])
+
+    def _use(self, stream: CameraStream) -> None:
+        """Let viewers and recordings show what this run sends. The run before, if any, has ended."""
+        options, spec = stream.camera.options, stream.run.spec
+        self._overlay = open_overlay(options, spec)
+        hides = bool(options.blur) or options.replace_background is not None
+        only_image = replace(options, view="image", contours=False, legend=False)
+        self.sink.clean = open_overlay(only_image, spec).draw if hides else None
+        self._metrics.add(self.id, stream.run)
+        self._stream = stream
 
     def _draw(self, image: Image, labels: Labels) -> Image:
         assert self._overlay is not None
@@ -118,7 +141,7 @@ class SourceRun:
             RtsegError: an option cannot be used. The source then goes on as before.
         """
         options = self._camera.options
-        if options.output or options.masks or options.stats or options.polygons:
+        if any((options.output, options.masks, options.stats, options.polygons, options.events.destinations)):
             raise OptionError(f"{self.id} writes results of one model: start the server anew to change the options")
         if propagate is not None:
             options = replace(options, propagation=replace(options.propagation, propagate=propagate, target_fps=None))
@@ -128,15 +151,14 @@ class SourceRun:
             self._replace(Camera(self.id, options))
 
     def _replace(self, camera: Camera) -> None:
-        with self._pool.open(camera.options, "latency"):  # it stays open between the runs, or refuses the options
-            before = self._stream
-            before.stop()
-            before.join(_JOIN_S)
-            self._history.clear()
-            self._stream = self._open(camera)
-            self._stream.run.regions.replace(before.run.regions.all)
-            self._camera = camera
-            self._stream.start()
+        before, after = self._stream, self._open(camera)
+        before.stop()
+        before.join(_JOIN_S)
+        self._history.clear()
+        after.run.regions.replace(before.run.regions.all)
+        self._camera = camera
+        self._use(after)
+        after.start()
 
     def set_regions(self, regions: Sequence[Region]) -> None:
         """Use other regions from the next frame on.
@@ -206,17 +228,22 @@ class SourceRun:
     def details(self) -> dict[str, Any]:
         """Everything about the source, as JSON values."""
         stream = self._stream
-        events = [redact(line, *self._secrets) for line in (*stream.run.events, *stream.run.failures)]
+        notices = [redact(line, *self._secrets) for line in (*stream.run.events, *stream.run.failures)]
         now_s = time.monotonic()
         return {
             **self.facts(),
             "status": self.status(),
             "stages": stream.run.stages(),
             "regions": regions_to_json(stream.run.regions.all, self._size()),
-            "events": list(dict.fromkeys(events)),
+            "notices": list(dict.fromkeys(notices)),
+            "events": [each.to_json() | {"snapshot": each.snapshot is not None} for each in self.recent_events()],
             "recordings": [path.name for path in self.recorder.finished],
             "history": [{"age_s": round(now_s - at_s, 1), "shares": shares} for at_s, shares in list(self._history)],
         }
+
+    def recent_events(self) -> list[Event]:
+        """The last events that began or ended by a rule, the oldest first."""
+        return [event for sink in self._stream.run.sinks if isinstance(sink, EventsSink) for event in sink.recent]
 
     def _size(self) -> tuple[int, int] | None:
         """(H, W) of the frames; None before the first one."""

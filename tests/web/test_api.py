@@ -20,6 +20,7 @@ import pytest
 from helpers.pages import LEFT, RIGHT, SIZE, TIMEOUT_S, Viewer
 
 from rtseg.app.options import StreamOptions
+from rtseg.events.options import EventOptions
 from rtseg.pipeline.options import PropagationOptions
 from rtseg.web.server import PageServer
 
@@ -252,3 +253,41 @@ def test_a_region_that_is_none_is_refused(client: httpx.Client, regions: object)
     answer = client.put("/api/sources/0/regions", json={"regions": regions})
     assert answer.status_code == 409
     assert answer.json()["error"]
+
+
+def test_blurred_classes_are_blurred_for_viewers_in_snapshots_and_in_recordings(
+    start_page: Callable[..., PageServer], endless: StreamOptions, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    image = np.full((*SIZE, 3), (LEFT, 90, 160), np.uint8)
+    image[20:40, 20:40] = np.kron(np.indices((10, 10)).sum(0) % 2 * 255, np.ones((2, 2)))[..., None]  # a chessboard
+    image[20:40, 20:40, 0] = RIGHT
+    for number in range(25):
+        cv2.imwrite(str(folder / f"{number:02}.png"), image)
+    server = start_page(replace(endless, source=str(folder), blur=(f"class {RIGHT}",)), recordings=tmp_path / "new")
+    with httpx.Client(base_url=server.address, timeout=TIMEOUT_S) as client:
+        wait_until(lambda: client.get("/snapshot/0.jpg").status_code == 200)
+        seen = decoded(client.get("/snapshot/0.jpg", params={"view": "image"}).content)
+    assert image[20:40, 20:40, 2].std() > 100
+    assert seen[20:40, 20:40, 2].std() < 40
+    newest = server.sources[0].sink.newest
+    assert newest is not None
+    assert newest[0].image[20:40, 20:40, 2].std() < 40  # what is encoded for viewers
+
+
+def test_events_are_listed_with_their_images_and_counted_in_the_metrics(
+    start_page: Callable[..., PageServer], endless: StreamOptions
+) -> None:
+    rule = f"class {LEFT} > 10%"
+    run = replace(endless, events=EventOptions(rules=(rule,)))
+    with httpx.Client(base_url=start_page(run).address, timeout=TIMEOUT_S) as client:
+        event = wait_until(lambda: client.get("/api/sources/0").json()["events"])[0]
+        image = client.get("/api/sources/0/events/0.jpg").content
+        text = client.get("/metrics").text
+        assert client.get("/api/sources/0/events/7.jpg").status_code == 404
+        assert client.get("/api/sources/0/events/x.jpg").status_code == 404
+    assert (event["kind"], event["value"], event["snapshot"]) == ("start", 50.0, True)
+    assert decoded(image).shape == (*SIZE, 3)
+    assert 'rtseg_frames_total{source="0",what="written"}' in text
+    assert "rtseg_events_total{event=" in text

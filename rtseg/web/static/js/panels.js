@@ -14,6 +14,7 @@ export class Panels {
     this.chart = new ShareChart();
     this.stages = new StageTable();
     this.events = element("ul", { class: "list" });
+    this.notices = element("ul", { class: "list" });
     this.source = null;
     const panel = (title, ...content) =>
       element("details", { open: true }, element("summary", {}, title), ...content);
@@ -22,6 +23,7 @@ export class Panels {
       panel("Classes over time", this.chart.node),
       panel("Time by stage", this.stages.node),
       panel("Events", this.events),
+      panel("Connection and outputs", this.notices),
     );
     setInterval(() => this.refresh(), EVERY_MS);
   }
@@ -51,9 +53,22 @@ export class Panels {
     this.chart.update(details);
     this.stages.update(details.stages);
     this.controls.updateDetails(details);
-    const lines = [...details.events].reverse();
-    const items = lines.length > 0 ? lines : ["none so far"];
-    this.events.replaceChildren(...items.map((line) => element("li", {}, line)));
+    fill(this.events, details.events.map((event, number) => describe(event, number, details.id)).reverse());
+    fill(this.notices, details.notices.map((line) => [line]).reverse());
     this.onDetails(details);
   }
+}
+
+function fill(list, entries) {
+  const items = entries.length > 0 ? entries : [["none so far"]];
+  list.replaceChildren(...items.map((children) => element("li", {}, ...children)));
+}
+
+// One event as children of a list item: the time, what happened, and its image if there is one.
+function describe(event, number, source) {
+  const time = new Date(event.time).toLocaleTimeString();
+  const value = event.value === undefined ? "" : ` (${event.value} ${event.unit ?? ""})`;
+  const text = `${time} ${event.rule ?? ""} ${event.kind}${value}${event.reason ? `: ${event.reason}` : ""}`;
+  const address = `/api/sources/${encodeURIComponent(source)}/events/${number}.jpg`;
+  return event.snapshot ? [text, " ", element("a", { href: address, target: "_blank", rel: "noopener" }, "image")] : [text];
 }
