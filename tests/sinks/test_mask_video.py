@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,3 +71,45 @@ def test_without_frames_there_is_no_file(tmp_path: Path, spec: ModelSpec, frame:
 def test_a_video_format_with_loss_is_refused(tmp_path: Path, spec: ModelSpec) -> None:
     with pytest.raises(OptionError, match=r"without loss as \.mkv"):
         open_sinks(spec, masks=tmp_path / "m.mp4")
+
+
+def test_a_crash_costs_half_a_second_at_most(tmp_path: Path, spec: ModelSpec, frame: Frame) -> None:
+    (sink,) = open_sinks(spec, masks=tmp_path / "m.mkv")
+    for index in range(100):
+        labels = np.full((48, 64), index, np.uint8)
+        sink.write(replace(frame, index=index, pts_s=index / 25), labels, None)
+    (tmp_path / "crashed.mkv").write_bytes((tmp_path / "m.part.mkv").read_bytes())
+    sink.close()
+    with av.open(tmp_path / "crashed.mkv") as container:
+        values = [decoded.to_ndarray()[0, 0] for decoded in container.decode(video=0)]
+    assert values == list(range(len(values)))
+    assert len(values) >= 100 - 13
+
+
+def test_a_full_disk_ends_it_with_one_line_and_leaves_what_can_be_read(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from rtseg.errors import SinkError
+from rtseg.frame import Frame
+from rtseg.model_file.spec import ModelSpec
+from rtseg.sinks.mask_video import MaskVideoSink
+sink = MaskVideoSink(Path(sys.argv[1]), ModelSpec("tiny", ("Road",), ((1, 2, 3),), (8, 8)))
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+try:
+    for index in range(100):
+        sink.write(Frame(np.zeros((64, 64, 3), np.uint8), index, index / 25, 0.0), noise, None)
+except SinkError as error:
+    print(error)
+sink.close()
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "m.mkv")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ended, the disk is full" in done.stdout
+    assert done.stdout.count("\n") == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.part.mkv"]
+    with av.open(tmp_path / "m.part.mkv") as container:
+        assert len(list(container.decode(video=0))) >= 10
