@@ -102,7 +102,9 @@ class StreamRun:
             self.sinks = list(more_sinks)
             opening = opened.enter_context(ExitStack())
             opening.callback(self._close_sinks)  # if something after it cannot be opened
-            self.sinks[:0] = _open_sinks(options, self.source, self.spec, self._stop, needs_output=not more_sinks)
+            self.sinks[:0] = _open_sinks(
+                options, self.source, self.spec, self.regions, self._stop, needs_output=not more_sinks
+            )
             watch = open_events(options, self.source, self.spec, self.regions, shows_events=bool(more_sinks))
             self.sinks += [watch] if watch is not None else []
             self._pipeline = Pipeline(
@@ -289,7 +291,7 @@ def _open_model(options: StreamOptions, hint: str) -> Backend:
 
 
 def _open_sinks(
-    options: StreamOptions, source: Source, spec: ModelSpec, stop: Event, *, needs_output: bool
+    options: StreamOptions, source: Source, spec: ModelSpec, regions: Regions, stop: Event, *, needs_output: bool
 ) -> list[Sink]:
     """The sinks that the options ask for, or the one that a user would want without asking."""
     show = _shows_window(options)
@@ -304,6 +306,7 @@ def _open_sinks(
         audio=source.open_audio() if options.audio and any(map(is_video_file, outputs)) else None,
         masks=options.masks,
         stats=options.stats,
+        regions=regions,
         polygons=options.polygons,
         tolerance=options.tolerance,
         window=f"rtseg - {source.name}" if show else None,

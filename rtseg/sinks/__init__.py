@@ -16,6 +16,7 @@ from rtseg.system.redact import redact
 
 if TYPE_CHECKING:  # they would load numpy, which ``rtseg stream --help`` does not need
     from rtseg.model_file.spec import ModelSpec
+    from rtseg.regions.masks import Regions
     from rtseg.sinks._audio_copy import AudioPackets
 
 __all__ = ["NOTHING", "Sink", "is_video_file", "open_sinks"]
@@ -40,6 +41,7 @@ def open_sinks(
     audio: AudioPackets | None = None,
     masks: Path | None = None,
     stats: Path | None = None,
+    regions: Regions | None = None,
     polygons: Path | None = None,
     tolerance: float = 1.0,
     window: str | None = None,
@@ -58,6 +60,7 @@ def open_sinks(
         masks: a folder for PNGs of class IDs, a ``.json`` file for COCO run-length codes, or a ``.mkv`` file for a
             lossless video of class IDs.
         stats: a file of class shares: ``.csv``, ``.parquet``, or JSON lines.
+        regions: of the run, for the shares.
         polygons: a file of polygons: ``.geojson``, or ``.json`` for COCO.
         tolerance: largest distance of a polygon from the pixels of its class, in pixels.
         window: title of a window.
@@ -93,7 +96,7 @@ def open_sinks(
         if stats is not None:
             from rtseg.sinks.stats import open_stats
 
-            sinks.append(open_stats(stats, spec, overwrite=overwrite))
+            sinks.append(open_stats(stats, spec, regions=regions, overwrite=overwrite))
         if polygons is not None:
             from rtseg.sinks.annotations import open_polygons
 

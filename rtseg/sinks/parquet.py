@@ -9,6 +9,7 @@ from typing import Any
 from rtseg.errors import MissingExtra, SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.model_file.spec import ModelSpec
+from rtseg.regions.masks import Regions
 from rtseg.sinks.base import Sink
 from rtseg.sinks.stats import CsvStatsSink
 from rtseg.system.atomic_files import failure_reason
@@ -27,7 +28,7 @@ class ParquetStatsSink(Sink):
     kind = "stats"
     needs_rendered = False
 
-    def __init__(self, path: Path, spec: ModelSpec, *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, spec: ModelSpec, *, regions: Regions | None = None, overwrite: bool = False) -> None:
         """Create the file for the rows; see ``StatsSink``.
 
         Raises:
@@ -39,7 +40,7 @@ class ParquetStatsSink(Sink):
             raise MissingExtra.for_feature("--stats FILE.parquet", "pyarrow", "parquet") from error
         self.name = f"statistics {path}"
         self._table = PartFile(path, self.name, overwrite=overwrite)
-        self._rows = CsvStatsSink(path.with_suffix(".csv"), spec, overwrite=True)
+        self._rows = CsvStatsSink(path.with_suffix(".csv"), spec, regions=regions, overwrite=True)
         self._rows.name = self.name
         self._closed = False
 

@@ -118,7 +118,7 @@ class Round:
         """The sink that fails, which then is the only one, or one that works."""
         spec, path = wide_spec(), self.folder / "out"
         if self.place == "sink":
-            return [FakeSink(fails_at=self.at, error=self.error)]  # type: ignore[arg-type]
+            return [FakeSink(fails_at=0 if self.live else self.at, error=self.error)]  # type: ignore[arg-type]
         if self.place == "video":
             return [VideoSink(path.with_suffix(".mp4"))]
         if self.place == "masks":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 from rtseg.errors import MissingExtra
 from rtseg.frame import Frame
 from rtseg.model_file.spec import ModelSpec
-from rtseg.sinks.stats import open_stats
+from rtseg.regions import parse_region
+from rtseg.regions.masks import Regions
+from rtseg.sinks.stats import frame_shares, open_stats
 from rtseg.system.atomic_files import OutputExists
 
 COLUMNS = ["index", "pts_s", "name", "Road", "Car", "Sky"]
@@ -83,3 +86,17 @@ def test_parquet_without_pyarrow_names_the_extra(
     with pytest.raises(MissingExtra, match=r"rtseg\[parquet\]"):
         open_stats(tmp_path / "stats.parquet", spec)
     assert not list(tmp_path.iterdir())
+
+
+def test_regions_have_shares_of_their_own(tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray) -> None:
+    height, width = labels.shape
+    regions = Regions([parse_region(f"left=0,0,{width // 2},{height}")])
+    for name in ("stats.jsonl", "stats.csv"):
+        sink = open_stats(tmp_path / name, spec, regions=regions)
+        sink.write(frame, labels, None)
+        sink.close()
+    left = frame_shares(labels[:, : width // 2], len(spec.classes))
+    line = json.loads((tmp_path / "stats.jsonl").read_text())
+    assert list(line["regions"]["left"].values()) == left
+    (row,) = csv.DictReader((tmp_path / "stats.csv").read_text().splitlines())
+    assert [float(row[f"left/{name}"]) for name in spec.classes] == left
