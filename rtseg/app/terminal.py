@@ -33,7 +33,7 @@ _LINE_EVERY_S = 5.0
 _BAR_WIDTH = 24
 _MAX_CLASSES = 14
 """Rows for classes: the panel must fit into a terminal of 24 lines."""
-_NOT_KEPT = ("null", "window", "stream", "camera")
+_NOT_KEPT = ("null", "window", "stream", "camera", "events")
 """Kinds of sinks that leave no file."""
 _GREY = (128, 128, 128)
 _PATIENCE_S = 3.0

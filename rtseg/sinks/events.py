@@ -110,6 +110,7 @@ class EventsSink(Sink):
         for file in self._files:
             try:
                 file.close()
+                self._known_notices.append(f"wrote {file.name}, {file.written} lines")
             except SinkError as error:
                 first = first or error
         if first is not None:

@@ -42,7 +42,8 @@ def test_events_become_lines_with_a_snapshot_beside_the_file(tmp_path: Path) -> 
     assert "snapshot" not in end
     assert sink.fired == {"x": 1}
     assert sink.facts() == {"events": {"x": 1}}
-    assert [line.split(" ", 1)[1] for line in sink.notice.splitlines()] == [
+    assert sink.notice.splitlines()[0] == f"wrote events {tmp_path / 'ev.jsonl'}, 2 lines"
+    assert [line.split(" ", 1)[1] for line in sink.notice.splitlines()[1:]] == [
         "cam: x: start (100 %)",
         "cam: x: end after 0.2 s",
     ]
