@@ -12,6 +12,7 @@ from rtseg.app.options import StreamOptions
 from rtseg.errors import OptionError
 from rtseg.events.options import is_url
 from rtseg.sinks import NOTHING, is_video_file
+from rtseg.system.redact import redact
 
 __all__ = ["NAME", "SUFFIXES", "make_folders", "name_outputs", "refuse_shared_outputs"]
 
@@ -74,10 +75,8 @@ def _files(options: StreamOptions) -> Iterator[tuple[str, str]]:
 def _named(name: str, field: str, path: str, *, is_only_one: bool) -> str:
     if NAME in path:
         return path.replace(NAME, name)
-    if is_only_one or path == NOTHING:
+    if is_only_one or not is_video_file(path):  # two sources with one address are refused later
         return path
-    if not is_video_file(path):
-        raise OptionError(f"--{field} {path} would get every source: write {NAME} where the name belongs")
     place = Path(path)
     if place.suffix and not place.is_dir():
         raise OptionError(
@@ -88,7 +87,7 @@ def _named(name: str, field: str, path: str, *, is_only_one: bool) -> str:
 
 
 def refuse_shared_outputs(cameras: Mapping[str, StreamOptions], others: Mapping[str, Path | None]) -> None:
-    """Refuse that two sources write the same file, or that one writes what another reads.
+    """Refuse that two sources write the same file or send to the same address, or that one writes what another reads.
 
     Args:
         cameras: the options of each source, by its name, after ``name_outputs``.
@@ -104,6 +103,17 @@ def refuse_shared_outputs(cameras: Mapping[str, StreamOptions], others: Mapping[
         if real in taken:
             raise OptionError(f"{what} {path} is also {taken[real]}: give each its own name, e.g. with {NAME}")
         taken[real] = what
+    addresses: dict[str, str] = {}
+    for name, each in cameras.items():
+        for address in each.output:
+            if address == NOTHING or is_video_file(address):
+                continue
+            if address in addresses:
+                other = addresses[address]
+                raise OptionError(
+                    f"--output {redact(address)} of {name} is also that of {other}: give each its own, e.g. with {NAME}"
+                )
+            addresses[address] = name
 
 
 def make_folders(options: StreamOptions) -> None:

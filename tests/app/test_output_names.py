@@ -37,9 +37,12 @@ def test_one_file_for_all_is_refused_with_a_way_out() -> None:
     assert name_outputs("gate", StreamOptions(output=("out.mp4",)), is_only_one=True).output == ("out.mp4",)
 
 
-def test_one_stream_for_all_is_refused() -> None:
-    with pytest.raises(OptionError, match=r"write \{name\} where the name belongs"):
-        name_outputs("gate", StreamOptions(output=("rtsp://192.0.2.7/out",)))
+def test_two_that_send_to_one_address_are_refused() -> None:
+    address = "rtsp://me:word@host/live"
+    named = {name: name_outputs(name, StreamOptions(output=(address,))) for name in ("gate", "yard")}
+    with pytest.raises(OptionError, match=r"rtsp://\*\*\*@host/live of yard is also that of gate: give each its own"):
+        refuse_shared_outputs(named, {})
+    refuse_shared_outputs({"gate": named["gate"], "yard": StreamOptions(output=("udp://host:5000", "null"))}, {})
 
 
 def test_two_that_write_one_file_are_refused() -> None:
