@@ -17,7 +17,7 @@ from rich.text import Text
 from rtseg.app.cameras import Camera
 from rtseg.app.many_streams import CameraStatus, ManyStreams
 from rtseg.app.prometheus import StreamMetrics, serve_metrics
-from rtseg.app.terminal import StopSignals, Terminal
+from rtseg.app.terminal import NOT_KEPT, StopSignals, Terminal
 
 __all__ = ["ManyOptions", "run_many_to_the_end", "table"]
 
@@ -160,5 +160,5 @@ def _summary(many: ManyStreams) -> Iterator[str]:
             f"{report.fps:.1f} fps, latency p50 {age['p50']:.0f} ms, p95 {age['p95']:.0f} ms"
         )
         for sink in stream.run.finished_sinks:
-            if sink.kind not in ("null", "window", "grid") and sink.written:
+            if sink.kind not in NOT_KEPT and sink.written:
                 yield f"wrote {sink.name}"

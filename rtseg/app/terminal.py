@@ -27,13 +27,13 @@ from rtseg.model_file.spec import ModelSpec
 from rtseg.pipeline.report import RunReport, Status
 from rtseg.system.suspension import watch_suspension
 
-__all__ = ["StopSignals", "Terminal", "panel", "run_to_the_end"]
+__all__ = ["NOT_KEPT", "StopSignals", "Terminal", "panel", "run_to_the_end"]
 
 _LINE_EVERY_S = 5.0
 _BAR_WIDTH = 24
 _MAX_CLASSES = 14
 """Rows for classes: the panel must fit into a terminal of 24 lines."""
-_NOT_KEPT = ("null", "window", "stream", "camera", "events")
+NOT_KEPT = ("null", "window", "grid", "stream", "camera", "events")
 """Kinds of sinks that leave no file."""
 _GREY = (128, 128, 128)
 _PATIENCE_S = 3.0
@@ -258,9 +258,5 @@ def _summary(report: RunReport, run: StreamRun) -> str:
         f"{report.ended}: {report.frames_written} frames{lost} in {report.wall_s:.1f} s, {report.fps:.1f} fps, "
         f"latency p50 {report.latency_ms['p50']:.0f} ms, p95 {report.latency_ms['p95']:.0f} ms"
     )
-    kept = [
-        sink.name
-        for sink in run.finished_sinks
-        if sink.kind not in ("null", "window", "stream", "camera") and sink.written
-    ]
+    kept = [sink.name for sink in run.finished_sinks if sink.kind not in NOT_KEPT and sink.written]
     return "\n".join([first, *(f"wrote {name}" for name in kept)])
