@@ -126,7 +126,7 @@ def read_coco(path: Path) -> Annotations:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise DatasetError(f"cannot read {path} ({reason}): --data coco:FILE.json needs a COCO file") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DatasetError(f"{path} is not a COCO file ({' '.join(repr(error).split())})") from error
     if len(set(names.values())) != len(names):
         raise DatasetError(f"{path} has two categories of one name: {', '.join(names.values())}")

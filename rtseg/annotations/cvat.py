@@ -25,7 +25,8 @@ __all__ = ["CvatDocument", "read_cvat"]
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 """Characters that XML cannot hold."""
-_MAX_MASK = 1 << 31
+_MAX_MASK = 1 << 28
+"""Pixels."""
 
 
 class CvatDocument:
@@ -112,7 +113,7 @@ def read_cvat(path: Path) -> Annotations:
     try:
         colours = {label.findtext("name", ""): _colour(label) for label in root.iterfind("meta//labels/label")}
         images = tuple(_image(element) for element in root.iterfind("image"))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise DatasetError(f"{path} is not valid: {' '.join(str(error).split())}") from error
     for image in images:
         colours |= {shape.label: None for shape in image.shapes if shape.label not in colours}

@@ -85,7 +85,7 @@ def _read_file(path: Path, folder: Path) -> AnnotatedImage:
         return AnnotatedImage(name, size, tuple(_shapes(facts["shapes"])))
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DatasetError(f"{path} is not a file of LabelMe ({' '.join(repr(error).split())})") from error
 
 
@@ -105,7 +105,8 @@ def _shapes(shapes: list[dict[str, Any]]) -> Iterator[Shape]:
             yield Polygon(label, (middle + radius * np.column_stack((np.cos(angles), np.sin(angles))),))
         elif kind == "mask":
             left, top = points.min(axis=0).round().astype(int).tolist()
-            pixels = cv2.imdecode(np.frombuffer(base64.b64decode(shape["mask"]), np.uint8), cv2.IMREAD_GRAYSCALE)
+            data = np.frombuffer(base64.b64decode(shape["mask"]), np.uint8)
+            pixels = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
             if pixels is None:
                 raise ValueError(f"the mask of {label!r} is damaged")
             yield Bitmap(label, left, top, np.asarray(pixels) > 0)

@@ -102,6 +102,6 @@ def paint(image: AnnotatedImage, class_ids: Mapping[str, int], fill: int, source
         if shape.label in class_ids:
             try:
                 labels[shape.mask(image.size)] = class_ids[shape.label]
-            except ValueError as error:
+            except (ValueError, OverflowError) as error:
                 raise DatasetError(f"{source}: {shape.label!r} of {image.name} is not valid: {error}") from error
     return labels

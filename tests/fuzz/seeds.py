@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from fuzz.targets import EMPTY_RANGES, ENGINE, TINY
+from fuzz.targets import COCO, EMPTY_RANGES, ENGINE, LABELME, TINY
 from helpers.bench_results import storage_result
 from helpers.small_graphs import brightest, remembering
 
@@ -47,6 +47,13 @@ SEEDS: dict[str, list[bytes]] = {
     "recipe": [b'model = "icnet.onnx"\nprecision = "fp16"\n', b"size = [64, 96]\nbatch = 2\n"],
     "image_list": [b"a.png\r\nb.png\n# note\n", b"\xef\xbb\xbfx/y z.jpg\n", "a.png\n".encode("utf-16")],
     "boxes": [b"image,x,y,width,height\na.png,1,2,3,4\na.png,,,,\n", b'image,x,y,width,height\n"a,b.png",0,0,9,9\n'],
+    "coco": [COCO.encode(), b'{"annotations": []}'],
+    "cvat": [
+        b'<annotations><image name="labelled.ppm" width="6" height="4"><polygon label="a" points="0,0;3,0;3,2"/>'
+        b'<mask label="b" rle="1, 3" left="1" top="1" width="2" height="2"/></image></annotations>',
+        b'<annotations><image name="labelled.ppm" width="6" height="4">',
+    ],
+    "labelme": [LABELME.encode(), b'{"shapes": [{"label": "a", "points": [[1, 1], [2, 2]], "shape_type": "mask"}]}'],
     "class_mapping": [b'{"0": "road", "255": null}', b"road+car=1,sky=0", b'{"classes": ["a", "b"]}'],
     "data_string": [b"pairs:images,masks,classes=road+car,val=0.2", b"synthetic:street,frames=3", b"camvid:CamVid"],
     "options": [b"384x640", b"1/0.4", b"0,2,8", b"a, b, c", b"resize,clahe:clip=2,tiles=8"],
@@ -65,6 +72,17 @@ _FIELDS = (
     *("runtime", "precision", "certificate", "state_shape", "batch", "tensors", "kept", "model", "void", "gpu"),
 )
 _JSON = (*(f'"{field}"' for field in _FIELDS), "[]", "{}", "null", "true", "1e999", "-0", "NaN", "\\ud800")
+_SHAPES = (
+    '"annotations"',
+    '"segmentation"',
+    '"counts"',
+    '"shapes"',
+    '"points"',
+    '"shape_type"',
+    '"mask"',
+    '"circle"',
+    "[[",
+)
 _STEPS = ("resize,", "clahe:clip=", "tiles=", "background:", "/dev/zero", ",", "=")
 _URLS = ("rtsp://", "rtmp://", "http:/", "s3://", "zip://", "::", "[::1", "]", "@", "?", "#", "&", ";", "%40", " ", "'")
 _CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"acTL", b"fcTL", b"sBIT", b"eXIf", b"tRNS")
@@ -79,6 +97,9 @@ WORDS: dict[str, tuple[str | bytes, ...]] = {
     "recipe": (*(f"{field} = " for field in _FIELDS), "[a]\n", "'''", "1979-05-27T07:32:00Z", "inf", "0x"),
     "image_list": ("/dev/zero", "\ufeff", "\r\n", "%05d", "@", "#", "~nobody/", "\0", "../"),
     "boxes": ("image,x,y,width,height\n", ",", '"', "\r\n", "\ufeff", "1e3", "-1"),
+    "coco": (*_JSON, *_SHAPES),
+    "cvat": ("<box ", 'label="a" ', 'rle="', 'points="', ",", ";", "1e999", "nan", "-1", "/>", "<!ENTITY", "</image>"),
+    "labelme": (*_JSON, *_SHAPES),
     "class_mapping": ('"0"', "null", "=", "+", ",", "#FF00FF", "void", "1-3", "_"),
     "data_string": (
         "pairs:",

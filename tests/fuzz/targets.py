@@ -35,7 +35,7 @@ from rtseg.preprocess import Prepare, override_steps, parse_steps
 from rtseg.sources import open_source
 from rtseg.system.redact import find_secrets, redact, split_url
 
-__all__ = ["EMPTY_RANGES", "ENGINE", "TARGETS", "TINY"]
+__all__ = ["COCO", "EMPTY_RANGES", "ENGINE", "LABELME", "TARGETS", "TINY"]
 
 Target = Callable[[bytes], None]
 
@@ -62,6 +62,25 @@ ENGINE = EngineFacts(
 ).to_json()
 EMPTY_RANGES = json.dumps(
     {"format": 1, "model": "a", "model_sha256": "", "method": "", "data": "", "frames": 1, "tensors": {}, "kept": []}
+)
+COCO = json.dumps(
+    {
+        "categories": [{"id": 1, "name": "a"}],
+        "images": [{"id": 1, "file_name": "labelled.ppm", "width": 6, "height": 4}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 2]]},
+            {"image_id": 1, "category_id": 1, "segmentation": {"size": [4, 6], "counts": "0h0"}},
+            {"image_id": 1, "category_id": 1, "segmentation": {"size": [4, 6], "counts": [3, 21]}},
+        ],
+    }
+)
+LABELME = json.dumps(
+    {
+        "imagePath": "../labelled.ppm",
+        "imageWidth": 6,
+        "imageHeight": 4,
+        "shapes": [{"label": "a", "points": [[0, 0], [3, 0], [3, 2]], "shape_type": "polygon"}],
+    }
 )
 _MAX_PIXELS = 1 << 16
 _OPERATORS = ("Identity", "Add", "Conv", "If", "Loop", "ConstantOfShape", "Expand", "Tile", "Range", "f", "g", "?")
@@ -153,6 +172,30 @@ def boxes(data: bytes) -> None:
     read_boxes(_file("a.csv", data))
 
 
+def _annotated(text: str) -> None:
+    (_FOLDER / "labelled.ppm").write_bytes(b"P6\n6 4\n255\n" + bytes(72))
+    open_dataset(f"{text},val=1", "val").load(0)
+
+
+def coco(data: bytes) -> None:
+    """A COCO file."""
+    _file("coco.json", _changed(COCO, data).encode(errors="surrogatepass"))
+    _annotated(f"coco:{_FOLDER}/coco.json")
+
+
+def cvat(data: bytes) -> None:
+    """An XML file of CVAT."""
+    _file("cvat.xml", data)
+    _annotated(f"cvat:{_FOLDER}/cvat.xml")
+
+
+def labelme(data: bytes) -> None:
+    """A file of LabelMe."""
+    (_FOLDER / "labelme").mkdir(exist_ok=True)
+    _file("labelme/a.json", _changed(LABELME, data).encode(errors="surrogatepass"))
+    _annotated(f"labelme:{_FOLDER}/labelme")
+
+
 def class_mapping(data: bytes) -> None:
     """A class mapping, as text and as a JSON file."""
     parse_class_mapping(str(_file("classes.json", data)))
@@ -230,6 +273,7 @@ TARGETS: dict[str, Target] = {
     target.__name__: target
     for target in (
         *(metadata, model_file, model_file_metadata, graph, engine_facts, calibration, recipe, image_list, boxes),
+        *(coco, cvat, labelme),
         *(class_mapping, data_string, options, preprocessing, bench_result, url, source, path, image, mask),
     )
 }

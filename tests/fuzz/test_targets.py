@@ -44,7 +44,11 @@ def test_only_errors_of_rtseg_come_out(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["metadata", "model_file", "engine_facts", "calibration", "bench_result", "boxes", "image", "mask"]
+    "name",
+    [
+        *("metadata", "model_file", "engine_facts", "calibration", "bench_result", "boxes", "image", "mask"),
+        *("coco", "cvat", "labelme"),
+    ],
 )
 def test_the_first_seed_is_accepted(name: str) -> None:
     TARGETS[name](SEEDS[name][0])
