@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isqrt
+from typing import Final
 
 import numpy as np
 
@@ -13,7 +15,9 @@ from rtseg.system.opencv import cv2
 
 __all__ = ["count_objects", "measure"]
 
-_SMALLEST_SHARE = 5e-4
+_ENOUGH_PX: Final = 320
+"""Width or height that is enough to count objects."""
+_SMALLEST_SHARE: Final = 5e-4
 """Of the frame: a smaller connected area is no object, unless the rule says its size."""
 
 
@@ -46,8 +50,11 @@ def measure(rule: Rule, class_ids: Sequence[int], labels: Labels, frame_px: int)
 def count_objects(labels: Labels, class_ids: Sequence[int], smallest_px: int) -> int:
     """How many connected areas (8 neighbours) of these classes have at least ``smallest_px`` pixels.
 
-    Objects that touch or hide each other are one area.
+    Objects that touch or hide each other are one area. In large frames every n-th pixel of every n-th row is looked at,
+    as long as the smallest object has 16 of them: networks label no finer, and the time is a fraction.
     """
+    step = max(1, min(max(labels.shape) // _ENOUGH_PX, isqrt(smallest_px // 16)))
+    labels, smallest_px = np.ascontiguousarray(labels[::step, ::step]), round(smallest_px / step**2)
     table = np.zeros(256, np.uint8)
     table[list(class_ids)] = 1
     _, _, facts, _ = cv2.connectedComponentsWithStats(cv2.LUT(labels, table), connectivity=8)

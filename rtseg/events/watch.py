@@ -71,6 +71,7 @@ class EventWatch:
         self._last_state: StateChange | None = None
         self._is_online: bool | None = None
         """None before a live source has delivered a frame, and for a file."""
+        self._offline_at_s = -float("inf")
         self._last: Frame | None = None
 
     def frame(self, frame: Frame, labels: Labels) -> list[Event]:
@@ -81,6 +82,8 @@ class EventWatch:
             labels: class IDs, uint8 (H, W), in the size of the frame.
         """
         events = self.poll()
+        if self._is_online is False or frame.captured_s <= self._offline_at_s:
+            return events  # it was still on its way when the source went offline
         self._last = frame
         masks = self._regions.named(labels.shape)
         for watched in self._watched:
@@ -126,8 +129,8 @@ class EventWatch:
             self._is_online = True
             yield self._source_event("online", "", change.at_s)
         elif change.state in _OFFLINE and self._is_online:
-            self._is_online = False
-            yield from self._interrupt_all("the source is offline")
+            self._is_online, self._offline_at_s = False, change.at_s
+            yield from self._interrupt_all("the run ended" if change.state == "ended" else "the source is offline")
             reason = f"{change.state}: {change.reason}" if change.reason else change.state
             yield self._source_event("offline", reason, change.at_s)
 

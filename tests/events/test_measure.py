@@ -40,3 +40,12 @@ def test_objects_are_connected_areas_of_some_size() -> None:
 
 def test_without_any_label_nothing_is_known() -> None:
     assert value("Car < 1%", np.full((10, 10), 255, np.uint8)) is None
+
+
+def test_objects_of_large_frames_are_counted_on_fewer_pixels_unless_they_are_small() -> None:
+    labels = np.kron(labels_with_blobs(), np.ones((12, 12), np.uint8))
+    rule = "Car > 1 objects"
+    assert measure(parse_rule(rule), (1,), labels, labels.size) == 2
+    assert measure(parse_rule(f"{rule} of 576px"), (1,), labels, labels.size) == 3
+    labels[0, 0] = 1
+    assert measure(parse_rule(f"{rule} of 1px"), (1,), labels, labels.size) == 4

@@ -109,6 +109,18 @@ class TestStates:
         end, offline = watching.poll()
         assert (end.kind, end.reason, offline.kind) == ("end", "the source is offline", "offline")
 
+    def test_frames_that_were_still_on_their_way_begin_no_event(
+        self, states: list[StateChange], enter: Callable[..., None]
+    ) -> None:
+        watching = watch("x: class 1 > 10%", states=lambda: states)
+        enter("streaming")
+        late = [frame_at(1), frame_at(2)]
+        enter("reconnecting")
+        assert kinds(watching.frame(late[0], labels_with(0.5))) == ["online", "offline"]
+        enter("streaming")
+        assert kinds(watching.frame(late[1], labels_with(0.5))) == ["online"]
+        assert kinds(watching.frame(frame_at(3), labels_with(0.5))) == ["start"]
+
     def test_the_end_of_the_run_ends_events_and_says_that_the_source_is_offline(
         self, states: list[StateChange], enter: Callable[..., None]
     ) -> None:
