@@ -140,6 +140,7 @@ class ManyStreams:
     Args:
         cameras: what to run; see ``rtseg.app.cameras``.
         report: a JSON file with a part for each source.
+        grid: a further output of the caller, which no source may write.
         overwrite: replace ``report`` if it exists.
         limit_endless: see ``StreamRun``.
         more_sinks: further sinks for the results of a camera.
@@ -153,13 +154,17 @@ class ManyStreams:
         cameras: Sequence[Camera],
         *,
         report: Path | None = None,
+        grid: str | None = None,
         overwrite: bool = False,
         limit_endless: bool = False,
         more_sinks: Callable[[Camera], Sequence[Sink]] = lambda camera: (),
     ) -> None:
         if not cameras:
             raise OptionError("no source is given: name at least one")
-        refuse_shared_outputs({camera.name: camera.options for camera in cameras}, {"--report": report})
+        refuse_shared_outputs(
+            {camera.name: camera.options for camera in cameras},
+            {"--report": report, "--grid": Path(grid) if grid else None},
+        )
         check_replaces_json(report)
         self._report_path = report
         self._pool = ModelPool("throughput" if len(cameras) > 1 else None)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,22 @@ from rich.table import Table
 from rich.text import Text
 
 from rtseg.app.cameras import Camera
+from rtseg.app.grid import GridView
 from rtseg.app.many_streams import CameraStatus, ManyStreams
+from rtseg.app.output_names import has_outputs
 from rtseg.app.prometheus import StreamMetrics, serve_metrics
 from rtseg.app.terminal import NOT_KEPT, StopSignals, Terminal
+from rtseg.errors import SinkClosed
+from rtseg.sinks import Sink, open_sinks
+from rtseg.sinks.options import RecordingOptions
+from rtseg.system.display import display_available
 
 __all__ = ["ManyOptions", "run_many_to_the_end", "table"]
 
 _LINE_EVERY_S = 5.0
 _REFRESH_S = 0.25
+_DRAW_S = 1 / 30
+"""Shortest time between two images of a grid."""
 _WIDEST_STATE = 40
 
 
@@ -32,6 +40,11 @@ class ManyOptions:
 
     report: Path | None = None
     overwrite: bool = False
+    show: bool | None = None
+    """Show a window with all sources; by default if no source has an output and a display answers."""
+    grid: str | None = None
+    """A video file or URL for all sources in one image."""
+    recording: RecordingOptions = field(default_factory=RecordingOptions)
     quiet: bool = False
     metrics: str | None = None
 
@@ -46,30 +59,67 @@ def run_many_to_the_end(cameras: Sequence[Camera], options: ManyOptions) -> int:
     """
     console = Terminal(quiet=options.quiet)
     metrics = StreamMetrics()
-    with StopSignals(console) as signals, serve_metrics(options.metrics, metrics) as address:
+    has_output = options.grid is not None or any(has_outputs(camera.options) for camera in cameras)
+    shows_window = options.show if options.show is not None else not has_output and display_available()
+    grid = GridView([camera.name for camera in cameras]) if shows_window or options.grid is not None else None
+    with StopSignals(console) as signals, ExitStack() as opened:
+        address = opened.enter_context(serve_metrics(options.metrics, metrics))
         many = ManyStreams(
             [replace(camera, options=replace(camera.options, show=False, report=None)) for camera in cameras],
             report=options.report,
+            grid=options.grid,
             overwrite=options.overwrite,
-            limit_endless=True,
+            limit_endless=not shows_window,
+            more_sinks=lambda camera: [grid.cells[camera.name]] if grid is not None else [],
         )
+        opened.callback(many.close)
+        if grid is not None:
+            opened.callback(grid.close)
+            grid.sinks = _grid_sinks(many, options, shows_window=shows_window)
         signals.call(many.stop)
         console.say_new(address.notices if address else [])
         for name, stream in many.streams.items():
             metrics.add(name, stream.run)
-            console.say(
-                f"{name}: {stream.run.spec.name} on {stream.run.backend.name} -> {', '.join(stream.run.outputs)}"
-            )
-        with many, _progress(console, many) as show:
-            while not many.wait(_REFRESH_S):
-                console.say_new(many.events)
-                show.update(many.status())
-    console.say_new(many.events)
-    for line in _summary(many):
+            run = stream.run
+            console.say(f"{name}: {run.spec.name} on {run.backend.name} -> {', '.join(run.outputs)}")
+        many.start()
+        with _progress(console, many) as show:
+            _watch(console, many, grid, show)
+    console.say_new([*many.events, *(grid.failures if grid is not None else [])])
+    for line in _summary(many, grid):
         console.say(line)
     if signals.received:
         return 128 + signals.received
-    return 2 if any(each.error or each.failures for each in many.status()) else 0
+    has_failed = any(each.error or each.failures for each in many.status())
+    return 2 if has_failed or (grid is not None and grid.failures) else 0
+
+
+def _grid_sinks(many: ManyStreams, options: ManyOptions, *, shows_window: bool) -> list[Sink]:
+    spec = next(iter(many.streams.values())).run.spec
+    return open_sinks(
+        spec,
+        outputs=(options.grid,) if options.grid is not None else (),
+        recording=options.recording,
+        window=f"rtseg - {len(many.streams)} sources" if shows_window else None,
+        live=True,
+        overwrite=options.overwrite,
+    )
+
+
+def _watch(console: Terminal, many: ManyStreams, grid: GridView | None, show: _Display) -> None:
+    """Show what happens until all sources have ended, or the viewer closed the window."""
+    next_s = 0.0
+    while not many.wait(_REFRESH_S if grid is None else _DRAW_S):
+        statuses = many.status()
+        if grid is not None:
+            try:
+                grid.update(statuses)
+            except SinkClosed:
+                many.stop()
+        if time.monotonic() >= next_s:
+            next_s = time.monotonic() + _REFRESH_S
+            console.say_new(many.events)
+            show.update(statuses)
 
 
 class _Display:
@@ -146,7 +196,7 @@ def _largest(each: CameraStatus, classes: Sequence[str]) -> str:
     return f"{classes[largest]} {100 * shares[largest]:.0f} %"
 
 
-def _summary(many: ManyStreams) -> Iterator[str]:
+def _summary(many: ManyStreams, grid: GridView | None) -> Iterator[str]:
     for name, stream in many.streams.items():
         report = stream.result
         if report is None:
@@ -160,5 +210,8 @@ def _summary(many: ManyStreams) -> Iterator[str]:
             f"{report.fps:.1f} fps, latency p50 {age['p50']:.0f} ms, p95 {age['p95']:.0f} ms"
         )
         for sink in stream.run.finished_sinks:
-            if sink.kind not in NOT_KEPT and sink.written:
+            if sink.kind not in (*NOT_KEPT, "grid") and sink.written:
                 yield f"wrote {sink.name}"
+    for sink in grid.sinks if grid is not None else ():
+        if sink.kind not in NOT_KEPT and sink.written:
+            yield f"wrote {sink.name}"

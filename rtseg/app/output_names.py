@@ -14,7 +14,7 @@ from rtseg.events.options import is_url
 from rtseg.sinks import NOTHING, is_video_file
 from rtseg.system.redact import redact
 
-__all__ = ["NAME", "SUFFIXES", "make_folders", "name_outputs", "refuse_shared_outputs"]
+__all__ = ["NAME", "SUFFIXES", "has_outputs", "make_folders", "name_outputs", "refuse_shared_outputs"]
 
 NAME = "{name}"
 """In the name of a result: the name of the source."""
@@ -54,6 +54,11 @@ def _destination(name: str, destination: str, *, is_only_one: bool) -> str:
         f"--events-to {destination} would be written by every source: give a name with {NAME}, "
         f"e.g. {place.with_stem(f'{place.stem}-{NAME}')}"
     )
+
+
+def has_outputs(options: StreamOptions) -> bool:
+    """Whether a source has any result of its own."""
+    return any(field != "report" for field, _ in _results(options))
 
 
 def _results(options: StreamOptions) -> Iterator[tuple[str, tuple[str, ...] | Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from rtseg.cli.messages import MessageOptions
 from rtseg.cli.option_groups import GivenFields
 from rtseg.errors import OptionError
 from rtseg.option import Group
+
+if TYPE_CHECKING:
+    from rtseg.app.cameras import Camera
 
 __all__ = ["stream"]
 
@@ -47,6 +50,12 @@ def stream(
         rich_help_panel="Input",
         help="Take the sources from a file with a table for each; options of the command line take precedence.",
     ),
+    grid: str | None = typer.Option(
+        None,
+        metavar="FILE|URL",
+        rich_help_panel="Output",
+        help="Write all sources as one video, side by side. With --show they share one window.",
+    ),
     preset: str = typer.Option(
         "",
         help="Settings for one purpose. fringes: interferograms of 3072x3072, at 1024x1024, with their background "
@@ -63,8 +72,11 @@ def stream(
     """
     named = list(sources or [])
     named += [each for each in source or [] if each not in named]
-    if config is not None or len(named) > 1:
-        raise typer.Exit(_stream_many(named, config, options, given, messages, preset))
+    if config is not None or grid is not None or len(named) > 1:
+        if preset:
+            raise OptionError("--preset is for one source: leave it out")
+        cameras = _cameras(named, config, replace(options, report=None, metrics=None), given)
+        raise typer.Exit(_stream_many(cameras, options, grid, quiet=messages.quiet))
     from rtseg.app.presets import apply_preset
     from rtseg.app.terminal import run_to_the_end
 
@@ -74,23 +86,20 @@ def stream(
     raise typer.Exit(run_to_the_end(options, quiet=messages.quiet))
 
 
-def _stream_many(
-    sources: list[str],
-    config: Path | None,
-    options: StreamOptions,
-    given: GivenFields,
-    messages: MessageOptions,
-    preset: str,
-) -> int:
+def _cameras(sources: list[str], config: Path | None, options: StreamOptions, given: GivenFields) -> list[Camera]:
     from rtseg.app.cameras import load_cameras, name_cameras
+
+    if config is None:
+        return name_cameras(sources, options)
+    if sources:
+        raise OptionError(f"--config {config} names the sources: leave SOURCE and --source out")
+    return load_cameras(config, options, given - {"report", "show", "metrics"})
+
+
+def _stream_many(cameras: list[Camera], options: StreamOptions, grid: str | None, *, quiet: bool) -> int:
     from rtseg.app.many_terminal import ManyOptions, run_many_to_the_end
 
-    if preset:
-        raise OptionError("--preset is for one source: leave it out")
-    if config is not None and sources:
-        raise OptionError(f"--config {config} names the sources: leave SOURCE and --source out")
-    many = ManyOptions(options.report, options.overwrite, messages.quiet, options.metrics)
-    options = replace(options, report=None, metrics=None)
-    if config is None:
-        return run_many_to_the_end(name_cameras(sources, options), many)
-    return run_many_to_the_end(load_cameras(config, options, given - {"report", "metrics"}), many)
+    many = ManyOptions(
+        options.report, options.overwrite, options.show, grid, options.recording, quiet, options.metrics
+    )
+    return run_many_to_the_end(cameras, many)

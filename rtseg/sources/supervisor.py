@@ -53,7 +53,8 @@ class SupervisedSource(Source):
 
     The first connection must succeed, unless ``options.max_downtime_s`` gives it time; later ones are tried again for
     that time, or for ever. Waits double from 0.25 s to 10 s, with jitter. They end early when a server that was away
-    answers again.
+    answers again. While it is known to be away they last 10 s: an attempt that begins in vain would still wait for its
+    own timeout when the server is back.
 
     An interruption is a gap in ``pts_s``, as long as the time between the captures of the frames around it. Nothing
     is repeated or filled in. Images that are frozen or of one colour for longer than ``options.freeze_timeout_s`` are
@@ -204,7 +205,8 @@ class SupervisedSource(Source):
         longest_s = _LAST_DELAY_S if isinstance(failure, SourceDenied) else _FIRST_DELAY_S * 2.0 ** min(attempt, 20)
         now_s = time.monotonic()
         until_s = now_s + min(_LAST_DELAY_S, longest_s) * random.uniform(0.5, 1.0)
-        until_s = max(min(until_s, self._good_s + self._max_downtime_s()), now_s)
+        last_s = max(self._good_s + self._max_downtime_s(), now_s)
+        until_s = min(until_s, last_s)
         was_away = False
         while not self.stopped and time.monotonic() < until_s:
             is_back = self._is_back()
@@ -212,7 +214,8 @@ class SupervisedSource(Source):
                 break
             if is_back is None:
                 until_s = min(until_s, now_s + _LAST_BLIND_DELAY_S)
-            was_away = was_away or is_back is False
+            elif not is_back:
+                was_away, until_s = True, min(now_s + _LAST_DELAY_S, last_s)
             self._stop.wait(max(0.0, min(_PROBE_EVERY_S, until_s - time.monotonic())))
 
     def _connection(self) -> Iterator[Frame]:

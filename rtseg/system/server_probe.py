@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Thread
 
 from rtseg.system.redact import split_url
 
@@ -22,21 +24,55 @@ _QUESTIONS = {
 def server_probe(url: str) -> Callable[[], bool | None]:
     """Return a function that tells whether the server of ``url`` answers; None if only opening it would tell.
 
-    UDP has no connections, and a plain TCP server may serve only one.
+    It takes at most half a second, also where the name server does not answer. UDP has no connections, and a plain TCP
+    server may serve only one.
     """
     parts = split_url(url)
     scheme = parts.scheme.lower()
     port = parts.port or _PORTS.get(scheme)
     if not parts.hostname or port is None or scheme not in _PORTS:
         return lambda: None
-    address, question = (parts.hostname, port), _QUESTIONS.get(scheme)
+    resolver, question = _Resolver(parts.hostname), _QUESTIONS.get(scheme)
 
-    def answers() -> bool:
-        with suppress(OSError), socket.create_connection(address, timeout=_TIMEOUT_S) as connection:
-            if question is None:
-                return True
-            connection.sendall(question)
-            return bool(connection.recv(1))
+    def answers() -> bool | None:
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        for address in resolver.addresses(_TIMEOUT_S):
+            with suppress(OSError), socket.create_connection((address, port), _left_s(deadline_s)) as connection:
+                if question is None:
+                    return True
+                connection.sendall(question)
+                connection.settimeout(_left_s(deadline_s))
+                return True if connection.recv(1) else None  # closed without an answer: it does not like the question
         return False
 
     return answers
+
+
+def _left_s(deadline_s: float) -> float:
+    return max(1e-3, deadline_s - time.monotonic())  # 0 would mean not to wait at all
+
+
+class _Resolver:
+    """Looks up a host on a thread, because a lookup cannot be cancelled. There is one lookup at a time."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._thread: Thread | None = None
+        self._found: list[str] = []
+
+    def addresses(self, timeout_s: float) -> list[str]:
+        """Numeric addresses; none if there are none, or the name server does not answer within ``timeout_s``."""
+        if self._thread is None:
+            self._found = []
+            self._thread = Thread(target=self._look_up, name="rtseg-lookup", daemon=True)
+            self._thread.start()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return []
+        self._thread = None
+        return self._found
+
+    def _look_up(self) -> None:
+        with suppress(OSError, UnicodeError):
+            found = socket.getaddrinfo(self._host, None, type=socket.SOCK_STREAM)
+            self._found = list(dict.fromkeys(str(each[4][0]) for each in found))

@@ -154,6 +154,19 @@ def test_a_server_that_answers_again_ends_the_wait(monkeypatch: pytest.MonkeyPat
     assert len(read(SupervisedSource(inner, lambda: next(answers)), 2)) == 2
 
 
+def test_a_server_that_is_away_is_not_opened_before_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_LAST_DELAY_S", 1000.0)
+    inner = FailingSource((1, SourceError("gone")), (1, None))
+    opened: list[int] = []
+
+    def is_back() -> bool:
+        opened.append(inner.opened)
+        return len(opened) > 20  # long after the first delay is over
+
+    assert len(read(SupervisedSource(inner, is_back), 2)) == 2
+    assert set(opened) == {1}
+
+
 def test_frames_that_a_server_repeats_after_a_return_are_left_out() -> None:
     start_s = time.monotonic()
 
@@ -240,6 +253,33 @@ def test_a_probe_tells_a_stopped_server_from_one_that_answers() -> None:
     assert silent() is False
     assert server_probe("udp://@:5004")() is None
     assert server_probe("tcp://127.0.0.1:1")() is None
+
+
+def test_a_server_that_closes_without_an_answer_may_be_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        closer = threading.Thread(target=lambda: listener.accept()[0].close())
+        closer.start()
+        assert server_probe(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/a")() is None
+        closer.join(20)
+
+
+def test_a_probe_does_not_wait_for_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, lookups = threading.Event(), []
+
+    def look_up(host: str, *arguments: object, **options: object) -> list[object]:
+        lookups.append(host)
+        assert answers.wait(20)
+        return []
+
+    monkeypatch.setattr("rtseg.sources.probe._TIMEOUT_S", 0.01)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    probe = server_probe("rtsp://gate.invalid/live")
+    assert [probe(), probe(), probe()] == [False] * 3
+    assert lookups == ["gate.invalid"], "one lookup at a time"
+    answers.set()
+    for thread in threading.enumerate():
+        if thread.name == "rtseg-lookup":
+            thread.join(20)
 
 
 def test_time_for_which_the_process_was_suspended_is_no_downtime() -> None:
