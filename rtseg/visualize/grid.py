@@ -89,7 +89,7 @@ def draw_grid(layout: GridLayout, cells: Sequence[Cell]) -> Image:
             place[y : y + rows, x : x + columns] = cell.image
         else:
             _write(place, cell.state, (width // 20, height // 2), _GREY, height)
-        _write(place, cell.name, (width // 40 + 2, height // 12 + 6), _WHITE, height)
+        _write(place, cell.name, (width // 40 + 2, height - height // 30 - 4), _WHITE, height)  # a legend is above
         place[-1], place[:, -1] = 0, 0
     return canvas
 

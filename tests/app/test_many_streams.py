@@ -223,18 +223,27 @@ class TestCommand:
         assert "good: end of source: 3 frames" in said
         assert "bad: ended: " in said
 
+    def test_a_grid_shows_all_in_one_video(self, model: str, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["stream", "demo:0.4@96x64", "demo:0.4@96x64", "--model", model, "--grid", "all.mp4"]
+        assert main(words) == 0
+        assert "wrote video all.mp4" in capsys.readouterr().out
+        assert Path("all.mp4").stat().st_size > 0
+        assert {path.name for path in Path().iterdir()} == {"all.mp4"}
+
     @pytest.mark.parametrize(
         ("words", "message"),
         [
             (["--config", "cameras.toml", "demo"], "names the sources: leave SOURCE and --source out"),
             (["--config", "none.toml"], "none.toml cannot be read"),
             (["demo", "demo:1", "--preset", "fringes"], "--preset is for one source"),
+            (["a.mp4", "demo", "--grid", "a.mp4"], "--grid a.mp4 is also the source a"),
             (["demo", "demo:1", "--output", "x.mp4"], "would be written by every source"),
         ],
     )
     def test_what_does_not_fit_is_refused_in_a_line(
-        self, config: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+        self, config: Path, folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
     ) -> None:
+        (folder / "a.mp4").write_bytes(b"")
         assert main(["stream", *words]) == 2
         said = capsys.readouterr().err
         assert said.count("\n") == 1

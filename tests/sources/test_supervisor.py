@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from rtseg import frame_rate
 from rtseg.errors import SourceDenied, SourceError, SourceStalled
 from rtseg.frame import Frame, Image
-from rtseg.sources import health, supervisor
+from rtseg.sources import supervisor
 from rtseg.sources.base import Source
 from rtseg.sources.health import Health
 from rtseg.sources.options import SourceOptions
@@ -231,7 +232,7 @@ def test_dead_images_are_withheld_until_they_change() -> None:
 
 
 def test_a_change_of_size_or_rate_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_RATE_FRAMES", 10)
+    monkeypatch.setattr(frame_rate, "_FRAMES", 10)
     checks = Health(0)
     assert checks.describe(frame(noise(0), 0), 25) == "48x32, 25 fps"
     for number in range(1, 30, 2):  # every second frame was dropped, which is no change of the rate
@@ -271,7 +272,7 @@ def test_a_probe_does_not_wait_for_a_name_server(monkeypatch: pytest.MonkeyPatch
         assert answers.wait(20)
         return []
 
-    monkeypatch.setattr("rtseg.sources.probe._TIMEOUT_S", 0.01)
+    monkeypatch.setattr("rtseg.system.server_probe._TIMEOUT_S", 0.01)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     probe = server_probe("rtsp://gate.invalid/live")
     assert [probe(), probe(), probe()] == [False] * 3
