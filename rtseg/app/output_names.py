@@ -75,6 +75,7 @@ def _files(options: StreamOptions) -> Iterator[tuple[str, str]]:
         for path in value if isinstance(value, tuple) else (str(value),):
             if is_video_file(path):
                 yield f"--{field}", path
+    yield from (("--events-to", each) for each in options.events.destinations if not is_url(each))
 
 
 def _named(name: str, field: str, path: str, *, is_only_one: bool) -> str:

@@ -99,7 +99,5 @@ def _cameras(sources: list[str], config: Path | None, options: StreamOptions, gi
 def _stream_many(cameras: list[Camera], options: StreamOptions, grid: str | None, *, quiet: bool) -> int:
     from rtseg.app.many_terminal import ManyOptions, run_many_to_the_end
 
-    many = ManyOptions(
-        options.report, options.overwrite, options.show, grid, options.recording, quiet, options.metrics
-    )
+    many = ManyOptions(options.report, options.overwrite, options.show, grid, options.recording, quiet, options.metrics)
     return run_many_to_the_end(cameras, many)
