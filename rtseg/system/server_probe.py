@@ -38,14 +38,20 @@ def server_probe(url: str) -> Callable[[], bool | None]:
         deadline_s = time.monotonic() + _TIMEOUT_S
         for address in resolver.addresses(_TIMEOUT_S):
             with suppress(OSError), socket.create_connection((address, port), _left_s(deadline_s)) as connection:
-                if question is None:
-                    return True
-                connection.sendall(question)
-                connection.settimeout(_left_s(deadline_s))
-                return True if connection.recv(1) else None  # closed without an answer: it does not like the question
+                return True if question is None else _answers(connection, question, deadline_s)
         return False
 
     return answers
+
+
+def _answers(connection: socket.socket, question: bytes, deadline_s: float) -> bool | None:
+    """Whether there is an answer; None if the server closes without one: it does not like the question."""
+    try:
+        connection.sendall(question)
+        connection.settimeout(_left_s(deadline_s))
+        return True if connection.recv(1) else None
+    except ConnectionError:
+        return None
 
 
 def _left_s(deadline_s: float) -> float:
