@@ -50,6 +50,7 @@ class CocoDocument:
         self._classes, self._palette = classes, palette
         self._polygons, self._tolerance = polygons, tolerance
         self._images: list[bytes] = []
+        self._image_bytes = 0
         self._annotations = 0
 
     def begin(self) -> bytes:
@@ -73,6 +74,7 @@ class CocoDocument:
         number = len(self._images) + 1
         image = {"id": number, "file_name": name, "width": width, "height": height, **(facts or {})}
         self._images.append(_dump(image))
+        self._image_bytes += len(self._images[-1])
         lines = []
         for class_id, area, box, segmentation in self._areas(labels):
             entry = {"id": self._annotations + 1, "image_id": number, "category_id": class_id + 1, "iscrowd": 0}
@@ -81,8 +83,13 @@ class CocoDocument:
             self._annotations += 1
         return b"".join(lines)
 
+    @property
+    def end_bytes(self) -> int:
+        """Length of ``end``, in about: it grows with every image."""
+        return self._image_bytes
+
     def end(self) -> bytes:
-        """The end of the document."""
+        """The end of the document, also for the images so far."""
         return b'\n],"images":[\n' + b",\n".join(self._images) + b"\n]}\n"
 
     def _areas(self, labels: Labels) -> Iterator[tuple[int, int, Sequence[float], Any]]:

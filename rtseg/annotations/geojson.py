@@ -56,6 +56,11 @@ class GeoJsonDocument:
             self._is_first = False
         return encode_text("".join(lines))
 
+    @property
+    def end_bytes(self) -> int:
+        """Length of ``end``."""
+        return len(self.end())
+
     def end(self) -> bytes:
         """The end of the document; always the same."""
         return b"\n]}\n"

@@ -15,7 +15,10 @@ __all__ = ["FileSink", "frame_name"]
 
 
 class FileSink(Sink):
-    """Writes what ``encode`` returns for each frame, at once, and gives the file its name at ``close``.
+    """Writes what ``encode`` returns for each frame, and gives the file its name at ``close``.
+
+    The part file is complete at any time: ``end`` is written each time, for the next frames to replace. As long as
+    ``end`` is longer than the frames that wait, they wait, so that it costs no more than they do.
 
     Args:
         path: the file to write.
@@ -29,9 +32,6 @@ class FileSink(Sink):
     """
 
     needs_rendered = False
-    end_is_fixed = False
-    """Whether ``end`` always returns the same. Then it is also written after each frame, for the next one to replace:
-    the file is complete at any time."""
 
     def __init__(self, path: Path, label: str, *, unit: str, overwrite: bool) -> None:
         self.path = path
@@ -39,6 +39,11 @@ class FileSink(Sink):
         self._unit = unit
         self._failure: str | None = None
         self._closed = False
+        self._waiting: list[bytes] = []
+        self._kept = 0
+        """Frames in the part file."""
+        self._last_end = b""
+        """The end that is in the part file."""
         self._file = PartFile(path, label, overwrite=overwrite)
 
     @abstractmethod
@@ -54,6 +59,11 @@ class FileSink(Sink):
         return b""
 
     @property
+    def end_bytes(self) -> int:
+        """Length of ``end``."""
+        return 0
+
+    @property
     def notice(self) -> str:
         """See ``Sink``."""
         return self._file.notice
@@ -63,16 +73,13 @@ class FileSink(Sink):
         if self._failure is not None:
             raise SinkError(self._failure)
         data = self.encode(frame, labels)
-        if not self.written:
-            data = self.begin() + data
-        end = self.end() if self.end_is_fixed else b""
-        try:
-            self._file.write(data + end)
-            self._file.mark()
-            if end:
-                self._file.seek(-len(end), 1)
-        except OSError as error:
-            raise self._fail(error) from error
+        self._waiting += [data] if self.written else [self.begin(), data]
+        if not self._kept or sum(map(len, self._waiting)) >= self.end_bytes:
+            try:
+                self._write_waiting()
+            except OSError as error:
+                raise self._fail(error) from error
+            self._kept = self.written + 1
         self.written += 1
 
     def close(self) -> None:
@@ -86,10 +93,19 @@ class FileSink(Sink):
             self._file.keep()
             return
         try:
-            self._file.write(self.end())
+            self._write_waiting()
+            self._kept = self.written
             self._file.commit()
         except OSError as error:
             raise self._fail(error) from error
+
+    def _write_waiting(self) -> None:
+        end = self.end()
+        if self._last_end:
+            self._file.seek(-len(self._last_end), 1)
+        self._file.write(b"".join((*self._waiting, end)))
+        self._file.mark()
+        self._waiting, self._last_end = [], end
 
     def keep_part(self) -> Path | None:
         """Close the file under its part name, and return that; None if there is nothing in it."""
@@ -99,18 +115,16 @@ class FileSink(Sink):
     def _fail(self, error: OSError) -> SinkError:
         kept = f"no {self._unit[:-1]} is kept"
         if self._file.keep():
-            kept = f"{self.written} {self._unit} are kept in {self._file.part}"
-            if self.end_is_fixed:
-                self._restore_end()
+            kept = f"{self._kept} {self._unit} are kept in {self._file.part}"
+            self._restore_end()
         self._failure = f"{self.name} ended, {failure_reason(error)}; {kept}. Free some space or choose another path"
         return SinkError(self._failure)
 
     def _restore_end(self) -> None:
-        """Write the end again where the frame that failed has replaced it. This needs no room on the disk."""
-        end = self.end()
+        """Write the end again where the frames that failed have replaced it. This needs no room on the disk."""
         with self._file.part.open("r+b") as file:
-            file.seek(-len(end), 2)
-            file.write(end)
+            file.seek(-len(self._last_end), 2)
+            file.write(self._last_end)
 
 
 def frame_name(frame: Frame) -> str:

@@ -42,7 +42,8 @@ def open_polygons(path: Path, spec: ModelSpec, *, tolerance: float, overwrite: b
 class AnnotationSink(FileSink):
     """Writes the labels of every frame into one annotation file: COCO or GeoJSON.
 
-    A COCO file is complete only at the end of the run. A GeoJSON file is complete at any time.
+    A GeoJSON file is complete after every frame. A COCO file is complete at any time, but the newest frames, a few in a
+    hundred, come later: its end has a line for each frame.
     """
 
     def __init__(
@@ -59,7 +60,6 @@ class AnnotationSink(FileSink):
         super().__init__(path, f"{kind} {path}", unit="frames", overwrite=overwrite)
         self.kind = kind
         self._document = document
-        self.end_is_fixed = isinstance(document, GeoJsonDocument)
 
     def begin(self) -> bytes:
         """See ``FileSink``."""
@@ -68,6 +68,11 @@ class AnnotationSink(FileSink):
     def encode(self, frame: Frame, labels: Labels) -> bytes:
         """See ``FileSink``."""
         return self._document.add(frame_name(frame), labels, {"frame": frame.index, "pts_s": round(frame.pts_s, 6)})
+
+    @property
+    def end_bytes(self) -> int:
+        """See ``FileSink``."""
+        return self._document.end_bytes
 
     def end(self) -> bytes:
         """See ``FileSink``."""

@@ -83,7 +83,8 @@ def test_another_suffix_of_polygons_is_refused(tmp_path: Path, spec: ModelSpec) 
         open_sinks(spec, polygons=tmp_path / "p.txt")
 
 
-def test_a_full_disk_leaves_a_geojson_file_that_can_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "entries"), [("p.geojson", "features"), ("p.json", "images")])
+def test_a_full_disk_leaves_a_file_that_can_be_read(name: str, entries: str, tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
@@ -101,9 +102,24 @@ except SinkError as error:
     print(error)
 sink.close()
 """
-    command = [sys.executable, "-c", script, str(tmp_path / "p.geojson")]
+    command = [sys.executable, "-c", script, str(tmp_path / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    features = json.loads((tmp_path / "p.part.geojson").read_text())["features"]
-    assert 1 <= len(features) < 10
-    assert f"{len(features)} frames are kept in" in done.stdout
+    (part,) = tmp_path.iterdir()
+    kept = json.loads(part.read_text())[entries]
+    assert 1 <= len(kept) < 10
+    assert f"{len(kept)} frames are kept in" in done.stdout
+
+
+def test_a_coco_file_is_complete_at_any_time_but_for_the_newest_frames(
+    tmp_path: Path, spec: ModelSpec, frame: Frame, labels: np.ndarray
+) -> None:
+    sink = _open(tmp_path / "masks.json", spec, "masks")
+    for count in range(1, 101):
+        sink.write(replace(frame, index=count), labels, None)
+        read = json.loads((tmp_path / "masks.part.json").read_text())
+        images = [image["id"] for image in read["images"]]
+        assert 0.6 * count <= len(images) <= count
+        assert [entry["image_id"] for entry in read["annotations"]] == [number for number in images for _ in range(3)]
+    sink.close()
+    assert len(json.loads((tmp_path / "masks.json").read_text())["images"]) == 100
