@@ -137,6 +137,8 @@ class StreamRun:
     def notices(self) -> list[str]:
         """What to tell the user about the backend, preprocessing steps, the limit of the run, and lost audio."""
         known = [self.backend.notice, preprocess_notice(self._own, self.spec), self._limit_notice]
+        if self.options.blur and any(not region.name for region in self.regions.all):
+            known.append("outside of --roi nothing is labelled, so --blur hides nothing there: give the region a name")
         source = [] if self.source.live else self.source.notice.splitlines()
         return [notice for notice in (*known, *source, *self.events) if notice]
 

@@ -26,6 +26,7 @@ EXAMPLES = (
     "rtseg stream demo:10 --output demo.mp4",
     "rtseg stream rtsp://gate/live rtsp://yard/live --output recordings",
     "rtseg stream --config cameras.toml --report all.json",
+    'rtseg stream camera:0 --roi gate=10%,40%,30%,50% --events "Pedestrian > 2% for 1s in gate" --events-to ev.jsonl',
 )
 
 

@@ -54,13 +54,13 @@ class Event:
         return {name: value for name, value in rounded.items() if value not in ("", None)}
 
     def __str__(self) -> str:
-        what = f"{self.source}: {self.kind}"
+        what = self.kind
         if self.rule:
             value = "" if self.value is None else f" ({self.value:.3g} {self.unit})"
             lasted = "" if self.duration_s is None else f" after {self.duration_s:.1f} s"
-            what = f"{self.source}: {self.rule}: {self.kind}{lasted}{value if self.kind == 'start' else ''}"
+            what = f"{self.rule}: {self.kind}{lasted}{value if self.kind == 'start' else ''}"
         clock = datetime.fromisoformat(self.time).astimezone().strftime("%H:%M:%S")
-        return f"{clock} {what}" + (f": {self.reason}" if self.reason else "")
+        return f"{self.source}: {clock} {what}" + (f": {self.reason}" if self.reason else "")
 
 
 def wall_time(monotonic_s: float) -> str:

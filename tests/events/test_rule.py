@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rtseg.errors import OptionError
 from rtseg.events.rule import Rule, parse_rule, parse_rules
@@ -86,3 +88,17 @@ def test_operators(operator: str, holding: list[float], not_holding: list[float]
     rule = parse_rule(f"Car {operator} 2%")
     assert all(rule.holds(value, active=False) for value in holding)
     assert not any(rule.holds(value, active=True) for value in not_holding)
+
+
+@given(st.text(alphabet="Car+ >=<%px objects:for in gate until cooldown of 0123456789.sm\n\x00é", max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_any_other_text_is_refused_in_one_line(text: str) -> None:
+    message = ""
+    try:
+        rule = parse_rule(text)
+    except OptionError as error:
+        message = str(error)
+    else:
+        assert rule.name
+        assert rule.classes
+    assert "\n" not in message

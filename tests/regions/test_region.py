@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rtseg.errors import OptionError
 from rtseg.regions import Region, parse_region, parse_regions
@@ -69,3 +71,16 @@ def test_names_must_differ_and_their_number_is_bounded() -> None:
 def test_a_region_made_in_a_program_is_checked_too() -> None:
     with pytest.raises(OptionError, match="not be negative"):
         Region(((0, 0), (-1, 5), (5, 5)))
+
+
+@given(st.text(alphabet="gate=,.% 0123456789-\n\x00é", max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_any_other_text_is_refused_in_one_line(text: str) -> None:
+    message = ""
+    try:
+        region = parse_region(text)
+    except OptionError as error:
+        message = str(error)
+    else:
+        assert len(region.points) >= 3
+    assert "\n" not in message

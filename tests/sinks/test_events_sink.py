@@ -43,9 +43,9 @@ def test_events_become_lines_with_a_snapshot_beside_the_file(tmp_path: Path) -> 
     assert sink.fired == {"x": 1}
     assert sink.facts() == {"events": {"x": 1}}
     assert sink.notice.splitlines()[0] == f"wrote events {tmp_path / 'ev.jsonl'}, 2 lines"
-    assert [line.split(" ", 1)[1] for line in sink.notice.splitlines()[1:]] == [
-        "cam: x: start (100 %)",
-        "cam: x: end after 0.2 s",
+    assert [line.split(" ", 2)[::2] for line in sink.notice.splitlines()[1:]] == [
+        ["cam:", "x: start (100 %)"],
+        ["cam:", "x: end after 0.2 s"],
     ]
 
 
