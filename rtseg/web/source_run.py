@@ -228,15 +228,17 @@ class SourceRun:
     def details(self) -> dict[str, Any]:
         """Everything about the source, as JSON values."""
         stream = self._stream
-        notices = [redact(line, *self._secrets) for line in (*stream.run.events, *stream.run.failures)]
+        events = self.recent_events()
+        shown = {str(event) for event in events}
+        notices = [line for line in dict.fromkeys((*stream.run.events, *stream.run.failures)) if line not in shown]
         now_s = time.monotonic()
         return {
             **self.facts(),
             "status": self.status(),
             "stages": stream.run.stages(),
             "regions": regions_to_json(stream.run.regions.all, self._size()),
-            "notices": list(dict.fromkeys(notices)),
-            "events": [each.to_json() | {"snapshot": each.snapshot is not None} for each in self.recent_events()],
+            "notices": [redact(line, *self._secrets) for line in notices],
+            "events": [each.to_json() | {"snapshot": each.snapshot is not None} for each in events],
             "recordings": [path.name for path in self.recorder.finished],
             "history": [{"age_s": round(now_s - at_s, 1), "shares": shares} for at_s, shares in list(self._history)],
         }
@@ -253,7 +255,8 @@ class SourceRun:
     def _remember(self, shares: list[float]) -> None:
         """Add to the history, which every viewer and every request makes longer, but not too often."""
         now_s = time.monotonic()
-        if self.sink.newest is not None and (not self._history or now_s - self._history[-1][0] >= _HISTORY_STEP_S):
+        is_due = not self._history or now_s - self._history[-1][0] >= _HISTORY_STEP_S
+        if is_due and any(shares):  # before the first labels, all are 0
             self._history.append((now_s, shares))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import av
 import av.codec
@@ -35,12 +36,15 @@ def test_each_chunk_is_decoded_alone_to_the_image_without_labels(page: str) -> N
     assert abs(blue[30, 60] - RIGHT) < 12
 
 
-def test_indices_rise_by_one_and_every_second_has_a_key_frame(page: str) -> None:
+def test_indices_rise_and_no_frame_is_a_second_after_its_key_frame(page: str) -> None:
     with Viewer(page, "0") as viewer:
-        frames = [viewer.frame() for _ in range(60)]
-    keys = [frame.pts_s for frame in frames if frame.is_key]
-    assert [frame.index for frame in frames] == [frames[0].index + step for step in range(60)]
-    assert max(np.diff(keys)) <= 1.05
+        frames = [viewer.frame() for _ in range(40)]
+    assert all(after.index > before.index for before, after in pairwise(frames))
+    key_pts_s = frames[0].pts_s
+    for frame in frames:
+        key_pts_s = frame.pts_s if frame.is_key else key_pts_s
+        assert frame.pts_s - key_pts_s < 1.0
+    assert sum(frame.is_key for frame in frames) >= 2
 
 
 def test_the_capture_time_is_that_of_the_wall_clock(page: str) -> None:

@@ -24,6 +24,7 @@ const single = byId("single");
 let tiles = [];
 let selected = null;
 
+byId("source").append(...controls.nodes);
 addViewPanel(byId("view"), settings);
 single.addEventListener("click", () => {
   const isSingle = byId("tiles").classList.toggle("single");

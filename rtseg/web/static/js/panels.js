@@ -19,7 +19,6 @@ export class Panels {
     const panel = (title, ...content) =>
       element("details", { open: true }, element("summary", {}, title), ...content);
     node.append(
-      panel("Source", ...controls.nodes),
       panel("Classes over time", this.chart.node),
       panel("Time by stage", this.stages.node),
       panel("Events", this.events),
@@ -67,7 +66,7 @@ function fill(list, entries) {
 // One event as children of a list item: the time, what happened, and its image if there is one.
 function describe(event, number, source) {
   const time = new Date(event.time).toLocaleTimeString();
-  const value = event.value === undefined ? "" : ` (${event.value} ${event.unit ?? ""})`;
+  const value = event.value === undefined ? "" : ` (${Number(event.value.toPrecision(3))} ${event.unit ?? ""})`;
   const text = `${time} ${event.rule ?? ""} ${event.kind}${value}${event.reason ? `: ${event.reason}` : ""}`;
   const address = `/api/sources/${encodeURIComponent(source)}/events/${number}.jpg`;
   return event.snapshot ? [text, " ", element("a", { href: address, target: "_blank", rel: "noopener" }, "image")] : [text];

@@ -101,7 +101,7 @@ export class Tile {
     const parts = [`${(status.fps ?? 0).toFixed(1)} fps`];
     if (latency !== null) {
       parts.push(`${latency.p50.toFixed(0)} ms (p95 ${latency.p95.toFixed(0)} ms)`);
-      Object.assign(this.canvas.dataset, { p50: latency.p50.toFixed(1), p95: latency.p95.toFixed(1) });
+      Object.assign(this.canvas.dataset, { p50: latency.p50.toFixed(1), p95: latency.p95.toFixed(1) }); // for measurements
     }
     parts.push(`${status.dropped ?? 0} dropped`);
     if (status.recording !== null) {
