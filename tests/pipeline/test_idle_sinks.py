@@ -3,6 +3,7 @@ from __future__ import annotations
 from threading import Event, Thread
 
 from helpers.doubles import WAIT_S, FakeBackend, FakeSink, FakeSource, await_event
+
 from rtseg.pipeline.runner import Pipeline
 from rtseg.visualize.overlay import Overlay
 
