@@ -24,7 +24,7 @@ _MAX_LINES: Final = 20
 class EventsSink(Sink):
     """Evaluates the rules on each frame. Its own work is that alone: each destination but files has its own thread.
 
-    A file that fails ends alone while other destinations go on.
+    A file that fails ends alone while other destinations go on; ``close`` raises its error.
 
     Args:
         watch: makes the events.
@@ -53,7 +53,7 @@ class EventsSink(Sink):
         self._known_notices = list(notices)
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._failures: list[SinkError] = []
-        self._is_closed = False
+        self._is_closed = self._is_failed = False
         names = [*(file.name for file in self._files), *(outbox.name for outbox in self._outboxes)]
         self.name = f"events to {', '.join(names)}".replace("to events ", "to ") if names else "events"
 
@@ -75,6 +75,7 @@ class EventsSink(Sink):
         self._send(self._watch.frame(frame, labels))
         self.written += 1
         if self._failures and not (self._outboxes or self._files):
+            self._is_failed = True
             raise self._failures[-1]
 
     def idle(self) -> None:
@@ -106,7 +107,7 @@ class EventsSink(Sink):
             outbox.begin_close(_CLOSE_S)
         for outbox in self._outboxes:
             outbox.close(_CLOSE_S)
-        first: SinkError | None = None
+        first = None if self._is_failed else next(iter(self._failures), None)
         for file in self._files:
             try:
                 file.close()
