@@ -408,7 +408,6 @@ def bad_options(folder: Path) -> dict[str, list[str]]:
         "an option that wants a number": ["--max-frames", "three"],
         "an option without its value": ["--source"],
         "two sources that differ": ["clip.mp4"],
-        "two positional sources": [DEMO, DEMO],
         "a frame rate for a source that has its own": ["--fps", "10"],
         "a frame rate of zero": ["--fps", "0"],
         "an unknown log level": ["--log-level", "loud"],
@@ -450,6 +449,8 @@ class TestBadOptions:
         given = ["--source", DEMO, "--model", str(icnet_file), "--output", "null", "--quiet"]
         if options == ["--show"]:
             given = given[:-3]
+        if "--source" in options:  # another one would be a second source
+            given = given[2:]
         assert main(["stream", *given, *options]) == 2
         said = capfd.readouterr()
         assert one_line(said.err)
