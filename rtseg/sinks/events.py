@@ -62,7 +62,7 @@ class EventsSink(Sink):
         """The last events, and what is wrong with the destinations."""
         files = [file.notice for file in self._files if file.notice]
         boxes = [line for outbox in self._outboxes for line in outbox.notices]
-        failures = [str(failure) for failure in self._failures]
+        failures = [] if self._is_failed else [str(failure) for failure in self._failures]
         return "\n".join((*self._known_notices, *files, *boxes, *failures, *self._lines))
 
     def facts(self) -> dict[str, Any]:
