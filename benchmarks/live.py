@@ -1,6 +1,7 @@
 """Measure how old the images of a live stream are, and how soon they are back after its server was away.
 
     python benchmarks/live.py [--seconds 60] [--rounds 20]
+    sudo unshare -n python benchmarks/live.py --seconds 0 --rounds 0 --network 20 --loss 2
     python benchmarks/live.py --seconds 300 --rounds 0 --clip CLIP --model deeplabv3-mobilenet-camvid --propagate auto
 
 Starts ``tests/helpers/rtsp_server.py`` on loopback. Its frames bear their number, and so the time at which they were
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -183,6 +185,46 @@ def measure_returns(clip: Path, other: Path, rounds: int) -> dict[str, Any]:
     }
 
 
+def measure_network(clip: Path, rounds: int, loss_percent: int) -> dict[str, Any]:
+    """Cut the loopback device off for 1 to 5 s, with loss otherwise; how long until new frames come.
+
+    Run it as root in a network namespace of its own, where rules of nft harm nobody: see ``main``.
+    """
+
+    def nft(*words: str) -> None:
+        subprocess.run(["nft", *words], check=True)
+
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    nft("add", "table", "inet", "t")
+    nft("add", "chain", "inet", "t", "in", "{ type filter hook input priority 0; policy accept; }")
+    lose = f"numgen random mod 100 < {loss_percent} drop".split() if loss_percent else ["accept"]
+    times: list[float] = []
+    random = np.random.default_rng(1)
+    with RtspProcess(clip) as server:
+        reader = Reader(server.url)
+        reader.wait_for_capture(time.monotonic())
+        nft("add", "rule", "inet", "t", "in", *lose)
+        for number in range(rounds):
+            away_s = float(random.uniform(1, 5))
+            nft("flush", "chain", "inet", "t", "in")
+            nft("add", "rule", "inet", "t", "in", "drop")
+            time.sleep(away_s)
+            nft("flush", "chain", "inet", "t", "in")
+            nft("add", "rule", "inet", "t", "in", *lose)
+            times.append(reader.wait_for_capture(time.monotonic()))
+            print(f"{number + 1}: cut off {away_s:.1f} s: frames after {times[-1]:.2f} s", flush=True)
+            time.sleep(1)
+        reader.stop()
+    return {
+        "rounds": rounds,
+        "loss_percent": loss_percent,
+        "median": round(float(np.median(times)), 2),
+        "p95": round(float(np.percentile(times, 95)), 2),
+        "max": round(max(times), 2),
+        "frames_out_of_order": reader.wrong_order,
+    }
+
+
 def _resources() -> dict[str, float]:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
@@ -198,6 +240,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--backend", default="openvino")
+    parser.add_argument("--network", type=int, default=0, help="rounds of a network that is cut off; see above")
+    parser.add_argument("--loss", type=int, default=0, help="percent of the packets that this network loses")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--propagate", default="off")
     parser.add_argument("--clip", type=Path, help="a video of at least one second, instead of noise")
@@ -214,6 +258,9 @@ def main() -> None:
         if options.rounds:
             facts["returns"] = measure_returns(clip, other, options.rounds)
             print(facts["returns"])
+        if options.network:
+            facts["network"] = measure_network(clip, options.network, options.loss)
+            print(facts["network"])
     print(f"wrote {save(options.output, facts)}")
 
 
