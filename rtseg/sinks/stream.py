@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from fractions import Fraction
-from pathlib import Path
 from threading import Condition, Event, Thread
 from typing import Any, Final
 
@@ -25,7 +19,8 @@ from rtseg.errors import OptionError, SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.sinks._encoders import choose_encoder
 from rtseg.sinks._playback import Playback
-from rtseg.sinks._stream_process import HEADER, StreamTarget
+from rtseg.sinks._stream_connection import CLOSE_S, ConnectionFailed, SendingProcess, StreamImage
+from rtseg.sinks._stream_process import StreamTarget
 from rtseg.sinks.base import Sink
 from rtseg.sinks.options import RecordingOptions
 from rtseg.system.redact import find_secrets, redact, split_url
@@ -50,7 +45,6 @@ _WAITING: Final = 2
 """Images that wait to be encoded; the oldest is dropped for a new one."""
 _OPEN_TIMEOUT_S: Final = 5.0
 _SEND_TIMEOUT_S: Final = 2.0
-_CLOSE_S: Final = 1.0
 _PATIENCE_S: Final = 0.5
 """How long a frame of a file waits while others are sent."""
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.25, 10.0
@@ -59,28 +53,6 @@ _PROBE_EVERY_S: Final = 0.25
 _GOOD_AFTER_S: Final = 2.0
 """A connection that has lasted so long, in seconds, makes the next wait short again."""
 _MAX_CHANGES: Final = 20
-_DENIED: Final = ("HTTPUnauthorizedError", "HTTPForbiddenError", "PermissionError")
-
-
-class _Failure(Exception):
-    """Why a connection ended: one line."""
-
-    def __init__(self, reason: str, *, denied: bool = False) -> None:
-        super().__init__(reason)
-        self.denied = denied
-        """Whether the receiver refuses user name or password."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Item:
-    image: Image
-    pts_s: float
-    pixel_aspect: Fraction
-
-    @property
-    def form(self) -> tuple[Any, ...]:
-        """What may not change within a connection."""
-        return (*self.image.shape, self.pixel_aspect)
 
 
 class StreamSink(Sink):
@@ -145,11 +117,11 @@ class StreamSink(Sink):
         self._playback = Playback(stop)
         self._changes: deque[str] = deque(maxlen=_MAX_CHANGES)
         self._state = ""
-        self._items: deque[_Item] = deque()
+        self._items: deque[StreamImage] = deque()
         self._changed = Condition()
         self._tried = Event()
         self._stop = Event()
-        self._process: _Process | None = None
+        self._process: SendingProcess | None = None
         self.sent = 0
         """Images that were handed to the encoder of a connection."""
         self.dropped = 0
@@ -178,7 +150,7 @@ class StreamSink(Sink):
             raise ValueError(f"{self.name} needs the rendered image")
         if not self._live:
             self._playback.wait_for(frame.pts_s)
-        item = _Item(np.array(rendered, order="C"), frame.pts_s, frame.pixel_aspect)
+        item = StreamImage(np.array(rendered, order="C"), frame.pts_s, frame.pixel_aspect)
         with self._changed:
             if not self._live:
                 self._changed.wait_for(lambda: len(self._items) < _WAITING or not self._connected, _PATIENCE_S)
@@ -204,7 +176,7 @@ class StreamSink(Sink):
         with self._changed:
             self._stop.set()
             self._changed.notify_all()
-        self._thread.join(_CLOSE_S)
+        self._thread.join(CLOSE_S)
         process = self._process
         if process is not None:
             process.end()  # wakes a thread that waits for it
@@ -221,7 +193,7 @@ class StreamSink(Sink):
             try:
                 self._connection()
                 continue  # ended in good order, or images of another size come
-            except _Failure as failure:
+            except ConnectionFailed as failure:
                 if self._stop.is_set():
                     break
                 if self._opened_s is not None and time.monotonic() - self._opened_s > _GOOD_AFTER_S:
@@ -229,7 +201,7 @@ class StreamSink(Sink):
                 self._opened_s = None
                 self._failure = redact(failure, *self._secrets)
                 self._enter(f"reconnecting: {self._failure}")
-                self._process = _Process()  # it can load its libraries meanwhile
+                self._process = SendingProcess()  # it can load its libraries meanwhile
                 self._wait(attempt, denied=failure.denied)
                 attempt += 1
         if self._process is not None:
@@ -239,9 +211,9 @@ class StreamSink(Sink):
         """Send images until the run ends or their size changes.
 
         Raises:
-            _Failure: the receiver cannot be reached, or not any more.
+            ConnectionFailed: the receiver cannot be reached, or not any more.
         """
-        process = self._process = self._process or _Process()
+        process = self._process = self._process or SendingProcess()
         try:
             item = self._next()
             if item is None:
@@ -268,7 +240,7 @@ class StreamSink(Sink):
             process.end()
             self._process = None
 
-    def _next(self) -> _Item | None:
+    def _next(self) -> StreamImage | None:
         """The oldest image that waits; None once the run has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self._stop.is_set())
@@ -299,83 +271,6 @@ class StreamSink(Sink):
             while len(self._items) > 1:
                 self._items.popleft()
                 self.dropped += 1
-
-
-class _Process:
-    """The process that encodes and sends; see ``_stream_process``."""
-
-    def __init__(self) -> None:
-        paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", "from rtseg.sinks._stream_process import main; main()"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-            start_new_session=True,  # Ctrl-C is for the run, which ends it
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
-
-    def open(self, target: StreamTarget, item: _Item) -> None:
-        """Connect; ``item`` tells the size of the images.
-
-        Raises:
-            _Failure: the receiver cannot be reached.
-        """
-        try:
-            self._stdin.write(target.to_line())
-            self._write(item)
-        except (OSError, ValueError) as error:
-            raise self._failure() from error
-        answer = self._stdout.readline()
-        if answer != b"ready\n":
-            raise self._failure(answer)
-
-    def send(self, item: _Item) -> None:
-        """Send an image; wait until the process has taken it.
-
-        Raises:
-            _Failure: the connection has ended.
-        """
-        try:
-            self._write(item)
-        except (OSError, ValueError) as error:
-            raise self._failure() from error
-
-    def _write(self, item: _Item) -> None:
-        height, width = item.image.shape[:2]
-        aspect = item.pixel_aspect
-        self._stdin.write(HEADER.pack(height, width, aspect.numerator, aspect.denominator, item.pts_s))
-        self._stdin.write(item.image.data)
-        self._stdin.flush()
-
-    def _failure(self, said: bytes = b"") -> _Failure:
-        """Why the process has ended, from the line that it has ``said``, or has yet to say."""
-        with suppress(OSError, ValueError):
-            self._stdin.close()
-        with suppress(ValueError):  # it was ended meanwhile
-            said = said or self._stdout.readline()
-        kind, _, text = said.decode(errors="replace").strip().partition(" ")
-        if kind and kind != "ready":
-            return _Failure(text or kind, denied=kind in _DENIED)
-        return _Failure(f"the receiver does not answer, or accepts nothing for {_SEND_TIMEOUT_S:g} s")
-
-    def finish(self) -> None:
-        """Let it send the rest and close the connection."""
-        with suppress(OSError, ValueError):
-            self._stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_CLOSE_S)
-
-    def end(self) -> None:
-        """End it at once. Any thread may call it, any number of times."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._stdin, self._stdout):
-            with suppress(OSError, ValueError):
-                pipe.close()
 
 
 def _probe_of(url: str) -> Callable[[], bool | None]:
