@@ -1,7 +1,7 @@
 """Measure how old the images of a live stream are, and how soon they are back after its server was away.
 
     python benchmarks/live.py [--seconds 60] [--rounds 20]
-    sudo unshare -n python benchmarks/live.py --seconds 0 --rounds 0 --network 20 --loss 2
+    sudo unshare -n python benchmarks/live.py --seconds 0 --rounds 0 --network 20 --output network.json
     python benchmarks/live.py --seconds 300 --rounds 0 --clip CLIP --model deeplabv3-mobilenet-camvid --propagate auto
 
 Starts ``tests/helpers/rtsp_server.py`` on loopback. Its frames bear their number, and so the time at which they were

@@ -76,6 +76,7 @@ def test_what_was_given_on_the_command_line_takes_precedence(write: Path) -> Non
         ("\n[camera.'a/b']\nsource='demo'", "2: the name 'a/b' must be letters"),
         ("[defaults]\nsource='demo'\n[camera.a]\nsource='demo'", "2: each camera has a source of its own"),
         ("[camera.a]\nsource='demo'\nreport='x.json'", "3: report is not for single cameras"),
+        ("[camera.a]\nsource='demo'\nmetrics='127.0.0.1:1'", "3: metrics is not for single cameras"),
         ("[cameras.a]\nsource='demo'", "1: there is no table 'cameras'"),
         ("[camera]\nsource='demo'", "1: name each camera"),
         ("camera = 3", "1: name each camera"),
