@@ -35,6 +35,8 @@ class BackendOptions:
     """``auto``, ``cpu`` or ``cuda``."""
     threads: int | None = None
     """Number of CPU threads; all cores by default."""
+    margin: bool = False
+    """Whether to compute how sure each label is; see ``Backend.margins``."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -138,6 +140,14 @@ class Backend(ABC):
                 f"{self.spec.name} gives the class ID {highest}, but has only the classes 0 to "
                 f"{len(self.spec.classes) - 1}: its graph and its metadata do not match, export the model again"
             )
+
+    def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
+        """Return how sure the labels of a batch are, uint8 (N, h, w): see ``rtseg.model_file.margin``.
+
+        Call it after ``wait``; valid as long as the labels. None if ``BackendOptions.margin`` is not set, or if the
+        backend cannot tell (torch, TensorRT).
+        """
+        return None
 
     def infer(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """``submit`` and ``wait`` in one call."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from rtseg.backends.base import Backend, BackendOptions, Ticket
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile
+from rtseg.model_file.margin import add_margin
 from rtseg.model_file.quantize import to_int8
 
 __all__ = ["OnnxRuntimeBackend"]
@@ -46,6 +49,10 @@ class OnnxRuntimeBackend(Backend):
         self._state_shape = model.state_shape
         self.recurrent = self._state_shape is not None
         self._outputs = ["labels", "next_state"] if self.recurrent else ["labels"]
+        if options.margin:
+            model = replace(model, graph=add_margin(model.graph))
+            self._outputs.append("margin")
+        self._has_margin = options.margin
         self._state: ort.OrtValue | None = None
         self.version = ort.__version__
         settings = ort.SessionOptions()
@@ -64,28 +71,33 @@ class OnnxRuntimeBackend(Backend):
             return Ticket(self._run(frames), frames)
         length = self.spec.batch
         parts = [self._run(frames[first : first + length]) for first in range(0, len(frames), length)]
-        return Ticket(parts[0] if len(parts) == 1 else np.concatenate(parts), frames)
+        return Ticket([np.concatenate(outputs) for outputs in zip(*parts, strict=True)], frames)
 
-    def _run(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _run(self, frames: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Return the labels, and with ``BackendOptions.margin`` the margins."""
         # With OrtValues instead of arrays, the state is not copied between frames.
         inputs = {"frames": ort.OrtValue.ortvalue_from_numpy(frames)}
         if self._state_shape is not None:
             inputs["state"] = _zeros(len(frames), self._state_shape) if self._state is None else self._state
         try:
-            labels, *states = self._session.run_with_ort_values(self._outputs, inputs)
+            labels, *others = self._session.run_with_ort_values(self._outputs, inputs)
         except _FAILURES as error:
             raise BackendError(f"ONNX Runtime failed on a batch: {str(error).splitlines()[0]}") from error
-        self._state = states[0] if states else None
-        result: NDArray[np.uint8] = labels.numpy()  # not converted: ``wait`` refuses another type
-        return result
+        margins = [others.pop().numpy()] if self._has_margin else []
+        self._state = others[0] if others else None
+        return [labels.numpy(), *margins]  # not converted: ``wait`` refuses another type
 
     def reset(self) -> None:
         """See ``Backend.reset``."""
         self._state = None
 
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
-        labels: NDArray[np.uint8] = ticket.handle
+        labels: NDArray[np.uint8] = ticket.handle[0]
         return labels
+
+    def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
+        """See ``Backend.margins``."""
+        return ticket.handle[1] if self._has_margin else None
 
 
 def _zeros(length: int, shape: tuple[int, int, int]) -> ort.OrtValue:

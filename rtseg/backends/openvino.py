@@ -13,11 +13,12 @@ import onnx
 import openvino as ov
 from numpy.typing import NDArray
 
-from rtseg.backends.base import BackendOptions
+from rtseg.backends.base import BackendOptions, Ticket
 from rtseg.backends.slots import SlotBackend
 from rtseg.errors import BackendError, BackendUnavailable, ModelError
 from rtseg.model_file.graph import is_quantized
 from rtseg.model_file.load import ModelFile
+from rtseg.model_file.margin import add_margin
 from rtseg.model_file.quantize import to_int8
 from rtseg.model_file.quantized_concat import separate_quantized_concats
 from rtseg.model_file.upsample import upsample_by_transposed_conv
@@ -55,6 +56,7 @@ class OpenVinoBackend(SlotBackend):
         self.version = ov.__version__.split("-")[0]
         self.device = _DEVICE
         self.recurrent = model.state_shape is not None
+        self._has_margin = options.margin
         hint = "latency" if self.recurrent else options.hint
         core = _core()
         float_precision = _float_precision(core, options.precision)
@@ -73,7 +75,8 @@ class OpenVinoBackend(SlotBackend):
         else:
             configs = [config | {"PERFORMANCE_HINT": hint.upper()}]
         try:
-            network = core.read_model(_fast_tail(model.graph).SerializeToString(), b"")
+            graph = add_margin(model.graph) if options.margin else model.graph
+            network = core.read_model(_fast_tail(graph).SerializeToString(), b"")
             shapes = {"frames": [1, *self.spec.size, self.spec.channels]}
             if model.state_shape is not None:
                 shapes["state"] = [1, *model.state_shape]
@@ -87,6 +90,11 @@ class OpenVinoBackend(SlotBackend):
         copies = cycle(compiled)
         slots = (_RequestSlot(lambda: next(copies).create_infer_request(), model.state_shape) for _ in range(depth))
         self._add_slots(slots, warmup_runs=0)
+
+    def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
+        """See ``Backend.margins``."""
+        slot: _RequestSlot = ticket.handle
+        return slot.output("margin") if self._has_margin else None
 
     def close(self) -> None:
         """See ``Backend.close``."""
@@ -142,7 +150,11 @@ class _RequestSlot:
 
     def labels(self) -> NDArray[np.uint8]:
         """See ``Slot.labels``."""
-        outputs = [np.asarray(request.get_tensor("labels").data) for request in self._requests[: self._length]]
+        return self.output("labels")
+
+    def output(self, name: str) -> NDArray[np.uint8]:
+        """Return an output of the last finished batch."""
+        outputs = [np.asarray(request.get_tensor(name).data) for request in self._requests[: self._length]]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def cancel(self) -> None:

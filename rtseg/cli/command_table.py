@@ -40,9 +40,12 @@ COMMANDS = {
     "label": Entry("label:label", "Draw boxes on images to make training data.", _TRAIN),
     "data": Entry(
         "",
-        "Check labelled images before training on them.",
+        "Get labelled images, and check them before training on them.",
         _TRAIN,
-        {"check": Entry("data:check", "Read every image and mask, and list problems.")},
+        {
+            "check": Entry("data:check", "Read every image and mask, and list problems."),
+            "get": Entry("data_get:get", "Download a public data set."),
+        },
     ),
     "train": Entry("train:train", "Train a network on labelled images.", _TRAIN),
     "average": Entry("average:average", "Average the weights of checkpoints.", _TRAIN),

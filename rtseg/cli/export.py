@@ -36,22 +36,28 @@ def export(
         help="Input size of the model, in pixels.",
         show_default="that of the training",
     ),
+    margin: bool = typer.Option(False, "--margin", help="Add an output that tells how sure each label is."),
 ) -> None:
     """Convert a checkpoint to a model file (frames in, labels out), and check its labels against torch."""
     if output.suffix != ".onnx":
         raise OptionError(f"--output must end in .onnx, got {output}")
     input_size = parse_size(size) if size else None
     try:
-        from rtseg.deploy.export import export_checkpoint
+        from rtseg.deploy.export import export_checkpoint, write_margin
         from rtseg.deploy.prior_correction import correct_model_file
     except ModuleNotFoundError as error:
         raise MissingExtra.for_feature("export", error.name, "train") from error
     if checkpoint.suffix == ".onnx":
-        if not correction.alpha or input_size is not None:
-            raise OptionError(f"{checkpoint} is a model file already: only --prior-correction can change it")
-        spec = correct_model_file(checkpoint, output, correction, name or None)
+        if not (correction.alpha or margin) or input_size is not None:
+            raise OptionError(
+                f"{checkpoint} is a model file already: only --prior-correction and --margin can change it"
+            )
+        spec = correct_model_file(checkpoint, output, correction, name or None) if correction.alpha else None
     else:
         spec = export_checkpoint(checkpoint, output, name=name or None, size=input_size, correction=correction)
+    if margin:
+        spec = write_margin(checkpoint if spec is None else output, output)
+    assert spec is not None, "a checkpoint or a model file was written"
     measured = f", mIoU {100 * spec.miou:.2f} % ({spec.measured_on})" if spec.miou is not None else ""
     megabytes = output.stat().st_size / 1e6
     open_console(quiet=messages.quiet).print(

@@ -15,7 +15,7 @@ from rtseg.model_file.spec import VOID
 from rtseg.system.opencv import cv2
 from rtseg.system.read_file import read_image_bytes
 
-__all__ = ["MatchedClasses", "match_classes", "parse_class_pairs"]
+__all__ = ["MatchedClasses", "map_classes", "match_classes", "parse_class_pairs"]
 
 _VOID_NAMES = frozenset({"void", "unlabelled", "unlabeled", "ignore", "ignored", "ignoreregion"})
 _ALIASES = (
@@ -70,6 +70,13 @@ class MatchedClasses(Dataset):
         """See ``Dataset.load``."""
         image, labels = self._dataset.load(index, epoch, read)
         return image, np.asarray(cv2.LUT(labels, self._lut), np.uint8)
+
+    def clip(
+        self, index: int, epoch: int, length: int, read: ReadFile = read_image_bytes
+    ) -> list[tuple[Image, Labels]]:
+        """See ``Dataset.clip``."""
+        clip = self._dataset.clip(index, epoch, length, read)
+        return [(image, np.asarray(cv2.LUT(labels, self._lut), np.uint8)) for image, labels in clip]
 
     def files(self, index: int) -> tuple[Path, ...]:
         """See ``Dataset.files``."""
@@ -145,6 +152,39 @@ def match_classes(
         if data_id is not None:
             merged[index] = data_ids.index(data_id)
     return MatchedClasses(dataset, classes, model_ids, merged)
+
+
+def map_classes(dataset: Dataset, target: Dataset, pairs: Sequence[tuple[str, str]]) -> Dataset:
+    """Return ``dataset`` with the classes of ``target``, to train on both; void where it has a class without a partner.
+
+    Args:
+        dataset: the data.
+        target: the data whose classes are trained.
+        pairs: names of a class of ``target`` and of the data, in addition to names that match; several classes of the
+            data may become one. ``void`` as the first leaves a class of the data out.
+
+    Raises:
+        OptionError: a pair names a class that ``target`` does not have.
+        DatasetError: no class of the data has a partner.
+    """
+    if dataset.classes == target.classes:
+        return dataset
+    found = [_find(name, target.classes) for name in dataset.classes]
+    for name, data in pairs:
+        index, data_id = _index(name, target.classes), _index(data, dataset.classes)
+        if index is None and not _is_void(name):
+            raise OptionError(f"--map-classes: {target.name} has no class {name!r}; it has {', '.join(target.classes)}")
+        if data_id is not None:  # it may be a class of another data set
+            found[data_id] = index
+    ids = [VOID if index is None else index for index in found]
+    if all(index == VOID for index in ids):
+        raise DatasetError(
+            f"no class of {dataset.name} ({_some(dataset.classes)}) is one of {target.name} ({_some(target.classes)}): "
+            f"say what they are with --map-classes, e.g. {target.classes[0]}={dataset.classes[0]}"
+        )
+    mapped = MatchedClasses(dataset, target.classes, ids, np.arange(256, dtype=np.uint8))
+    mapped.palette = target.palette
+    return mapped
 
 
 def _explicit_partners(

@@ -14,7 +14,7 @@ from rtseg.errors import OptionError
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import VOID, ModelSpec
 from rtseg.synthetic import fringes
-from rtseg.synthetic.street import Street
+from rtseg.synthetic.street import VARIETIES, Street
 from rtseg.synthetic.variants import with_extra_channel
 from rtseg.system.opencv import cv2
 from rtseg.system.read_file import read_image_bytes
@@ -34,6 +34,8 @@ _STREET_SEEDS = {"train": 1_000_000, "val": 2_000_000, "test": 3_000_000}
 class SyntheticStreet(Dataset):
     """Single frames of different streets, as ``synthetic:street`` or ``synthetic:street,frames=40``.
 
+    ``variety=roads`` draws motorways, country roads, darkness, haze and long shadows too.
+
     Raises:
         OptionError: an option is unknown or malformed, or the split is unknown.
     """
@@ -43,11 +45,15 @@ class SyntheticStreet(Dataset):
     licence = "synthetic street: drawn by rtseg, no restriction"
 
     def __init__(self, argument: str, split: str) -> None:
-        spec = parse_spec_string("synthetic", argument, fields=["street"], options=["frames"])
+        spec = parse_spec_string("synthetic", argument, fields=["street"], options=["frames", "variety"])
         _check_split(split, "street")
         self._frames = spec.integer("frames", 40, minimum=1)
         self._first_seed = _STREET_SEEDS[split]
-        self.name = f"synthetic street {split} ({self._frames} frames)"
+        self._variety = spec.options.get("variety", "none")
+        if self._variety not in VARIETIES:
+            raise spec.error(f"variety must be {' or '.join(VARIETIES)}, got {self._variety!r}")
+        kind = "" if self._variety == "none" else f" of various {self._variety}"
+        self.name = f"synthetic street {split} ({self._frames} frames{kind})"
 
     def __len__(self) -> int:
         return self._frames
@@ -61,7 +67,7 @@ class SyntheticStreet(Dataset):
     ) -> list[tuple[Image, Labels]]:
         """See ``Dataset.clip``: ``length`` frames of one street at 10 frames per second."""
         seed = self._first_seed + epoch * self._frames + index
-        street = Street(_STREET_SIZE, seed=seed)
+        street = Street(_STREET_SIZE, seed=seed, variety=self._variety)
         last_s = float(np.random.default_rng(seed).uniform(0, _STREET_LENGTH_S))
         return [street.render(max(0.0, last_s - back / _STREET_FPS)) for back in reversed(range(length))]
 

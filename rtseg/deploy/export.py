@@ -26,6 +26,8 @@ from rtseg.deploy.prior_correction import correct_network
 from rtseg.errors import CheckpointError, MissingExtra, ModelError
 from rtseg.image_io.decode import image_channels
 from rtseg.model_file.background import store_backgrounds
+from rtseg.model_file.load import load_model
+from rtseg.model_file.margin import add_margin
 from rtseg.model_file.spec import ModelSpec, write_spec
 from rtseg.models import channels_of
 from rtseg.models.base import Network
@@ -36,7 +38,7 @@ from rtseg.synthetic.variants import with_extra_channel
 from rtseg.system.atomic_files import atomic_path, locked_output, sink_errors
 from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint
 
-__all__ = ["export_checkpoint", "export_network", "silenced"]
+__all__ = ["export_checkpoint", "export_network", "silenced", "write_margin"]
 
 _OPSET = 18
 _MIN_AGREEMENT = 0.9995
@@ -137,6 +139,28 @@ def export_network(network: Network, spec: ModelSpec, output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
     with locked_output(output, f"model {output}"), sink_errors(output), atomic_path(output) as part:
         _write_and_verify(network, spec, part)
+
+
+def write_margin(path: Path, output: Path) -> ModelSpec:
+    """Write a model file with the output ``margin``, see ``rtseg.model_file.margin``.
+
+    Args:
+        path: a model file.
+        output: the ``.onnx`` file to write; it may be ``path``.
+
+    Returns:
+        The metadata of the file.
+
+    Raises:
+        ModelError: the file cannot be used, or its scores cannot be found.
+        SinkError: the file cannot be written.
+    """
+    model = load_model(path)
+    graph = add_margin(model.graph)
+    onnx.checker.check_model(graph)
+    with locked_output(output, f"model {output}"), sink_errors(output), atomic_path(output) as part:
+        part.write_bytes(graph.SerializeToString())
+    return model.spec
 
 
 def _write_and_verify(network: Network, spec: ModelSpec, part: Path) -> None:

@@ -49,6 +49,7 @@ def load_model(path: Path) -> ModelFile:
             other inputs or outputs than a model file, lacks metadata, or names a background outside its folder.
     """
     graph = _load_graph(path)
+    _forget_margin(graph)
     try:
         spec = resolve_backgrounds(_read_spec(graph), path.parent)
     except ModelError as error:
@@ -59,6 +60,13 @@ def load_model(path: Path) -> ModelFile:
     if predicted is not None and predicted != len(spec.classes):
         raise ModelError(f"{path} predicts {predicted} classes but names {len(spec.classes)}: export it again")
     return ModelFile(path, spec, graph)
+
+
+def _forget_margin(graph: onnx.ModelProto) -> None:
+    """Remove the output ``margin``: a backend that is asked for it adds it to whatever graph it runs."""
+    from rtseg.model_file.margin import remove_margin
+
+    remove_margin(graph)
 
 
 def _load_graph(path: Path) -> onnx.ModelProto:

@@ -13,6 +13,10 @@ A sequence model, whose labels depend on earlier frames too, has one more input 
     state      : float32 (N, D, h, w)   D, h and w fixed; zeros for the first frame
     next_state : float32 (N, D, h, w)   the ``state`` for the next frame
 
+A file may have one more output, see ``rtseg.model_file.margin``::
+
+    margin : uint8 (N, h, w)      255 times the difference of the two highest probabilities
+
 Normalization, upsampling and argmax are part of the graph. The metadata is a JSON text with the key ``rtseg``.
 """
 

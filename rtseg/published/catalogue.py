@@ -36,6 +36,11 @@ class PublishedModel:
     """In bytes, where it is known."""
 
     @property
+    def command(self) -> str:
+        """The command that downloads the weights."""
+        return f"rtseg models get {self.name}"
+
+    @property
     def file_name(self) -> str:
         """Name of the file with the weights."""
         return self.url.rpartition("/")[2]

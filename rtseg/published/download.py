@@ -1,4 +1,4 @@
-"""Downloads published weights into a cache folder: continues what was interrupted, and checks the hash."""
+"""Downloads published weights and data into a cache folder: continues what was interrupted, and checks the hash."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import re
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from rtseg.errors import ModelError, SinkError
 from rtseg.model_file.spec import file_sha256
-from rtseg.published.catalogue import PublishedModel
 from rtseg.system.atomic_files import locked_output, sink_errors, write_bytes
 from rtseg.system.read_file import read_text
 from rtseg.system.redact import redact
 
-__all__ = ["cache_folder", "download", "is_cached"]
+__all__ = ["Published", "cache_folder", "download", "is_cached"]
 
 _TIMEOUT_S = 20.0
 """Of each step of the connection."""
@@ -26,6 +25,34 @@ _TRIES = 5
 """In a row that bring no byte."""
 _CHUNK = 1 << 18
 _NOT_SATISFIABLE, _PARTIAL = 416, 206
+
+
+class Published(Protocol):
+    """A file that somebody publishes."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def command(self) -> str:
+        """The command that downloads it."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+
+    @property
+    def file_name(self) -> str:
+        """Its name in the cache folder."""
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits, or the first ones, or empty where none is published."""
+
+    @property
+    def licence(self) -> str:
+        """What it may be used for."""
 
 
 def cache_folder() -> Path:
@@ -36,19 +63,19 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rtseg"
 
 
-def is_cached(model: PublishedModel) -> bool:
-    """Return whether the weights are in the cache folder."""
+def is_cached(model: Published) -> bool:
+    """Return whether the file is in the cache folder."""
     return (cache_folder() / model.file_name).is_file()
 
 
 def download(
-    model: PublishedModel,
+    model: Published,
     *,
     offline: bool = False,
     notify: Callable[[str], None] = lambda line: None,
     on_progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> Path:
-    """Return the file with the weights of ``model`` in the cache folder, and download it if it is not there.
+    """Return the file of ``model`` in the cache folder, and download it if it is not there.
 
     A download that breaks off is continued, now or by the next call. The hash is checked each time; where only a part
     of it or none is published, the whole hash is recorded at the first download and checked from then on.
@@ -66,8 +93,8 @@ def download(
     path = cache_folder() / model.file_name
     if not path.is_file() and offline:
         raise ModelError(
-            f"{model.name} is not in {path.parent}, and --offline forbids a download: run `rtseg models get "
-            f"{model.name}` with a network, or copy {redact(model.url)} there"
+            f"{model.name} is not in {path.parent}, and --offline forbids a download: run "
+            f"`{model.command}` with a network, or copy {redact(model.url)} to {path}"
         )
     with sink_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +107,7 @@ def download(
     return path
 
 
-def _download(model: PublishedModel, path: Path, on_progress: Callable[[int, int | None], None]) -> None:
+def _download(model: Published, path: Path, on_progress: Callable[[int, int | None], None]) -> None:
     partial = path.with_name(f"{path.name}.download")
     without_progress = 0
     while True:
@@ -132,7 +159,7 @@ def _starts_at(answer: Any, start: int) -> bool:
     return re.match(rf"bytes {start}-", answer.headers.get("Content-Range", "")) is not None
 
 
-def _check_hash(model: PublishedModel, path: Path, notify: Callable[[str], None]) -> None:
+def _check_hash(model: Published, path: Path, notify: Callable[[str], None]) -> None:
     actual = file_sha256(path)
     record = path.with_name(f"{path.name}.sha256")
     try:
@@ -152,7 +179,7 @@ def _check_hash(model: PublishedModel, path: Path, notify: Callable[[str], None]
             notify(f"{model.name}: {known} published; {actual} was recorded and will be checked from now on")
 
 
-def _failed(model: PublishedModel, path: Path, reason: str) -> ModelError:
+def _failed(model: Published, path: Path, reason: str) -> ModelError:
     return ModelError(
         f"cannot download {redact(model.url)} ({' '.join(reason.split())}): try again later, it continues where it "
         f"stopped, or copy the file to {path}"

@@ -101,7 +101,7 @@ def test_a_file_is_corrected_once(plain: Path, tmp_path: Path) -> None:
     [
         (["--prior-correction", "3"], "--prior-correction must be 0 to 2, got 3"),
         (["--prior-except", "Pole"], "--prior-except and --prior-data need --prior-correction, e.g. 0.75"),
-        ([], "is a model file already: only --prior-correction can change it"),
+        ([], "is a model file already: only --prior-correction and --margin can change it"),
         (["--prior-correction", "1", "--prior-data", "synthetic:fringes,frames=1"], "has other classes than the model"),
     ],
 )

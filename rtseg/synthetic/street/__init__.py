@@ -7,5 +7,6 @@ y upwards from the road, z forwards along the road. Colours are BGR.
 from __future__ import annotations
 
 from rtseg.synthetic.street.render import Street
+from rtseg.synthetic.street.variety import VARIETIES
 
-__all__ = ["Street"]
+__all__ = ["VARIETIES", "Street"]

@@ -78,6 +78,24 @@ class Appearance:
     """Probability of an oncoming car per road section, in [0, 1]."""
     noise: float
     """Standard deviation of the sensor noise, in grey levels."""
+    layout: str = "street"
+    """``street``; ``motorway`` or ``country``, which have no kerbs and no pavements."""
+    lanes: tuple[int, int] = (1, 1)
+    """Lanes left and right of the centre line; on a motorway all in the direction of the camera."""
+    opposite: int = 0
+    """Lanes of a motorway in the other direction, behind the barrier."""
+    edges: tuple[str, str] = ("", "")
+    """What stands beside the road, left and right: ``rail``, ``concrete``, ``wall`` or nothing."""
+    banks_m: tuple[float, float] = (0.0, 0.0)
+    """Height of the slopes beside the road."""
+    lane_tints: tuple[float, ...] = ()
+    """Factors on the colour of the asphalt of each lane, from the left; empty if all are equal."""
+    cyclists: float = 0.12
+    """Probability of a cyclist per road section, in [0, 1]."""
+    postboxes: float = 0.0
+    """Probability of a postbox per road section and side, in [0, 1]."""
+    shadows: float = 0.0
+    """Mean number of long shadows across the road per road section."""
 
     @classmethod
     def from_seed(cls, seed: int, size: tuple[int, int]) -> Appearance:
@@ -151,7 +169,7 @@ class Appearance:
 
     def pavement_light(self, side: int) -> float:
         """Return the light factor of the pavement at ``side``."""
-        return 0.5 if side == self.sun else 1.0
+        return 0.5 if side == self.sun and self.shadow else 1.0
 
     def bend_m(self, z: Length) -> Length:
         """Return how far right the centre line bends at ``z``, in metres."""

@@ -145,6 +145,28 @@ class Painter:
         fixed = _to_fixed_point(np.clip(vertices, -_MAX_COORDINATE_PX, _MAX_COORDINATE_PX))
         cv2.fillPoly(self.canvas, list(fixed), self.pixel_value(colour, class_id), shift=_SHIFT)
 
+    def darken_ground(self, outlines: Sequence[Points], factor: float) -> None:
+        """Darken all ground that is drawn already within outlines (N, 2) of x, z; the classes stay.
+
+        Args:
+            outlines: in metres.
+            factor: on the colours, in [0, 1].
+        """
+        camera, rows = self.camera, len(self.canvas)
+        top = min(max(math.ceil(camera.horizon), 0), rows)
+        mask = np.zeros((rows, self.canvas.shape[1]), np.uint8)
+        for outline in outlines:
+            x, z = outline[:, 0], outline[:, 1]
+            if z.max() < camera.z + NEAR_M:
+                continue
+            scale = self.look.focal / np.maximum(z - camera.z, NEAR_M)
+            u, v = camera.centre + scale * (x + camera.road_offset(z)), camera.horizon + scale * self.look.eye_m
+            vertices = np.clip(np.stack((u, v), 1), -_MAX_COORDINATE_PX, _MAX_COORDINATE_PX)
+            cv2.fillPoly(mask, [_to_fixed_point(vertices)], 255, shift=_SHIFT)
+        ground = self.canvas[top:, :, :3]
+        if not self._class_colours and ground.size:
+            np.copyto(ground, (ground * factor).astype(np.uint8), where=mask[top:, :, None] > 0)
+
     def add_mesh(
         self, points: Points, ends: Sequence[int], colours: Colours, class_id: int, x: float, z: float
     ) -> None:

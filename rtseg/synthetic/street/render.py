@@ -15,6 +15,7 @@ from rtseg.synthetic.street.canvas import NEAR_M, Camera, Canvas, Painter, Point
 from rtseg.synthetic.street.class_ids import PAVEMENT, ROAD, TREE
 from rtseg.synthetic.street.moving_objects import Car
 from rtseg.synthetic.street.scene import KERB_HEIGHT_M, Scene
+from rtseg.synthetic.street.variety import VARIETIES, vary
 from rtseg.system.opencv import cv2
 
 __all__ = ["Street"]
@@ -33,18 +34,23 @@ class Street:
     Args:
         size: (H, W) in pixels.
         seed: Selects the street.
+        variety: One of ``VARIETIES``: ``roads`` draws motorways, country roads and other light too.
 
     Raises:
-        ValueError: A side of ``size`` is less than 64 pixels.
+        ValueError: A side of ``size`` is less than 64 pixels, or ``variety`` is unknown.
     """
 
-    def __init__(self, size: tuple[int, int] = (540, 960), *, seed: int = 0) -> None:
+    def __init__(self, size: tuple[int, int] = (540, 960), *, seed: int = 0, variety: str = "none") -> None:
         if min(size) < _MIN_SIDE_PX:
             raise ValueError(f"size must be at least {_MIN_SIDE_PX} x {_MIN_SIDE_PX} pixels, got {size[0]} x {size[1]}")
+        if variety not in VARIETIES:
+            raise ValueError(f"variety must be {' or '.join(VARIETIES)}, got {variety!r}")
         self.size = (int(size[0]), int(size[1]))
         self.seed = seed
         self._class_colours = False  # paint class colours, without lens and noise, to test the labels
         self._look = Appearance.from_seed(seed, self.size)
+        if variety == "roads":
+            self._look = vary(self._look, seed)
         self._scene = Scene(self._look, seed)
         rng = np.random.default_rng((seed, 0x9A0))
         self._panorama = textures.panorama(rng, self._look)
@@ -74,6 +80,7 @@ class Street:
         if not self._class_colours:
             self._ground_texture.add_to(canvas, camera)
         self._draw_road_marks(painter)
+        self._draw_long_shadows(painter)
         shadow = self._look.road * (0.42 if self._look.sun else 0.55)
         for item in objects:
             if isinstance(item, Car) and item.z - camera.z < 70:
@@ -134,20 +141,36 @@ class Street:
                 left, right = lines[2 * index, begin : end + 1], lines[2 * index + 1, begin : end + 1]
                 painter.fill_polygons(np.concatenate([left, right[::-1]])[None], colours[index], strip.class_id)
 
+    def _draw_long_shadows(self, painter: Painter) -> None:
+        outlines = [
+            outline + np.array((0.0, z))
+            for z, section in self._scene.near_sections(painter.camera.z)
+            for outline in section.shadows
+        ]
+        if outlines:
+            painter.darken_ground(outlines, 0.45)
+
     def _draw_road_marks(self, painter: Painter) -> None:
         look, camera = self._look, painter.camera
         for z, section in self._scene.near_sections(camera.z):
             for mark in section.marks:
                 colour = mark.colour * look.light_at(float(mark.points[:, 0].mean()))
                 painter.add_mesh(mark.points, (len(mark.points),), colour[None], ROAD, 0.0, z)
+        paint = np.full((1, 3), 205.0 * (0.4 + 0.6 * look.light_at(0.0)))
         step = _DASH_M + _GAP_M
         first = math.floor(camera.z / step) * step
-        paint = np.full((1, 3), 205.0 * (0.4 + 0.6 * look.light_at(0.0)))
-        for near, far in ((0, 4), (4, 10), (10, 18)):
-            starts = first + step * np.arange(float(near), float(far))
-            dashes = _project_bars(camera, 0.0, 0.11, starts, starts + _DASH_M)
-            if len(dashes):
-                painter.fill_polygons(dashes, look.apply_light(paint, near * step + 10)[0], ROAD)
+        for x in (3.5 * line for line in range(1 - look.lanes[0], look.lanes[1])):
+            for near, far in ((0, 4), (4, 10), (10, 18)):
+                starts = first + step * np.arange(float(near), float(far))
+                dashes = _project_bars(camera, x, 0.11, starts, starts + _DASH_M)
+                if len(dashes):
+                    painter.fill_polygons(dashes, look.apply_light(paint, near * step + 10)[0], ROAD)
+        if look.layout == "street":
+            self._draw_joints(painter)
+
+    def _draw_joints(self, painter: Painter) -> None:
+        """Draw the joints between the slabs of the pavements."""
+        look, camera = self._look, painter.camera
         joints = math.floor(camera.z / 0.9) * 0.9 + 0.9 * np.arange(1.0, 26.0)
         for side in (-1, 1):
             middle = (look.kerb_m(side) + look.edge_m(side)) / 2
@@ -171,6 +194,8 @@ class _Strip:
 
 def _ground_strips(look: Appearance) -> list[_Strip]:
     """Return the strips of the ground; later strips cover earlier ones."""
+    if look.layout != "street":
+        return _open_road_strips(look)
     strips: list[_Strip] = []
     ground = PAVEMENT if look.yard else TREE
     for side in (-1, 1):
@@ -197,6 +222,29 @@ def _ground_strips(look: Appearance) -> list[_Strip]:
         if not look.parking[side > 0]:
             paint = np.array([60.0, 175.0, 205.0]) * dim
             strips.append(_Strip((kerb - side * 0.4, 0.0), (kerb - side * 0.5, 0.0), paint, ROAD, narrow=True))
+    return strips
+
+
+def _open_road_strips(look: Appearance) -> list[_Strip]:
+    """Return the strips of a road without kerbs and pavements."""
+    strips: list[_Strip] = []
+    for side in (-1, 1):
+        kerb, bank = look.kerb_m(side), look.banks_m[side > 0]
+        strips.append(_Strip((kerb, 0.0), (side * 60.0, 0.0), look.ground, TREE))
+        other = look.opposite if side != look.side else 0
+        foot = kerb + side * (1.4 + (3.5 * other + 2.0 if other else 0.0))
+        if other:
+            strips.append(_Strip((kerb + side * 1.2, 0.0), (foot, 0.0), look.road * 0.96, ROAD))
+        if bank:
+            strips.append(_Strip((foot, 0.0), (foot + side * 2.2 * bank, bank), look.ground * 0.93, TREE))
+    left, right = look.kerb_m(-1), look.kerb_m(1)
+    strips.append(_Strip((left, 0.0), (right, 0.0), look.road, ROAD))
+    for lane, tint in enumerate(look.lane_tints, -look.lanes[0]):
+        strips.append(_Strip((3.5 * lane, 0.0), (3.5 * lane + 3.5, 0.0), look.road * tint, ROAD))
+    paint = np.full(3, 200.0)
+    for side in (-1, 1):
+        line = side * 3.5 * look.lanes[side > 0] if look.layout == "motorway" else look.kerb_m(side) - side * 0.3
+        strips.append(_Strip((line - 0.09, 0.0), (line + 0.09, 0.0), paint, ROAD, narrow=True))
     return strips
 
 

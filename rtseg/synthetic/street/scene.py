@@ -13,6 +13,7 @@ from rtseg.synthetic.street import textures
 from rtseg.synthetic.street.appearance import FAR_M, Appearance, Colours
 from rtseg.synthetic.street.canvas import NEAR_M, Points, Texture
 from rtseg.synthetic.street.moving_objects import Car, Cyclist, Pedestrian, car_colours, clothing_colours
+from rtseg.synthetic.street.roadside import Postbox, Roadside, long_shadows
 from rtseg.synthetic.street.static_objects import Barrier, Bollard, House, Sign, StreetLamp, StreetObject, Tree
 
 __all__ = ["KERB_HEIGHT_M", "RoadMark", "RoadSection", "Scene"]
@@ -26,6 +27,7 @@ _CYCLING_SPEED = 4.5
 _CAR_KINDS = ("hatchback", "hatchback", "saloon", "saloon", "offroad", "van")
 _SIGN_KINDS = ("prohibition", "warning", "mandatory", "board", "traffic_light")
 _BOARD_COLOURS = ((160.0, 70, 20), (60, 110, 20), (20, 190, 230), (60, 60, 60))
+_POSTBOX_COLOURS = ((30.0, 25, 170), (30, 190, 230), (150, 70, 20), (70, 90, 60), (125, 125, 125))
 _ROOF_COLOURS = ((62.0, 60, 66), (55, 75, 120), (80, 82, 85))
 _PLOT_ENDS = ((1.0,), (0.5, 1.0), (0.4, 1.0), (0.6, 1.0), (0.33, 0.68, 1.0))
 """Ways to divide a section into plots: where each plot ends, as a share of the section."""
@@ -50,6 +52,8 @@ class RoadSection:
     static: list[StreetObject] = field(default_factory=list)
     moving: list[Trajectory] = field(default_factory=list)
     marks: list[RoadMark] = field(default_factory=list)
+    shadows: list[Points] = field(default_factory=list)
+    """Outlines in x and z from the start of the section."""
 
 
 class Scene:
@@ -72,6 +76,9 @@ class Scene:
         )
         self._second_car = (str(rng.choice(_CAR_KINDS)), car_colours(rng, rear=True))
         self._gap = (rng.uniform(9, 22), rng.uniform(10, 45), rng.uniform(0.08, 0.2), rng.uniform(0, 6.3))
+        self._roadside = Roadside(look, np.random.default_rng((seed, 0x20AD))) if look.layout != "street" else None
+        self._beside = _cars_beside(look, np.random.default_rng((seed, 0xCA25)))
+        self._slant = float(np.random.default_rng((seed, 0x5A)).uniform(-1.2, 1.2))
         # Bounded, so that a long video does not keep the whole street in memory.
         self.section = lru_cache(maxsize=64)(self._create_section)
 
@@ -106,19 +113,47 @@ class Scene:
         return [
             Car(x, z + gap, self._first_car[0], True, self._first_car[1]),
             Car(x, z + second_gap, self._second_car[0], True, self._second_car[1]),
+            *(car_at(z, time_s) for car_at in self._beside),
         ]
 
     def _create_section(self, number: int) -> RoadSection:
         rng = np.random.default_rng((self._seed, 1, number % 2**32))
         section = RoadSection()
         begin = number * SECTION_M
-        for side in (-1, 1):
+        if self._roadside is not None:
+            self._add_roadside(self._roadside, rng, section, begin)
+        for side in (-1, 1) if self._roadside is None else ():
             self._add_plots(rng, section, begin, side)
             self._add_street_furniture(rng, section, number, side)
             self._add_pedestrians(rng, section, begin, side)
         self._add_vehicles(rng, section, begin)
         self._add_road_marks(rng, section, begin)
+        if self.look.shadows:
+            section.shadows.extend(long_shadows(rng, self.look, self._slant, SECTION_M))
         return section
+
+    def _add_roadside(self, roadside: Roadside, rng: np.random.Generator, section: RoadSection, begin: float) -> None:
+        look = self.look
+        section.static.extend(roadside.above(rng, begin))
+        for side in (-1, 1):
+            section.static.extend(roadside.objects(rng, begin, SECTION_M, side))
+            # Behind the barrier of a motorway is its other carriageway.
+            away = 18.0 if look.opposite and side != look.side else 4.0
+            for _ in range(rng.poisson(1.6)):
+                x = look.kerb_m(side) + side * (away + rng.exponential(6.0))
+                self._add_tree(rng, section, x, begin + rng.uniform(0, SECTION_M), rng.uniform(0.5, 1.5))
+            if rng.random() < look.urban:
+                facade, wall = self._facades[side][rng.integers(5)]
+                x = look.kerb_m(side) + side * (away + rng.uniform(4, 15))
+                far = begin + rng.uniform(8, SECTION_M)
+                section.static.append(House(side, x, begin, far, facade.size_m[0], facade, wall * 0.8, None))
+            self._add_pedestrians(rng, section, begin, side)
+        for lane in range(look.opposite):
+            if rng.random() < 0.3:
+                x = look.kerb_m(-look.side) - look.side * (3.0 + 3.5 * lane)
+                z = begin + rng.uniform(0, 12)
+                kind = "bus" if rng.random() < 0.2 else str(rng.choice(_CAR_KINDS))
+                section.moving.append(_drive(rng, x, z, kind, -look.speed, z / look.speed))
 
     def _add_plots(self, rng: np.random.Generator, section: RoadSection, z: float, side: int) -> None:
         look = self.look
@@ -172,6 +207,11 @@ class Scene:
             for index in range(int(rng.integers(2, 6))):
                 section.static.append(Bollard(kerb + side * 0.3, z + 16.5 + 1.5 * index, 1.0, self._bollard_colour))
 
+        if look.postboxes and rng.random() < look.postboxes:
+            colour = np.array(_POSTBOX_COLOURS[rng.integers(len(_POSTBOX_COLOURS))]) * rng.uniform(0.7, 1.1)
+            width, height = rng.uniform(0.35, 0.7), rng.uniform(1.1, 1.8)
+            section.static.append(Postbox(kerb + side * 0.7, z + rng.uniform(0, 23), width, height, colour))
+
     def _add_pedestrians(self, rng: np.random.Generator, section: RoadSection, begin: float, side: int) -> None:
         look = self.look
         inner, outer = look.kerb_m(side) + side * 0.7, look.edge_m(side) - side * 0.4
@@ -192,11 +232,11 @@ class Scene:
                     x, z = look.kerb_m(side) - side * 1.1, begin + 0.4 + 6.0 * space + rng.uniform(0, 0.4)
                     kind = str(rng.choice(_CAR_KINDS))
                     section.static.append(Car(x, z, kind, rear, car_colours(rng, rear=rear)))
-        if rng.random() < look.traffic:
+        if look.layout != "motorway" and rng.random() < look.traffic:
             kind = "bus" if rng.random() < 0.06 else str(rng.choice(_CAR_KINDS))
             x, z = -look.side * 1.65 + rng.uniform(-0.15, 0.15), begin + rng.uniform(0, 10)
             section.moving.append(_drive(rng, x, z, kind, -self._oncoming_speed, z / look.speed))
-        if rng.random() < 0.12:
+        if rng.random() < look.cyclists:
             direction = 1 if rng.random() < 0.6 else -1
             x, z = direction * look.side * 2.65, begin + rng.uniform(12, 20)
             section.moving.append(_cycle(rng, x, z, direction * _CYCLING_SPEED, z / look.speed))
@@ -214,7 +254,7 @@ class Scene:
             x, z = rng.uniform(left + 1, right - 1), rng.uniform(1, SECTION_M - 1)
             ring = np.column_stack([x + 0.33 * np.cos(angle), np.zeros(12), z + 0.33 * np.sin(angle)])
             section.marks.append(RoadMark(ring, look.road * 0.6))
-        if rng.random() < 0.1:  # a zebra crossing
+        if look.layout != "motorway" and rng.random() < 0.1:  # a zebra crossing
             middle = SECTION_M / 2
             for x in np.arange(left + 0.4, right - 0.7, 1.2):
                 corners = _ground_rectangle(x, middle - 1.4, x + 0.6, middle + 1.4)
@@ -228,6 +268,27 @@ class Scene:
             # They reach the centre line some seconds before the camera arrives, so the camera does not hit them.
             offset, early_s = rng.uniform(-1, 1), rng.uniform(3.5, 5.5)
             section.moving.append(_walk_across(rng, self.look, z + offset, z / self.look.speed - early_s))
+
+
+def _cars_beside(look: Appearance, rng: np.random.Generator) -> list[Callable[[float, float], StreetObject]]:
+    """Return the cars on the other lanes of a motorway: functions of the camera's z and the time."""
+    if look.layout != "motorway":
+        return []
+    cars = []
+    for lane in (
+        lane for lane in range(-look.lanes[0], look.lanes[1]) if (lane >= 0) != (look.side > 0) or lane not in (-1, 0)
+    ):
+        gap = rng.uniform(2, 25)
+        while gap < FAR_M:
+            cars.append(_drive_beside(rng, 3.5 * lane + 1.75, gap))
+            gap += 8 + rng.exponential(30.0)
+    return cars
+
+
+def _drive_beside(rng: np.random.Generator, x: float, gap: float) -> Callable[[float, float], StreetObject]:
+    kind = "bus" if rng.random() < 0.2 else str(rng.choice(_CAR_KINDS))
+    colours, rate, phase = car_colours(rng, rear=True), rng.uniform(0.05, 0.2), rng.uniform(0, 6.3)
+    return lambda z, time_s: Car(x, z + gap + 4 * math.sin(rate * time_s + phase), kind, True, colours)
 
 
 def _ground_rectangle(x0: float, z0: float, x1: float, z1: float) -> Points:

@@ -17,9 +17,11 @@ from rtseg.system.opencv import cv2
 __all__ = [
     "GROUND_TILE_PX",
     "GROUND_TILE_PX_PER_M",
+    "concrete",
     "facade",
     "fence",
     "ground_tile",
+    "guard_rail",
     "hedge",
     "panorama",
     "sensor_noise",
@@ -111,6 +113,30 @@ def hedge(rng: np.random.Generator, look: Appearance) -> Texture:
     image = image + _smooth_noise(rng, height, width, 2, 22.0)
     image *= np.linspace(1.25, 0.6, height)[:, None, None]
     return Texture(_to_uint8(image), TREE, look, _PX_PER_M)
+
+
+def guard_rail(rng: np.random.Generator, look: Appearance) -> Texture:
+    """Draw the steel band of a guard rail."""
+    height, width = round(0.38 * _PX_PER_M) + 1, 8 * _PX_PER_M
+    steel = np.array([1.03, 1.0, 0.97]) * rng.uniform(95, 190)
+    profile = 0.85 + 0.25 * np.cos(np.linspace(0, 4 * np.pi, height))
+    image = steel * profile[:, None, None] + _smooth_noise(rng, height, width, 12, 7.0, aspect=4.0)
+    image[:, :: 4 * _PX_PER_M] *= 0.75
+    return Texture(_to_uint8(image), FENCE, look, _PX_PER_M)
+
+
+def concrete(rng: np.random.Generator, look: Appearance, class_id: int, height_m: float) -> Texture:
+    """Draw a wall of concrete, stone or bricks, of a class and a height in metres."""
+    height, width = round(height_m * _PX_PER_M), 12 * _PX_PER_M
+    wall = _WALL_COLOURS[rng.integers(len(_WALL_COLOURS))] if rng.random() < 0.5 else np.full(3, rng.uniform(80, 190))
+    image = np.zeros((height, width, 3)) + wall
+    _add_brick_pattern(rng, image, float(rng.uniform(2, 9)))
+    panel = int(rng.integers(2, 6)) * _PX_PER_M
+    image[:, ::panel] *= 0.6
+    image[:, 1::panel] *= 0.75
+    image[:3] = wall * 1.15
+    image[-8:] *= np.linspace(1.0, 0.75, 8)[:, None, None]
+    return Texture(_to_uint8(image), class_id, look, _PX_PER_M)
 
 
 def tree_crown(rng: np.random.Generator, look: Appearance) -> Texture:
