@@ -10,7 +10,7 @@ from rtseg.cli.messages import MessageOptions, open_console
 
 __all__ = ["check"]
 
-EXAMPLES = ("rtseg config check cameras.toml",)
+EXAMPLES = ("rtseg config check cameras.toml", "rtseg config check cameras.toml --quiet")
 
 
 def check(

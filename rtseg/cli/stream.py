@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["stream"]
 
 EXAMPLES = (
-    "rtseg stream dashcam.mp4",
     "rtseg stream camera:0 --view side --legend",
     "rtseg stream 'images/*.png' --fps 10 --masks masks --report run.json",
-    "rtseg stream demo:10 --output demo.mp4",
-    "rtseg stream rtsp://gate/live rtsp://yard/live --output recordings",
-    "rtseg stream --config cameras.toml --report all.json",
+    "rtseg stream --config cameras.toml --output recordings --grid all.mp4",
     'rtseg stream camera:0 --roi gate=10%,40%,30%,50% --events "Pedestrian > 2% for 1s in gate" --events-to ev.jsonl',
 )
 

@@ -14,7 +14,8 @@ import typer
 from rtseg.cli import app, main
 from rtseg.cli.command_table import COMMANDS
 
-NAMES = [*sorted(name for name in COMMANDS if name != "data"), "data check"]
+GROUPS = ("data", "config")
+NAMES = [*sorted(name for name in COMMANDS if name not in GROUPS), "data check", "config check"]
 SCRIPT = "import sys; from rtseg.cli import main; sys.exit(main())"
 
 
@@ -42,7 +43,7 @@ class TestHelp:
         assert 2 <= len([line for line in examples if line]) <= 4
         for line in filter(None, examples):
             words = line.partition("rtseg ")[2].split()
-            command = " ".join(words[:2]) if words[0] == "data" else words[0]
+            command = " ".join(words[:2]) if words[0] in GROUPS else words[0]
             flags = {flag for parameter in parameters(command) for flag in parameter.opts}
             assert {word for word in words if word.startswith("-")} <= flags
 
