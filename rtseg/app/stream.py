@@ -89,7 +89,7 @@ class StreamRun:
         self.regions = Regions(parse_regions(options.events.roi))
         """They can be replaced while the run goes on."""
         self._stop = Event()
-        hint = "latency" if self.source.live else "throughput"
+        hint = "latency" if self.source.live or options.drop == "always" else "throughput"
         with ExitStack() as opened:
             if options.report is not None:
                 opened.enter_context(

@@ -3,6 +3,9 @@
 import { codecOf, inflate } from "./message.js";
 
 const MOST_WAITING = 10; // frames in the decoder, before it starts anew at a key frame
+const LATE_MS = 500; // a frame that is so much older than the freshest one is not decoded
+const MOST_LATE = 100; // frames running; then the clocks are compared anew
+const DRIFT_MS = 0.1; // of the clocks from frame to frame
 
 export const canDecode = "VideoDecoder" in window && "DecompressionStream" in window;
 
@@ -12,13 +15,20 @@ export class Player {
     this.waiting = new Map(); // by timestamp
     this.sequence = 0;
     this.shown = -1;
+    this.decoded = -1;
+    this.freshestMs = Infinity;
+    this.late = 0;
     this.codec = null;
     this.decoder = null;
   }
 
   push(message) {
-    if (this.decoder !== null && this.decoder.decodeQueueSize > MOST_WAITING) {
-      this.close();
+    const isLate = this.isLate(message);
+    if (isLate || (this.decoder !== null && this.decoder.decodeQueueSize > MOST_WAITING)) {
+      this.close(); // and go on at a later key frame
+    }
+    if (isLate) {
+      return;
     }
     if (message.key) {
       this.prepare(codecOf(message.chunk));
@@ -31,6 +41,15 @@ export class Player {
     this.waiting.set(timestamp, { ...message, classes: inflate(message.labels) });
     const type = message.key ? "key" : "delta";
     this.decoder.decode(new EncodedVideoChunk({ type, timestamp, data: message.chunk }));
+  }
+
+  // Whether this browser is too slow. The clocks of server and browser differ, drift apart slowly, and may be set anew.
+  isLate({ capturedMs }) {
+    const ageMs = performance.timeOrigin + performance.now() - capturedMs;
+    this.freshestMs = this.late > MOST_LATE ? ageMs : Math.min(this.freshestMs + DRIFT_MS, ageMs);
+    const isLate = ageMs - this.freshestMs > LATE_MS;
+    this.late = isLate ? this.late + 1 : 0;
+    return isLate;
   }
 
   prepare(codec) {
@@ -47,6 +66,7 @@ export class Player {
   }
 
   async show(frame) {
+    this.decoded = frame.timestamp;
     const message = this.waiting.get(frame.timestamp);
     for (const timestamp of this.waiting.keys()) {
       if (timestamp > frame.timestamp) {
@@ -56,7 +76,7 @@ export class Player {
     }
     try {
       const classes = await message.classes;
-      if (frame.timestamp > this.shown) {
+      if (frame.timestamp > this.shown && frame.timestamp === this.decoded) {
         this.shown = frame.timestamp;
         this.onFrame(frame, classes, message);
       }
