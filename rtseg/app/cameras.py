@@ -173,7 +173,8 @@ class _Reader:
             return None
         self._check_parts(place, name, options)
         try:
-            return Camera(name, name_outputs(name, options))
+            own = {self._by_key[key].name for key in table if key in self._by_key}
+            return Camera(name, name_outputs(name, options, own=own))
         except OptionError as error:
             self._fault((*place, self._key_in(str(error), table)), f"{name}: {error}")
             return None

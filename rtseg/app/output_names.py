@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ SUFFIXES = {"output": ".mp4", "stats": ".jsonl", "polygons": ".geojson", "masks"
 """The fields of ``StreamOptions`` that name a result, with the suffix of its file in a folder; empty: a folder."""
 
 
-def name_outputs(name: str, options: StreamOptions, *, is_only_one: bool = False) -> StreamOptions:
+def name_outputs(
+    name: str, options: StreamOptions, *, own: Collection[str] = (), is_only_one: bool = False
+) -> StreamOptions:
     """The options of one source: every result has the name of that source.
 
     ``{name}`` becomes the name. In a folder, which is a name without a suffix, the result is ``NAME.mp4`` or so.
@@ -30,6 +32,7 @@ def name_outputs(name: str, options: StreamOptions, *, is_only_one: bool = False
     Args:
         name: of the source.
         options: of several sources, or of this one.
+        own: the fields that were set for this source alone, whose names of files are taken as they are.
         is_only_one: whether there is no other source; then a name without ``{name}`` is taken as it is.
 
     Raises:
@@ -38,16 +41,17 @@ def name_outputs(name: str, options: StreamOptions, *, is_only_one: bool = False
     named: dict[str, Any] = {}
     for field, value in _results(options):
         if isinstance(value, tuple):
-            named[field] = tuple(_named(name, field, each, is_only_one=is_only_one) for each in value)
+            named[field] = tuple(_named(name, field, each, field in own, is_only_one=is_only_one) for each in value)
         else:
-            named[field] = Path(_named(name, field, str(value), is_only_one=is_only_one))
-    destinations = tuple(_destination(name, each, is_only_one=is_only_one) for each in options.events.destinations)
+            named[field] = Path(_named(name, field, str(value), field in own, is_only_one=is_only_one))
+    as_it_is = is_only_one or "destinations" in own
+    destinations = tuple(_destination(name, each, as_it_is=as_it_is) for each in options.events.destinations)
     return replace(options, events=replace(options.events, destinations=destinations), **named)
 
 
-def _destination(name: str, destination: str, *, is_only_one: bool) -> str:
+def _destination(name: str, destination: str, *, as_it_is: bool) -> str:
     """Of events. A webhook and a broker may be the same for all sources: each event has the name of its source."""
-    if NAME in destination or is_only_one or is_url(destination):
+    if NAME in destination or as_it_is or is_url(destination):
         return destination.replace(NAME, name)
     place = Path(destination)
     raise OptionError(
@@ -78,12 +82,15 @@ def _files(options: StreamOptions) -> Iterator[tuple[str, str]]:
     yield from (("--events-to", each) for each in options.events.destinations if not is_url(each))
 
 
-def _named(name: str, field: str, path: str, *, is_only_one: bool) -> str:
+def _named(name: str, field: str, path: str, is_own: bool, *, is_only_one: bool) -> str:
     if NAME in path:
         return path.replace(NAME, name)
     if is_only_one or not is_video_file(path):  # two sources with one address are refused later
         return path
     place = Path(path)
+    is_whole = not SUFFIXES[field] or (place.suffix and not place.is_dir())
+    if is_own and is_whole:
+        return path
     if place.suffix and not place.is_dir():
         raise OptionError(
             f"--{field} {path} would be written by every source: give a folder, or a name with {NAME}, "

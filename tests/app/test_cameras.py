@@ -84,7 +84,10 @@ def test_what_was_given_on_the_command_line_takes_precedence(write: Path) -> Non
         ("", "1: there must be 1 to 256 cameras"),
         ("[camera.a]\nsource = ", "2: this is not TOML (invalid value)"),
         ("[camera.a]\nsource='demo'\n[camera.A]\nsource='demo'", "3: A and a would be one file"),
-        ("[camera.a]\nsource='demo'\noutput='x.mp4'", "3: a: --output x.mp4 would be written by every source"),
+        (
+            "[defaults]\noutput='x.mp4'\n[camera.a]\nsource='demo'",
+            "3: a: --output x.mp4 would be written by every source",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(write: Path, text: str, fault: str) -> None:
@@ -100,7 +103,9 @@ def test_two_cameras_that_write_one_file_are_refused(write: Path) -> None:
     text = (
         "[camera.a]\nsource='demo'\noutput='x/{name}.mp4'\n[camera.b]\nsource='demo'\noutput='x/a-{name}/../../x/a.mp4'"
     )
-    assert "would be written by every source" in faults_of(write, text.replace("-{name}", ""))[0]
+    own = "[camera.a]\nsource='demo'\noutput='x.mp4'\n[camera.b]\nsource='demo'\noutput='x.mp4'"
+    (fault,) = faults_of(write, own)
+    assert fault.startswith("4: --output of b x.mp4 is also --output of a")
     (fault,) = faults_of(write, text)
     assert fault.startswith("4: --output of b")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -35,6 +36,12 @@ def test_one_file_for_all_is_refused_with_a_way_out() -> None:
     with pytest.raises(OptionError, match=r"give a folder, or a name with \{name\}, e.g. out-\{name\}.mp4"):
         name_outputs("gate", StreamOptions(output=("out.mp4",)))
     assert name_outputs("gate", StreamOptions(output=("out.mp4",)), is_only_one=True).output == ("out.mp4",)
+
+
+def test_a_name_that_one_source_has_for_itself_is_taken_as_it_is() -> None:
+    options = StreamOptions(output=("out.mp4", "folder"), masks=Path("m"), stats=Path("s.csv"))
+    named = name_outputs("gate", options, own={"output", "masks", "stats"})
+    assert named == replace(options, output=("out.mp4", "folder/gate.mp4"))
 
 
 def test_two_that_send_to_one_address_are_refused() -> None:
