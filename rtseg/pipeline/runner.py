@@ -12,7 +12,8 @@ Where labels are carried from frame to frame, another stage takes the place of `
                 infer
 
 A bounded channel connects each stage with the next. For a file, a full channel makes the earlier stage wait. For a
-live source, the channel after ``read`` drops its oldest frame and counts it.
+live source, the channels after ``read`` and ``prepare`` drop their oldest frame and count it, so that the network gets
+the newest frame: one that waited in each channel would be two runs of the network older.
 """
 
 from __future__ import annotations
@@ -219,15 +220,18 @@ class Pipeline:
     def _source_counts(self) -> SourceCounts:
         if not self._stages:
             return SourceCounts(0, 0, self._source.damaged)
-        _, frames, _ = self._stages[0]
+        frames = self._stages[0][1]
         skipped = self._source.dropped
-        return SourceCounts(frames.put_count + skipped, frames.dropped + skipped, self._source.damaged)
+        dropped = skipped + sum(channel.dropped for _, channel, _ in self._stages)
+        return SourceCounts(frames.put_count + skipped, dropped, self._source.damaged)
 
     def _start_stages(self) -> Channel[Result]:
         durations = self._counters.durations
         clock = PlaybackClock(self._stop) if self._drop == "always" else None
         frames = self._start("read", read(self._source, durations["read"], clock), drop_oldest=self._drops)
-        batches = self._start("prepare", prepare(frames, self._prepare_image, durations["prepare"]))
+        batches = self._start(
+            "prepare", prepare(frames, self._prepare_image, durations["prepare"]), drop_oldest=self._drops
+        )
         labelled = self._start_inference(batches)
         results = render(labelled, self._overlay, durations["render"], self._regions, self._effects)
         return self._start("render", results)

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
@@ -206,8 +206,10 @@ class Round:
             assert self.outcome is self.error, f"{self.place} at {self.at}, live {self.live}: {self.outcome!r}"
 
 
-def own_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("rtseg", "paho"))]
+def own_threads(before: Collection[Thread] = ()) -> list[Thread]:
+    """Threads of a run, without those ``before`` it: other tests leave a backend that never answers."""
+    threads = (thread for thread in threading.enumerate() if thread.name.startswith(("rtseg", "paho")))
+    return [thread for thread in threads if thread not in before]
 
 
 def count_descriptors() -> int:
@@ -217,6 +219,7 @@ def count_descriptors() -> int:
 
 def run_rounds(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch, say: Callable[[str], None]) -> None:
     """Run them one after the other, and check each."""
+    threads_before = own_threads()
     disk, longest = FullDisk(monkeypatch), Counter[str]()
     # A port that nobody listens on: taken, and not listening.
     with receiver() as server, socket.socket() as taken:
@@ -234,9 +237,9 @@ def run_rounds(count: int, folder: Path, monkeypatch: pytest.MonkeyPatch, say: C
             longest[each.place] = max(longest[each.place], round(1e3 * (time.monotonic() - began_s)))
             each.check()
             deadline_s = time.monotonic() + WAIT_S
-            while own_threads() and time.monotonic() < deadline_s:
+            while own_threads(threads_before) and time.monotonic() < deadline_s:
                 time.sleep(0.002)
-            assert own_threads() == [], f"round {number}, an error in {each.place}, leaves threads"
+            assert own_threads(threads_before) == [], f"round {number}, an error in {each.place}, leaves threads"
         deadline_s = time.monotonic() + WAIT_S
         while (after := count_descriptors()) > before and time.monotonic() < deadline_s:
             time.sleep(0.05)  # the server closes its side of the last connections
