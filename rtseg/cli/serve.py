@@ -66,7 +66,7 @@ def serve(
         if not messages.quiet:
             for run in server.sources:
                 print(f"{run.name}: {run.spec.name}" + "".join(f" -> {output}" for output in run.outputs))
-            print(f"page: {server.address} (Ctrl-C ends)", flush=True)
+            print(f"page: {server.address} (Ctrl-C ends)", *filter(None, [server.notice]), sep="\n", flush=True)
         server.run()
 
 

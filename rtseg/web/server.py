@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Sequence
@@ -72,8 +73,19 @@ class PageServer:
         is_new = self._token is not None and self._options.token_file is None
         return f"{scheme}://{host}:{port}/" + (f"login#{self._token}" if is_new else "")
 
+    @property
+    def notice(self) -> str:
+        """What the user should know about the address; may be empty."""
+        if self._options.is_loopback or self._options.tls_cert is not None:
+            return ""
+        return (
+            "page: anyone on the way can read the token and the images of plain HTTP, and browsers elsewhere get MJPEG: "
+            "--tls-cert and --tls-key serve HTTPS"
+        )
+
     def run(self) -> None:
         """Start the sources and serve until ``stop`` or, on the main thread, a signal, which is then raised again."""
+        logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of viewers who leave while they are sent to
         for source in self.sources:
             source.start()
         self._server.run(sockets=[self._socket])

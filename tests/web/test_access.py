@@ -122,6 +122,7 @@ def test_any_other_address_than_loopback_prints_a_token(start_page: Callable[...
     address, _, token = server.address.partition("login#")
     port = address.rstrip("/").rpartition(":")[2]
     assert len(token) == 32
+    assert "plain HTTP" in server.notice
     assert get(f"http://127.0.0.1:{port}/").status_code == 401
     assert get(f"http://127.0.0.1:{port}/", Authorization=f"Bearer {token}").status_code == 200
 

@@ -24,6 +24,7 @@ const single = byId("single");
 let tiles = [];
 let selected = null;
 
+controls.draw.disabled = !canDecode; // it needs the canvas
 byId("source").append(...controls.nodes);
 addViewPanel(byId("view"), settings);
 single.addEventListener("click", () => {
