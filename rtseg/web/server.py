@@ -79,7 +79,7 @@ class PageServer:
         if self._options.is_loopback or self._options.tls_cert is not None:
             return ""
         return (
-            "page: anyone on the way can read the token and the images of plain HTTP, and browsers elsewhere get MJPEG: "
+            "page: anyone on the way can read the token and the images of plain HTTP, and browsers there get MJPEG: "
             "--tls-cert and --tls-key serve HTTPS"
         )
 
