@@ -36,6 +36,7 @@ COMMANDS = {
         _RUN,
         {"check": Entry("config:check", "Check a file of cameras; print each fault with its line.")},
     ),
+    "batch": Entry("batch:batch", "Label a library of videos, resumably.", _RUN),
     "background": Entry("background:background", "Average frames into a background image.", _RUN),
     "label": Entry("label:label", "Draw boxes on images to make training data.", _TRAIN),
     "data": Entry(

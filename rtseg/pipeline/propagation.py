@@ -76,13 +76,21 @@ class Propagator:
         mark: make pixels void (255) where the motion is not trusted. Without it carried labels are used there too: on
             CamVid they are right more often than the labels that the key frame has at the same place.
         late: labels come later than ``start_key``: earlier key frames stay in use until then.
+        first_frame: position of the first frame in its video. Then the network has to run on the frames whose position
+            is a multiple of ``every``, so that the result does not depend on where the video was divided.
 
     Raises:
         OptionError: ``every`` is less than 1.
     """
 
     def __init__(
-        self, every: int | None = None, *, smooth: bool = False, mark: bool = False, late: bool = False
+        self,
+        every: int | None = None,
+        *,
+        smooth: bool = False,
+        mark: bool = False,
+        late: bool = False,
+        first_frame: int | None = None,
     ) -> None:
         if every is not None and every < 1:
             raise OptionError(
@@ -90,6 +98,7 @@ class Propagator:
             )
         self.every = every
         self._smooth, self._mark, self._late = smooth, mark, late
+        self._first_frame = first_frame
         self.reset()
 
     def reset(self) -> None:
@@ -97,6 +106,7 @@ class Propagator:
         self._estimate = MotionEstimator()
         self._views: list[View] = []
         self._since_key = 0
+        self._advanced = -1
         self._pts_s = 0.0
         self._newest: MotionPath | None = None
         self.is_new_scene = True
@@ -118,6 +128,7 @@ class Propagator:
         self._pts_s = pts_s
         self._newest = MotionPath(step.grey, step.grey)
         self._since_key += 1
+        self._advanced += 1
         self.is_new_scene = step.flow is None
         if step.flow is None:
             self._views.clear()
@@ -125,9 +136,14 @@ class Propagator:
         self._views = [View(view.key, view.path.extend(step), mark=self._mark) for view in self._views]
         if step.reason or not self._views:
             return step.reason or "first frame"
-        if self.every is not None and self._since_key >= self.every:
+        if self.every is not None and self._is_due(self.every):
             return "interval"
         return "untrusted" if self._views[-1].path.is_worn() else ""
+
+    def _is_due(self, every: int) -> bool:
+        if self._first_frame is None:
+            return self._since_key >= every
+        return (self._first_frame + self._advanced) % every == 0
 
     def start_key(self) -> KeyFrame:
         """Make the newest frame a key frame, whose labels ``set_labels`` will bring."""

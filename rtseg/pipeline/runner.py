@@ -87,6 +87,7 @@ class Pipeline:
         propagation: on which frames the network runs; by default on all of them.
         regions: limit what is labelled; they may be replaced during the run.
         effects: change the image of each frame, in this order, before any sink gets it.
+        first_frame: position of the first frame in its video, where the source is a part of it; see ``Propagator``.
 
     Raises:
         OptionError: ``drop`` is unknown, the source cannot deliver images with the channels that the model needs, or
@@ -106,10 +107,12 @@ class Pipeline:
         propagation: PropagationOptions | None = None,
         regions: Regions | None = None,
         effects: Sequence[Effect] = (),
+        first_frame: int | None = None,
     ) -> None:
         if drop not in DROP_MODES:
             raise OptionError(f"--drop must be one of {', '.join(DROP_MODES)}, got {drop!r}")
         self._propagation = propagation or PropagationOptions("off")
+        self._first_frame = first_frame
         if self._propagation.target_fps is not None and (source.live or drop == "always"):
             raise OptionError(
                 f"--target-fps is for files: {source.name} sets its own frame rate, leave --target-fps out"
@@ -258,7 +261,9 @@ class Pipeline:
         if options.interval is None and options.target_fps is None and not options.smooth:
             return infer(batches, self._backend, durations["infer"])
         interval = KeyInterval(options.target_fps) if options.target_fps is not None else None
-        propagator = Propagator(options.interval or 1, smooth=options.smooth, mark=options.mark)
+        propagator = Propagator(
+            options.interval or 1, smooth=options.smooth, mark=options.mark, first_frame=self._first_frame
+        )
         counters = self._count_propagation()
         return infer_key_frames(batches, self._backend, propagator, durations, counters, interval)
 

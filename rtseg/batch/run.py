@@ -1,0 +1,175 @@
+"""One batch run from options to results: what ``rtseg batch`` does, for programs too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rtseg.backends import read_spec
+from rtseg.batch.find_videos import find_videos
+from rtseg.batch.join import join_videos
+from rtseg.batch.manifest import VideoEntry, load_pyarrow, segment_folder
+from rtseg.batch.options import BatchOptions
+from rtseg.batch.plan import Plan, division_for, identity_of, make_manifest, plan_jobs
+from rtseg.batch.pool import WorkerPool, worker_setups
+from rtseg.batch.segment_work import Job
+from rtseg.batch.store import MAX_TRIES, Store, read_json
+from rtseg.batch.summary import summarize, write_summary
+from rtseg.errors import RtsegError, SinkError, SourceError
+from rtseg.model_file.load import load_model
+from rtseg.preprocess import Prepare, override_steps
+from rtseg.system.atomic_files import sink_errors, write_json
+from rtseg.weights import find_model
+
+__all__ = ["BatchReport", "BatchRun", "Progress"]
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What a run did."""
+
+    done: int = 0
+    """Segments of this run."""
+    skipped: int = 0
+    """Segments whose results were there."""
+    frames: int = 0
+    """Frames of the segments of this run."""
+    seconds: float = 0.0
+    """Time of the processes for them, added up."""
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+    """Path and reason of each video that cannot be used."""
+    set_aside: list[tuple[Job, str]] = field(default_factory=list)
+    """Segments that failed too often, with the last error."""
+
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is counted (``videos`` or ``segments``), how many are done, and how many there are."""
+
+
+class BatchRun:
+    """Finds the videos and makes the manifest; ``run`` then does what is left. Use it as a context manager.
+
+    Raises:
+        RtsegError: an option, the model, an input or the output cannot be used.
+    """
+
+    def __init__(self, options: BatchOptions, on_progress: Progress = lambda what, done, total: None) -> None:
+        load_pyarrow()
+        self.options = options
+        self.store = Store(options.output)
+        paths = find_videos(options.videos)
+        model = find_model(options.model)
+        if model.suffix == ".engine":
+            self.spec, loaded = read_spec(model), None
+        else:
+            loaded = load_model(model)
+            self.spec = loaded.spec
+        Prepare(override_steps(self.spec, options.preprocess))
+        identity = identity_of(options, model)
+        self.store.create()
+        self._working = self.store.working()
+        with self.store.planning():
+            self.videos: list[VideoEntry] = make_manifest(
+                options,
+                paths,
+                division_for(options, loaded),
+                identity,
+                lambda n, total: on_progress("videos", n, total),
+            )
+            self._working.__enter__()
+        self.plan: Plan = plan_jobs(options, self.videos, identity)
+        self._on_progress = on_progress
+        self.backend_facts: dict[str, Any] = {}
+        """Of the first process whose model is loaded."""
+        self.report = BatchReport(
+            skipped=len(self.plan.done),
+            unusable=[(video.path, video.error) for video in self.videos if video.error],
+            set_aside=list(self.plan.set_aside),
+        )
+
+    def __enter__(self) -> BatchRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._working.__exit__(None, None, None)
+
+    def run(self) -> BatchReport:
+        """Do all segments that are left.
+
+        Raises:
+            RtsegError: the model cannot be opened, or results cannot be written. What is done stays.
+        """
+        jobs = self.plan.jobs
+        total = len(jobs)
+        if not jobs:
+            return self.report
+        with WorkerPool(worker_setups(self.options, total)) as pool:
+            for job, outcome in pool.run(jobs, self._is_tried_again):
+                if outcome.status == "fatal":
+                    raise SinkError(outcome.error) if job is not None else RtsegError(outcome.error)
+                if job is None:
+                    self.backend_facts = self.backend_facts or outcome.facts
+                elif outcome.status == "done":
+                    self.report.done += 1
+                    self.report.frames += int(outcome.facts["frames"])
+                    self.report.seconds += float(outcome.facts["seconds"])
+                self._on_progress("segments", self.report.done + len(self.report.set_aside), total)
+        return self.report
+
+    def _is_tried_again(self, job: Job, error: str) -> bool:
+        tries = self.store.add_failure(job.name, job.key_digest, error)
+        if tries < MAX_TRIES:
+            return True
+        self.store.remove_parts(job.name)
+        self.report.set_aside.append((job, error))
+        return False
+
+    def finish(self) -> bool:
+        """Join overlays and write ``summary.html`` once all segments of all shards are complete or set aside.
+
+        Returns:
+            Whether they are.
+
+        Raises:
+            SinkError: a file cannot be written.
+        """
+        with self.store.planning():
+            found = summarize(self.store, self.videos)
+            if any(video.done < video.segments and not video.problems for video in found):
+                return False
+            if "overlay" in self.options.write:
+                for video, summary in zip(self.videos, found, strict=True):
+                    if video.segments and summary.done == summary.segments:
+                        summary.problems += filter(None, [self._join(video)])
+            write_summary(self.options.output / "summary.html", found, self.spec)
+        return True
+
+    def _join(self, video: VideoEntry) -> str:
+        """Join the overlays of a video, unless the file is newer than they are; return why that cannot be."""
+        target = self.options.output / "overlays" / f"{video.id}.mp4"
+        names = [segment_folder(video, segment) for segment in video.segments]
+        parts = [self.options.output / name / "overlay.mp4" for name in names]
+        key = json.dumps([(self.store.facts(name) or {}).get("key") for name in names])
+        mark = target.with_suffix(".json")
+        if target.exists() and (read_json(mark) or {}).get("key") == key:
+            return ""
+        with sink_errors(target, "choose another --output"):
+            target.parent.mkdir(exist_ok=True)
+        first_s = video.segments[0].start_s
+        starts = [segment.start_s - first_s for segment in video.segments]
+        problem = join_videos([*zip(parts, starts, strict=True)], target)
+        if not problem:
+            write_json(mark, {"key": key})
+        return problem
+
+    def check(self) -> None:
+        """Raise an error for videos and segments that could not be done, after all others.
+
+        Raises:
+            SourceError: there are some.
+        """
+        bad = len(self.report.unusable) + len(self.report.set_aside)
+        if bad:
+            raise SourceError(f"{bad} videos or segments could not be done: the others are complete")
