@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtseg.batch.local_copy import LocalCopy
 from rtseg.batch.manifest import Segment, VideoEntry
+from rtseg.batch.remote_files import describe, is_url
 from rtseg.errors import SourceError
 from rtseg.model_file.spec import file_sha256
 from rtseg.sources.options import SourceOptions
@@ -43,25 +45,48 @@ class _Packets:
     """Times of the key frames."""
 
 
-def is_unchanged(video: VideoEntry, path: Path) -> bool:
-    """Whether ``path`` still has the content that ``video`` describes. Reads the file only if its time has changed."""
+def is_unchanged(video: VideoEntry) -> bool:
+    """Whether its file still has the content that ``video`` describes. Reads it only if its time has changed."""
     try:
-        facts = path.stat()
-        if facts.st_size != video.bytes:
+        if is_url(video.path):
+            facts = describe(video.path)
+            return bool(facts.version) and (facts.bytes, facts.version) == (video.bytes, video.version)
+        found = Path(video.path).stat()
+        if found.st_size != video.bytes:
             return False
-        return facts.st_mtime_ns == video.modified_ns or file_sha256(path) == video.sha256
+        return str(found.st_mtime_ns) == video.version or file_sha256(Path(video.path)) == video.sha256
     except OSError:
         return False
 
 
-def divide_video(path: Path, division: Division) -> VideoEntry:
-    """Return the segments of the video at ``path``, or why it cannot be used."""
+def divide_video(path: str, division: Division) -> VideoEntry:
+    """Return the segments of a video, or why it cannot be used.
+
+    Args:
+        path: a local file, or a URL, which is copied.
+        division: how to divide it.
+    """
+    copy = LocalCopy()
     try:
-        facts = path.stat()
-        digest = file_sha256(path)
+        if is_url(path):
+            facts = describe(path)
+            size, version = facts.bytes, facts.version
+        else:
+            found = Path(path).stat()
+            size, version = found.st_size, str(found.st_mtime_ns)
+        local = copy.get(path)
+        entry = VideoEntry(path, size, version, file_sha256(local))
+    except SourceError as error:
+        return VideoEntry(path, 0, "", "", error=str(error))
     except OSError as error:
-        return VideoEntry(str(path), 0, 0, "", error=f"cannot be read ({error.strerror})")
-    entry = VideoEntry(str(path), facts.st_size, facts.st_mtime_ns, digest)
+        return VideoEntry(path, 0, "", "", error=f"cannot be read ({error.strerror})")
+    try:
+        return _divide(entry, local, division)
+    finally:
+        copy.close()
+
+
+def _divide(entry: VideoEntry, path: Path, division: Division) -> VideoEntry:
     try:
         found = _read_packets(path)
     except SourceError as error:
@@ -75,7 +100,7 @@ def divide_video(path: Path, division: Division) -> VideoEntry:
 
 
 def _with(entry: VideoEntry, *, segments: tuple[Segment, ...] = (), note: str = "", error: str = "") -> VideoEntry:
-    return VideoEntry(entry.path, entry.bytes, entry.modified_ns, entry.sha256, segments, note, error)
+    return VideoEntry(entry.path, entry.bytes, entry.version, entry.sha256, segments, note, error)
 
 
 def _read_packets(path: Path) -> _Packets | str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
+from rtseg.batch.remote_files import find_urls, is_url
 from rtseg.errors import SourceError, SourceNotFound
 from rtseg.image_io.find import natural_order
 from rtseg.system.file_names import check_name, existing_path, unicode_forms
@@ -20,26 +21,29 @@ VIDEO_SUFFIXES = frozenset(
 """Suffixes of the files that are taken from a folder, in lower case."""
 
 
-def find_videos(inputs: Sequence[str]) -> list[Path]:
-    """Find the videos that ``inputs`` name: absolute paths in natural order, each file once.
+def find_videos(inputs: Sequence[str]) -> list[str]:
+    """Find the videos that ``inputs`` name: absolute paths and URLs in natural order, each file once.
 
     Args:
-        inputs: files, folders (with their subfolders), globs, and lists of files: ``@FILE`` or ``FILE.txt``.
+        inputs: files, folders (with their subfolders), globs, lists of files (``@FILE`` or ``FILE.txt``), and URLs.
 
     Raises:
         SourceNotFound: one of them names no video.
         SourceError: a folder or list cannot be read.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for each in inputs:
-        for path in _find(each):
+        for path in find_urls(each) if is_url(each) else _find(each):
+            if isinstance(path, str):
+                found.setdefault(path, path)
+                continue
             # Without "..", but links stay: the user sees the name that was given.
-            absolute = Path(os.path.abspath(path))  # noqa: PTH100
+            absolute = os.path.abspath(path)  # noqa: PTH100
             found.setdefault(os.path.realpath(path), absolute)
     return sorted(found.values(), key=natural_order)
 
 
-def _find(where: str) -> Iterable[Path]:
+def _find(where: str) -> Iterable[Path | str]:
     check_name(where)
     path = existing_path(Path(where))
     try:
@@ -82,7 +86,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _listed(path: Path) -> list[Path]:
+def _listed(path: Path) -> list[Path | str]:
     """The paths in a list, one on each line; relative ones start at the list. ``#`` begins a comment."""
     try:
         lines = [line for line in read_lines(path) if line and not line.startswith("#")]
@@ -90,4 +94,4 @@ def _listed(path: Path) -> list[Path]:
         raise SourceError(f"{path} is not a list of videos: write one path per line, as text") from error
     if not lines:
         raise SourceNotFound(f"the list {path} names no video: write one path per line")
-    return [existing_path(path.parent / line) for line in lines]
+    return [line if is_url(line) else existing_path(path.parent / line) for line in lines]

@@ -11,38 +11,32 @@ import av
 import av.error
 
 from rtseg.errors import SinkError
-from rtseg.system.atomic_files import atomic_path, failure_reason, sink_errors
+from rtseg.system.atomic_files import failure_reason
 
-__all__ = ["join_videos"]
+__all__ = ["UnequalVideos", "join_videos"]
 
 _CLOCK = Fraction(1, 90_000)
 
 
-def join_videos(parts: Sequence[tuple[Path, float]], target: Path) -> str:
-    """Write the packets of ``parts`` one after the other into ``target``, atomically.
+class UnequalVideos(Exception):
+    """Videos cannot be joined into one, as the message says."""
+
+
+def join_videos(parts: Sequence[tuple[Path, float]], target: Path) -> None:
+    """Write the packets of ``parts`` one after the other into ``target``, an MP4.
 
     Args:
         parts: video files of one codec and size, and the time at which each begins in the joined video, in seconds.
         target: the file to write.
 
-    Returns:
-        Why they cannot be joined, e.g. because the size of the images changes; empty if they are.
-
     Raises:
+        UnequalVideos: the size of the images changes.
         SinkError: the file cannot be written.
     """
     try:
-        with sink_errors(target), atomic_path(target) as part:
-            _copy(parts, part)
-    except _Unequal as error:
-        return str(error)
+        _copy(parts, target)
     except av.error.FFmpegError as error:
         raise SinkError(f"cannot join {target}: {failure_reason(error)}; the segments are complete") from error
-    return ""
-
-
-class _Unequal(Exception):
-    """The parts cannot be in one video."""
 
 
 def _copy(parts: Sequence[tuple[Path, float]], target: Path) -> None:
@@ -57,7 +51,7 @@ def _copy(parts: Sequence[tuple[Path, float]], target: Path) -> None:
                     out = output.add_stream_from_template(stream)
                     header = context.extradata
                 if context.extradata != header:
-                    raise _Unequal("the size of the images changes, so the segments are not joined")
+                    raise UnequalVideos("the size of the images changes, so the segments are not joined")
                 offset = round(start_s / _CLOCK)
                 for packet in container.demux(stream):
                     if packet.size == 0 or packet.pts is None or packet.time_base is None:

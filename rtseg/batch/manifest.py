@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.errors import MissingExtra
-from rtseg.system.atomic_files import atomic_path, sink_errors
 
 __all__ = [
     "Segment",
@@ -48,8 +47,10 @@ class VideoEntry:
     """A video with its segments, or why it has none."""
 
     path: str
+    """Absolute path, or URL."""
     bytes: int
-    modified_ns: int
+    version: str
+    """Time of its last change, or the version that an object store names: while it is equal, nothing is read."""
     sha256: str
     segments: tuple[Segment, ...] = ()
     note: str = ""
@@ -81,7 +82,7 @@ def segment_folder(video: VideoEntry, segment: Segment) -> str:
 
 
 def write_manifest(path: Path, videos: Iterable[VideoEntry], plan: dict[str, str]) -> None:
-    """Write one row for each segment, and one for each video without any, as Parquet, atomically.
+    """Write one row for each segment, and one for each video without any, as Parquet.
 
     Args:
         path: the file.
@@ -90,14 +91,13 @@ def write_manifest(path: Path, videos: Iterable[VideoEntry], plan: dict[str, str
 
     Raises:
         MissingExtra: pyarrow is not installed.
-        SinkError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     pa, parquet = load_pyarrow()
     rows = [row for video in videos for row in _rows(video)]
     schema = _schema(pa).with_metadata(plan)
     table = pa.Table.from_pylist(rows, schema=schema)
-    with sink_errors(path), atomic_path(path, sync=True) as part:
-        parquet.write_table(table, part, row_group_size=10_000)
+    parquet.write_table(table, path, row_group_size=10_000)
 
 
 def read_manifest(path: Path) -> tuple[list[VideoEntry], dict[str, str]]:
@@ -134,7 +134,7 @@ def load_pyarrow() -> tuple[Any, Any]:
 
 def _schema(pa: Any) -> Any:
     text, count, seconds = pa.string(), pa.int64(), pa.float64()
-    video = {"path": text, "bytes": count, "modified_ns": count, "sha256": text, "note": text, "error": text}
+    video = {"path": text, "bytes": count, "version": text, "sha256": text, "note": text, "error": text}
     segment = {"number": count, "start_s": seconds, "end_s": seconds, "first_frame": count, "frames": count}
     return pa.schema(video | segment | {"lead_start_s": seconds, "lead_frames": count})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from rtseg.errors import OptionError
@@ -28,9 +27,11 @@ class BatchOptions:
     """
 
     videos: Annotated[tuple[str, ...], Option(argument="VIDEOS")]
-    """Video files, folders (with their subfolders), globs such as 'videos/**/*.mp4', and lists (@paths.txt)."""
-    output: Annotated[Path, Option(_OUTPUT, ("--output", "-o"), metavar="FOLDER")]
-    """Folder for the results; it is created. Run the same command again to go on after an interruption."""
+    """Video files, folders (with their subfolders), globs such as 'videos/**/*.mp4', lists (@paths.txt), and
+    URLs of files or globs (s3://, https:// and others of fsspec)."""
+    output: Annotated[str, Option(_OUTPUT, ("--output", "-o"), metavar="FOLDER|URL")]
+    """Folder for the results, or a URL such as s3://bucket/results; it is created. Run the same command again to go on
+    after an interruption."""
     model: ModelName = DEFAULT_MODEL
     backend: BackendName = "auto"
     precision: PrecisionName = "auto"
@@ -47,6 +48,8 @@ class BatchOptions:
     """Shortest length of the parts into which videos are divided, e.g. 60s; each begins at a key frame."""
     workers: Annotated[int | None, Option(_RUN, default="one for each core or GPU")] = None
     """Number of processes."""
+    ray: Annotated[str | None, Option(_RUN, metavar="auto|ADDRESS", default="processes of this machine")] = None
+    """Run on a Ray cluster: its address, or auto for the one that this machine belongs to, else a new one here."""
     shard: Annotated[str | None, Option(_RUN, metavar="I/N", default="all segments")] = None
     """Process only every N-th segment, from the I-th on, e.g. 3/8 for the third of eight machines."""
     retry: Annotated[bool, Option(_RUN)] = False

@@ -13,14 +13,14 @@ from rtseg.batch.divide import Division, divide_video, is_unchanged
 from rtseg.batch.manifest import VideoEntry, read_manifest, video_from_json, write_manifest
 from rtseg.batch.options import BatchOptions
 from rtseg.batch.segment_work import Job
-from rtseg.batch.store import MAX_TRIES, Store, read_json
+from rtseg.batch.store import MAX_TRIES, Store
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.spec import file_sha256
-from rtseg.system.atomic_files import write_json
 from rtseg.system.output_lock import OutputInUse
 
 __all__ = ["Plan", "division_for", "identity_of", "make_manifest", "plan_jobs"]
 
+MANIFEST, IDENTITY = "manifest.parquet", "batch.json"
 _KEY_VERSION = "1"
 """Changes when the same options give other results."""
 
@@ -67,8 +67,8 @@ def identity_of(options: BatchOptions, model: Path) -> dict[str, str]:
 
 
 def make_manifest(
-    options: BatchOptions,
-    paths: Sequence[Path],
+    store: Store,
+    paths: Sequence[str],
     division: Division,
     identity: dict[str, str],
     on_progress: Callable[[int, int], None],
@@ -81,41 +81,41 @@ def make_manifest(
         OutputInUse: it has to be changed while another run uses it.
         SinkError: it cannot be written.
     """
-    store = Store(options.output)
-    known, plan = read_manifest(store.manifest)
+    known, plan = read_manifest(store.local(MANIFEST))
     if plan != division.plan():
         known = []
     by_path = {video.path: video for video in known}
-    journal = _Journal(options.output / "manifest.part.jsonl", division)
+    journal = _Journal(store.folder / "manifest.part.jsonl", division)
     by_path |= {video.path: video for video in journal.read()}
     videos = []
     for number, path in enumerate(paths):
-        video = by_path.get(str(path))
-        if video is None or not is_unchanged(video, path):
+        video = by_path.get(path)
+        if video is None or not is_unchanged(video):
             video = divide_video(path, division)
             journal.add(video)
         videos.append(video)
         on_progress(number + 1, len(paths))
-    if videos != known or read_json(store.identity) != identity:
+    if videos != known or store.read_json(IDENTITY) != identity:
         with store.alone() as is_alone:
             if not is_alone:
                 raise OutputInUse(
-                    f"{options.output} is used by a run with other videos or options: wait for it, "
+                    f"{store.name} is used by a run with other videos or options: wait for it, "
                     "or choose another --output"
                 )
-            write_manifest(store.manifest, videos, division.plan())
-            write_json(store.identity, identity)
+            with store.writing(MANIFEST) as part:
+                write_manifest(part, videos, division.plan())
+            store.write_json(IDENTITY, identity)
     journal.remove()
     return videos
 
 
-def plan_jobs(options: BatchOptions, videos: Sequence[VideoEntry], identity: dict[str, str]) -> Plan:
+def plan_jobs(store: Store, options: BatchOptions, videos: Sequence[VideoEntry], identity: dict[str, str]) -> Plan:
     """Compare the segments of this shard with the results that are there."""
-    store, plan = Store(options.output), Plan()
+    plan = Plan()
     shard, shards = options.shard_of
     pairs = [(video, segment) for video in videos for segment in video.segments]
     for video, segment in pairs[shard::shards]:
-        own = VideoEntry(video.path, video.bytes, video.modified_ns, video.sha256)
+        own = VideoEntry(video.path, video.bytes, video.version, video.sha256)
         bounds = json.dumps([segment.start_s, segment.end_s, segment.lead_frames])
         job = Job(own, segment, {"video": video.sha256, "bounds": bounds, **identity})
         facts, failure = store.facts(job.name), store.failure(job.name)

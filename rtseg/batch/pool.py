@@ -14,14 +14,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from rtseg.batch.options import BatchOptions
 from rtseg.batch.segment_work import Job
 from rtseg.batch.worker import Outcome, Setup
 from rtseg.system.nvidia import find_gpu
 
-__all__ = ["WorkerPool", "worker_setups"]
+__all__ = ["LocalProcess", "WorkerPool", "WorkerProcess", "worker_setups"]
 
 _BUSY_S = 1.0
 """How long a segment that another run works on is left alone before it is looked at again."""
@@ -45,21 +45,42 @@ def worker_setups(options: BatchOptions, jobs: int) -> list[Setup]:
     return setups
 
 
+class WorkerProcess(Protocol):
+    """A process with a model, which does one job at a time."""
+
+    def ready(self) -> Outcome:
+        """Wait until the model is loaded; raise EOFError if it died."""
+
+    def run(self, job: Job) -> Outcome:
+        """Let it do a job; raise EOFError if it died."""
+
+    def reason(self) -> str:
+        """Why it died."""
+
+    def close(self) -> None:
+        """Let it end, and wait for it."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
 class WorkerPool:
     """Processes that take one job after the other. Use it as a context manager; leaving ends the processes at once.
 
     Args:
         setups: one for each process.
+        start: starts a process; by default on this machine.
     """
 
-    def __init__(self, setups: Sequence[Setup]) -> None:
+    def __init__(self, setups: Sequence[Setup], start: Callable[[Setup], WorkerProcess] | None = None) -> None:
         self._setups = setups
+        self._start_process = start or LocalProcess
         self._jobs: deque[tuple[Job, float]] = deque()
         self._lock = Lock()
         self._open = 0
         """Jobs without an outcome."""
         self._outcomes: SimpleQueue[tuple[Job | None, Outcome]] = SimpleQueue()
-        self._processes: list[_Process] = []
+        self._processes: list[WorkerProcess] = []
         self._threads: list[Thread] = []
         self._stopped = False
 
@@ -93,7 +114,7 @@ class WorkerPool:
 
     def _serve(self, setup: Setup) -> None:
         """Feed one process until no job is left."""
-        process: _Process | None = None
+        process: WorkerProcess | None = None
         while self._open and not self._stopped:
             job = self._next()
             if job is None:
@@ -124,8 +145,8 @@ class WorkerPool:
                 self._jobs.append((job, not_before_s))
         return None
 
-    def _start(self, setup: Setup) -> _Process:
-        process = _Process(setup)
+    def _start(self, setup: Setup) -> WorkerProcess:
+        process = self._start_process(setup)
         self._processes.append(process)
         ready = process.ready()
         if ready.status == "fatal":
@@ -147,8 +168,8 @@ class WorkerPool:
             thread.join(_LEAVE_S)
 
 
-class _Process:
-    """One process, and the socket to it."""
+class LocalProcess:
+    """A process of this machine, and the socket to it."""
 
     def __init__(self, setup: Setup) -> None:
         ours, theirs = multiprocessing.Pipe()
@@ -165,11 +186,6 @@ class _Process:
         theirs.close()
         self._connection: Connection = ours
         self._connection.send(setup)
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
 
     def ready(self) -> Outcome:
         """Wait until the model is loaded."""

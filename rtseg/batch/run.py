@@ -9,18 +9,18 @@ from typing import Any
 
 from rtseg.backends import read_spec
 from rtseg.batch.find_videos import find_videos
-from rtseg.batch.join import join_videos
+from rtseg.batch.join import UnequalVideos, join_videos
 from rtseg.batch.manifest import VideoEntry, load_pyarrow, segment_folder
+from rtseg.batch.open_store import open_store
 from rtseg.batch.options import BatchOptions
 from rtseg.batch.plan import Plan, division_for, identity_of, make_manifest, plan_jobs
 from rtseg.batch.pool import WorkerPool, worker_setups
 from rtseg.batch.segment_work import Job
-from rtseg.batch.store import MAX_TRIES, Store, read_json
+from rtseg.batch.store import MAX_TRIES, Store
 from rtseg.batch.summary import summarize, write_summary
 from rtseg.errors import RtsegError, SinkError, SourceError
 from rtseg.model_file.load import load_model
 from rtseg.preprocess import Prepare, override_steps
-from rtseg.system.atomic_files import sink_errors, write_json
 from rtseg.weights import find_model
 
 __all__ = ["BatchReport", "BatchRun", "Progress"]
@@ -58,7 +58,7 @@ class BatchRun:
     def __init__(self, options: BatchOptions, on_progress: Progress = lambda what, done, total: None) -> None:
         load_pyarrow()
         self.options = options
-        self.store = Store(options.output)
+        self.store: Store = open_store(options.output)
         paths = find_videos(options.videos)
         model = find_model(options.model)
         if model.suffix == ".engine":
@@ -72,14 +72,14 @@ class BatchRun:
         self._working = self.store.working()
         with self.store.planning():
             self.videos: list[VideoEntry] = make_manifest(
-                options,
+                self.store,
                 paths,
                 division_for(options, loaded),
                 identity,
                 lambda n, total: on_progress("videos", n, total),
             )
             self._working.__enter__()
-        self.plan: Plan = plan_jobs(options, self.videos, identity)
+        self.plan: Plan = plan_jobs(self.store, options, self.videos, identity)
         self._on_progress = on_progress
         self.backend_facts: dict[str, Any] = {}
         """Of the first process whose model is loaded."""
@@ -94,6 +94,8 @@ class BatchRun:
 
     def __exit__(self, *_: object) -> None:
         self._working.__exit__(None, None, None)
+        with self.store.planning():
+            self.store.clean()
 
     def run(self) -> BatchReport:
         """Do all segments that are left.
@@ -105,7 +107,7 @@ class BatchRun:
         total = len(jobs)
         if not jobs:
             return self.report
-        with WorkerPool(worker_setups(self.options, total)) as pool:
+        with self._open_pool(total) as pool:
             for job, outcome in pool.run(jobs, self._is_tried_again):
                 if outcome.status == "fatal":
                     raise SinkError(outcome.error) if job is not None else RtsegError(outcome.error)
@@ -117,6 +119,13 @@ class BatchRun:
                     self.report.seconds += float(outcome.facts["seconds"])
                 self._on_progress("segments", self.report.done + len(self.report.set_aside), total)
         return self.report
+
+    def _open_pool(self, jobs: int) -> WorkerPool:
+        if self.options.ray is None:
+            return WorkerPool(worker_setups(self.options, jobs))
+        from rtseg.batch.ray_engine import open_ray_pool
+
+        return open_ray_pool(self.options, jobs)
 
     def _is_tried_again(self, job: Job, error: str) -> bool:
         tries = self.store.add_failure(job.name, job.key_digest, error)
@@ -143,26 +152,29 @@ class BatchRun:
                 for video, summary in zip(self.videos, found, strict=True):
                     if video.segments and summary.done == summary.segments:
                         summary.problems += filter(None, [self._join(video)])
-            write_summary(self.options.output / "summary.html", found, self.spec)
+            with self.store.writing("summary.html") as path:
+                write_summary(path, found, self.spec)
         return True
 
     def _join(self, video: VideoEntry) -> str:
-        """Join the overlays of a video, unless the file is newer than they are; return why that cannot be."""
-        target = self.options.output / "overlays" / f"{video.id}.mp4"
+        """Join the overlays of a video, unless that has been done; return why that cannot be."""
         names = [segment_folder(video, segment) for segment in video.segments]
-        parts = [self.options.output / name / "overlay.mp4" for name in names]
         key = json.dumps([(self.store.facts(name) or {}).get("key") for name in names])
-        mark = target.with_suffix(".json")
-        if target.exists() and (read_json(mark) or {}).get("key") == key:
+        mark = f"overlays/{video.id}.json"
+        if (self.store.read_json(mark) or {}).get("key") == key:
             return ""
-        with sink_errors(target, "choose another --output"):
-            target.parent.mkdir(exist_ok=True)
         first_s = video.segments[0].start_s
-        starts = [segment.start_s - first_s for segment in video.segments]
-        problem = join_videos([*zip(parts, starts, strict=True)], target)
-        if not problem:
-            write_json(mark, {"key": key})
-        return problem
+        parts = [
+            (self.store.local(f"{name}/overlay.mp4"), segment.start_s - first_s)
+            for name, segment in zip(names, video.segments, strict=True)
+        ]
+        try:
+            with self.store.writing(f"overlays/{video.id}.mp4") as path:
+                join_videos(parts, path)
+        except UnequalVideos as error:
+            return str(error)
+        self.store.write_json(mark, {"key": key})
+        return ""
 
     def check(self) -> None:
         """Raise an error for videos and segments that could not be done, after all others.

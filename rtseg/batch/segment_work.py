@@ -16,9 +16,10 @@ import numpy as np
 
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
+from rtseg.batch.local_copy import LocalCopy
 from rtseg.batch.manifest import Segment, VideoEntry, segment_folder
+from rtseg.batch.open_store import open_store
 from rtseg.batch.options import BatchOptions
-from rtseg.batch.store import Store
 from rtseg.batch.tables import MaskTableSink, ShareTableSink
 from rtseg.errors import SourceError
 from rtseg.frame import Frame, Image, Labels
@@ -71,7 +72,11 @@ class SegmentWorker:
 
     def __init__(self, options: BatchOptions, threads: int | None = None) -> None:
         self._options = options
-        self._store = Store(options.output)
+        self._store = open_store(options.output)
+        self._files = LocalCopy()
+        self._opened = ExitStack()
+        self._opened.enter_context(self._store.working())
+        self._opened.callback(self._files.close)
         self._backend: Backend = open_backend(
             options.backend,
             options.model,
@@ -88,7 +93,8 @@ class SegmentWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._backend.close()
+        self._opened.callback(self._backend.close)
+        self._opened.close()
 
     def facts(self) -> dict[str, Any]:
         """Of the model and the backend."""
@@ -114,7 +120,8 @@ class SegmentWorker:
         segment, started_s = job.segment, time.monotonic()
         length_s = None if segment.end_s is None else segment.end_s - segment.lead_start_s
         part = SourceOptions(start_s=segment.lead_start_s, duration_s=length_s)
-        source = open_source(Path(job.video.path), part)
+        local = self._files.get(job.video.path)
+        source = open_source(local, part)
         sink = _SegmentSink(self._open_sinks(job, folder, lambda: source.fps), segment, len(self._spec.classes))
         self._backend.reset()
         try:
@@ -129,6 +136,8 @@ class SegmentWorker:
             )
             with pipeline:
                 pipeline.run()
+        except SourceError as error:
+            raise SourceError(str(error).replace(str(local), job.video.path)) from error
         finally:
             sink.close()
         if not sink.written:

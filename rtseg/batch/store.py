@@ -23,21 +23,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rtseg.system.atomic_files import sink_errors, write_json
+from rtseg.system.atomic_files import atomic_path, sink_errors
 from rtseg.system.output_lock import open_locked
 
-__all__ = ["DONE", "MAX_TRIES", "Store", "read_json"]
+__all__ = ["DONE", "MAX_TRIES", "Store", "write_done"]
 
+_ADVICE = "choose another --output"
 DONE = "done.json"
 MAX_TRIES = 3
 """A segment that failed so often is set aside."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Store:
     """One output folder. Any number of processes may use it at once, also on different machines."""
 
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return str(self.folder)
 
     def create(self) -> None:
         """Make the folders.
@@ -45,19 +51,46 @@ class Store:
         Raises:
             SinkError: they cannot be made.
         """
-        with sink_errors(self.folder, "choose another --output"):
+        with sink_errors(self.folder, _ADVICE):
             for name in ("segments", "failed", "locks"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
 
-    @property
-    def manifest(self) -> Path:
-        """The file with the segments."""
-        return self.folder / "manifest.parquet"
+    def local(self, name: str) -> Path:
+        """Where to read the file ``name``, which may not exist."""
+        return self.folder / name
 
-    @property
-    def identity(self) -> Path:
-        """The file with the options that the results depend on."""
-        return self.folder / "batch.json"
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yield where to write a new file; it gets ``name`` at the end of the block.
+
+        Raises:
+            SinkError: it cannot be written.
+        """
+        target = self.folder / name
+        with sink_errors(target, _ADVICE):
+            target.parent.mkdir(exist_ok=True)
+            with atomic_path(target, sync=True) as part:
+                yield part
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The object in a JSON file; None if there is none."""
+        try:
+            found = json.loads(self._read(name))
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write_json(self, name: str, facts: dict[str, Any]) -> None:
+        """Write a JSON file, atomically.
+
+        Raises:
+            SinkError: it cannot be written.
+        """
+        with self.writing(name) as path:
+            path.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+    def _read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
 
     @contextlib.contextmanager
     def planning(self) -> Iterator[None]:
@@ -81,7 +114,7 @@ class Store:
 
     @contextlib.contextmanager
     def _open_lock(self, name: str) -> Iterator[int]:
-        with sink_errors(self.folder, "choose another --output"):
+        with sink_errors(self.folder, _ADVICE):
             descriptor = os.open(self.folder / "locks" / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             yield descriptor
@@ -100,10 +133,10 @@ class Store:
         """
         lock = self.folder / "locks" / f"{name.removeprefix('segments/').replace('/', '.')}"
         target = self.folder / name
-        with sink_errors(target, "choose another --output"):
+        with sink_errors(target, _ADVICE):
             descriptor = open_locked(lock, "--output")
         try:
-            with sink_errors(target, "choose another --output"):
+            with sink_errors(target, _ADVICE):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self.remove_parts(name)
                 part = target.with_name(f"{target.name}.part-{secrets.token_hex(4)}")
@@ -123,6 +156,12 @@ class Store:
         for each in target.parent.glob(f"{target.name}.part-*"):
             shutil.rmtree(each, ignore_errors=True)
 
+    def clean(self) -> None:
+        """Remove what interrupted processes have left, unless a run works here."""
+        with self.alone() as is_alone:
+            for each in self.folder.glob("segments/*/*.part-*") if is_alone else ():
+                shutil.rmtree(each, ignore_errors=True)
+
     def commit(self, part: Path, name: str, facts: dict[str, Any]) -> None:
         """Write ``facts`` as the last file of ``part``, and give it the name ``name``.
 
@@ -130,8 +169,8 @@ class Store:
             SinkError: it cannot be written.
         """
         target = self.folder / name
-        write_json(part / DONE, facts | {"files": _sizes(part)})
-        with sink_errors(target, "choose another --output"):
+        with sink_errors(target, _ADVICE):
+            write_done(part, facts)
             _sync(part)
             if target.exists():  # of other options, or of another process where this file system has no locks
                 old = target.with_name(f"{target.name}.part-{secrets.token_hex(4)}")
@@ -143,19 +182,20 @@ class Store:
 
     def facts(self, name: str) -> dict[str, Any] | None:
         """What was written about the complete results of a segment; None if they are missing or have changed."""
-        folder = self.folder / name
-        facts = read_json(folder / DONE)
+        facts = self.read_json(f"{name}/{DONE}")
         if facts is None or not isinstance(facts.get("files"), dict):
             return None
+        return facts if self._has_files(name, facts["files"]) else None
+
+    def _has_files(self, name: str, sizes: dict[str, int]) -> bool:
         try:
-            complete = all((folder / file).stat().st_size == size for file, size in facts["files"].items())
+            return all((self.folder / name / file).stat().st_size == size for file, size in sizes.items())
         except OSError:
-            return None
-        return facts if complete else None
+            return False
 
     def failure(self, name: str) -> dict[str, Any] | None:
         """How often a segment has failed, and why; None if it has not."""
-        return read_json(self._failure_path(name))
+        return self.read_json(_failure_name(name))
 
     def add_failure(self, name: str, key: str, error: str) -> int:
         """Count a failure of a segment; return how often it has failed with these options.
@@ -167,25 +207,17 @@ class Store:
         """
         before = self.failure(name)
         tries = 1 + (int(before["tries"]) if before and before.get("key") == key else 0)
-        write_json(self._failure_path(name), {"segment": name, "key": key, "tries": tries, "error": error})
+        self.write_json(_failure_name(name), {"segment": name, "key": key, "tries": tries, "error": error})
         return tries
 
     def forget_failure(self, name: str) -> None:
         """Forget the failures of a segment."""
         with contextlib.suppress(OSError):
-            self._failure_path(name).unlink(missing_ok=True)
-
-    def _failure_path(self, name: str) -> Path:
-        return self.folder / "failed" / f"{name.removeprefix('segments/').replace('/', '.')}.json"
+            (self.folder / _failure_name(name)).unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None if there is none."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+def _failure_name(name: str) -> str:
+    return f"failed/{name.removeprefix('segments/').replace('/', '.')}.json"
 
 
 def _lock(descriptor: int, kind: int) -> bool:
@@ -196,6 +228,13 @@ def _lock(descriptor: int, kind: int) -> bool:
     except OSError:  # this file system has no locks
         return True
     return True
+
+
+def write_done(folder: Path, facts: dict[str, Any]) -> dict[str, int]:
+    """Write ``facts`` as the last file of ``folder``, with the names and bytes of the others, which are returned."""
+    sizes = _sizes(folder)
+    (folder / DONE).write_text(json.dumps(facts | {"files": sizes}, indent=2), encoding="utf-8")
+    return sizes
 
 
 def _sizes(folder: Path) -> dict[str, int]:

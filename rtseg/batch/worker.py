@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rtseg.batch.options import BatchOptions
 from rtseg.errors import RtsegError, SinkError
 from rtseg.system.output_lock import OutputInUse
 
-__all__ = ["Outcome", "Setup", "main"]
+if TYPE_CHECKING:  # they load libraries that count the cores
+    from rtseg.batch.segment_work import Job, SegmentWorker
+
+__all__ = ["Outcome", "Setup", "do_job", "main", "open_worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,21 @@ def main(descriptor: int) -> None:
 
 
 def _work(connection: Connection, jobs: SimpleQueue[Any]) -> None:
-    setup: Setup = jobs.get()
+    worker, ready = open_worker(jobs.get())
+    connection.send(ready)
+    if worker is None:
+        return
+    with worker:
+        while True:
+            connection.send(do_job(worker, jobs.get()))
+
+
+def open_worker(setup: Setup) -> tuple[SegmentWorker | None, Outcome]:
+    """Load the model in this process, which then is one for such work only: its threads are limited.
+
+    Returns:
+        The worker, or None; and the outcome that says which.
+    """
     if setup.cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, setup.cores)  # before libraries count the cores
     from rtseg.batch.segment_work import SegmentWorker
@@ -77,15 +94,13 @@ def _work(connection: Connection, jobs: SimpleQueue[Any]) -> None:
     try:
         worker = SegmentWorker(setup.options, setup.threads)
     except RtsegError as error:
-        connection.send(Outcome("fatal", {}, str(error)))
-        return
-    with worker:
-        connection.send(Outcome("ready", worker.facts()))
-        while True:
-            connection.send(_outcome(worker, jobs.get()))
+        return None, Outcome("fatal", {}, str(error))
+    return worker, Outcome("ready", worker.facts())
 
 
-def _outcome(worker: Any, job: Any) -> Outcome:
+def do_job(worker: SegmentWorker | None, job: Job) -> Outcome:
+    """Do a job; every error becomes an outcome."""
+    assert worker is not None
     try:
         return Outcome("done", worker.run(job))
     except OutputInUse:

@@ -21,7 +21,7 @@ from rtseg.system.output_lock import OutputInUse
 
 
 def options(videos: Path, output: Path, model: Path, **more: Any) -> BatchOptions:
-    return BatchOptions((str(videos),), output, str(model), precision="fp32", **{"segment_s": 2.0} | more)
+    return BatchOptions((str(videos),), str(output), str(model), precision="fp32", **{"segment_s": 2.0} | more)
 
 
 def files(folder: Path) -> dict[str, bytes]:

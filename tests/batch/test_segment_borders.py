@@ -25,11 +25,11 @@ def label(clip: Path, model: Path, folder: Path, segment_s: float, **options: An
     """The rows of the masks of all segments."""
     propagation = PropagationOptions(options.pop("propagate", "off"), smooth=options.pop("smooth", False))
     settings = BatchOptions(
-        (str(clip),), folder, str(model), precision="fp32", write=("masks",), segment_s=segment_s,
+        (str(clip),), str(folder), str(model), precision="fp32", write=("masks",), segment_s=segment_s,
         propagation=propagation, **options,
     )  # fmt: skip
     Store(folder).create()
-    video = divide_video(clip, division_for(settings, load_model(model)))
+    video = divide_video(str(clip), division_for(settings, load_model(model)))
     _, parquet = load_pyarrow()
     rows: list[dict[str, Any]] = []
     with SegmentWorker(settings, threads=1) as worker:
