@@ -161,11 +161,20 @@ class PredictOptions:
     """Write results of the N images that the model is least sure of, the least sure first."""
     by: Annotated[str, Option(_SELECTION, choices=UNCERTAINTIES)] = "disagreement"
     """How --select measures that. disagreement: the share of pixels whose label changes in the mirrored image."""
+    tiles: Annotated[int | None, Option("Large images", default="the whole image")] = None
+    """Label each image in tiles of this side, in pixels, each of which is resized to the input of the model. The masks
+    of GeoTIFF files are then GeoTIFF files with the same georeference."""
+    overlap: Annotated[int, Option("Large images")] = 128
+    """How much neighbouring tiles overlap, in pixels. A pixel gets the label of the tile in whose middle it is."""
     overwrite: Overwrite = False
     report: Report = None
     reading: Annotated[ReadOptions, Group(_ONLY_FOR_SEQUENCES)] = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
+        if self.tiles is not None and not 32 <= self.tiles <= 16384:
+            raise OptionError(f"--tiles must be in 32..16384 pixels, got {self.tiles}")
+        if self.tiles is not None and not 0 <= 2 * self.overlap <= self.tiles:
+            raise OptionError(f"--overlap must be at most half of --tiles, {self.tiles // 2}; got {self.overlap}")
         unknown = [kind for kind in self.kinds if kind not in RESULTS]
         if unknown or not (self.kinds or self.format):
             got = ", ".join(map(repr, unknown)) or "nothing"

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from rtseg.app.annotate import AnnotationWriter, annotation_files, open_annotations
 from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import PredictOptions
@@ -22,14 +24,24 @@ from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image, to_bgr
 from rtseg.image_io.files import RemoteFile
 from rtseg.image_io.find import find_files
+from rtseg.image_io.geotiff import RASTER_SUFFIXES, MaskRaster, Raster
 from rtseg.image_io.indexed_png import palette_png
 from rtseg.image_io.jobs import Slot
 from rtseg.image_io.notes import ImageNotes
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
+from rtseg.pipeline.tiles import label_tiles
 from rtseg.preprocess import Prepare, override_steps, preprocess_facts, preprocess_notice, resize_labels
 from rtseg.sinks.masks import mask_palette
-from rtseg.system.atomic_files import check_folder_writable, check_writable, locked_output, write_bytes, write_json
+from rtseg.system.atomic_files import (
+    atomic_path,
+    check_folder_writable,
+    check_writable,
+    locked_output,
+    sink_errors,
+    write_bytes,
+    write_json,
+)
 from rtseg.system.opencv import cv2
 from rtseg.system.read_file import MAX_IMAGE_BYTES, read_bytes
 from rtseg.system.redact import redact
@@ -84,7 +96,10 @@ class PredictRun:
         self._names = _relative_names(self.images)
         self._stems = _result_stems(self._names)
         self._targets = [
-            {kind: options.output / kind / f"{stem}{_SUFFIXES[kind]}" for kind in options.kinds} for stem in self._stems
+            {"masks": options.output / "masks" / f"{stem}.tif"}
+            if self._is_raster(path)
+            else {kind: options.output / kind / f"{stem}{_SUFFIXES[kind]}" for kind in options.kinds}
+            for path, stem in zip(self.images, self._stems, strict=True)
         ]
         files = [path for targets in self._targets for path in targets.values()]
         if options.format is not None:
@@ -182,6 +197,8 @@ class PredictRun:
 
     def _process(self, index: int) -> Prediction:
         path, name, targets = self.images[index], str(self._names[index]), self._targets[index]
+        if self._is_raster(path):
+            return self._process_raster(path, name, targets)
         image = self._read(path)
         if isinstance(image, str):
             return Prediction(path, name, fault=image)
@@ -217,8 +234,58 @@ class PredictRun:
         except Exception as error:  # every file system raises its own errors
             raise OSError(0, redact(error)) from error
 
+    def _is_raster(self, path: Path) -> bool:
+        """Whether an image is read and written by windows."""
+        is_local = path not in self._remote
+        return self.options.tiles is not None and is_local and path.suffix.lower() in RASTER_SUFFIXES
+
+    def _process_raster(self, path: Path, name: str, targets: dict[str, Path]) -> Prediction:
+        """Label a GeoTIFF window by window; its only result is a GeoTIFF of class IDs."""
+        counts = np.zeros(len(self.spec.classes))
+        target = targets["masks"]
+
+        def write(top: int, left: int, labels: Labels) -> None:
+            mask.write(top, left, labels)
+            counts[:] += np.bincount(labels.ravel(), minlength=256)[: len(counts)]
+
+        _make_folder(target.parent)
+        try:
+            with Raster(path) as raster:
+                size = raster.size
+                with sink_errors(target), atomic_path(target) as part, MaskRaster(part, raster, self._palette) as mask:
+                    self._label_tiles(size, raster.read, write)
+        except SourceError as error:
+            return Prediction(path, name, fault=str(error).removeprefix(f"{path} "))
+        shares = dict(zip(self.spec.classes, (counts / max(1.0, counts.sum())).tolist(), strict=True))
+        return Prediction(path, name, size, shares, targets)
+
     def _predict_labels(self, image: Image) -> Labels:
         """Return class IDs in the size of the image, valid until the next call."""
+        size = (image.shape[0], image.shape[1])
+        if self.options.tiles is None:
+            return self._predict_window(image)
+        labels = np.empty(size, np.uint8)
+
+        def read(window: tuple[int, int, int, int]) -> Image:
+            top, left, height, width = window
+            return image[top : top + height, left : left + width]
+
+        def write(top: int, left: int, part: Labels) -> None:
+            labels[top : top + part.shape[0], left : left + part.shape[1]] = part
+
+        self._label_tiles(size, read, write)
+        return labels
+
+    def _label_tiles(
+        self,
+        size: tuple[int, int],
+        read: Callable[[tuple[int, int, int, int]], Image],
+        write: Callable[[int, int, Labels], None],
+    ) -> None:
+        assert self.options.tiles is not None
+        label_tiles(size, self.options.tiles, self.options.overlap, read, self._predict_window, write)
+
+    def _predict_window(self, image: Image) -> Labels:
         self.backend.reset()  # images are independent of each other
         labels = self.backend.infer(self._prepare(image)[None])[0]
         return resize_labels(labels, (image.shape[0], image.shape[1]))
@@ -329,11 +396,15 @@ def _check_conflicts(options: PredictOptions, images: Sequence[Path], model: Pat
 
 
 def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot create the folder {path.parent}: {error.strerror}; give another --output") from error
+    _make_folder(path.parent)
     write_bytes(path, data)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot create the folder {folder}: {error.strerror}; give another --output") from error
 
 
 def _raise_faults(done: Sequence[Prediction]) -> None:

@@ -7,7 +7,9 @@ locks: two runs on one output may do a segment twice, but never mix its files, b
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,6 @@ class RemoteStore(Store):
     url: str = ""
     _system: Any = field(default=None, compare=False)
     _root: str = ""
-    _temporary: Any = field(default=None, compare=False)
 
     @classmethod
     def open(cls, url: str) -> RemoteStore:
@@ -39,8 +40,10 @@ class RemoteStore(Store):
             OptionError: the scheme is unknown.
         """
         system, root = open_system(url)
-        temporary = tempfile.TemporaryDirectory(prefix="rtseg-batch-")
-        return cls(Path(temporary.name), url, system, root, temporary)
+        folder = Path(tempfile.mkdtemp(prefix="rtseg-batch-"))
+        store = cls(folder, url, system, root)
+        weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+        return store
 
     @property
     def name(self) -> str:

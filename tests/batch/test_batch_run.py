@@ -21,7 +21,9 @@ from rtseg.system.output_lock import OutputInUse
 
 
 def options(videos: Path, output: Path, model: Path, **more: Any) -> BatchOptions:
-    return BatchOptions((str(videos),), str(output), str(model), precision="fp32", **{"segment_s": 2.0} | more)
+    return BatchOptions(
+        (str(videos),), str(output), str(model), precision="fp32", **{"segment_s": 2.0, "workers": 1} | more
+    )
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -45,7 +47,7 @@ def library(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reference(library: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results of a run that nothing disturbed."""
     output = tmp_path_factory.mktemp("reference")
-    with BatchRun(options(library, output, model, write=("shares", "masks", "overlay"))) as run:
+    with BatchRun(options(library, output, model, write=("shares", "masks", "overlay"), workers=2)) as run:
         report = run.run()
         assert run.finish()
     assert (report.done, report.frames, report.skipped) == (6, 120, 0)

@@ -1,0 +1,131 @@
+"""Reads and writes GeoTIFF by windows, with rasterio: a part of the image is in memory at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtseg.errors import MissingExtra, SourceError
+from rtseg.frame import Image, Labels
+from rtseg.system.atomic_files import failure_reason
+
+__all__ = ["RASTER_SUFFIXES", "MaskRaster", "Raster"]
+
+RASTER_SUFFIXES = (".tif", ".tiff")
+_BLOCK = 512
+_VOID = 255
+"""As in ``rtseg.frame.Labels``."""
+
+
+class Raster:
+    """A GeoTIFF that is open for reading.
+
+    Raises:
+        MissingExtra: rasterio is not installed.
+        SourceError: it cannot be read, or its values are not 8 bits.
+    """
+
+    def __init__(self, path: Path) -> None:
+        rasterio = _load_rasterio()
+        try:
+            self._file = rasterio.open(path)
+        except rasterio.errors.RasterioIOError as error:
+            raise SourceError(f"{path} cannot be read ({failure_reason(error)}): give a GeoTIFF") from error
+        if any(kind != "uint8" for kind in self._file.dtypes):
+            kind = self._file.dtypes[0]
+            self._file.close()
+            raise SourceError(f"{path} has values of {kind}: convert it to 8 bits, e.g. gdal_translate -ot Byte -scale")
+        self._path = path
+        self.size = int(self._file.height), int(self._file.width)
+        """(H, W) in pixels."""
+
+    def read(self, window: tuple[int, int, int, int]) -> Image:
+        """Return a window, top, left, height, width: BGR, or BGR and an extra channel, or grey (h, w, 1), uint8.
+
+        Raises:
+            SourceError: it is damaged there.
+        """
+        rasterio = _load_rasterio()
+        top, left, height, width = window
+        bands = list(range(1, min(self._file.count, 4) + 1)) if self._file.count > 2 else [1]
+        try:
+            planes = self._file.read(bands, window=rasterio.windows.Window(left, top, width, height))
+        except rasterio.errors.RasterioIOError as error:
+            raise SourceError(f"{self._path} is damaged ({failure_reason(error)}): give a whole file") from error
+        order = [2, 1, 0, 3][: len(bands)] if len(bands) > 2 else [0]
+        return np.ascontiguousarray(np.moveaxis(planes[order], 0, -1))
+
+    def profile(self) -> dict[str, Any]:
+        """What a file with the same georeference needs."""
+        return {"crs": self._file.crs, "transform": self._file.transform, "gcps": self._file.gcps[0] or None}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+class MaskRaster:
+    """A GeoTIFF of class IDs that is written by windows, compressed, with a palette. Pixels without a class are 255.
+
+    Args:
+        path: the file to write.
+        like: what it takes its size and georeference from.
+        palette: RGB of every class ID, uint8 (256, 3).
+    """
+
+    def __init__(self, path: Path, like: Raster, palette: NDArray[np.uint8]) -> None:
+        rasterio = _load_rasterio()
+        height, width = like.size
+        profile = {name: value for name, value in like.profile().items() if value is not None}
+        layout = {
+            "tiled": True,
+            "blockxsize": _BLOCK,
+            "blockysize": _BLOCK,
+            "compress": "deflate",
+            "BIGTIFF": "IF_SAFER",
+        }
+        self._file = rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=1,
+            dtype="uint8",
+            nodata=_VOID,
+            **profile,
+            **layout,
+        )
+        self._file.write_colormap(1, {number: (*map(int, colour), 255) for number, colour in enumerate(palette)})
+        self._window = rasterio.windows.Window
+
+    def write(self, top: int, left: int, labels: Labels) -> None:
+        """Write class IDs, uint8 (h, w)."""
+        height, width = labels.shape
+        self._file.write(labels, 1, window=self._window(left, top, width, height))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _load_rasterio() -> Any:
+    try:
+        import rasterio
+        import rasterio.errors
+        import rasterio.windows
+    except ImportError as error:
+        raise MissingExtra.for_feature("--tiles with a GeoTIFF", "rasterio", "geo") from error
+    return rasterio
