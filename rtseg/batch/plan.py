@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from rtseg.system.output_lock import OutputInUse
 __all__ = ["Plan", "division_for", "identity_of", "make_manifest", "plan_jobs"]
 
 MANIFEST, IDENTITY = "manifest.parquet", "batch.json"
+_READERS = 8
+"""Threads that demux videos: reading and hashing release the lock of the interpreter."""
 _KEY_VERSION = "1"
 """Changes when the same options give other results."""
 
@@ -87,14 +90,24 @@ def make_manifest(
     by_path = {video.path: video for video in known}
     journal = _Journal(store.folder / "manifest.part.jsonl", division)
     by_path |= {video.path: video for video in journal.read()}
-    videos = []
-    for number, path in enumerate(paths):
+
+    def describe(path: str) -> tuple[VideoEntry, bool]:
+        """The entry of a video, and whether it is new."""
         video = by_path.get(path)
-        if video is None or not is_unchanged(video):
-            video = divide_video(path, division)
-            journal.add(video)
-        videos.append(video)
-        on_progress(number + 1, len(paths))
+        if video is not None and is_unchanged(video):
+            return video, False
+        return divide_video(path, division), True
+
+    videos = []
+    readers = ThreadPoolExecutor(_READERS, thread_name_prefix="rtseg-divide")
+    try:
+        for video, is_new in readers.map(describe, paths):
+            if is_new:
+                journal.add(video)
+            videos.append(video)
+            on_progress(len(videos), len(paths))
+    finally:
+        readers.shutdown(cancel_futures=True)
     if videos != known or store.read_json(IDENTITY) != identity:
         with store.alone() as is_alone:
             if not is_alone:

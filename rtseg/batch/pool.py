@@ -84,14 +84,14 @@ class WorkerPool:
         self._threads: list[Thread] = []
         self._stopped = False
 
-    def run(self, jobs: Sequence[Job], retry: Callable[[Job, str], bool]) -> Iterator[tuple[Job | None, Outcome]]:
+    def run(self, jobs: Sequence[Job], retry: Callable[[Job, Outcome], bool]) -> Iterator[tuple[Job | None, Outcome]]:
         """Yield the outcomes of ``jobs``, and ``ready`` for each process without a job, as they come.
 
-        A process that dies is replaced, and its job counts as failed.
+        A process that dies is replaced.
 
         Args:
             jobs: what to do, in this order.
-            retry: called for a job that failed, with the error: whether to try it again. It is called on this thread.
+            retry: called for a job that failed, or whose process died: whether to try it again. It is called on this thread.
         """
         self._jobs = deque((job, 0.0) for job in jobs)
         self._open = len(jobs)
@@ -103,7 +103,7 @@ class WorkerPool:
                 job, outcome = self._outcomes.get(timeout=0.5)
             except Empty:
                 continue
-            if job is not None and outcome.status == "failed" and retry(job, outcome.error):
+            if job is not None and outcome.status in ("failed", "died") and retry(job, outcome):
                 with self._lock:
                     self._jobs.append((job, 0.0))
                 continue
@@ -125,7 +125,7 @@ class WorkerPool:
                     process = self._start(setup)
                 outcome = process.run(job)
             except (EOFError, OSError):
-                outcome = Outcome("failed", {}, f"the process died ({process.reason()})" if process else "cannot start")
+                outcome = Outcome("died", {}, f"the process died ({process.reason()})" if process else "cannot start")
                 process = None
             if outcome.status == "busy":
                 with self._lock:
@@ -212,11 +212,12 @@ class LocalProcess:
 
     def close(self) -> None:
         """Let it end, and wait for it."""
-        self._connection.close()
         try:
+            self._connection.send(None)
             self._process.wait(_LEAVE_S)
-        except subprocess.TimeoutExpired:
+        except (OSError, subprocess.TimeoutExpired):
             self.kill()
+        self._connection.close()
 
     def kill(self) -> None:
         """End it at once."""

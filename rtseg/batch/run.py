@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from rtseg.batch.pool import WorkerPool, worker_setups
 from rtseg.batch.segment_work import Job
 from rtseg.batch.store import MAX_TRIES, Store
 from rtseg.batch.summary import summarize, write_summary
+from rtseg.batch.worker import Outcome
 from rtseg.errors import RtsegError, SinkError, SourceError
 from rtseg.model_file.load import load_model
 from rtseg.preprocess import Prepare, override_steps
@@ -81,6 +83,7 @@ class BatchRun:
             self._working.__enter__()
         self.plan: Plan = plan_jobs(self.store, options, self.videos, identity)
         self._on_progress = on_progress
+        self._deaths: Counter[str] = Counter()
         self.backend_facts: dict[str, Any] = {}
         """Of the first process whose model is loaded."""
         self.report = BatchReport(
@@ -127,12 +130,20 @@ class BatchRun:
 
         return open_ray_pool(self.options, jobs)
 
-    def _is_tried_again(self, job: Job, error: str) -> bool:
-        tries = self.store.add_failure(job.name, job.key_digest, error)
-        if tries < MAX_TRIES:
-            return True
+    def _is_tried_again(self, job: Job, outcome: Outcome) -> bool:
+        """Count a failure, and tell whether the segment is to be tried again.
+
+        The end of a process counts in this run only: somebody may have killed it.
+        """
+        if outcome.status == "died":
+            self._deaths[job.name] += 1
+            if self._deaths[job.name] < MAX_TRIES:
+                return True
+        while self.store.add_failure(job.name, job.key_digest, outcome.error) < MAX_TRIES:
+            if outcome.status == "failed":
+                return True
         self.store.remove_parts(job.name)
-        self.report.set_aside.append((job, error))
+        self.report.set_aside.append((job, outcome.error))
         return False
 
     def finish(self) -> bool:

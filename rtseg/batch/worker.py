@@ -40,8 +40,8 @@ class Outcome:
     """What became of a job."""
 
     status: str
-    """``ready`` once the model is loaded; ``done``; ``busy``: another process works on it; ``failed``; or ``fatal``:
-    no other segment can be done either."""
+    """``ready`` once the model is loaded; ``done``; ``busy``: another process works on it; ``failed``; ``died``: its
+    process ended; or ``fatal``: no other segment can be done either."""
     facts: dict[str, Any]
     """Of a done segment; for ``ready``, of the backend."""
     error: str = ""
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def main(descriptor: int) -> None:
-    """Work until the other end closes the socket."""
+    """Work until None comes instead of a job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides what Ctrl-C means
     connection = Connection(descriptor)
     jobs: SimpleQueue[Any] = SimpleQueue()
@@ -74,8 +74,8 @@ def _work(connection: Connection, jobs: SimpleQueue[Any]) -> None:
     if worker is None:
         return
     with worker:
-        while True:
-            connection.send(do_job(worker, jobs.get()))
+        while (job := jobs.get()) is not None:
+            connection.send(do_job(worker, job))
 
 
 def open_worker(setup: Setup) -> tuple[SegmentWorker | None, Outcome]:
