@@ -91,7 +91,8 @@ class WorkerPool:
 
         Args:
             jobs: what to do, in this order.
-            retry: called for a job that failed, or whose process died: whether to try it again. It is called on this thread.
+            retry: called for a job that failed, or whose process died: whether to try it again.
+                It is called on this thread.
         """
         self._jobs = deque((job, 0.0) for job in jobs)
         self._open = len(jobs)
