@@ -19,6 +19,7 @@ LIGHT = (
     "rtseg.app.option_fields",
     "rtseg.app.option_values",
     "rtseg.app.options",
+    "rtseg.batch.options",
     "rtseg.bench.options",
     "rtseg.deploy.options",
     "rtseg.importing.options",
@@ -162,11 +163,14 @@ class TestWhoKnowsWhom:
         # many_streams.py and shared.py: each of many sources has a run, and all share one backend.
         # prometheus.py and outbox.py: those who ask for figures, and receivers of events, may be slow.
         # server_probe.py: looking up the name of a host may take long.
+        # pool.py and worker.py: one thread waits for each process, and in each process one waits for its end.
         others = starters - {
             "app/many_streams.py",
             "app/prometheus.py",
             "app/terminal.py",
             "backends/shared.py",
+            "batch/pool.py",
+            "batch/worker.py",
             "events/outbox.py",
             "pipeline/runner.py",
             "system/server_probe.py",

@@ -162,8 +162,8 @@ class PredictOptions:
     by: Annotated[str, Option(_SELECTION, choices=UNCERTAINTIES)] = "disagreement"
     """How --select measures that. disagreement: the share of pixels whose label changes in the mirrored image."""
     tiles: Annotated[int | None, Option("Large images", default="the whole image")] = None
-    """Label each image in tiles of this side, in pixels, each of which is resized to the input of the model. The masks
-    of GeoTIFF files are then GeoTIFF files with the same georeference."""
+    """Label each image in tiles of this side, in pixels, each of which is resized to the input of the model. With
+    --only masks, the mask of a GeoTIFF is a GeoTIFF with the same georeference, read and written by windows."""
     overlap: Annotated[int, Option("Large images")] = 128
     """How much neighbouring tiles overlap, in pixels. A pixel gets the label of the tile in whose middle it is."""
     overwrite: Overwrite = False

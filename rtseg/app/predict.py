@@ -235,9 +235,12 @@ class PredictRun:
             raise OSError(0, redact(error)) from error
 
     def _is_raster(self, path: Path) -> bool:
-        """Whether an image is read and written by windows."""
-        is_local = path not in self._remote
-        return self.options.tiles is not None and is_local and path.suffix.lower() in RASTER_SUFFIXES
+        """Whether an image is read and written by windows: a TIFF of which only the mask is wanted."""
+        options = self.options
+        by_windows = (
+            options.tiles is not None and options.kinds == ("masks",) and not (options.format or options.select)
+        )
+        return by_windows and path not in self._remote and path.suffix.lower() in RASTER_SUFFIXES
 
     def _process_raster(self, path: Path, name: str, targets: dict[str, Path]) -> Prediction:
         """Label a GeoTIFF window by window; its only result is a GeoTIFF of class IDs."""

@@ -52,9 +52,12 @@ class RemoteStore(Store):
 
     def create(self) -> None:
         """Check that the store can be written."""
-        with self._errors():
-            self._system.pipe_file(f"{self._root}/.writable", b"")
-            self._system.rm_file(f"{self._root}/.writable")
+        try:
+            with self._errors():
+                self._system.pipe_file(f"{self._root}/.writable", b"")
+                self._system.rm_file(f"{self._root}/.writable")
+        except FileNotFoundError as error:
+            raise SinkError(f"{self.name} cannot be used: there is no such bucket; check the address") from error
 
     def local(self, name: str) -> Path:
         """Fetch the file ``name``."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from rtseg.backends import read_spec
 from rtseg.batch.find_videos import find_videos
-from rtseg.batch.join import UnequalVideos, join_videos
 from rtseg.batch.manifest import VideoEntry, load_pyarrow, segment_folder
 from rtseg.batch.open_store import open_store
 from rtseg.batch.options import BatchOptions
@@ -23,6 +22,7 @@ from rtseg.batch.worker import Outcome
 from rtseg.errors import RtsegError, SinkError, SourceError
 from rtseg.model_file.load import load_model
 from rtseg.preprocess import Prepare, override_steps
+from rtseg.sinks.join import UnequalVideos, join_videos
 from rtseg.weights import find_model
 
 __all__ = ["BatchReport", "BatchRun", "Progress"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -128,4 +129,6 @@ def _load_rasterio() -> Any:
         import rasterio.windows
     except ImportError as error:
         raise MissingExtra.for_feature("--tiles with a GeoTIFF", "rasterio", "geo") from error
+    # A TIFF without a georeference is as welcome.
+    warnings.filterwarnings("ignore", category=rasterio.errors.NotGeoreferencedWarning)
     return rasterio

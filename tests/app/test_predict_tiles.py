@@ -32,11 +32,12 @@ def test_tiles_cover_an_image(image: np.ndarray, icnet_file: Path, tmp_path: Pat
     assert mask.shape[:2] == (150, 230)
 
 
+@pytest.mark.filterwarnings("ignore")  # of rasterio, about its own dependencies
 def test_a_geotiff_keeps_its_georeference_and_gets_the_same_labels(
     image: np.ndarray, icnet_file: Path, tmp_path: Path
 ) -> None:
     rasterio = pytest.importorskip("rasterio")
-    crs, transform = "EPSG:32633", rasterio.transform.from_origin(500_000, 5_000_000, 0.5, 0.5)
+    crs, transform = "EPSG:32633", rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
     settings = {"driver": "GTiff", "height": 150, "width": 230, "count": 3, "dtype": "uint8"}
     with rasterio.open(tmp_path / "a.tif", "w", crs=crs, transform=transform, **settings) as file:
         file.write(np.moveaxis(image[..., ::-1], -1, 0))
@@ -52,6 +53,7 @@ def test_a_geotiff_keeps_its_georeference_and_gets_the_same_labels(
     assert [path.name for path in (tmp_path / "tif").rglob("*.*")] == ["a.tif"]
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_geotiff_of_16_bits_is_refused_with_the_way_out(icnet_file: Path, tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
     settings = {"driver": "GTiff", "height": 64, "width": 64, "count": 1, "dtype": "uint16"}

@@ -1,4 +1,4 @@
-"""Joins the overlays of the segments of a video into one file, without encoding them again."""
+"""Joins video files into one, without encoding them again."""
 
 from __future__ import annotations
 
