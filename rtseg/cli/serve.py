@@ -66,7 +66,11 @@ def serve(
         if not messages.quiet:
             for run in server.sources:
                 print(f"{run.name}: {run.spec.name}" + "".join(f" -> {output}" for output in run.outputs))
-            print(f"page: {server.address} (Ctrl-C ends)", *filter(None, [server.notice]), sep="\n", flush=True)
+            print(f"page: {server.address} (Ctrl-C ends)", flush=True)
+            if server.notice:
+                print(server.notice, flush=True)
+        if server.new_token is not None:  # apart from the address: what follows a # in an address is not printed
+            print(f"token: {server.new_token}", flush=True)
         server.run()
 
 

@@ -66,12 +66,16 @@ class PageServer:
 
     @property
     def address(self) -> str:
-        """What to open in a browser. A token that the user does not know yet follows a ``#``: no server logs that."""
+        """What to open in a browser."""
         host, port = self._socket.getsockname()[:2]
         host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         scheme = "http" if self._options.tls_cert is None else "https"
-        is_new = self._token is not None and self._options.token_file is None
-        return f"{scheme}://{host}:{port}/" + (f"login#{self._token}" if is_new else "")
+        return f"{scheme}://{host}:{port}/"
+
+    @property
+    def new_token(self) -> str | None:
+        """The token, if one was made that the user does not know yet."""
+        return self._token if self._options.token_file is None else None
 
     @property
     def notice(self) -> str:

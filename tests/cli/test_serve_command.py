@@ -59,3 +59,17 @@ def test_a_signal_ends_it_within_seconds(icnet_file: Path, tmp_path: Path, numbe
     assert status["sources"][0]["id"] == "demo"
     assert process.returncode == code
     assert "Traceback" not in errors
+
+
+def test_the_printed_token_opens_a_page_that_others_can_reach(icnet_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rtseg", "serve", "demo:60@160x120", "--port", "0", "--model", str(icnet_file)]
+    with subprocess.Popen([*command, "--host", "0.0.0.0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(4)]
+        port = lines[1].split()[1].rstrip("/").rpartition(":")[2]
+        headers = {"Authorization": f"Bearer {lines[3].removeprefix('token: ').strip()}"}
+        url = f"http://127.0.0.1:{port}/api/status"
+        codes = [httpx.get(url, headers=each, timeout=TIMEOUT_S).status_code for each in ({}, headers)]
+        process.terminate()
+        process.communicate(timeout=TIMEOUT_S)
+    assert codes == [401, 200]
