@@ -59,7 +59,7 @@ def identity_of(options: BatchOptions, model: Path) -> dict[str, str]:
         "write": sorted(options.write),
         "mask_format": options.mask_format,
         "alpha": options.alpha,
-        "propagate": options.propagation.propagate,
+        "propagate": options.propagation.interval,
         "smooth": options.propagation.smooth,
         "mark": options.propagation.mark,
         "segment_s": options.segment_s,

@@ -87,6 +87,9 @@ class SegmentWorker:
         )
         self._spec = override_steps(self._backend.spec, options.preprocess)
         self._prepare = Prepare(self._spec)
+        propagation = options.propagation
+        # Files are never live, for which auto would wait and see.
+        self._propagation = replace(propagation, propagate="off") if propagation.interval is None else propagation
         self._overlay = Overlay(self._spec, OverlayOptions(alpha=options.alpha))
 
     def __enter__(self) -> SegmentWorker:
@@ -131,7 +134,7 @@ class SegmentWorker:
                 [sink],
                 self._overlay,
                 prepare=self._prepare,
-                propagation=self._options.propagation,
+                propagation=self._propagation,
                 first_frame=segment.first_frame - segment.lead_frames,
             )
             with pipeline:
