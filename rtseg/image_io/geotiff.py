@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ __all__ = ["RASTER_SUFFIXES", "MaskRaster", "Raster"]
 
 RASTER_SUFFIXES = (".tif", ".tiff")
 _BLOCK = 512
+_CACHE_MB = "256"
 _VOID = 255
 """As in ``rtseg.frame.Labels``."""
 
@@ -123,6 +125,8 @@ class MaskRaster:
 
 
 def _load_rasterio() -> Any:
+    # Else GDAL keeps blocks in a twentieth of the memory of the machine.
+    os.environ.setdefault("GDAL_CACHEMAX", _CACHE_MB)
     try:
         import rasterio
         import rasterio.errors
