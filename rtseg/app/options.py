@@ -43,7 +43,7 @@ RESULTS = ("masks", "colours", "overlays")
 image, as JPEG. Each is a subfolder of the output folder."""
 ANNOTATION_FORMATS = ("coco", "cvat", "labelme", "voc", "yolo")
 """See ``rtseg.app.annotate``."""
-UNCERTAINTIES = ("disagreement",)
+UNCERTAINTIES = ("disagreement", "margin")
 """See ``rtseg.app.uncertainty``."""
 _RESULTS_TEXT = f"{','.join(RESULTS)}; none with --format"
 VIEWS = ("overlay", "mask", "side", "image")
@@ -160,7 +160,8 @@ class PredictOptions:
     select: Annotated[int | None, Option(_SELECTION, metavar="N", default="all images")] = None
     """Write results of the N images that the model is least sure of, the least sure first."""
     by: Annotated[str, Option(_SELECTION, choices=UNCERTAINTIES)] = "disagreement"
-    """How --select measures that. disagreement: the share of pixels whose label changes in the mirrored image."""
+    """How --select measures that. disagreement: the share of pixels whose label changes in the mirrored image. margin:
+    how close the two highest probabilities of a pixel are (openvino, onnxruntime)."""
     tiles: Annotated[int | None, Option("Large images", default="the whole image")] = None
     """Label each image in tiles of this side, in pixels, each of which is resized to the input of the model. With
     --only masks, the mask of a GeoTIFF is a GeoTIFF with the same georeference, read and written by windows."""
@@ -186,7 +187,7 @@ class PredictOptions:
         if self.select is not None and self.select < 1:
             raise OptionError(f"--select must be a number of images from 1, got {self.select}")
         if self.by == "entropy":
-            raise OptionError("--by entropy needs scores, and model files give labels only: use --by disagreement")
+            raise OptionError("--by entropy is not measured: use --by margin or --by disagreement")
         if self.by not in UNCERTAINTIES:
             raise OptionError(f"--by must be one of {', '.join(UNCERTAINTIES)}, got {self.by!r}")
 

@@ -16,7 +16,7 @@ import numpy as np
 from rtseg.app.annotate import AnnotationWriter, annotation_files, open_annotations
 from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import PredictOptions
-from rtseg.app.uncertainty import mirror_disagreement
+from rtseg.app.uncertainty import margin_uncertainty, mirror_disagreement
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
 from rtseg.errors import OptionError, SinkError, SourceError
@@ -72,7 +72,7 @@ class Prediction:
     fault: str | None = None
     """Short reason why the image cannot be used; None if it can."""
     uncertainty: float | None = None
-    """For ``select``: see ``mirror_disagreement``."""
+    """For ``select``: see ``rtseg.app.uncertainty``."""
 
 
 class PredictRun:
@@ -116,6 +116,7 @@ class PredictRun:
             precision=options.precision,
             device=options.device,
             hint="latency",  # one image at a time
+            margin=options.select is not None and options.by == "margin",
         )
         self._model_spec = self.backend.spec
         self.spec: ModelSpec = override_steps(self._model_spec, options.preprocess)
@@ -190,10 +191,16 @@ class PredictRun:
             if isinstance(image, str):
                 unreadable.append(index)
             else:
-                self._uncertainty[index] = mirror_disagreement(image, self._predict_labels)
+                self._uncertainty[index] = self._measure(image)
             on_ranked()
         ranked = sorted(self._uncertainty, key=self._uncertainty.__getitem__, reverse=True)
         return ranked[: self.options.select] + unreadable
+
+    def _measure(self, image: Image) -> float:
+        """Return how unsure the model is of an image, as ``by`` says."""
+        if self.options.by == "margin":
+            return margin_uncertainty(self.backend, self._prepare(image))
+        return mirror_disagreement(image, self._predict_labels)
 
     def _process(self, index: int) -> Prediction:
         path, name, targets = self.images[index], str(self._names[index]), self._targets[index]
@@ -312,7 +319,7 @@ class PredictRun:
                     "size": list(prediction.size),
                     "files": {kind: path.relative_to(output).as_posix() for kind, path in prediction.files.items()},
                     "classes": {name: round(share, 5) for name, share in prediction.shares.items()},
-                    **({} if prediction.uncertainty is None else {"disagreement": round(prediction.uncertainty, 5)}),
+                    **({} if prediction.uncertainty is None else {self.options.by: round(prediction.uncertainty, 5)}),
                 }
                 for prediction in done
                 if prediction.size is not None

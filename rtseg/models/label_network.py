@@ -14,7 +14,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from rtseg.image_io.decode import image_channels
 from rtseg.models.base import Network
 
-__all__ = ["EXTRA_MEAN", "EXTRA_STD", "MEAN", "STD", "LabelNetwork", "fuse_batch_norm", "normalise"]
+__all__ = [
+    "EXTRA_MEAN",
+    "EXTRA_STD",
+    "MEAN",
+    "STD",
+    "ChannelScale",
+    "LabelNetwork",
+    "fuse_batch_norm",
+    "normalise",
+    "norms_after_convolutions",
+]
 
 MEAN = (0.485, 0.456, 0.406)
 """RGB mean of ImageNet for values in [0, 1], as torchvision's weights expect."""
@@ -129,19 +139,19 @@ def fuse_batch_norm(network: Network) -> Network:
     fused = deepcopy(network).eval()
     for name in fused.auxiliary:
         fused.set_submodule(name, nn.Identity())
-    for conv_name, norm_name in _norms_after_convolutions(fused).items():
+    for conv_name, norm_name in norms_after_convolutions(fused).items():
         convolution, norm = fused.get_submodule(conv_name), fused.get_submodule(norm_name)
         fused.set_submodule(conv_name, fuse_conv_bn_eval(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, norm)))
         fused.set_submodule(norm_name, nn.Identity())
     for name, part in list(fused.named_modules()):
         if isinstance(part, nn.BatchNorm2d):
-            fused.set_submodule(name, _ChannelScale(part))
+            fused.set_submodule(name, ChannelScale(part))
         if isinstance(part, nn.AdaptiveAvgPool2d) and part.output_size in (1, (1, 1)):
             fused.set_submodule(name, _Mean())
     return fused
 
 
-class _ChannelScale(nn.Module):
+class ChannelScale(nn.Module):
     """A batch norm in evaluation mode, as one factor and one offset for each channel."""
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
@@ -166,7 +176,7 @@ class _Mean(nn.Module):
         return features.mean((2, 3), keepdim=True)
 
 
-def _norms_after_convolutions(network: Network) -> dict[str, str]:
+def norms_after_convolutions(network: Network) -> dict[str, str]:
     """Map the name of each convolution to that of the batch norm after it, found in a forward pass without data.
 
     The module tree does not show the order of execution: in a ResNet, ``conv1`` and ``bn1`` are sibling attributes.

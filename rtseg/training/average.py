@@ -20,13 +20,13 @@ from rtseg.image_io.decode import image_channels
 from rtseg.metrics.confusion import Scores
 from rtseg.model_file.spec import ModelSpec
 from rtseg.models.base import Network
-from rtseg.models.label_network import normalise
 from rtseg.preprocess import Prepare
 from rtseg.system.atomic_files import check_writable
 from rtseg.training.augment import RandomViews
 from rtseg.training.checkpoint import load_checkpoint, network_from_checkpoint, save_checkpoint, strip_wrapper_prefixes
 from rtseg.training.dataloader import load_batches
 from rtseg.training.distributed import find_device
+from rtseg.training.model_weights import run_images
 from rtseg.training.options import Augmentation
 from rtseg.training.validation import NetworkPredictor, validate
 
@@ -167,20 +167,10 @@ def _update_batch_norm(network: Network, dataset: Dataset, spec: ModelSpec, batc
     steps = max(1, len(views) // batch)
     batches = [order[step * batch : (step + 1) * batch] for step in range(steps)]
     for images, _ in load_batches(views, batches, workers=0):
-        _forward(network, images.to(device))
+        run_images(network, images.to(device))
     network.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-
-
-def _forward(network: Network, images: Tensor) -> None:
-    """Run one forward pass over uint8 (N, C, H, W), or over clips (N, T, C, H, W) for a recurrent network."""
-    if not network.recurrent:
-        network(normalise(images, network.channels))
-        return
-    state: Tensor | None = None
-    for frame in range(images.shape[1]):
-        _, state = network(normalise(images[:, frame], network.channels), state)
 
 
 def _averaged_checkpoint(

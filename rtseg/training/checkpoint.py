@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rtseg.models.mmseg_names import from_mmseg
 from rtseg.models.pretrained import fit_weights
 from rtseg.system.atomic_files import atomic_path
 from rtseg.training.data import BEST, LAST
+from rtseg.training.model_weights import load_model_weights
 
 __all__ = [
     "head_weights",
@@ -147,8 +149,8 @@ def network_from_checkpoint(state: dict[str, Any], path: Path) -> Network:
     return network.eval()
 
 
-def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...]) -> str:
-    """Load the weights of a checkpoint that may have other classes.
+def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...], images: Iterable[Tensor] = ()) -> str:
+    """Load the weights of a checkpoint or a model file, which may have other classes.
 
     The heads, whose shape depends on the number of classes, keep their fresh weights if the classes differ. So do
     auxiliary heads and ``Network.optional_parts`` that the checkpoint lacks. The first convolution is adapted to
@@ -156,18 +158,20 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
 
     Args:
         network: made by ``create_model``.
-        path: a checkpoint of rtseg, or another program's ``.safetensors``, ``.pt``, ``.pth`` or ``.ckpt`` file whose
-            weights have the same names (those of torchvision, for its networks), perhaps with a prefix like ``model.``;
-            for DDRNet, PIDNet and SCTNet also those of mmsegmentation.
+        path: a checkpoint or a model file of rtseg, or another program's ``.safetensors``, ``.pt``, ``.pth`` or
+            ``.ckpt`` file whose weights have the same names (those of torchvision, for its networks), perhaps with a
+            prefix like ``model.``; for DDRNet, PIDNet and SCTNet also those of mmsegmentation.
         classes: names of the classes of ``network``.
+        images: batches of training images for a model file, see ``network_from_model``.
 
     Returns:
         A sentence about the weights that start fresh; empty if there are none.
 
     Raises:
         CheckpointError: the file does not exist, is damaged, or is of another network.
+        ModelError: the model file cannot be used.
     """
-    state = _load_pickle(path) if path.suffix in _PICKLES else _load_safetensors(path)
+    state = _load_initial(path, images)
     own = network.state_dict()
     try:
         weights = from_mmseg(strip_wrapper_prefixes(state["network"]), network.architecture)
@@ -188,6 +192,12 @@ def load_initial_weights(network: Network, path: Path, classes: tuple[str, ...])
     other = f"{len(state['classes'])} other classes" if "classes" in state else "another number of classes"
     reason = "it lacks parts of this network" if same_classes else f"it has {other}"
     return f"{path}: {reason}; {', '.join(sorted(fresh))} start with fresh weights for {len(classes)} classes"
+
+
+def _load_initial(path: Path, images: Iterable[Tensor]) -> dict[str, Any]:
+    if path.suffix == ".onnx":
+        return load_model_weights(path, images)
+    return _load_pickle(path) if path.suffix in _PICKLES else _load_safetensors(path)
 
 
 def read_foreign_weights(path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from rtseg.training.auxiliary_losses import alignment, boundary_cross_entropy, b
 from rtseg.training.loss_options import parse_loss
 from rtseg.training.options import CLASS_WEIGHTS
 from rtseg.training.pixel_losses import asymmetric, cross_entropy, dice, lovasz, ohem
+from rtseg.training.teacher import Teachers
 
 __all__ = [
     "Objective",
@@ -51,12 +52,21 @@ class Objective(nn.Module):
         network: in training mode.
         loss: for the logits of one output.
         weights: of the outputs, the main one first.
-        mix: changes each batch of images and labels first.
+        mixes: change each batch of images and labels first, one after the other.
+        teachers: whose predictions are learnt too.
     """
 
-    def __init__(self, network: Network, loss: PixelLoss, weights: tuple[float, ...], mix: Mix | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        loss: PixelLoss,
+        weights: tuple[float, ...],
+        mixes: Sequence[Mix] = (),
+        teachers: Teachers | None = None,
+    ) -> None:
         super().__init__()
-        self._mix = mix
+        self._mixes = mixes
+        self._teachers = teachers
         self.network = network
         self._loss = loss
         self._weights = weights
@@ -69,19 +79,25 @@ class Objective(nn.Module):
             labels: int64 (N, H, W) or (N, T, H, W).
         """
         network = self.network
-        if self._mix is not None:
-            images, labels = self._mix(images, labels)
+        for mix in self._mixes:
+            images, labels = mix(images, labels)
         if not network.recurrent:
-            return self._loss_of_outputs(network(normalise(images, network.channels)), labels)
+            return self._loss_of(network(normalise(images, network.channels)), images, labels)
         losses: list[Tensor] = []
         state: Tensor | None = None
         for frame in range(images.shape[1]):
             outputs, state = network(normalise(images[:, frame], network.channels), state)
-            losses.append(self._loss_of_outputs(outputs, labels[:, frame]))
+            losses.append(self._loss_of(outputs, images[:, frame], labels[:, frame]))
         return torch.stack(losses).mean()
 
-    def _loss_of_outputs(self, outputs: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
+    def _loss_of(self, outputs: Tensor | tuple[Tensor, ...], images: Tensor, labels: Tensor) -> Tensor:
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        if self._teachers is None:
+            return self._loss_of_outputs(outputs, labels)
+        labels = self._teachers.fill_labels(images, labels)
+        return self._loss_of_outputs(outputs, labels) + self._teachers.loss(outputs[0], images)
+
+    def _loss_of_outputs(self, outputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
         if self.network.outputs:
             losses = output_losses(outputs, labels, self.network.outputs, self._loss)
             return torch.stack([weight * loss for loss, weight in zip(losses, self._weights, strict=True)]).sum()

@@ -11,11 +11,13 @@ from rtseg.errors import OptionError
 from rtseg.image_io.options import ReadOptions
 from rtseg.option import Group, Option
 from rtseg.training.loss_options import parse_loss
+from rtseg.training.teaching_options import TeachingOptions
 
-__all__ = ["CLASS_WEIGHTS", "FLIPS", "Augmentation", "TrainOptions"]
+__all__ = ["CLASS_WEIGHTS", "FLIPS", "MIXES", "Augmentation", "TrainOptions", "parse_mix"]
 
 CLASS_WEIGHTS = ("none", "enet", "median")
 FLIPS = ("horizontal", "both", "none")
+MIXES = ("cutmix", "classmix")
 _SCALE_LIMITS = (0.05, 20.0)
 _MAX_STRETCH = 4.0
 _MAX_SEED = (1 << 31) - 1
@@ -52,6 +54,8 @@ class Augmentation:
     """Imitate other cameras and weather: exposure, gamma, white balance, shadows, haze, rain, blur, noise and JPEG."""
     paste: Annotated[float, Option("Augmentation")] = 0.0
     """Share of the views into which objects of rare classes are pasted from the next view of the batch."""
+    mix: Annotated[str, Option("Augmentation", metavar="cutmix|classmix:SHARE", default="none")] = ""
+    """Mix a share of the views with the next one of the batch: a rectangle of half the area, or half of its classes."""
 
     def __post_init__(self) -> None:
         (low, high), (lowest, highest) = self.scale, _SCALE_LIMITS
@@ -68,6 +72,24 @@ class Augmentation:
             raise OptionError(f"--rotation must be 0 to 180 degrees, got {self.rotation:g}")
         if not 0 <= self.paste <= 1:
             raise OptionError(f"--paste must be a share in [0, 1], got {self.paste:g}")
+        if self.mix:
+            parse_mix(self.mix)
+
+
+def parse_mix(text: str) -> tuple[str, float]:
+    """Parse ``cutmix:SHARE`` or ``classmix:SHARE`` of ``--mix``; the share is in [0, 1].
+
+    Raises:
+        OptionError: the text has another form.
+    """
+    name, _, share = text.partition(":")
+    try:
+        number = float(share)
+    except ValueError:
+        number = math.nan
+    if name not in MIXES or not 0 <= number <= 1:
+        raise OptionError(f"--mix must be cutmix:SHARE or classmix:SHARE with a share in [0, 1], got {text!r}")
+    return name, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +112,16 @@ class TrainOptions:
     )
     """Take the validation images from the training images of the first --data: one video, one folder, or one of N
     parts."""
+    map_classes: Annotated[tuple[str, ...], Option("Data", metavar="CLASS=DATA,...", parse="names")] = ()
+    """Which class of the first --data a class of other data is, e.g. movable=Car,movable=Pedestrian; void=DATA leaves
+    it out, as do classes that the first lack."""
     fold: Annotated[str, Option("Data", metavar="NUMBER or NAME")] = "0"
     """Which video, folder or part is for validation, with --split-by."""
+    teacher: Annotated[tuple[str, ...], Option("Teacher", metavar="FILE,FILE,...", parse="names")] = ()
+    """Checkpoints, model files or bundled models whose mean prediction to learn too."""
+    unlabelled: Annotated[tuple[str, ...], Option("Teacher", metavar="SOURCE")] = ()
+    """Video, camera or images without labels, to learn from the teachers on. Can be repeated."""
+    teaching: Annotated[TeachingOptions, Group()] = field(default_factory=TeachingOptions)
     model: Annotated[str, Option("Network", ("--model", "-m"))] = "icnet"
     """Network to train; `rtseg models` lists them."""
     pretrained: Annotated[bool, Option("Network")] = False
@@ -99,7 +129,7 @@ class TrainOptions:
     channels: Annotated[int | None, Option("Network", default="3, or as --model says")] = None
     """Image channels: 1 (grey), 2, 3 (colour) or 4."""
     init: Annotated[Path | None, Option("Network", metavar="FILE")] = None
-    """Checkpoint whose weights to start from."""
+    """Checkpoint, model file or bundled model whose weights to start from."""
     size: Annotated[tuple[int, int], Option("Network")] = (384, 640)
     """Input size of the model, (H, W) in pixels: it is validated, exported and run at this size."""
     crop: Annotated[tuple[int, int], Option("Augmentation")] = (320, 448)
@@ -181,6 +211,11 @@ class TrainOptions:
                 raise OptionError("--split-by and --val-data both define the validation images: give only one")
         if self.pretrained and self.init is not None:
             raise OptionError("--pretrained and --init both set the initial weights: give only one")
+        for option, value in (("--unlabelled", self.unlabelled), ("--pseudo", self.teaching.pseudo is not None)):
+            if value and not self.teacher:
+                raise OptionError(f"{option} needs a network that labels: give --teacher")
+        if self.teaching.pseudo is not None and not self.unlabelled:
+            raise OptionError("--pseudo labels unlabelled images: give --unlabelled")
         if not self.data:
             raise OptionError("training needs --data KIND:PATH")
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rtseg.model_file.spec import VOID
+from rtseg.training.mix import paste_masked
 
 __all__ = ["paste_rare"]
 
@@ -38,4 +39,4 @@ def paste_rare(images: Tensor, labels: Tensor, rare: Tensor, share: float) -> tu
     void = torch.zeros(count, VOID + 1 - len(rare), dtype=torch.bool)
     table = torch.cat((chosen, void), 1).to(labels.device)  # what is pasted, by the number of the view and the class
     pasted = table.gather(1, other.flatten(1)).view_as(other)
-    return torch.where(pasted.unsqueeze(-3), donors(images), images), torch.where(pasted, other, labels)
+    return paste_masked(images, labels, pasted, donors(images), other)

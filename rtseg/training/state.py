@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rtseg.models.base import Network
 from rtseg.training.checkpoint import load_checkpoint
 from rtseg.training.data import BEST, LAST
 from rtseg.training.options import TrainOptions
+from rtseg.training.teacher import Teacher
 
 __all__ = [
     "TrainingState",
@@ -33,7 +34,7 @@ __all__ = [
 _Tensors = tuple[Tensor, ...] | list[Tensor]
 _CHANGEABLE = ("epochs", "lr", "amp", "eval_every", "model", "channels", "pretrained")
 """Options that may change on ``--resume``. The network itself is compared by its architecture."""
-_LOCAL = ("data", "val_data", "output", "init", "resume", "device", "workers", "reading")
+_LOCAL = ("data", "val_data", "output", "init", "resume", "device", "workers", "reading", "teacher", "unlabelled")
 """Options about the training machine and its files, which checkpoints do not store."""
 
 
@@ -102,14 +103,16 @@ def _ema_update(decay: float) -> Callable[[_Tensors, _Tensors, Tensor | int], No
     return update
 
 
-def data_facts(datasets: list[Dataset], validation: Dataset) -> dict[str, Any]:
-    """Return what checkpoints store about the data."""
+def data_facts(datasets: list[Dataset], validation: Dataset, teachers: Sequence[Teacher] = ()) -> dict[str, Any]:
+    """Return what checkpoints store about the data. The terms of a teacher's data apply to what it has taught."""
     first = datasets[0]
+    taught_by = [f"predictions of {teacher.name} ({teacher.trained_on})" for teacher in teachers]
+    licences = [dataset.licence for dataset in datasets] + [teacher.licence for teacher in teachers]
     return {
         "classes": list(first.classes),
         "palette": [list(colour) for colour in first.palette],
-        "trained_on": " + ".join(dataset.name for dataset in datasets),
-        "licence": "; ".join(dict.fromkeys(dataset.licence for dataset in datasets)),
+        "trained_on": " + ".join([dataset.name for dataset in datasets] + taught_by),
+        "licence": "; ".join(dict.fromkeys(filter(None, licences))),
         "validated_on": validation.name,
     }
 

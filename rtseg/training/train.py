@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,10 @@ from rtseg.system.output_lock import locked_folder
 from rtseg.training.augment import RandomViews
 from rtseg.training.checkpoint import load_checkpoint, load_initial_weights, save_checkpoint
 from rtseg.training.class_pixels import count_pixels, describe_void
-from rtseg.training.data import BEST, LAST, TrainingData, open_data
+from rtseg.training.data import BEST, LAST, TrainingData, find_weights, open_data
 from rtseg.training.dataloader import load_batches
 from rtseg.training.distributed import DistributedContext, join_process_group, sync_batch_norm
+from rtseg.training.mix import mix_views
 from rtseg.training.objective import Objective, class_weights, make_loss, rare_classes
 from rtseg.training.options import TrainOptions
 from rtseg.training.paste import paste_rare
@@ -48,11 +50,14 @@ from rtseg.training.state import (
     options_to_dict,
     restore_state,
 )
+from rtseg.training.teacher import Teacher, Teachers, load_teacher
 from rtseg.training.validation import NetworkPredictor, autocast, validate
 
 __all__ = ["train"]
 
 _MAX_GRADIENT_NORM = 5.0
+_INITIAL_IMAGES = 64
+"""Views on which the batch norm of a model file is measured."""
 _MAX_NAMED = 3
 """Images of a batch that an error message names."""
 
@@ -108,6 +113,7 @@ class _Setup:
     data: dict[str, Any]
     """See ``data_facts``."""
     reader: DatasetReader
+    teachers: tuple[Teacher, ...] = ()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -125,20 +131,30 @@ class _Setup:
         order = torch.randperm(len(self.views), generator=torch.Generator().manual_seed(self.epoch_seed)).tolist()
         return [order[step * size + first : step * size + first + share] for step in range(self.steps_per_epoch)]
 
+    def some_images(self) -> Iterator[Tensor]:
+        """Yield a few batches of views, uint8, the same in every process."""
+        order = torch.randperm(len(self.views), generator=torch.Generator().manual_seed(self.epoch_seed)).tolist()
+        indices = order[:_INITIAL_IMAGES]
+        size = self.options.batch
+        batches = [indices[first : first + size] for first in range(0, len(indices), size)]
+        for images, _ in load_batches(self.views, batches, workers=0, reader=self.reader):
+            yield images
+
 
 def _train(
     options: TrainOptions, data: TrainingData | None, distributed: DistributedContext, console: Console
 ) -> Scores:
     datasets, validation = data or open_data(options)
     torch.manual_seed(options.seed)
-    network = _create_network(options, datasets[0].classes, console)
+    network = _create_network(options, len(datasets[0].classes))
     setup = _create_setup(options, distributed, datasets, validation, clip=options.clip if network.recurrent else 1)
+    _load_initial_weights(network, setup, console)
     network = network.to(distributed.device).to(memory_format=torch.channels_last)
     state = create_state(network, options)
     counts = _count_class_pixels(datasets, setup, console)
     weights = class_weights(counts, options.class_weights, options.class_weight_power)
     state.class_weights = tuple(weights.tolist())
-    objective = _create_objective(network, options, weights.to(distributed.device), rare_classes(counts), distributed)
+    objective = _create_objective(network, setup, weights.to(distributed.device), rare_classes(counts))
     if options.resume:
         restore_state(state, options, setup.data)
     with _open_log(state, setup, console) as log:
@@ -268,18 +284,23 @@ def _open_log(state: TrainingState, setup: _Setup, console: Console) -> Iterator
         yield log
 
 
-def _create_network(options: TrainOptions, classes: tuple[str, ...], console: Console) -> Network:
-    """Create the network with its initial weights."""
+def _create_network(options: TrainOptions, classes: int) -> Network:
+    """Create the network with random or published weights."""
     channels = {} if options.channels is None else {"channels": options.channels}
     pretrained = options.pretrained and not options.resume
-    network = create_model(options.model, len(classes), pretrained=pretrained, **channels)
-    if options.init is not None and not options.resume:
-        notice = load_initial_weights(network, options.init, classes)
-        if notice:
-            console.print(notice, highlight=False)
+    network = create_model(options.model, classes, pretrained=pretrained, **channels)
     network.check_size(*options.size)
     network.check_size(*options.crop, "--crop")
     return network
+
+
+def _load_initial_weights(network: Network, setup: _Setup, console: Console) -> None:
+    options = setup.options
+    if options.init is None or options.resume:
+        return
+    notice = load_initial_weights(network, find_weights(options.init), setup.spec.classes, setup.some_images())
+    if notice:
+        console.print(notice, highlight=False)
 
 
 def _create_setup(
@@ -304,8 +325,9 @@ def _create_setup(
     )
     if len(views) < options.batch:
         raise DatasetError(f"{len(views)} training images are fewer than --batch {options.batch}")
-    data = data_facts(datasets, validation)
-    return _Setup(options, distributed, spec, views, validation, data, DatasetReader(options.reading))
+    teachers = tuple(load_teacher(Path(path), spec.classes, spec.channels) for path in options.teacher)
+    data = data_facts(datasets, validation, teachers)
+    return _Setup(options, distributed, spec, views, validation, data, DatasetReader(options.reading), teachers)
 
 
 def _count_class_pixels(datasets: list[Dataset], setup: _Setup, console: Console) -> NDArray[np.int64]:
@@ -334,9 +356,8 @@ def _count_class_pixels(datasets: list[Dataset], setup: _Setup, console: Console
     return total
 
 
-def _create_objective(
-    network: Network, options: TrainOptions, weights: Tensor, rare: Tensor, distributed: DistributedContext
-) -> nn.Module:
+def _create_objective(network: Network, setup: _Setup, weights: Tensor, rare: Tensor) -> nn.Module:
+    options, distributed = setup.options, setup.distributed
     output_weights = options.loss_weights if options.loss_weights is not None else network.loss_weights
     if len(output_weights) != len(network.loss_weights):
         raise OptionError(
@@ -346,9 +367,13 @@ def _create_objective(
     loss = make_loss(options.loss, weights, mean=distributed.mean)
     if distributed.world_size > 1:
         sync_batch_norm(network, distributed.device)
-    share = options.augmentation.paste
-    mix = partial(paste_rare, rare=rare, share=share) if share else None
-    return distributed.wrap(Objective(network, loss, output_weights, mix).train())
+    augmentation, mixes = options.augmentation, []
+    if augmentation.paste:
+        mixes.append(partial(paste_rare, rare=rare, share=augmentation.paste))
+    if augmentation.mix:
+        mixes.append(partial(mix_views, how=augmentation.mix))
+    teachers = Teachers(setup.teachers, options.teaching, distributed.device) if setup.teachers else None
+    return distributed.wrap(Objective(network, loss, output_weights, mixes, teachers).train())
 
 
 def _best_scores(options: TrainOptions) -> Scores:

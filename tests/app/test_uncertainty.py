@@ -62,11 +62,18 @@ def test_the_least_sure_images_come_first_and_no_others(
     assert [Path(entry["image"]).name for entry in every][:2] == names
 
 
+def test_the_margin_ranks_them_too(icnet_file: Path, folder: Path) -> None:
+    command = ["predict", "in", "-m", str(icnet_file), "-o", "out", "--only", "masks", "--report", "r.json"]
+    assert main([*command, "--select", "2", "--by", "margin"]) == 0
+    first, second = json.loads(Path("r.json").read_text())["images"]
+    assert 1 > first["margin"] >= second["margin"] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--select", "0"], "--select must be a number of images from 1"),
-        (["--select", "3", "--by", "entropy"], "model files give labels only: use --by disagreement"),
+        (["--select", "3", "--by", "entropy"], "--by entropy is not measured: use --by margin or --by disagreement"),
         (["--select", "3", "--by", "age"], "--by must be one of disagreement"),
     ],
 )
