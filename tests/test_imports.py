@@ -164,6 +164,7 @@ class TestWhoKnowsWhom:
         # prometheus.py and outbox.py: those who ask for figures, and receivers of events, may be slow.
         # server_probe.py: looking up the name of a host may take long.
         # pool.py and worker.py: one thread waits for each process, and in each process one waits for its end.
+        # cameras_file.py: looks at a file every second.
         others = starters - {
             "app/many_streams.py",
             "app/prometheus.py",
@@ -175,6 +176,7 @@ class TestWhoKnowsWhom:
             "pipeline/runner.py",
             "system/server_probe.py",
             "web/source_run.py",
+            "web/cameras_file.py",
         }
         assert all(path.startswith(("sources/", "sinks/", "image_io/")) for path in others)
 

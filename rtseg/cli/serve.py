@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -55,14 +56,19 @@ def serve(
         raise MissingExtra.for_feature("`rtseg serve`", error.name, "web") from error
     from rtseg.app.cameras import load_cameras, name_cameras
 
+    def say(line: str) -> None:
+        if not messages.quiet:
+            print(line, flush=True)
+
     named = list(dict.fromkeys([*(sources or []), *(source or [])]))
     if config is not None and named:
         raise OptionError(f"--config {config} names the sources: leave SOURCE and --source out")
     if config is not None:
-        cameras = load_cameras(config, options, given)
+        load = partial(load_cameras, config, options, given)
+        cameras, watched = load(), (config, load)
     else:
-        cameras = name_cameras(named or [_first_camera()], options)
-    with PageServer(cameras, page) as server:
+        cameras, watched = name_cameras(named or [_first_camera()], options), None
+    with PageServer(cameras, page, watched, say) as server:
         if not messages.quiet:
             for run in server.sources:
                 print(f"{run.name}: {run.spec.name}" + "".join(f" -> {output}" for output in run.outputs))

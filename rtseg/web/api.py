@@ -26,6 +26,7 @@ from rtseg.web.painting import BOUNDARY, Painter, mjpeg_parts
 from rtseg.web.prediction import MAX_BYTES, Prediction
 from rtseg.web.region_values import regions_from_json
 from rtseg.web.source_run import SourceRun
+from rtseg.web.sources import Sources
 
 __all__ = ["Api"]
 
@@ -48,15 +49,15 @@ class Api:
 
     def __init__(
         self,
-        sources: Sequence[SourceRun],
+        sources: Sources,
         pool: ModelPool,
         metrics: StreamMetrics,
         models: Sequence[str],
         clients: Clients,
         status: Callable[[], dict[str, Any]],
     ) -> None:
-        self._sources = {source.id: source for source in sources}
-        self._painters = {source.id: Painter(source) for source in sources}
+        self._sources = sources
+        self._painters: dict[str, Painter] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(metrics)
         self._models = list(models)
@@ -108,7 +109,7 @@ class Api:
         return handle
 
     async def _health(self, request: Request) -> Response:
-        ages = [source.frame_age_s for source in self._sources.values()]
+        ages = [source.frame_age_s for source in self._sources]
         age_s = min((age for age in ages if age is not None), default=math.inf)
         is_healthy = age_s <= _HEALTHY_S
         return JSONResponse({"healthy": is_healthy}, 200 if is_healthy else 503)
@@ -155,23 +156,29 @@ class Api:
         return JSONResponse(await run_in_threadpool(source.details))
 
     async def _label(self, request: Request) -> Response:
-        name = request.query_params.get("source", next(iter(self._sources)))
-        source = self._sources.get(name)
+        name = request.query_params.get("source")
+        source = next(iter(self._sources), None) if name is None else self._sources.get(name)
         if source is None:
             raise HTTPException(404, "there is no such source")
         data = await read_body(request, MAX_BYTES)
         return JSONResponse(await self._predict(data, source))
 
+    def _painter(self, source: SourceRun) -> Painter:
+        painter = self._painters.get(source.id)
+        if painter is None or painter.source is not source:
+            painter = self._painters[source.id] = Painter(source)
+        return painter
+
     async def _snapshot(self, request: Request, source: SourceRun) -> Response:
         options = parse_drawing(request.query_params, source.spec)
-        jpeg = await _refused_if_wrong(self._painters[source.id].paint, options)
+        jpeg = await _refused_if_wrong(self._painter(source).paint, options)
         if jpeg is None:
             raise HTTPException(409, "no frame has come yet: try again soon")
         return Response(jpeg, media_type="image/jpeg")
 
     async def _stream(self, request: Request, source: SourceRun) -> Response:
         options = parse_drawing(request.query_params, source.spec)
-        parts = self._clients.count(mjpeg_parts(source, self._painters[source.id], options))
+        parts = self._clients.count(mjpeg_parts(source, self._painter(source), options))
         if parts is None:
             raise HTTPException(503, "there are too many viewers")
         return StreamingResponse(parts, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")

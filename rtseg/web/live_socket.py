@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rtseg.sinks.broadcast import Listener
 from rtseg.web.source_run import SourceRun
+from rtseg.web.sources import Sources
 from rtseg.web.viewer_queue import ViewerQueue
 from rtseg.web.wire import pack_frame
 
@@ -36,12 +37,12 @@ class LiveSocket:
         status: of the page and all sources, as JSON values.
     """
 
-    def __init__(self, socket: WebSocket, sources: Sequence[SourceRun], status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, socket: WebSocket, sources: Sources, status: Callable[[], dict[str, Any]]) -> None:
         self._socket = socket
-        self._sources = {source.id: source for source in sources}
+        self._sources = sources
         self._status = status
         self._queue = ViewerQueue(asyncio.get_running_loop())
-        self._listeners: dict[str, Listener] = {}
+        self._listeners: dict[SourceRun, Listener] = {}
 
     async def serve(self) -> None:
         """Accept the viewer, and send until he leaves."""
@@ -72,14 +73,13 @@ class LiveSocket:
 
     def _watch(self, ids: list[str]) -> None:
         """Send the frames of these sources, and of no other one."""
-        wanted = {each for each in ids if each in self._sources}
-        for id in self._listeners.keys() - wanted:  # noqa: A001
-            self._sources[id].sink.remove_listener(self._listeners.pop(id))
-        for id in wanted - self._listeners.keys():  # noqa: A001
-            source = self._sources[id]
+        wanted = {source for source in self._sources if source.id in ids}
+        for source in self._listeners.keys() - wanted:
+            source.sink.remove_listener(self._listeners.pop(source))
+        for source in wanted - self._listeners.keys():
             self._queue.start(source.number)
-            self._listeners[id] = partial(self._queue.put, source.number)
-            source.sink.add_listener(self._listeners[id])
+            self._listeners[source] = partial(self._queue.put, source.number)
+            source.sink.add_listener(self._listeners[source])
 
     async def _send_frames(self) -> None:
         while True:
@@ -89,8 +89,8 @@ class LiveSocket:
     async def _send_status(self) -> None:
         facts: list[dict[str, Any]] = []
         while True:
-            now = [source.facts() for source in self._sources.values()]
-            if now != facts:  # a source has another model
+            now = [source.facts() for source in self._sources]
+            if now != facts:  # a source has another model, or there are others
                 facts = now
                 await self._send({"type": "hello", "sources": facts})
             await self._send({"type": "status", "skipped": self._queue.dropped, **self._status()})

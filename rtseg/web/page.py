@@ -29,7 +29,7 @@ from rtseg.web.headers import SecurityHeaders
 from rtseg.web.live_socket import LiveSocket
 from rtseg.web.login import log_in
 from rtseg.web.machine import MachineLoad
-from rtseg.web.source_run import SourceRun
+from rtseg.web.sources import Sources
 
 __all__ = ["Page"]
 
@@ -53,7 +53,7 @@ class Page:
 
     def __init__(
         self,
-        sources: Sequence[SourceRun],
+        sources: Sources,
         access: Access,
         pool: ModelPool,
         metrics: StreamMetrics,
@@ -61,7 +61,7 @@ class Page:
         models: Sequence[str] = (),
         max_clients: int = 32,
     ) -> None:
-        self._sources = list(sources)
+        self._sources = sources
         self._access = access
         self._clients = Clients(max_clients)
         self._started_s = time.monotonic()

@@ -24,7 +24,7 @@ class Painter:
     """Draws the newest frame of a source as JPEG, once for all who want the same. Any thread may call it."""
 
     def __init__(self, source: SourceRun) -> None:
-        self._source = source
+        self.source = source
         self._lock = Lock()
         self._drawn: dict[OverlayOptions, tuple[Frame, bytes]] = {}
 
@@ -35,7 +35,7 @@ class Painter:
             OptionError: a hidden class is none of the model.
         """
         with self._lock:
-            newest = self._source.sink.newest
+            newest = self.source.sink.newest
             if newest is None:
                 return None
             frame, labels = newest
@@ -47,7 +47,7 @@ class Painter:
             return jpeg
 
     def _paint(self, frame: Frame, labels: Labels, options: OverlayOptions) -> bytes:
-        spec = self._source.spec
+        spec = self.source.spec
         if labels.max(initial=0) != 255 and labels.max(initial=0) >= len(spec.classes):
             raise OptionError("the model has just changed: try again")
         return encode_jpeg(Overlay(spec, options).draw(frame.image, labels))
@@ -73,7 +73,7 @@ async def mjpeg_parts(source: SourceRun, painter: Painter, options: OverlayOptio
 
     source.sink.add_watcher(wake)
     try:
-        while True:
+        while not source.is_stopped:
             arrived.clear()
             jpeg = await asyncio.to_thread(painter.paint, options)
             if jpeg is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Self
 
 import uvicorn
@@ -16,10 +17,12 @@ from rtseg.app.model_pool import ModelPool
 from rtseg.app.prometheus import StreamMetrics
 from rtseg.errors import OptionError
 from rtseg.web.access import Access, read_token
+from rtseg.web.cameras_file import CamerasFile
 from rtseg.web.connections import BoundedConnection
 from rtseg.web.options import PageOptions
 from rtseg.web.page import Page
 from rtseg.web.source_run import SourceRun
+from rtseg.web.sources import Sources
 from rtseg.weights import bundled_models
 
 __all__ = ["PageServer"]
@@ -38,12 +41,20 @@ class PageServer:
     Args:
         cameras: the sources.
         options: of the page.
+        config: the file that names the cameras, if one does, and a function that reads it. Its changes are taken over.
+        say: gets a line about each change.
 
     Raises:
         RtsegError: the address, the certificate, the token file, a source or a model cannot be used.
     """
 
-    def __init__(self, cameras: Sequence[Camera], options: PageOptions) -> None:
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        options: PageOptions,
+        config: tuple[Path, Callable[[], Sequence[Camera]]] | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
         self._options = options
         needs_token = not options.is_loopback or options.token_file is not None
         self._token = read_token(options.token_file) if needs_token else None
@@ -52,11 +63,16 @@ class PageServer:
             self._socket = opened.enter_context(_listen(options.host, options.port))
             pool = ModelPool("throughput" if len(cameras) > 1 else None)
             metrics = StreamMetrics()
-            self.sources: list[SourceRun] = []
-            opened.callback(self._end_sources)
-            for number, camera in enumerate(cameras):
-                run = SourceRun(number, camera, pool, metrics, max_side=options.max_side, recordings=options.recordings)
-                self.sources.append(run)
+
+            def open_run(number: int, camera: Camera) -> SourceRun:
+                side, folder = options.max_side, options.recordings
+                return SourceRun(number, camera, pool, metrics, max_side=side, recordings=folder)
+
+            self.sources = Sources(cameras, open_run)
+            opened.callback(self.sources.stop)
+            self._file = None if config is None else CamerasFile(*config, self.sources, say)
+            if self._file is not None:
+                opened.callback(self._file.stop)
             names = (options.host, socket.gethostname(), *options.allow_host)
             access = Access(self._token, names, secure=options.tls_cert is not None)
             models = dict.fromkeys([*(camera.options.model for camera in cameras), *bundled_models()])
@@ -90,8 +106,9 @@ class PageServer:
     def run(self) -> None:
         """Start the sources and serve until ``stop`` or, on the main thread, a signal, which is then raised again."""
         logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of viewers who leave while they are sent to
-        for source in self.sources:
-            source.start()
+        self.sources.start()
+        if self._file is not None:
+            self._file.start()
         self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
@@ -103,12 +120,6 @@ class PageServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self._opened.close()
-
-    def _end_sources(self) -> None:
-        for source in self.sources:
-            source.stop()
-        for source in self.sources:
-            source.join()
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
@@ -142,15 +153,6 @@ def _check_certificate(options: PageOptions) -> None:
             f"--tls-cert {options.tls_cert} --tls-key {options.tls_key} cannot be used ({reason}): "
             "give a certificate and its private key, both PEM"
         ) from error
-
-
-def _address(listening: socket.socket, options: PageOptions, token: str | None) -> str:
-    """What to open in a browser. A token that the user does not know yet follows a ``#``: no server logs that part."""
-    host, port = listening.getsockname()[:2]
-    host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    scheme = "http" if options.tls_cert is None else "https"
-    is_new = token is not None and options.token_file is None
-    return f"{scheme}://{host}:{port}/" + (f"login#{token}" if is_new else "")
 
 
 def _listen(host: str, port: int) -> socket.socket:

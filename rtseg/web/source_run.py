@@ -82,6 +82,8 @@ class SourceRun:
         self.sink = BroadcastSink(f"page of {self.id}", max_side=max_side)
         self.recorder = RecorderSink(f"recording of {self.id}", self._draw)
         self._overlay: Overlay | None = None
+        self.is_stopped = False
+        """Whether no further frame will come, for those who wait for one."""
         self._history: deque[tuple[float, list[float]]] = deque(maxlen=_HISTORY)
         self._use(self._open(self._camera))
 
@@ -128,11 +130,13 @@ class SourceRun:
 
     def stop(self) -> None:
         """End the run."""
+        self.is_stopped = True
         self._stream.stop()
 
     def join(self) -> None:
         """Wait for the end after ``stop``; close a run that was never started."""
         self._stream.join(_JOIN_S)
+        self._metrics.remove(self.id)
 
     def change(self, *, model: str | None = None, propagate: str | None = None) -> None:
         """Go on with another model or other propagation: a new run of the same source takes the place of this one.

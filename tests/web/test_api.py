@@ -271,7 +271,7 @@ def test_blurred_classes_are_blurred_for_viewers_in_snapshots_and_in_recordings(
         seen = decoded(client.get("/snapshot/0.jpg", params={"view": "image"}).content)
     assert image[20:40, 20:40, 2].std() > 100
     assert seen[20:40, 20:40, 2].std() < 40
-    newest = server.sources[0].sink.newest
+    newest = next(iter(server.sources)).sink.newest
     assert newest is not None
     assert newest[0].image[20:40, 20:40, 2].std() < 40  # what is encoded for viewers
 

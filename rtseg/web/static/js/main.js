@@ -71,8 +71,8 @@ function start({ sources }) {
 }
 
 function update({ sources, machine, viewers }) {
-  sources.forEach((status, number) => tiles[number]?.update(status));
-  const own = sources[tiles.indexOf(selected)];
+  sources.forEach((status) => tiles.find((tile) => tile.source.id === status.id)?.update(status));
+  const own = sources.find((status) => status.id === selected?.source.id);
   if (own !== undefined) {
     legend.update(own.shares);
     controls.update(own);
@@ -87,7 +87,7 @@ function update({ sources, machine, viewers }) {
 const connection = new Connection({
   hello: start,
   status: update,
-  frame: (message) => tiles[message.source]?.push(message),
+  frame: (message) => tiles.find((tile) => tile.source.number === message.source)?.push(message),
   state: (state, reason) => {
     byId("connection").dataset.state = state;
     setText(byId("connection"), reason ? `${state}: ${reason}` : state);
