@@ -20,7 +20,6 @@ __all__ = ["import_model"]
 EXAMPLES = (
     "rtseg import deeplab.onnx --classes voc",
     "rtseg import road.onnx --classes other,road --size 384x640 --mean 0 --std 1 --scale 255",
-    "rtseg import net.onnx --classes camvid,void --drop void --data camvid:CamVid",
     "rtseg import torchvision:deeplabv3_mobilenet_v3_large --size 384x640",
     "rtseg import rtseg:pidnet-s --weights mmseg.pth --classes cityscapes --size 512x1024",
 )

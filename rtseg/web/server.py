@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
 from typing import Self
 
 import uvicorn
@@ -78,7 +80,7 @@ class PageServer:
             models = dict.fromkeys([*(camera.options.model for camera in cameras), *bundled_models()])
             self._page = Page(self.sources, access, pool, metrics, models=list(models), max_clients=options.max_clients)
             self._opened = opened.pop_all()
-        self._server = uvicorn.Server(self._config())
+        self._server = _Server(self._config())
 
     @property
     def address(self) -> str:
@@ -110,6 +112,8 @@ class PageServer:
         if self._file is not None:
             self._file.start()
         self._server.run(sockets=[self._socket])
+        if self._server.ended_by == signal.SIGINT:  # where the event loop has not raised it again
+            raise KeyboardInterrupt
 
     def stop(self) -> None:
         """End ``run``. Any thread may call it."""
@@ -135,6 +139,17 @@ class PageServer:
             ssl_certfile=self._options.tls_cert,
             ssl_keyfile=self._options.tls_key,
         )
+
+
+class _Server(uvicorn.Server):
+    """Remembers the signal that ended it."""
+
+    ended_by: int | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called by the signal."""
+        self.ended_by = sig
+        super().handle_exit(sig, frame)
 
 
 def _check_certificate(options: PageOptions) -> None:

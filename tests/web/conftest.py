@@ -56,7 +56,7 @@ def endless(blue_model: Path, images: Path) -> StreamOptions:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: it has threads, and works all the time
 def page(endless: StreamOptions) -> Iterator[str]:
     """The address of a page with one source, ``0``."""
     with serving([endless], PageOptions(port=0)) as server:
