@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -11,8 +12,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from queue import SimpleQueue
+from threading import Condition, Thread
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -26,6 +27,7 @@ __all__ = ["LocalProcess", "WorkerPool", "WorkerProcess", "worker_setups"]
 _BUSY_S = 1.0
 """How long a segment that another run works on is left alone before it is looked at again."""
 _LEAVE_S = 10.0
+"""How long a process may take to end."""
 
 
 def worker_setups(options: BatchOptions, jobs: int) -> list[Setup]:
@@ -76,10 +78,11 @@ class WorkerPool:
         self._setups = setups
         self._start_process = start or LocalProcess
         self._jobs: deque[tuple[Job, float]] = deque()
-        self._lock = Lock()
+        self._changed = Condition()
+        """Guards the jobs, their number and the processes; whoever changes them notifies the threads."""
         self._open = 0
         """Jobs without an outcome."""
-        self._outcomes: SimpleQueue[tuple[Job | None, Outcome]] = SimpleQueue()
+        self._outcomes: SimpleQueue[tuple[Job | None, Outcome] | Exception] = SimpleQueue()
         self._processes: list[WorkerProcess] = []
         self._threads: list[Thread] = []
         self._stopped = False
@@ -96,65 +99,81 @@ class WorkerPool:
         """
         self._jobs = deque((job, 0.0) for job in jobs)
         self._open = len(jobs)
-        self._threads = [Thread(target=self._serve, args=(setup,), daemon=True) for setup in self._setups]
+        self._threads = [
+            Thread(target=self._serve, args=(setup,), name=f"rtseg-batch-{number}", daemon=True)
+            for number, setup in enumerate(self._setups)
+        ]
         for thread in self._threads:
             thread.start()
         while self._open:
-            try:
-                job, outcome = self._outcomes.get(timeout=0.5)
-            except Empty:
-                continue
+            received = self._outcomes.get()  # every thread puts one for each job that it takes, whatever happens
+            if isinstance(received, Exception):
+                raise received
+            job, outcome = received
             if job is not None and outcome.status in ("failed", "died") and retry(job, outcome):
-                with self._lock:
-                    self._jobs.append((job, 0.0))
+                self._put_back(job, 0.0)
                 continue
-            self._open -= job is not None
+            if job is not None:
+                with self._changed:
+                    self._open -= 1
+                    self._changed.notify_all()
             yield job, outcome
             if outcome.status == "fatal":
                 return
 
     def _serve(self, setup: Setup) -> None:
-        """Feed one process until no job is left."""
+        """Feed one process until no job is left; an error that nobody expects is raised in ``run``."""
+        try:
+            self._feed(setup)
+        except Exception as error:  # noqa: BLE001 - raised in run
+            self._outcomes.put(error)
+
+    def _feed(self, setup: Setup) -> None:
         process: WorkerProcess | None = None
-        while self._open and not self._stopped:
-            job = self._next()
-            if job is None:
-                time.sleep(0.05)  # a failed job may come back, or another run may release one
-                continue
+        while (job := self._next()) is not None:
             try:
                 if process is None:
-                    process = self._start(setup)
+                    process = self._start_process(setup)
+                    self._make_ready(process)
                 outcome = process.run(job)
-            except (EOFError, OSError):
-                outcome = Outcome("died", {}, f"the process died ({process.reason()})" if process else "cannot start")
-                process = None
+            except (EOFError, OSError) as error:
+                reason = f"the process died ({process.reason()})" if process else f"cannot start a process ({error})"
+                outcome, process = Outcome("died", {}, reason), None
             if outcome.status == "busy":
-                with self._lock:
-                    self._jobs.append((job, time.monotonic() + _BUSY_S))
-                continue
-            if not self._stopped:
+                self._put_back(job, time.monotonic() + _BUSY_S)
+            else:
                 self._outcomes.put((job, outcome))
         if process is not None:
             process.close()
 
     def _next(self) -> Job | None:
-        with self._lock:
-            for _ in range(len(self._jobs)):
-                job, not_before_s = self._jobs.popleft()
-                if not_before_s <= time.monotonic():
-                    return job
-                self._jobs.append((job, not_before_s))
+        """Wait for a job that is due, as a failed one may come back, or another run release one; None at the end."""
+        with self._changed:
+            while self._open and not self._stopped:
+                now_s = time.monotonic()
+                for number, (job, not_before_s) in enumerate(self._jobs):
+                    if not_before_s <= now_s:
+                        del self._jobs[number]
+                        return job
+                due_s = min((not_before_s for _, not_before_s in self._jobs), default=now_s + _BUSY_S)
+                self._changed.wait(due_s - now_s)
         return None
 
-    def _start(self, setup: Setup) -> WorkerProcess:
-        process = self._start_process(setup)
-        self._processes.append(process)
+    def _put_back(self, job: Job, not_before_s: float) -> None:
+        with self._changed:
+            self._jobs.append((job, not_before_s))
+            self._changed.notify_all()
+
+    def _make_ready(self, process: WorkerProcess) -> None:
+        with self._changed:
+            self._processes.append(process)
+            is_late = self._stopped
+        if is_late:
+            process.kill()
         ready = process.ready()
-        if ready.status == "fatal":
-            self._outcomes.put((None, ready))
-            raise EOFError
         self._outcomes.put((None, ready))
-        return process
+        if ready.status == "fatal":
+            raise EOFError
 
     def __enter__(self) -> Self:
         return self
@@ -162,8 +181,11 @@ class WorkerPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopped, self._open = True, 0
-        for process in self._processes:
+        with self._changed:
+            self._stopped, self._open = True, 0
+            self._changed.notify_all()
+            processes = list(self._processes)
+        for process in processes:
             process.kill()
         for thread in self._threads:
             thread.join(_LEAVE_S)
@@ -208,7 +230,11 @@ class LocalProcess:
 
     def reason(self) -> str:
         """Why it ended."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:  # it has closed its socket, but is still there
+            self.kill()
+            return f"it did not answer and did not end within {_LEAVE_S:g} s"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def close(self) -> None:
@@ -223,4 +249,5 @@ class LocalProcess:
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs in the kernel, e.g. on a network mount
+            self._process.wait(_LEAVE_S)
