@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rtseg.errors import DatasetError, OptionError
 from rtseg.published.download import download
-from rtseg.system.atomic_files import sink_errors
+from rtseg.system.atomic_files import atomic_path, sink_errors
 
 __all__ = ["DATA_SETS", "PublishedData", "find_data", "get_data", "unpack"]
 
@@ -135,7 +136,8 @@ def unpack(archive: Path, folder: Path, wanted: tuple[str, ...]) -> int:
                 target = folder.joinpath(*parts)
                 if not (target.is_file() and target.stat().st_size == member.file_size):
                     _extract(source, member, target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    # NotImplementedError: a compression method or version that zipfile does not know, as damaged fields name one.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DatasetError(f"{archive} is damaged ({error}): remove it and its .sha256 file, and try again") from error
     if not count:
         raise DatasetError(f"{archive} has none of {', '.join(wanted)}: its publisher has changed it")
@@ -145,7 +147,5 @@ def unpack(archive: Path, folder: Path, wanted: tuple[str, ...]) -> int:
 def _extract(source: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     with sink_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.part")
-        with source.open(member) as stored, part.open("wb") as file:
+        with source.open(member) as stored, atomic_path(target) as part, part.open("wb") as file:
             shutil.copyfileobj(stored, file)
-        part.replace(target)

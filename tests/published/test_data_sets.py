@@ -106,6 +106,22 @@ def test_a_damaged_and_a_changed_archive_are_refused(tmp_path: Path, served: tup
         unpack(served[1] / "small.zip", tmp_path, ("photos",))
 
 
+@pytest.mark.parametrize("damage", ["content", "method"])
+def test_an_archive_damaged_within_is_refused_and_leaves_no_file(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("set/imgs/a.png", bytes(range(256)) * 40)
+    data = bytearray(path.read_bytes())
+    if damage == "content":
+        data[30 + len("set/imgs/a.png")] = 0xFF  # the first byte of the compressed data: a block of an unknown kind
+    else:
+        data[data.rindex(b"PK\x01\x02") + 10] = 98
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"bad\.zip is damaged"):
+        unpack(path, tmp_path / "out", ("imgs",))
+    assert not [each for each in (tmp_path / "out").rglob("*") if each.is_file()]
+
+
 def test_without_a_network_there_is_a_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot download http://127\.0\.0\.1:9/x\.zip \(.*refused.*\): try again"):
         get_data(entry("http://127.0.0.1:9/x.zip"), tmp_path / "out")
