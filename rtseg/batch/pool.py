@@ -51,10 +51,10 @@ class WorkerProcess(Protocol):
     """A process with a model, which does one job at a time."""
 
     def ready(self) -> Outcome:
-        """Wait until the model is loaded; raise EOFError if it died."""
+        """Wait until the model is loaded; raise EOFError or OSError if it died."""
 
     def run(self, job: Job) -> Outcome:
-        """Let it do a job; raise EOFError if it died."""
+        """Let it do a job; raise EOFError or OSError if it died."""
 
     def reason(self) -> str:
         """Why it died."""
@@ -208,17 +208,22 @@ class LocalProcess:
         )
         theirs.close()
         self._connection: Connection = ours
-        self._connection.send(setup)
+        self._setup = setup
 
     def ready(self) -> Outcome:
-        """Wait until the model is loaded."""
+        """Wait until the model is loaded.
+
+        Raises:
+            EOFError, OSError: it died.
+        """
+        self._connection.send(self._setup)
         return self._receive()
 
     def run(self, job: Job) -> Outcome:
         """Let it do a job.
 
         Raises:
-            EOFError: it died.
+            EOFError, OSError: it died.
         """
         self._connection.send(job)
         return self._receive()
