@@ -8,13 +8,14 @@ from pathlib import Path
 
 from rtseg.batch.local_copy import LocalCopy
 from rtseg.batch.manifest import Segment, VideoEntry
-from rtseg.batch.remote_files import describe, is_url
+from rtseg.batch.remote_files import describe
 from rtseg.errors import SourceError
 from rtseg.model_file.spec import file_sha256
 from rtseg.sources.options import SourceOptions
 from rtseg.sources.video.container import find_video_stream, has_clock, is_encrypted, no_video_reason, open_file
 from rtseg.sources.video.decode import file_packets
 from rtseg.sources.video.seek import seconds
+from rtseg.system.remote import is_url
 
 __all__ = ["Division", "divide_video", "is_unchanged"]
 

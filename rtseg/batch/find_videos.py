@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from glob import glob, has_magic
 from pathlib import Path
 
-from rtseg.batch.remote_files import find_urls, is_url
+from rtseg.batch.remote_files import find_urls
 from rtseg.errors import SourceError, SourceNotFound
 from rtseg.image_io.find import natural_order
 from rtseg.system.file_names import check_name, existing_path, unicode_forms
 from rtseg.system.read_file import read_lines
+from rtseg.system.remote import is_url
 
 __all__ = ["VIDEO_SUFFIXES", "find_videos"]
 

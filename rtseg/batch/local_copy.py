@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from rtseg.batch.remote_files import copy_to, is_url
+from rtseg.batch.remote_files import copy_to
+from rtseg.system.remote import is_url
 
 __all__ = ["LocalCopy"]
 

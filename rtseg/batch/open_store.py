@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rtseg.batch.remote_files import is_url
 from rtseg.batch.store import Store
 from rtseg.errors import OptionError
 from rtseg.system.file_names import check_name
+from rtseg.system.remote import is_url
 
 __all__ = ["absolute_output", "open_store"]
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from glob import has_magic
 from typing import IO, Any
 
-from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
+from rtseg.errors import SourceError, SourceNotFound
 from rtseg.system.redact import redact
+from rtseg.system.remote import VERSION_KEYS, open_url, remote_reason
 
-__all__ = ["RemoteFacts", "copy_to", "describe", "find_urls", "is_url", "open_system"]
+__all__ = ["RemoteFacts", "copy_to", "describe", "find_urls", "open_system"]
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _WEB = ("http://", "https://")
 _BLOCK = 1 << 20
 
@@ -26,29 +25,14 @@ class RemoteFacts:
     """Changes with the content: the tag of an object, else the time of its last change; empty if unknown."""
 
 
-def is_url(where: str) -> bool:
-    """Whether ``where`` names something that is not on a local disk."""
-    return _URL.match(where) is not None
-
-
 def open_system(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of ``url``, and the path in it.
+    """Return the fsspec file system of ``url``, which asks the server each time, and the path in it.
 
     Raises:
-        MissingExtra: a package that it needs is not installed.
-        OptionError: its scheme is unknown.
+        RtsegError: see ``open_url``.
     """
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise MissingExtra.for_feature(redact(url), "fsspec", "remote") from error
-    try:
-        system, path = url_to_fs(url, use_listings_cache=False)
-    except ImportError as error:
-        raise MissingExtra(f"{redact(url)} needs another package ({error}): install it with pip") from error
-    except ValueError as error:
-        raise OptionError(f"{redact(url)} cannot be used: {redact(error)}") from error
-    return system, str(path).rstrip("/")
+    system, path = open_url(url, use_listings_cache=False)
+    return system, path.rstrip("/")
 
 
 def find_urls(url: str) -> list[str]:
@@ -65,7 +49,7 @@ def find_urls(url: str) -> list[str]:
         else:
             found = [url] if system.exists(path) else []
     except Exception as error:  # every file system raises its own errors
-        raise SourceError(f"{redact(url)} cannot be read: {_reason(error)}") from error
+        raise SourceError(f"{redact(url)} cannot be read: {remote_reason(error)}") from error
     if not found:
         raise SourceNotFound(f"{redact(url)} names no file: check the address")
     return found
@@ -81,10 +65,8 @@ def describe(url: str) -> RemoteFacts:
     try:
         info = system.info(path)
     except Exception as error:
-        raise SourceError(f"{redact(url)} cannot be read: {_reason(error)}") from error
-    version = next(
-        (str(info[name]) for name in ("ETag", "etag", "md5Hash", "LastModified", "mtime") if name in info), ""
-    )
+        raise SourceError(f"{redact(url)} cannot be read: {remote_reason(error)}") from error
+    version = next((str(info[name]) for name in VERSION_KEYS if info.get(name)), "")
     return RemoteFacts(int(info.get("size") or 0), version)
 
 
@@ -99,7 +81,7 @@ def copy_to(url: str, file: IO[bytes]) -> None:
     try:
         source = system.open(path, "rb")
     except Exception as error:
-        raise SourceError(f"{redact(url)} cannot be read: {_reason(error)}") from error
+        raise SourceError(f"{redact(url)} cannot be read: {remote_reason(error)}") from error
     with source:
         while block := _read(source, url):
             file.write(block)
@@ -109,8 +91,4 @@ def _read(source: Any, url: str) -> bytes:
     try:
         return bytes(source.read(_BLOCK))
     except Exception as error:
-        raise SourceError(f"{redact(url)} cannot be read: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(redact(str(error) or type(error).__name__).split())[:200]
+        raise SourceError(f"{redact(url)} cannot be read: {remote_reason(error)}") from error

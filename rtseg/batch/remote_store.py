@@ -19,6 +19,7 @@ from rtseg.batch.remote_files import open_system
 from rtseg.batch.store import DONE, Store, write_done
 from rtseg.errors import SinkError
 from rtseg.system.redact import redact
+from rtseg.system.remote import remote_reason
 
 __all__ = ["RemoteStore"]
 
@@ -137,5 +138,5 @@ class RemoteStore(Store):
         except (FileNotFoundError, FileExistsError):
             raise
         except Exception as error:
-            reason = " ".join(redact(str(error) or type(error).__name__).split())[:200]
+            reason = remote_reason(error)
             raise SinkError(f"{self.name} cannot be used: {reason}; check the address and the rights") from error

@@ -13,6 +13,7 @@ from typing import Any
 
 from rtseg.image_io.jobs import Slot
 from rtseg.image_io.read_profile import ReadProfile
+from rtseg.system.remote import VERSION_KEYS
 
 __all__ = ["Footprint", "ImageFile", "LocalFile", "RemoteFile"]
 
@@ -20,18 +21,6 @@ _CHUNK = 16 * 2**20
 """Bytes of one read call: less than a slow mount delivers within its timeout, but a whole file for most images."""
 _LARGE_SHARE = 4
 """Once a pass has read 1 / 4 of the free memory, its files would push everything else out of the page cache."""
-_VERSION_KEYS = (
-    "ETag",
-    "etag",
-    "Content-MD5",
-    "md5Hash",
-    "CRC",
-    "LastModified",
-    "last_modified",
-    "Last-Modified",
-    "mtime",
-)
-"""How the file systems of fsspec name the version of a file."""
 
 
 class Footprint:
@@ -194,7 +183,7 @@ class RemoteFile(ImageFile):
     def cache_key(self) -> str | None:
         """See ``ImageFile``."""
         info: dict[str, Any] = self._system.info(self._path)
-        versions = [f"{key}={info[key]}" for key in _VERSION_KEYS if info.get(key)]
+        versions = [f"{key}={info[key]}" for key in VERSION_KEYS if info.get(key)]
         if not versions:
             return None
         return "\0".join([self._system.unstrip_protocol(self._path), str(info.get("size")), *versions])

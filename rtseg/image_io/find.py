@@ -10,11 +10,12 @@ from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rtseg.errors import MissingExtra, OptionError, SourceError, SourceNotFound
+from rtseg.errors import SourceError, SourceNotFound
 from rtseg.image_io.notes import ImageNotes
 from rtseg.system.file_names import check_name, existing_path, unicode_forms
 from rtseg.system.read_file import read_lines
 from rtseg.system.redact import redact, split_url
+from rtseg.system.remote import is_url, open_url
 
 __all__ = ["IMAGE_SUFFIXES", "find_files", "find_images", "is_list", "is_numbered", "list_folder", "natural_order"]
 
@@ -32,7 +33,6 @@ _COMPANION_SUFFIXES = frozenset(
 _COMPANION_NAMES = frozenset(("desktop.ini", "license", "licence", "readme", "thumbs.db", "ehthumbs.db"))
 _NUMBER = re.compile(r"(%(?:0\d+)?d)")
 """The placeholder in a numbered sequence: ``%d`` or ``%05d``."""
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 ImageLocation = Path | tuple[Any, str]
 """A path, or an fsspec file system and a path in it."""
 
@@ -65,7 +65,7 @@ def find_files(where: str | Path, notes: ImageNotes | None = None) -> list[Image
     check_name(where)
     if is_list(where):
         return _read_list(Path(str(where).removeprefix("@")))
-    if _URL.match(str(where)) and not isinstance(where, Path):
+    if is_url(str(where)) and not isinstance(where, Path):
         return list(_find_remote(str(where), notes))
     return list(find_images(where, notes))
 
@@ -180,8 +180,8 @@ def _read_list(path: Path) -> list[ImageLocation]:
         raise SourceError(f"{path} is not a list of images: write one path per line, as text") from error
     locations: list[ImageLocation] = []
     for line in lines:
-        if _URL.match(line):
-            locations.append(_open_url(line))
+        if is_url(line):
+            locations.append(open_url(line))
         elif line and not line.startswith("#"):
             locations.append(existing_path(path.parent / line))
     if not locations:
@@ -189,27 +189,8 @@ def _read_list(path: Path) -> list[ImageLocation]:
     return locations
 
 
-def _open_url(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of ``url``, and the path in it."""
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise MissingExtra.for_feature(f"reading {redact(url)}", "fsspec", "remote") from error
-    try:
-        system, path = url_to_fs(url)
-    except ImportError as error:
-        raise MissingExtra(
-            f"{redact(url)} needs another package ({error}): pip install 'rtseg[remote]', or the package itself"
-        ) from error
-    except ValueError as error:
-        raise OptionError(f"{redact(url)} cannot be read: {redact(error)}") from error
-    except OSError as error:
-        raise SourceNotFound(f"{redact(url)} cannot be opened ({redact(error.strerror or error)})") from error
-    return system, str(path)
-
-
 def _find_remote(url: str, notes: ImageNotes | None) -> list[tuple[Any, str]]:
-    system, path = _open_url(url)
+    system, path = open_url(url)
     if _is_web_image(url):
         return [(system, path)]  # a camera may answer only the request for the image itself
     try:
