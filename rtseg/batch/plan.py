@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from rtseg.batch.segment_work import Job
 from rtseg.batch.store import MAX_TRIES, Store
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.spec import file_sha256
+from rtseg.system.atomic_files import sink_errors
 from rtseg.system.output_lock import OutputInUse
 
 __all__ = ["Plan", "division_for", "identity_of", "make_manifest", "plan_jobs"]
@@ -89,7 +91,8 @@ def make_manifest(
         known = []
     by_path = {video.path: video for video in known}
     journal = _Journal(store.folder / "manifest.part.jsonl", division)
-    by_path |= {video.path: video for video in journal.read()}
+    with sink_errors(store.folder, "choose another --output"):
+        by_path |= {video.path: video for video in journal.read()}
 
     def describe(path: str) -> tuple[VideoEntry, bool]:
         """The entry of a video, and whether it is new."""
@@ -159,20 +162,29 @@ class _Journal:
         self._path, self._head = path, json.dumps(division.plan())
 
     def read(self) -> list[VideoEntry]:
-        """The videos so far; nothing if they were divided in another way."""
+        """The videos so far; nothing if they were divided in another way.
+
+        Raises:
+            OSError: they cannot be read.
+        """
         try:
             head, *lines = self._path.read_text(encoding="utf-8").split("\n")
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return []
-        if head != self._head:
+        except UnicodeDecodeError:
+            head, lines = "", []
+        if head != self._head or not lines:
             self.remove()
             return []
-        return [video_from_json(json.loads(line)) for line in lines[:-1]]  # the last one is empty or incomplete
+        *complete, cut_off = lines
+        if cut_off:  # else the next video would be written behind it, on the same line
+            os.truncate(self._path, self._path.stat().st_size - len(cut_off.encode()))
+        return [video_from_json(json.loads(line)) for line in complete]
 
     def add(self, video: VideoEntry) -> None:
         """Add a video."""
         is_new = not self._path.exists()
-        with self._path.open("a", encoding="utf-8") as file:
+        with sink_errors(self._path, "choose another --output"), self._path.open("a", encoding="utf-8") as file:
             file.write((self._head + "\n" if is_new else "") + json.dumps(asdict(video)) + "\n")
 
     def remove(self) -> None:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rtseg.errors import SinkError
 from rtseg.system.atomic_files import atomic_path, sink_errors
 from rtseg.system.output_lock import open_locked
 
@@ -73,10 +74,14 @@ class Store:
                 yield part
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """The object in a JSON file; None if there is none."""
+        """The object in a JSON file; None if there is none, or it is damaged.
+
+        Raises:
+            SinkError: it cannot be read.
+        """
         try:
             found = json.loads(self._read(name))
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
         return found if isinstance(found, dict) else None
 
@@ -90,7 +95,12 @@ class Store:
             path.write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
     def _read(self, name: str) -> bytes:
-        return (self.folder / name).read_bytes()
+        try:
+            return (self.folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError as error:
+            raise SinkError(f"cannot read {self.folder / name}: {error.strerror}; {_ADVICE}") from error
 
     @contextlib.contextmanager
     def planning(self) -> Iterator[None]:
@@ -190,7 +200,7 @@ class Store:
     def _has_files(self, name: str, sizes: dict[str, int]) -> bool:
         try:
             return all((self.folder / name / file).stat().st_size == size for file, size in sizes.items())
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def failure(self, name: str) -> dict[str, Any] | None:

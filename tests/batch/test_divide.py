@@ -8,6 +8,7 @@ from helpers.clips import write_clip
 
 from rtseg.batch.divide import Division, divide_video, is_unchanged
 from rtseg.batch.manifest import VideoEntry, read_manifest, write_manifest
+from rtseg.batch.plan import _Journal
 
 
 def test_segments_begin_at_key_frames_and_cover_every_frame_once(clip: Path) -> None:
@@ -65,3 +66,19 @@ def test_a_damaged_manifest_counts_as_none(content: bytes, tmp_path: Path) -> No
     path = tmp_path / "m.parquet"
     path.write_bytes(content)
     assert read_manifest(path) == ([], {})
+
+
+def test_a_list_of_videos_that_was_cut_off_goes_on_with_whole_lines(tmp_path: Path) -> None:
+    videos = [VideoEntry(f"{number}.mp4", 1, "", "", error="cannot be read") for number in range(3)]
+    journal = _Journal(tmp_path / "j", Division(1.0))
+    assert journal.read() == []
+    for video in videos[:2]:
+        journal.add(video)
+    (tmp_path / "j").write_bytes((tmp_path / "j").read_bytes()[:-5])
+    assert journal.read() == videos[:1]
+    for video in videos[1:]:
+        journal.add(video)
+    assert journal.read() == videos
+    (tmp_path / "j").write_bytes(b"\xff")
+    assert journal.read() == []
+    assert not (tmp_path / "j").exists()

@@ -58,6 +58,17 @@ def test_failures_are_counted_and_forgotten(store: RemoteStore) -> None:
     assert store.failure(NAME) is None
 
 
+def test_a_store_that_does_not_answer_is_an_error_and_no_missing_result(
+    store: RemoteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> bytes:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(store._system, "cat_file", fail)
+    with pytest.raises(SinkError, match="cannot be used: Access Denied"):
+        store.failure(NAME)
+
+
 def test_an_unknown_scheme_is_refused(model: Path) -> None:
     with pytest.raises(OptionError, match="nonsense"):
         BatchRun(BatchOptions(("nonsense://a/*.mp4",), "out", str(model)))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rtseg.batch.store import DONE, Store
+from rtseg.errors import SinkError
 from rtseg.system.output_lock import OutputInUse
 
 NAME = "segments/a-00/00001"
@@ -74,3 +75,12 @@ def test_nobody_is_alone_while_a_run_works(store: Store) -> None:
         assert not is_alone
     with store.alone() as is_alone:
         assert is_alone
+
+
+def test_what_cannot_be_read_is_an_error_and_no_missing_result(store: Store) -> None:
+    """Else a segment that fails would be tried for ever, as its failures would always count as the first."""
+    (store.folder / "failed/a-00.00001.json").mkdir()
+    with pytest.raises(SinkError, match=r"cannot read .*a-00\.00001\.json"):
+        store.failure(NAME)
+    with pytest.raises(SinkError, match="cannot read"):
+        store.add_failure(NAME, "k", "why")
