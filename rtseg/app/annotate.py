@@ -16,7 +16,7 @@ from rtseg.frame import Labels
 from rtseg.image_io.indexed_png import palette_png
 from rtseg.model_file.spec import ModelSpec
 from rtseg.sinks.masks import mask_palette
-from rtseg.system.atomic_files import failure_reason, write_bytes, write_text
+from rtseg.system.atomic_files import create_folder, failure_reason, write_bytes, write_text
 from rtseg.system.part_file import PartFile
 
 __all__ = ["AnnotationWriter", "annotation_files", "open_annotations"]
@@ -96,7 +96,7 @@ class _Document:
     def add(self, image: Path, name: str, stem: Path, labels: Labels) -> Path:
         data = self._document.add(Path(name).as_posix(), labels)
         if self._file is None:
-            _create_folder(self._path.parent)
+            create_folder(self._path.parent)
             self._file = PartFile(self._path, f"--output {self._path}", overwrite=self._overwrite)
             data = self._document.begin() + data
         self._write(self._file, data)
@@ -134,7 +134,7 @@ class _Folder:
 
     def add(self, image: Path, name: str, stem: Path, labels: Labels) -> Path:
         path = self._output / self._folder / f"{stem}{self._suffix}"
-        _create_folder(path.parent)
+        create_folder(path.parent)
         write_bytes(path, self._content(image, path, labels))
         self._stems.append(stem.as_posix())
         return path
@@ -143,7 +143,7 @@ class _Folder:
         if not self._stems:
             return
         for name in _TABLES.get(self._kind, ()):
-            _create_folder((self._output / name).parent)
+            create_folder((self._output / name).parent)
             write_text(self._output / name, self._table(name))
 
     def _content(self, image: Path, path: Path, labels: Labels) -> bytes:
@@ -163,10 +163,3 @@ class _Folder:
             lines = [f"{label}:{colour}::" for label, colour in zip(self._spec.classes, colours, strict=True)]
             return "\n".join(("# label:color_rgb:parts:actions", *lines, ""))
         return "".join(f"{stem}\n" for stem in self._stems)
-
-
-def _create_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot create the folder {folder}: {error.strerror}; give another --output") from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,16 +12,14 @@ from typing import Any, Self
 import numpy as np
 
 from rtseg.app.annotate import AnnotationWriter, annotation_files, open_annotations
-from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import PredictOptions
+from rtseg.app.predict_files import check_conflicts, find_unique_images, relative_names, result_stems
 from rtseg.app.uncertainty import margin_uncertainty, mirror_disagreement
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
-from rtseg.errors import OptionError, SinkError, SourceError
+from rtseg.errors import SourceError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image, to_bgr
-from rtseg.image_io.files import RemoteFile
-from rtseg.image_io.find import find_files
 from rtseg.image_io.geotiff import RASTER_SUFFIXES, MaskRaster, Raster
 from rtseg.image_io.indexed_png import palette_png
 from rtseg.image_io.jobs import Slot
@@ -37,6 +33,7 @@ from rtseg.system.atomic_files import (
     atomic_path,
     check_folder_writable,
     check_writable,
+    create_folder,
     locked_output,
     sink_errors,
     write_bytes,
@@ -91,10 +88,10 @@ class PredictRun:
     def __init__(self, options: PredictOptions) -> None:
         self.options = options
         self._notes = ImageNotes()
-        self.images, self._remote = _find_unique_images(options.images, self._notes)
+        self.images, self._remote = find_unique_images(options.images, self._notes)
         model = find_model(options.model)
-        self._names = _relative_names(self.images)
-        self._stems = _result_stems(self._names)
+        self._names = relative_names(self.images)
+        self._stems = result_stems(self._names)
         self._targets = [
             {"masks": options.output / "masks" / f"{stem}.tif"}
             if self._is_raster(path)
@@ -104,7 +101,7 @@ class PredictRun:
         files = [path for targets in self._targets for path in targets.values()]
         if options.format is not None:
             files += annotation_files(options.format, options.output, self._stems)
-        _check_conflicts(options, self.images, model, files)
+        check_conflicts(options, self.images, model, files)
         check_folder_writable(options.output, f"--output {options.output}")
         if options.report is not None:
             check_writable(options.report, f"--report {options.report}", overwrite=options.overwrite)
@@ -211,7 +208,8 @@ class PredictRun:
             return Prediction(path, name, fault=image)
         labels = self._predict_labels(image)
         for kind, target in targets.items():
-            _write(target, self._encode(kind, image, labels))
+            create_folder(target.parent)
+            write_bytes(target, self._encode(kind, image, labels))
         if self._annotations is not None:
             annotations = self._annotations.add(path, name, self._stems[index], labels)
             targets = targets | {str(self.options.format): annotations}
@@ -258,7 +256,7 @@ class PredictRun:
             mask.write(top, left, labels)
             counts[:] += np.bincount(labels.ravel(), minlength=256)[: len(counts)]
 
-        _make_folder(target.parent)
+        create_folder(target.parent)
         try:
             with Raster(path) as raster:
                 size = raster.size
@@ -340,81 +338,6 @@ class PredictRun:
 
 def _nothing() -> None:
     """Nothing else waits for the storage."""
-
-
-def _find_unique_images(inputs: Sequence[str | Path], notes: ImageNotes) -> tuple[list[Path], dict[Path, RemoteFile]]:
-    """Return the images of all inputs in order, each image once, and how to read those that are not local files.
-
-    Raises:
-        RtsegError: An input contains no image or cannot be read.
-    """
-    images: dict[Path, Path] = {}
-    remote: dict[Path, RemoteFile] = {}
-    for each in inputs:
-        for location in find_files(each, notes):
-            if isinstance(location, Path):
-                path = location
-            else:
-                file = RemoteFile(*location, MAX_IMAGE_BYTES)
-                shown = location[1].partition("?")[0]  # a query may contain a password
-                # Results keep the folders below those that all images share.
-                path = Path("/") / (shown.partition("://")[2] or shown)
-                remote[path] = file
-            images.setdefault(_absolute(path), path)
-    return list(images.values()), remote
-
-
-def _relative_names(images: Sequence[Path]) -> list[Path]:
-    """Return the path of each image relative to the common folder."""
-    paths = [_absolute(path) for path in images]
-    common = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(common) for path in paths]
-
-
-def _result_stems(names: Sequence[Path]) -> list[Path]:
-    """Return a unique path without suffix for the results of each image, relative to ``masks`` and so on."""
-    stems = Counter(name.with_suffix("") for name in names)
-    ambiguous = {stem.parent for stem, count in stems.items() if count > 1}
-    return [name if name.parent in ambiguous else name.with_suffix("") for name in names]
-
-
-def _absolute(path: Path) -> Path:
-    """Remove ``..`` but keep links, so that an image has the name that the user sees."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow links
-
-
-def _check_conflicts(options: PredictOptions, images: Sequence[Path], model: Path, targets: Sequence[Path]) -> None:
-    """Check that no result replaces an image, the model or another file.
-
-    Raises:
-        OptionError: A result would replace an input, or results exist and ``overwrite`` is not set.
-    """
-    inputs = {os.path.realpath(path) for path in (*images, model)}
-    for target in targets:
-        if os.path.realpath(target) in inputs:
-            raise OptionError(f"a result would replace {target}, which is an input: give another --output")
-    used = inputs | {os.path.realpath(target) for target in targets}
-    if options.report is not None and os.path.realpath(options.report) in used:
-        raise OptionError(f"--report {options.report} is an image, a result or the model: give another name")
-    check_replaces_json(options.report)
-    existing = [target for target in targets if target.exists()]
-    if existing and not options.overwrite:
-        raise OptionError(
-            f"{len(existing)} of {len(targets)} results already exist, e.g. {existing[0]}: "
-            "give another --output, or use --overwrite"
-        )
-
-
-def _write(path: Path, data: bytes) -> None:
-    _make_folder(path.parent)
-    write_bytes(path, data)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"cannot create the folder {folder}: {error.strerror}; give another --output") from error
 
 
 def _raise_faults(done: Sequence[Prediction]) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "atomic_path",
     "check_folder_writable",
     "check_writable",
+    "create_folder",
     "failure_reason",
     "is_disk_full",
     "is_part",
@@ -112,6 +113,18 @@ def sink_errors(path: Path, next_step: str = "choose another path") -> Iterator[
         raise
     except OSError as error:
         raise SinkError(f"cannot write {path}: {error.strerror}; {next_step}") from error
+
+
+def create_folder(folder: Path) -> None:
+    """Create ``folder`` with its parents, if it is missing, for results below ``--output``.
+
+    Raises:
+        SinkError: it cannot be created.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"cannot create the folder {folder}: {error.strerror}; give another --output") from error
 
 
 def part_path(path: Path, *, unique: bool = False) -> Path:
