@@ -111,7 +111,7 @@ def test_the_recipes_of_the_repository_are_valid(recipe: Path, monkeypatch: pyte
         recipe_defaults(recipe, TrainOptions, "options")
     )
     options = wanted(monkeypatch, "--recipe", str(recipe), "--data", "synthetic:street,frames=8")
-    assert options.epochs >= 50
+    assert options.epochs >= 100
 
 
 def test_there_are_recipes() -> None:
