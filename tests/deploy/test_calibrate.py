@@ -8,7 +8,7 @@ import pytest
 from helpers.small_network import small_data, small_images, small_model
 
 from rtseg.backends import open_backend
-from rtseg.backends.int8_check import check_int8
+from rtseg.backends.int8_check import CERTIFICATE, check_int8
 from rtseg.deploy import calibrate as module
 from rtseg.deploy.calibrate import calibrate
 from rtseg.deploy.options import CalibrateOptions
@@ -79,10 +79,11 @@ class TestCalibrate:
         calibrate(CalibrateOptions(small.path, data, "train", "minmax", 10, save_model=Path("new") / "int8.onnx"))
         saved = load_model(Path("new") / "int8.onnx")
         assert to_int8(saved) is saved
-        assert saved.spec.extra["int8_check"]["passed"]
-        assert replace(saved.spec, extra={}) == small.spec
+        certificate = saved.spec.extra[CERTIFICATE]
+        assert certificate["passed"]
+        assert saved.spec == replace(small.spec, extra=small.spec.extra | {CERTIFICATE: certificate})
         with open_backend("openvino", saved, precision="int8") as backend:
-            assert check_int8(saved, backend).agreement == saved.spec.extra["int8_check"]["agreement"]
+            assert check_int8(saved, backend).agreement == certificate["agreement"]
 
     def test_images_that_judge_are_not_recorded_on(
         self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
