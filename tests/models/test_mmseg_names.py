@@ -71,6 +71,14 @@ class Weights(dict[str, Tensor]):
         self.stage("stem.2", w, w, 2, "")
         self.stage("stem.4", w, 2 * w, 2, downsample)
 
+    def branches(self, w: int, context: str, details: str, blocks: tuple[int, int, int], downsample: str) -> None:
+        """The branch of the context, with ``blocks`` in each stage, and that of the details, with 2, 2 and 1."""
+        for index, (inputs, width) in enumerate(((2 * w, 4 * w), (4 * w, 8 * w), (8 * w, 8 * w))):
+            wide = index == 2
+            self.stage(f"{context}_layers.{index}", inputs, width, blocks[index], downsample, wide=wide)
+            narrow = downsample if wide else ""
+            self.stage(f"{details}_layers.{index}", 2 * w, 2 * w, 1 if wide else 2, narrow, wide=wide)
+
     def pyramid(self, inputs: int, width: int, outputs: int, *, parallel: bool) -> None:
         for index in range(5):
             at = "backbone.spp.scales.0" if index == 0 else f"backbone.spp.scales.{index}.1"
@@ -87,11 +95,7 @@ class Weights(dict[str, Tensor]):
 def ddrnet(w: int) -> Weights:
     weights = Weights()
     weights.stem(w, "sequential")
-    for index, (inputs, width) in enumerate(((2 * w, 4 * w), (4 * w, 8 * w), (8 * w, 8 * w))):
-        wide = index == 2
-        weights.stage(f"context_branch_layers.{index}", inputs, width, 1 if wide else 2, "sequential", wide=wide)
-        narrow = "sequential" if wide else ""
-        weights.stage(f"spatial_branch_layers.{index}", 2 * w, 2 * w, 1 if wide else 2, narrow, wide=wide)
+    weights.branches(w, "context_branch", "spatial_branch", (2, 2, 1), "sequential")
     weights.conv_module("backbone.compression_1", 2 * w, 4 * w, 1)
     weights.conv_module("backbone.compression_2", 2 * w, 8 * w, 1)
     weights.conv_module("backbone.down_1", 4 * w, 2 * w, 3)
@@ -108,11 +112,7 @@ def ddrnet(w: int) -> Weights:
 def pidnet(w: int) -> Weights:
     weights = Weights()
     weights.stem(w, "module")
-    for index, (inputs, width) in enumerate(((2 * w, 4 * w), (4 * w, 8 * w), (8 * w, 8 * w))):
-        wide = index == 2
-        weights.stage(f"i_branch_layers.{index}", inputs, width, 2 if wide else 3, "module", wide=wide)
-        narrow = "module" if wide else ""
-        weights.stage(f"p_branch_layers.{index}", 2 * w, 2 * w, 1 if wide else 2, narrow, wide=wide)
+    weights.branches(w, "i_branch", "p_branch", (3, 3, 2), "module")
     weights.block("backbone.d_branch_layers.0", 2 * w, w, wide=False, downsample="module")
     weights.stage("d_branch_layers.1", w, w, 1, "module", wide=True)
     weights.stage("d_branch_layers.2", 2 * w, 2 * w, 1, "module", wide=True)
