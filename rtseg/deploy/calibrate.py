@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -285,19 +286,9 @@ def _find_float_groups(
 def _verify(
     model: ModelFile, ranges: Ranges, held_out: Dataset, reader: DatasetReader, on_progress: OnProgress
 ) -> Verdict:
-    with (
-        open_backend("openvino", model, precision="fp32") as reference,
-        open_backend("openvino", quantize(model, ranges), precision="int8") as candidate,
-    ):
-        return verify(
-            reference,
-            candidate,
-            held_out,
-            BUDGETS["int8"],
-            on_progress=lambda done, total: on_progress("verifying", done, total),
-            judged_by=f"the graph on the CPU by OpenVINO {candidate.version}",
-            reader=reader,
-        )
+    """Compare int8 with the float graph."""
+    quantized = quantize(model, ranges)
+    return _compare(model, quantized, "int8", held_out, BUDGETS["int8"], reader, partial(on_progress, "verifying"))
 
 
 def _verify_arithmetic(
@@ -305,25 +296,35 @@ def _verify_arithmetic(
 ) -> Verdict:
     """Compare int8 on this CPU with the same quantized graph in exact arithmetic, on images of another kind."""
     quantized, altered = quantize(model, ranges), _Altered(held_out)
-
-    def compare(reference: ModelFile, candidate: ModelFile, precision: str) -> Verdict:
-        with (
-            open_backend("openvino", reference, precision="fp32") as expected,
-            open_backend("openvino", candidate, precision=precision) as backend,
-        ):
-            return verify(
-                expected,
-                backend,
-                altered,
-                Budget(100, BUDGETS["int8"].min_agreement),
-                on_progress=lambda done, total: on_progress("comparing with exact arithmetic", done, total),
-                judged_by=f"the graph on the CPU by OpenVINO {backend.version}",
-                reader=reader,
-            )
-
-    exact = emulate_int8(quantized)
-    verdict = compare(exact, quantized, "int8")
+    exact, budget = emulate_int8(quantized), Budget(100, BUDGETS["int8"].min_agreement)
+    on_step = partial(on_progress, "comparing with exact arithmetic")
+    verdict = _compare(exact, quantized, "int8", altered, budget, reader, on_step)
     if verdict.passed:
         return verdict
-    required = required_agreement(compare(model, exact, "fp32").agreement)
-    return replace(verdict, budget=Budget(100, required))
+    by_quantization = _compare(model, exact, "fp32", altered, budget, reader, on_step).agreement
+    return replace(verdict, budget=Budget(100, required_agreement(by_quantization)))
+
+
+def _compare(
+    reference: ModelFile,
+    candidate: ModelFile,
+    precision: str,
+    data: Dataset,
+    budget: Budget,
+    reader: DatasetReader,
+    on_step: Callable[[int, int], None],
+) -> Verdict:
+    """Compare a graph in ``precision`` with another one in fp32, both on the CPU."""
+    with (
+        open_backend("openvino", reference, precision="fp32") as expected,
+        open_backend("openvino", candidate, precision=precision) as backend,
+    ):
+        return verify(
+            expected,
+            backend,
+            data,
+            budget,
+            on_progress=on_step,
+            judged_by=f"the graph on the CPU by OpenVINO {backend.version}",
+            reader=reader,
+        )
