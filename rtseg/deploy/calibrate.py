@@ -113,11 +113,11 @@ def calibrate(
     absent = absent_classes(pixels, model.spec.classes, data.name) if pixels[:VOID].any() else ""
     for line in filter(None, (reader.notice, absent, *data.notes.lines)):
         notify(line)
-    ranges, arithmetic = _correct_arithmetic(model, ranges, held_out, reader, on_progress, notify)
-    exact_nodes = ranges.kept_nodes
-    ranges, verdict = _find_float_groups(model, ranges, held_out, reader, on_progress, notify)
-    if ranges.kept_nodes != exact_nodes:
+    searched: frozenset[str] | None = None
+    while ranges.kept_nodes != searched:  # until both judge the same graph
         ranges, arithmetic = _correct_arithmetic(model, ranges, held_out, reader, on_progress, notify)
+        searched = ranges.kept_nodes
+        ranges, verdict = _find_float_groups(model, ranges, held_out, reader, on_progress, notify)
     if not arithmetic.passed:
         raise ProofError(
             f"INT8 of {ranges.model} is not computed exactly on this CPU, {arithmetic.reasons[0]} on "

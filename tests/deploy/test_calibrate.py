@@ -147,12 +147,34 @@ class TestCalibrate:
         monkeypatch.setattr(module, "_verify", verdict)
         done = calibrate(CalibrateOptions(small.path, data, method="minmax"))
         assert [group.nodes for group in done.ranges.kept] == [("stem",), ("body",)]
-        assert tried == [0, 4, 2, 1]
+        assert tried == [0, 4, 2, 1, 2]  # the last is what is written
         tried.clear()
         needed = 5
         with pytest.raises(ProofError, match=r"only 50\.000% of the pixels agree.* with 4 groups of nodes in float"):
             calibrate(CalibrateOptions(small.path, data, method="minmax"))
         assert tried == [0, 4]
+
+    def test_nodes_that_are_computed_wrongly_after_the_search_are_part_of_the_verdict(
+        self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spoil(monkeypatch, "body.relu")
+        correct, verify = module._correct_arithmetic, module._verify
+        verified: list[frozenset[str]] = []
+
+        def correct_twice(model: ModelFile, ranges: Ranges, *rest: Any) -> tuple[Ranges, Verdict]:
+            if "left" in ranges.kept_nodes and "right" not in ranges.kept_nodes:
+                ranges = replace(ranges, kept=(*ranges.kept, FloatGroup(("right",), 1.0)))
+            return correct(model, ranges, *rest)
+
+        def noting(model: ModelFile, ranges: Ranges, *rest: Any) -> Verdict:
+            verified.append(ranges.kept_nodes)
+            return verify(model, ranges, *rest)
+
+        monkeypatch.setattr(module, "_correct_arithmetic", correct_twice)
+        monkeypatch.setattr(module, "_verify", noting)
+        done = calibrate(CalibrateOptions(small.path, data, method="minmax"))
+        assert "right" in done.ranges.kept_nodes
+        assert verified[-1] == done.ranges.kept_nodes
 
     def test_the_arithmetic_of_this_cpu_is_verified_on_images_of_another_kind(
         self, small: ModelFile, data: str, monkeypatch: pytest.MonkeyPatch
