@@ -75,10 +75,8 @@ def find_wrong_group(
     """
     groups = [nodes for nodes in quantizable_groups(model).values() if not ranges.kept_nodes.issuperset(nodes)]
     total, done = len(groups).bit_length(), 0
-    low, high = (
-        0,
-        len(groups),
-    )  # with the first ``low`` in float the labels disagree, with the first ``high`` they agree
+    # With the first ``low`` groups in float the labels disagree, with the first ``high`` they agree.
+    low, high = 0, len(groups)
     shares = {0: _exactness(model, ranges, (), images), len(groups): 1.0}
     if not groups or shares[0] >= min_agreement:
         return None
