@@ -31,7 +31,7 @@ class UnlabelledFrames(Dataset):
 
     Raises:
         SourceError, OptionError: the source cannot be read.
-        DatasetError: it has no frames, or there are too many classes.
+        DatasetError: it has no frames, or there are too many classes, or the data have an extra channel.
     """
 
     licence = "unlabelled images"
@@ -40,6 +40,8 @@ class UnlabelledFrames(Dataset):
         self.classes, self.palette = like.classes, like.palette
         if len(self.classes) > UNLABELLED:
             raise DatasetError(f"--unlabelled needs at most {UNLABELLED} classes, the data have {len(self.classes)}")
+        if like.channels != self.channels:
+            raise DatasetError(f"--unlabelled has images of 3 channels, the data have {like.channels}: leave it out")
         self._frames = _read_frames(source, limit)
         if not self._frames:
             raise DatasetError(f"--unlabelled {source} has no frames: give a video or a folder of images")

@@ -119,6 +119,12 @@ class TestUnlabelledFrames:
         with pytest.raises(DatasetError, match="--unlabelled needs at most 254 classes, the data have 255"):
             UnlabelledFrames("demo", like, 3)
 
+    def test_data_with_an_extra_channel_are_refused(self) -> None:
+        like = open_dataset("synthetic:street", "train")
+        like.channels = 4
+        with pytest.raises(DatasetError, match="--unlabelled has images of 3 channels, the data have 4: leave it out"):
+            UnlabelledFrames("demo", like, 3)
+
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
