@@ -55,7 +55,7 @@ class Augmentation:
     paste: Annotated[float, Option("Augmentation")] = 0.0
     """Share of the views into which objects of rare classes are pasted from the next view of the batch."""
     mix: Annotated[str, Option("Augmentation", metavar="cutmix|classmix:SHARE", default="none")] = ""
-    """Mix a share of the views with the next one of the batch: a rectangle of half the area, or half of its classes."""
+    """Mix a share of the views with another one of the batch: a rectangle of half the area, or half of its classes."""
 
     def __post_init__(self) -> None:
         (low, high), (lowest, highest) = self.scale, _SCALE_LIMITS
