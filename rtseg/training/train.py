@@ -128,17 +128,22 @@ class _Setup:
         size = self.options.batch
         share = self.distributed.batch_per_process(size)
         first = self.distributed.rank * share
-        order = torch.randperm(len(self.views), generator=torch.Generator().manual_seed(self.epoch_seed)).tolist()
+        order = self._order()
         return [order[step * size + first : step * size + first + share] for step in range(self.steps_per_epoch)]
 
     def some_images(self) -> Iterator[Tensor]:
         """Yield a few batches of views, uint8, the same in every process."""
-        order = torch.randperm(len(self.views), generator=torch.Generator().manual_seed(self.epoch_seed)).tolist()
-        indices = order[:_INITIAL_IMAGES]
+        indices = self._order()[:_INITIAL_IMAGES]
         size = self.options.batch
         batches = [indices[first : first + size] for first in range(0, len(indices), size)]
         for images, _ in load_batches(self.views, batches, workers=0, reader=self.reader):
             yield images
+
+    def _order(self) -> list[int]:
+        """Return the views of the epoch in their random order, the same in every process."""
+        generator = torch.Generator().manual_seed(self.epoch_seed)
+        order: list[int] = torch.randperm(len(self.views), generator=generator).tolist()
+        return order
 
 
 def _train(
