@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -27,6 +26,7 @@ from rtseg.web.prediction import MAX_BYTES, Prediction
 from rtseg.web.region_values import regions_from_json
 from rtseg.web.source_run import SourceRun
 from rtseg.web.sources import Sources
+from rtseg.web.threads import WorkThreads
 
 __all__ = ["Api"]
 
@@ -63,7 +63,8 @@ class Api:
         self._models = list(models)
         self._clients = clients
         self._status = status
-        self._predict = Prediction(pool)
+        self._threads = WorkThreads()
+        self._predict = Prediction(pool, self._threads)
         self._changing = asyncio.Lock()
 
     def endpoints(self) -> list[Endpoint]:
@@ -118,7 +119,7 @@ class Api:
         return JSONResponse(self._status())
 
     async def _show_metrics(self, request: Request) -> Response:
-        text = await run_in_threadpool(generate_latest, self._registry)
+        text = await self._threads.run(generate_latest, self._registry)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _event_image(self, request: Request, source: SourceRun) -> Response:
@@ -130,7 +131,7 @@ class Api:
         return Response(event.snapshot, media_type="image/jpeg")
 
     async def _details(self, request: Request, source: SourceRun) -> Response:
-        return JSONResponse({**await run_in_threadpool(source.details), "models": self._models})
+        return JSONResponse({**await self._threads.run(source.details), "models": self._models})
 
     async def _change(self, request: Request, source: SourceRun) -> Response:
         values = await read_json(request)
@@ -140,20 +141,20 @@ class Api:
         if model is not None and model not in self._models:
             raise HTTPException(400, f"model must be one of {', '.join(self._models)}")
         async with self._changing:
-            await _refused_if_wrong(source.change, model=model, propagate=propagate)
+            await self._refused_if_wrong(source.change, model=model, propagate=propagate)
         return JSONResponse(source.status())
 
     async def _record(self, request: Request, source: SourceRun) -> Response:
         values = await read_json(request)
         if not isinstance(values.get("on"), bool):
             raise HTTPException(400, "on must be true or false")
-        await _refused_if_wrong(source.start_recording if values["on"] else source.recorder.stop)
+        await self._refused_if_wrong(source.start_recording if values["on"] else source.recorder.stop)
         return JSONResponse(source.status())
 
     async def _set_regions(self, request: Request, source: SourceRun) -> Response:
         values = await read_json(request)
-        await _refused_if_wrong(lambda: source.set_regions(regions_from_json(values.get("regions"))))
-        return JSONResponse(await run_in_threadpool(source.details))
+        await self._refused_if_wrong(lambda: source.set_regions(regions_from_json(values.get("regions"))))
+        return JSONResponse(await self._threads.run(source.details))
 
     async def _label(self, request: Request) -> Response:
         name = request.query_params.get("source")
@@ -171,17 +172,24 @@ class Api:
 
     async def _snapshot(self, request: Request, source: SourceRun) -> Response:
         options = parse_drawing(request.query_params, source.spec)
-        jpeg = await _refused_if_wrong(self._painter(source).paint, options)
+        jpeg = await self._refused_if_wrong(self._painter(source).paint, options)
         if jpeg is None:
             raise HTTPException(409, "no frame has come yet: try again soon")
         return Response(jpeg, media_type="image/jpeg")
 
     async def _stream(self, request: Request, source: SourceRun) -> Response:
         options = parse_drawing(request.query_params, source.spec)
-        parts = self._clients.count(mjpeg_parts(source, self._painter(source), options))
+        parts = self._clients.count(mjpeg_parts(source, self._painter(source), options, self._threads))
         if parts is None:
             raise HTTPException(503, "there are too many viewers")
         return StreamingResponse(parts, media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}")
+
+    async def _refused_if_wrong(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call ``function`` on a thread; an error of rtseg becomes the status 409."""
+        try:
+            return await self._threads.run(function, *arguments, **named)
+        except RtsegError as error:
+            raise HTTPException(409, redact(error)) from error
 
 
 _POINT = {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}, "minItems": 2, "maxItems": 2}
@@ -192,11 +200,3 @@ _REGION = {
 }
 _REGIONS = {"regions": {"type": "array", "items": _REGION}}
 _PREDICT_QUERY = {"source": {"type": "string", "description": "The source whose model is used."}}
-
-
-async def _refused_if_wrong(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Call ``function`` on a thread; an error of rtseg becomes the status 409."""
-    try:
-        return await run_in_threadpool(function, *arguments, **named)
-    except RtsegError as error:
-        raise HTTPException(409, redact(error)) from error

@@ -11,6 +11,7 @@ from rtseg.frame import Frame, Image, Labels
 from rtseg.system.opencv import cv2
 from rtseg.visualize.overlay import Overlay, OverlayOptions
 from rtseg.web.source_run import SourceRun
+from rtseg.web.threads import WorkThreads
 
 __all__ = ["BOUNDARY", "Painter", "encode_jpeg", "mjpeg_parts"]
 
@@ -60,7 +61,9 @@ def encode_jpeg(image: Image) -> bytes:
     return jpeg.tobytes()
 
 
-async def mjpeg_parts(source: SourceRun, painter: Painter, options: OverlayOptions) -> AsyncIterator[bytes]:
+async def mjpeg_parts(
+    source: SourceRun, painter: Painter, options: OverlayOptions, threads: WorkThreads
+) -> AsyncIterator[bytes]:
     """Yield the parts of a ``multipart/x-mixed-replace`` answer: always the newest frame when one was sent.
 
     A slow viewer gets fewer images, and none that is old.
@@ -75,7 +78,7 @@ async def mjpeg_parts(source: SourceRun, painter: Painter, options: OverlayOptio
     try:
         while not source.is_stopped:
             arrived.clear()
-            jpeg = await asyncio.to_thread(painter.paint, options)
+            jpeg = await threads.run(painter.paint, options)
             if jpeg is not None:
                 head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                 yield head.encode() + jpeg + b"\r\n"

@@ -18,6 +18,7 @@ from rtseg.sinks.masks import mask_palette
 from rtseg.visualize.overlay import Overlay
 from rtseg.web.painting import encode_jpeg
 from rtseg.web.source_run import SourceRun
+from rtseg.web.threads import WorkThreads
 
 __all__ = ["MAX_BYTES", "Prediction"]
 
@@ -32,10 +33,12 @@ class Prediction:
 
     Args:
         pool: opens the model, if no run has it open.
+        threads: on which it is used.
     """
 
-    def __init__(self, pool: ModelPool) -> None:
+    def __init__(self, pool: ModelPool, threads: WorkThreads) -> None:
         self._pool = pool
+        self._threads = threads
         self._turn = asyncio.Lock()
         self._waiting = 0
 
@@ -50,7 +53,7 @@ class Prediction:
         self._waiting += 1
         try:
             async with self._turn:
-                return await asyncio.to_thread(self._label, data, source)
+                return await self._threads.run(self._label, data, source)
         except ImageError as error:
             raise HTTPException(415, f"the image {error}") from error
         finally:
