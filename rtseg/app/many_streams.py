@@ -119,9 +119,10 @@ class CameraStream:
         """The current state. Any thread may call it."""
         run, has_ended = self.run, self.has_ended
         state = run.source.state or "running"
+        error = str(self.error or (f"{type(self.bug).__name__}: {self.bug}" if self.bug is not None else ""))
         if has_ended:
-            state = f"ended: {self.error}" if self.error else f"ended: {run.result.ended if run.result else 'stopped'}"
-        return CameraStatus(self.name, state, run.status(), has_ended, str(self.error or ""), tuple(run.failures))
+            state = f"ended: {error or (run.result.ended if run.result else 'stopped')}"
+        return CameraStatus(self.name, state, run.status(), has_ended, error, tuple(run.failures))
 
     def facts(self) -> dict[str, Any]:
         """The run in figures, for a report, once it has ended."""

@@ -13,6 +13,8 @@ from rtseg.web.sources import Sources
 __all__ = ["CamerasFile"]
 
 _LOOK_EVERY_S = 1.0
+_END_S = 15.0
+"""How long a change that is being taken over is waited for."""
 
 
 class CamerasFile:
@@ -44,10 +46,10 @@ class CamerasFile:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take over no further change; wait for one that is being taken over."""
+        """Take over no further change; wait for one that is being taken over, but not for ever."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_END_S)
 
     def _look(self) -> tuple[int, ...] | None:
         try:

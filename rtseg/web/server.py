@@ -71,7 +71,7 @@ class PageServer:
                 return SourceRun(number, camera, pool, metrics, max_side=side, recordings=folder)
 
             self.sources = Sources(cameras, open_run)
-            opened.callback(self.sources.stop)
+            opened.callback(self._end_sources, say)
             self._file = None if config is None else CamerasFile(*config, self.sources, say)
             if self._file is not None:
                 opened.callback(self._file.stop)
@@ -124,6 +124,10 @@ class PageServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self._opened.close()
+
+    def _end_sources(self, say: Callable[[str], None]) -> None:
+        for line in self.sources.stop():
+            say(line)
 
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(

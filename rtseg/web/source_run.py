@@ -15,7 +15,7 @@ from rtseg.app.drawing import open_overlay
 from rtseg.app.many_streams import CameraStream
 from rtseg.app.model_pool import ModelPool
 from rtseg.app.prometheus import StreamMetrics
-from rtseg.errors import OptionError
+from rtseg.errors import OptionError, SinkError
 from rtseg.events.event import Event
 from rtseg.frame import Image, Labels
 from rtseg.model_file.spec import ModelSpec
@@ -33,6 +33,7 @@ __all__ = ["SourceRun"]
 _FOR_EVER_S = 1e9
 """How long a source that is away is waited for."""
 _JOIN_S = 15.0
+"""How long the end of a run is waited for."""
 _STILL_S = 2.0
 """After this time without a frame, the frame rate is 0."""
 _HISTORY_STEP_S = 2.0
@@ -129,14 +130,26 @@ class SourceRun:
         self._stream.start()
 
     def stop(self) -> None:
-        """End the run."""
+        """End the run, for good."""
         self.is_stopped = True
         self._stream.stop()
 
-    def join(self) -> None:
-        """Wait for the end after ``stop``; close a run that was never started."""
-        self._stream.join(_JOIN_S)
-        self._metrics.remove(self.id)
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end after ``stop``; close a run that was never started. Returns whether it has ended."""
+        until_s = time.monotonic() + timeout_s
+        if not self._lock.acquire(timeout=timeout_s):  # a change hangs
+            return False
+        try:
+            has_ended = self._stream.join(max(0.0, until_s - time.monotonic()))
+            self._metrics.remove(self.id)
+        finally:
+            self._lock.release()
+        return has_ended
+
+    @property
+    def bug(self) -> BaseException | None:
+        """The error that ended the run, if it is none of rtseg's."""
+        return self._stream.bug
 
     def change(self, *, model: str | None = None, propagate: str | None = None) -> None:
         """Go on with another model or other propagation: a new run of the same source takes the place of this one.
@@ -157,12 +170,16 @@ class SourceRun:
     def _replace(self, camera: Camera) -> None:
         before, after = self._stream, self._open(camera)
         before.stop()
-        before.join(_JOIN_S)
+        if not before.join(_JOIN_S):  # it may still use the outputs
+            after.join()
+            raise SinkError(f"{self.id} did not end within {_JOIN_S:g} s: start the server anew")
         self._history.clear()
         after.run.regions.replace(before.run.regions.all)
         self._camera = camera
         self._use(after)
         after.start()
+        if self.is_stopped:  # meanwhile; ``stop`` may have seen only the run before
+            after.stop()
 
     def set_regions(self, regions: Sequence[Region]) -> None:
         """Use other regions from the next frame on.
