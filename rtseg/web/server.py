@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -108,6 +109,7 @@ class PageServer:
     def run(self) -> None:
         """Start the sources and serve until ``stop`` or, on the main thread, a signal, which is then raised again."""
         logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of viewers who leave while they are sent to
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cut)
         self.sources.start()
         if self._file is not None:
             self._file.start()
@@ -154,6 +156,12 @@ class _Server(uvicorn.Server):
         """Called by the signal."""
         self.ended_by = sig
         super().handle_exit(sig, frame)
+
+
+def _is_no_cut(record: logging.LogRecord) -> bool:
+    """Whether a line of the log is about anything else than requests that are cut off at the end, e.g. streams."""
+    is_cut = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not is_cut and not str(record.msg).startswith("Cancel %s running task(s)")
 
 
 def _check_certificate(options: PageOptions) -> None:

@@ -53,12 +53,16 @@ def test_a_signal_ends_it_within_seconds(icnet_file: Path, tmp_path: Path, numbe
         lines = [process.stdout.readline() for _ in range(2)]
         address = lines[1].split()[1]
         status = httpx.get(f"{address}api/status", timeout=TIMEOUT_S).json()
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=TIMEOUT_S)
+        with httpx.stream("GET", f"{address}stream/demo.mjpg", timeout=TIMEOUT_S) as images:
+            parts = images.iter_raw()
+            assert next(parts)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=TIMEOUT_S)
     assert lines[0].startswith("demo: tiny")
     assert status["sources"][0]["id"] == "demo"
     assert process.returncode == code
     assert "Traceback" not in errors
+    assert "ERROR" not in errors
 
 
 def test_the_printed_token_opens_a_page_that_others_can_reach(icnet_file: Path, tmp_path: Path) -> None:
