@@ -258,7 +258,7 @@ class PredictRun:
 
         create_folder(target.parent)
         try:
-            with Raster(path) as raster:
+            with Raster(path, self.spec.channels) as raster:
                 size = raster.size
                 with sink_errors(target), atomic_path(target) as part, MaskRaster(part, raster, self._palette) as mask:
                     self._label_tiles(size, raster.read, write)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rtseg.errors import MissingExtra, SourceError
 from rtseg.frame import Image, Labels
 from rtseg.system.atomic_files import failure_reason
+from rtseg.system.opencv import cv2
 
 __all__ = ["RASTER_SUFFIXES", "MaskRaster", "Raster"]
 
@@ -27,12 +28,17 @@ _VOID = 255
 class Raster:
     """A GeoTIFF that is open for reading.
 
+    Args:
+        path: the file.
+        channels: that windows have, as in ``decode_image``: 3 without what follows red, green and blue; 4 with the
+            fourth band; 2: grey and the extra band.
+
     Raises:
         MissingExtra: rasterio is not installed.
-        SourceError: it cannot be read, or its values are not 8 bits.
+        SourceError: it cannot be read, its values are not 8 bits, or it has no extra band.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, channels: int = 3) -> None:
         rasterio = _load_rasterio()
         try:
             self._file = rasterio.open(path)
@@ -42,29 +48,41 @@ class Raster:
             kind = self._file.dtypes[0]
             self._file.close()
             raise SourceError(f"{path} has values of {kind}: convert it to 8 bits, e.g. gdal_translate -ot Byte -scale")
-        self._path = path
+        self._path, self._channels = path, channels
+        count = int(self._file.count)
+        self._bands = [3, 2, 1] if count > 2 else [1]
+        if channels == 2 and count == 2:
+            self._bands = [1, 2]
+        elif channels != 3:
+            self._bands = [3, 2, 1, 4]
+            if count < len(self._bands):
+                self._file.close()
+                raise SourceError(f"{path} has {count} band{'s' * (count != 1)}, but the model needs an extra channel")
         self.size = int(self._file.height), int(self._file.width)
         """(H, W) in pixels."""
 
     def read(self, window: tuple[int, int, int, int]) -> Image:
-        """Return a window, top, left, height, width: BGR, or BGR and an extra channel, or grey (h, w, 1), uint8.
+        """Return a window, top, left, height, width: uint8 (h, w, channels), or grey (h, w, 1) for 3 channels.
 
         Raises:
             SourceError: it is damaged there.
         """
         rasterio = _load_rasterio()
         top, left, height, width = window
-        bands = list(range(1, min(self._file.count, 4) + 1)) if self._file.count > 2 else [1]
         try:
-            planes = self._file.read(bands, window=rasterio.windows.Window(left, top, width, height))
+            planes = self._file.read(self._bands, window=rasterio.windows.Window(left, top, width, height))
         except rasterio.errors.RasterioIOError as error:
             raise SourceError(f"{self._path} is damaged ({failure_reason(error)}): give a whole file") from error
-        order = [2, 1, 0, 3][: len(bands)] if len(bands) > 2 else [0]
-        return np.ascontiguousarray(np.moveaxis(planes[order], 0, -1))
+        image = np.ascontiguousarray(np.moveaxis(planes, 0, -1))
+        if image.shape[2] == 4 and self._channels == 2:
+            return np.dstack((cv2.cvtColor(image, cv2.COLOR_BGRA2GRAY), image[..., 3]))
+        return image
 
     def profile(self) -> dict[str, Any]:
         """What a file with the same georeference needs."""
-        return {"crs": self._file.crs, "transform": self._file.transform, "gcps": self._file.gcps[0] or None}
+        points, crs_of_points = self._file.gcps
+        crs = self._file.crs or crs_of_points
+        return {"crs": crs, "transform": self._file.transform, "gcps": points or None}
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ import pytest
 from rtseg.app.options import PredictOptions
 from rtseg.app.predict import PredictRun
 from rtseg.errors import OptionError, SourceError
+from rtseg.image_io.geotiff import Raster
 
 
 def predict(image: Path, output: Path, model: Path, **options: int) -> None:
@@ -51,6 +52,70 @@ def test_a_geotiff_keeps_its_georeference_and_gets_the_same_labels(
     with rasterio.open(tmp_path / "png/masks/a.png") as png:
         assert np.array_equal(labels, png.read(1))
     assert [path.name for path in (tmp_path / "tif").rglob("*.*")] == ["a.tif"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bands", [1, 2, 4, 5])
+def test_a_geotiff_of_any_number_of_bands_is_labelled_as_without_tiles(
+    bands: int, image: np.ndarray, icnet_file: Path, tmp_path: Path
+) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    planes = np.moveaxis(image[..., ::-1], -1, 0)
+    planes = np.concatenate((planes, planes[:2] // 2))[:bands]
+    settings = {"driver": "GTiff", "height": 150, "width": 230, "count": bands, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **settings) as file:
+        file.write(planes)
+    shown = planes[[2, 1, 0]] if bands > 2 else planes[[0, 0, 0]]
+    cv2.imwrite(str(tmp_path / "a.png"), np.moveaxis(shown, 0, -1))
+    labels = []
+    for name in ("a.tif", "a.png"):
+        predict(tmp_path / name, tmp_path / name[2:], icnet_file, tiles=96, overlap=32)
+        with rasterio.open(tmp_path / name[2:] / "masks" / name) as file:
+            labels.append(file.read(1))
+    assert np.array_equal(*labels)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("bands", "channels"), [(2, 2), (4, 2), (4, 4)])
+def test_windows_of_a_geotiff_have_the_channels_of_the_model(bands: int, channels: int, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    settings = {"driver": "GTiff", "height": 8, "width": 8, "count": bands, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **settings) as file:
+        file.write(np.full((bands, 8, 8), 9, np.uint8) * np.arange(1, bands + 1, dtype=np.uint8)[:, None, None])
+    with Raster(tmp_path / "a.tif", channels) as raster:
+        window = raster.read((1, 2, 3, 4))
+    assert window.shape == (3, 4, channels)
+    assert (window[..., -1] == 9 * bands).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_geotiff_without_the_extra_band_is_refused(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    settings = {"driver": "GTiff", "height": 8, "width": 8, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **settings) as file:
+        file.write(np.zeros((3, 8, 8), np.uint8))
+    with pytest.raises(SourceError, match="has 3 bands, but the model needs an extra channel"):
+        Raster(tmp_path / "a.tif", 4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_geotiff_with_control_points_keeps_them_and_their_reference_system(
+    image: np.ndarray, icnet_file: Path, tmp_path: Path
+) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    from rasterio.control import GroundControlPoint
+
+    points = [GroundControlPoint(row, column, column, -row) for row, column in ((0, 0), (0, 230), (150, 0))]
+    settings = {"driver": "GTiff", "height": 150, "width": 230, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", gcps=points, crs="EPSG:32633", **settings) as file:
+        file.write(np.moveaxis(image, -1, 0))
+    predict(tmp_path / "a.tif", tmp_path / "out", icnet_file, tiles=96, overlap=32)
+    with rasterio.open(tmp_path / "out/masks/a.tif") as written:
+        found, crs = written.gcps
+    assert [(point.row, point.col, point.x, point.y) for point in found] == [
+        (point.row, point.col, point.x, point.y) for point in points
+    ]
+    assert crs == rasterio.CRS.from_epsg(32633)
 
 
 @pytest.mark.filterwarnings("ignore")
