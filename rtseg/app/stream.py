@@ -313,6 +313,7 @@ def _open_sinks(
         tolerance=options.tolerance,
         window=f"rtseg - {source.name}" if show else None,
         live=source.live,
+        may_drop=options.drop != "never",
         stop=stop,
         overwrite=options.overwrite,
     )

@@ -46,6 +46,7 @@ def open_sinks(
     tolerance: float = 1.0,
     window: str | None = None,
     live: bool = False,
+    may_drop: bool = True,
     stop: Event | None = None,
     overwrite: bool = False,
 ) -> list[Sink]:
@@ -65,6 +66,8 @@ def open_sinks(
         tolerance: largest distance of a polygon from the pixels of its class, in pixels.
         window: title of a window.
         live: whether frames come from a camera or stream, which cannot wait.
+        may_drop: whether a video of a live source may lack frames where the disk or the encoder is too slow; if not,
+            the source waits.
         stop: ends every wait of a sink once set.
         overwrite: whether existing files and masks may be replaced.
 
@@ -87,7 +90,10 @@ def open_sinks(
             elif scheme := _NOT_A_FILE.match(output):
                 sinks.append(_open_stream(output, scheme[0], recording, fps_hint, live=live, stop=stop))
             else:
-                sinks.append(_open_video(Path(output), recording, fps_hint, audio, live=live, overwrite=overwrite))
+                path = Path(output)
+                sinks.append(
+                    _open_video(path, recording, fps_hint, audio, live=live, may_drop=may_drop, overwrite=overwrite)
+                )
                 audio = None
         if masks is not None:
             from rtseg.sinks.masks import open_masks
@@ -137,14 +143,16 @@ def _open_video(
     audio: AudioPackets | None,
     *,
     live: bool,
+    may_drop: bool,
     overwrite: bool,
 ) -> Sink:
-    """One file, or several where a live source may change its size; frames of a live source wait for no disk."""
+    """One file, or several where a live source may change its size. Frames of a live source that may be dropped wait
+    for no disk."""
     if live or recording.segment_s is not None:
         from rtseg.sinks.segments import SegmentsSink
 
         sink = SegmentsSink(path, recording, fps_hint=fps_hint, audio=audio, live=live, overwrite=overwrite)
-        if not live:
+        if not (live and may_drop):
             return sink
         from rtseg.sinks._background import BackgroundSink
 

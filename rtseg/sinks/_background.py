@@ -22,7 +22,7 @@ _CLOSE_S: Final = 10.0
 
 
 class BackgroundSink(Sink):
-    """Passes rendered images on to ``inner`` on another thread. For live sources, whose frames cannot wait.
+    """Passes rendered images on to ``inner`` on another thread. For live sources whose frames may be dropped.
 
     Args:
         inner: what writes them; it uses neither the labels nor the image of the frame. ``close`` closes it.

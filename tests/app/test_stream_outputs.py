@@ -56,18 +56,19 @@ def test_a_killed_run_leaves_a_recording_of_every_frame_up_to_its_end(icnet_file
         options = ["--view", "image", "--drop", "never", "--segment", "1s", "-o", str(folder / "cam-%03d.mp4")]
         with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL) as run:
             deadline_s = time.monotonic() + 60
-            while not (folder / "cam-003.part.mp4").exists() and time.monotonic() < deadline_s:
-                time.sleep(0.05)
-            time.sleep(1.0)
+            while not _has_frames(folder / "cam-003.part.mp4") and time.monotonic() < deadline_s:
+                time.sleep(0.05)  # a file of another process tells nobody that it grows
             run.kill()
     files = sorted(folder.glob("cam-*.mp4"))
     assert len(files) >= 3
     assert files[-1].name.endswith(".part.mp4")
     shown = [read_number(frame.to_ndarray(format="bgr24")) for path in files for frame in _playable(path)]
-    steps = [(after - before) % FRAMES for before, after in pairwise(shown)]
-    assert all(0 < step < FRAMES // 2 for step in steps)  # none twice, none out of order
-    assert sum(step > 1 for step in steps) <= 1  # a busy machine may lose the connection once
+    assert all((after - before) % FRAMES == 1 for before, after in pairwise(shown))
     assert len(shown) >= 60
+
+
+def _has_frames(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 50_000  # some tens of frames
 
 
 def _playable(path: Path) -> list[av.VideoFrame]:

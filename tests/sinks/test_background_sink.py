@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from threading import Event
 
+import av
 import numpy as np
 import pytest
 
 from rtseg.errors import SinkError
 from rtseg.frame import Frame, Image, Labels
-from rtseg.sinks import _background
+from rtseg.model_file.spec import ModelSpec
+from rtseg.sinks import _background, open_sinks
 from rtseg.sinks._background import BackgroundSink
 from rtseg.sinks.base import Sink
 
@@ -107,3 +110,21 @@ def test_a_disk_that_never_answers_cannot_hold_the_end(monkeypatch: pytest.Monke
         sink.close()
     disk.free.set()
     sink._thread.join(30)
+
+
+@pytest.mark.parametrize(("may_drop", "frames"), [(True, 0), (False, 5)])
+def test_a_recording_lacks_frames_only_where_they_may_be_dropped(
+    may_drop: bool, frames: int, spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_background, "_WAITING", 0)  # a disk that is always too slow
+    path = tmp_path / "out.mkv"
+    (sink,) = open_sinks(spec, outputs=[str(path)], live=True, may_drop=may_drop)
+    image = np.zeros((32, 32, 3), np.uint8)
+    for index in range(5):
+        sink.write(Frame(image, index, index / 25, 0.0), LABELS, image)
+    sink.close()
+    assert ("lacks frames" in sink.notice) == may_drop
+    assert path.exists() == bool(frames)
+    if frames:
+        with av.open(path) as container:
+            assert len(list(container.decode(video=0))) == frames
