@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from rtseg.errors import OptionError
+from rtseg.events.rule import parse_rules
 from rtseg.option import BackendName, DeviceName, Group, InputSize, ModelName, Option, PrecisionName, PreprocessSteps
 from rtseg.pipeline.options import PropagationOptions
+from rtseg.regions.region import parse_regions
 from rtseg.weights import DEFAULT_MODEL
 
 __all__ = ["MASK_FORMATS", "RESULTS", "BatchOptions"]
 
-RESULTS = ("shares", "masks", "overlay", "polygons")
+RESULTS = ("shares", "masks", "overlay", "polygons", "events", "keyframes")
 MASK_FORMATS = ("rle", "png", "ffv1")
-_OUTPUT, _RUN = "Output", "Work"
+_OUTPUT, _RUN, _EVENTS = "Output", "Work", "Regions and events"
 _MIN_SEGMENT_S = 1.0
 
 
@@ -39,11 +41,17 @@ class BatchOptions:
     size: InputSize = None
     preprocess: PreprocessSteps = None
     write: Annotated[tuple[str, ...], Option(_OUTPUT, parse="names")] = ("shares",)
-    """Kinds of results, separated by commas: shares (Parquet), masks, overlay (MP4), polygons (GeoJSON)."""
+    """Kinds of results, separated by commas: shares (Parquet), masks, overlay (MP4), polygons (GeoJSON), events
+    (see --events), keyframes (JPEG images of scenes and changes)."""
     mask_format: Annotated[str, Option(_OUTPUT, choices=MASK_FORMATS)] = "rle"
     """How masks are written. rle: COCO run-length codes in Parquet. png: a file per frame. ffv1: a lossless video."""
     alpha: Annotated[float, Option(_OUTPUT)] = 0.5
-    """Weight of the class colours in overlays, from 0 to 1."""
+    """Weight of the class colours in overlays and key images, from 0 to 1."""
+    roi: Annotated[tuple[str, ...], Option(_EVENTS, metavar="[NAME=]x,y,w,h|POLYGON")] = ()
+    """Label only this part of the frames: x,y,width,height or x1,y1 x2,y2 x3,y3 ..., in pixels or percent. With a name,
+    a region for --events, which limits nothing. Can be repeated."""
+    events: Annotated[tuple[str, ...], Option(_EVENTS, metavar="RULE")] = ()
+    """An event for --write events, e.g. "Pedestrian > 2% for 1s in gate". Can be repeated."""
     segment_s: Annotated[float, Option(_RUN, ("--segment",), parse="duration", default="60s")] = 60.0
     """Shortest length of the parts into which videos are divided, e.g. 60s; each begins at a key frame."""
     workers: Annotated[int | None, Option(_RUN, default="one for each core or GPU")] = None
@@ -75,6 +83,15 @@ class BatchOptions:
         if not 0 <= self.warm_up <= 1000:
             raise OptionError(f"--warm-up must be in 0..1000 frames, got {self.warm_up}")
         _ = self.shard_of
+        names = [region.name for region in parse_regions(self.roi) if region.name]
+        for rule in parse_rules(self.events):
+            rule.check_region(names)
+        if bool(self.events) != ("events" in self.write):
+            raise OptionError(
+                "--events needs --write events: add it, or leave --events out"
+                if self.events
+                else '--write events needs at least one --events "RULE", e.g. --events "Pedestrian > 2% for 1s"'
+            )
 
     @property
     def shard_of(self) -> tuple[int, int]:

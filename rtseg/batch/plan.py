@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.batch.divide import Division, divide_video, is_unchanged
+from rtseg.batch.events import measured
 from rtseg.batch.manifest import VideoEntry, read_manifest, video_from_json, write_manifest
 from rtseg.batch.options import BatchOptions
 from rtseg.batch.segment_work import Job
 from rtseg.batch.store import MAX_TRIES, Store
+from rtseg.events.rule import parse_rules
 from rtseg.model_file.load import ModelFile
 from rtseg.model_file.spec import file_sha256
 from rtseg.system.atomic_files import sink_errors
@@ -68,6 +70,9 @@ def identity_of(options: BatchOptions, model: Path) -> dict[str, str]:
         "warm_up": options.warm_up,
         "version": _KEY_VERSION,
     }
+    # Only what is measured: the events are found anew at the end of every run.
+    measures = sorted({measured(rule) for rule in parse_rules(options.events)})
+    values |= {name: value for name, value in (("roi", options.roi), ("measures", measures)) if value}
     return {"model": file_sha256(model), "options": json.dumps(values)}
 
 

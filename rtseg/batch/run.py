@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rtseg.backends import read_spec
+from rtseg.batch.events import VALUES, find_events, read_values, write_event_table
 from rtseg.batch.find_videos import find_videos
 from rtseg.batch.manifest import VideoEntry, load_pyarrow, segment_folder
 from rtseg.batch.open_store import open_store
@@ -20,9 +21,12 @@ from rtseg.batch.store import MAX_TRIES, Store
 from rtseg.batch.summary import summarize, write_summary
 from rtseg.batch.worker import Outcome
 from rtseg.errors import RtsegError, SinkError, SourceError
+from rtseg.events.event import Event
+from rtseg.events.rule import parse_rules
 from rtseg.model_file.load import load_model
 from rtseg.preprocess import Prepare, override_steps
 from rtseg.sinks.join import UnequalVideos, join_videos
+from rtseg.system.file_names import encode_text
 from rtseg.weights import find_model
 
 __all__ = ["BatchReport", "BatchRun", "Progress"]
@@ -69,6 +73,8 @@ class BatchRun:
             loaded = load_model(model)
             self.spec = loaded.spec
         Prepare(override_steps(self.spec, options.preprocess))
+        for rule in parse_rules(options.events):
+            rule.class_ids(self.spec.name, self.spec.classes)
         identity = identity_of(options, model)
         self.store.create()
         self._working = self.store.working()
@@ -163,9 +169,28 @@ class BatchRun:
                 for video, summary in zip(self.videos, found, strict=True):
                     if video.segments and summary.done == summary.segments:
                         summary.problems += filter(None, [self._join(video)])
+            events = list(self._find_events()) if self.options.events else []
+            if self.options.events:
+                self._write_events(events)
             with self.store.writing("summary.html") as path:
-                write_summary(path, found, self.spec)
+                write_summary(path, found, self.spec, events)
         return True
+
+    def _find_events(self) -> Iterator[Event]:
+        rules = parse_rules(self.options.events)
+        for video in self.videos:
+            names = (segment_folder(video, segment) for segment in video.segments)
+            values = (
+                read_values(self.store.local(f"{name}/{VALUES}")) if self.store.facts(name) else None for name in names
+            )
+            yield from find_events(rules, video.path, values)
+
+    def _write_events(self, events: Sequence[Event]) -> None:
+        with self.store.writing("events.jsonl") as path:
+            lines = (json.dumps(event.to_json(), ensure_ascii=False) + "\n" for event in events)
+            path.write_bytes(encode_text("".join(lines)))
+        with self.store.writing("events.parquet") as path:
+            write_event_table(path, events)
 
     def _join(self, video: VideoEntry) -> str:
         """Join the overlays of a video, unless that has been done; return why that cannot be."""

@@ -16,16 +16,21 @@ import numpy as np
 
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
+from rtseg.batch.events import VALUES, ValueSink
+from rtseg.batch.keyframes import KeyframeSink
 from rtseg.batch.local_copy import LocalCopy
 from rtseg.batch.manifest import Segment, VideoEntry, segment_folder
 from rtseg.batch.open_store import open_store
 from rtseg.batch.options import BatchOptions
 from rtseg.batch.tables import MaskTableSink, ShareTableSink
 from rtseg.errors import SourceError
+from rtseg.events.rule import parse_rules
 from rtseg.frame import Frame, Image, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.pipeline.runner import Pipeline
 from rtseg.preprocess import Prepare, override_steps
+from rtseg.regions.masks import Regions
+from rtseg.regions.region import parse_regions
 from rtseg.sinks import open_sinks
 from rtseg.sinks.base import Sink
 from rtseg.sources import open_source
@@ -125,7 +130,9 @@ class SegmentWorker:
         part = SourceOptions(start_s=segment.lead_start_s, duration_s=length_s)
         local = self._files.get(job.video.path)
         source = open_source(local, part)
-        sink = _SegmentSink(self._open_sinks(job, folder, lambda: source.fps), segment, len(self._spec.classes))
+        regions = Regions(parse_regions(self._options.roi))
+        sinks = self._open_tables(job, folder, regions) + self._open_files(folder, lambda: source.fps)
+        sink = _SegmentSink(sinks, segment, len(self._spec.classes))
         self._backend.reset()
         try:
             pipeline = Pipeline(
@@ -135,6 +142,7 @@ class SegmentWorker:
                 self._overlay,
                 prepare=self._prepare,
                 propagation=self._propagation,
+                regions=regions,
                 first_frame=segment.first_frame - segment.lead_frames,
             )
             with pipeline:
@@ -161,22 +169,30 @@ class SegmentWorker:
             **self._backend.facts(),
         }
 
-    def _open_sinks(self, job: Job, folder: Path, fps_hint: Callable[[], float | None]) -> list[Sink]:
+    def _open_tables(self, job: Job, folder: Path, regions: Regions) -> list[Sink]:
         options, number, path = self._options, job.segment.number, job.video.path
         sinks: list[Sink] = []
         if "shares" in options.write:
             sinks.append(ShareTableSink(folder / "shares.parquet", self._spec, path, number))
         if "masks" in options.write and options.mask_format == "rle":
             sinks.append(MaskTableSink(folder / "masks.parquet", self._spec, path, number))
+        if "events" in options.write:
+            rules = parse_rules(options.events)
+            sinks.append(ValueSink(folder / VALUES, rules, self._spec, regions, path, number))
+        if "keyframes" in options.write:
+            sinks.append(KeyframeSink(folder, job.name, self._spec, options.alpha, path, number))
+        return sinks
+
+    def _open_files(self, folder: Path, fps_hint: Callable[[], float | None]) -> list[Sink]:
+        options = self._options
         masks = _MASK_FILES.get(options.mask_format) if "masks" in options.write else None
-        sinks += open_sinks(
+        return open_sinks(
             self._spec,
             outputs=[str(folder / "overlay.mp4")] if "overlay" in options.write else [],
             fps_hint=fps_hint,
             masks=folder / masks if masks else None,
             polygons=folder / "polygons.geojson" if "polygons" in options.write else None,
         )
-        return sinks
 
 
 class _SegmentSink(Sink):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from rtseg.batch.manifest import VideoEntry, segment_folder
 from rtseg.batch.store import Store
+from rtseg.events.event import Event
 from rtseg.model_file.spec import ModelSpec
 from rtseg.system.atomic_files import write_text
 
@@ -68,8 +70,8 @@ def _summarize_video(store: Store, video: VideoEntry) -> VideoSummary:
     return summary
 
 
-def write_summary(path: Path, videos: Sequence[VideoSummary], spec: ModelSpec) -> None:
-    """Write the page.
+def write_summary(path: Path, videos: Sequence[VideoSummary], spec: ModelSpec, events: Sequence[Event] = ()) -> None:
+    """Write the page; ``events`` are those of all videos.
 
     Raises:
         SinkError: it cannot be written.
@@ -84,6 +86,7 @@ def write_summary(path: Path, videos: Sequence[VideoSummary], spec: ModelSpec) -
         _legend(colours),
         "<h2>All videos</h2>",
         _bar(_mean_shares(videos), colours),
+        _event_table(events),
         "<h2>Failed or incomplete</h2>",
         _table(failed, colours) if failed else "<p>None.</p>",
         "<h2>Slowest</h2>",
@@ -127,6 +130,25 @@ def _bar(shares: dict[str, float], colours: dict[str, str], width: int = 400) ->
         parts.append(f"<rect {size}><title>{title}</title></rect>")
         left += share * width
     return f'<svg width="{width}" height="16" role="img">{"".join(parts)}</svg>'
+
+
+def _event_table(events: Sequence[Event]) -> str:
+    """How often each rule began, how long in all, and in which videos most."""
+    by_rule: dict[str, list[Event]] = {}
+    for event in events:
+        if event.kind == "end":
+            by_rule.setdefault(event.rule, []).append(event)
+    if not by_rule:
+        return ""
+    rows = []
+    for rule, ended in by_rule.items():
+        seconds, videos = sum(event.duration_s or 0.0 for event in ended), Counter(event.source for event in ended)
+        most = ", ".join(f"{Path(path).name} ({count})" for path, count in videos.most_common(3))
+        cells = [rule, ended[0].text, str(len(ended)), f"{seconds:.1f}", str(len(videos)), most]
+        rows.append("".join(f"<td>{html.escape(cell.encode(errors='replace').decode())}</td>" for cell in cells))
+    heads = ("event", "rule", "times", "seconds", "videos", "most often in")
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return f"<h2>Events</h2><table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 def _table(videos: Sequence[VideoSummary], colours: dict[str, str]) -> str:

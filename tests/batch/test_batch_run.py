@@ -12,18 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.batch_options import options
 
-from rtseg.batch.options import BatchOptions
 from rtseg.batch.run import BatchRun
 from rtseg.batch.store import Store
 from rtseg.errors import OptionError, SourceError, SourceNotFound
 from rtseg.system.output_lock import OutputInUse
-
-
-def options(videos: Path, output: Path, model: Path, **more: Any) -> BatchOptions:
-    return BatchOptions(
-        (str(videos),), str(output), str(model), precision="fp32", **{"segment_s": 2.0, "workers": 1} | more
-    )
 
 
 def files(folder: Path) -> dict[str, bytes]:
