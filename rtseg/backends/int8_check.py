@@ -30,7 +30,7 @@ from rtseg.system.atomic_files import write_text
 from rtseg.system.cpu import cpu_class
 from rtseg.system.read_file import read_text
 
-__all__ = ["CERTIFICATE", "Int8Check", "check_int8", "required_agreement"]
+__all__ = ["CERTIFICATE", "Int8Check", "check_int8"]
 
 CERTIFICATE = "int8_check"
 """Key in ``ModelSpec.extra`` of a quantized model file: how `rtseg calibrate` compared it with exact arithmetic."""
@@ -96,16 +96,6 @@ def check_int8(model: ModelFile, candidate: Backend) -> Int8Check:
     return check
 
 
-def required_agreement(by_quantization: float) -> float:
-    """Return the least share of pixels that must agree with exact arithmetic.
-
-    Args:
-        by_quantization: share that agrees between the quantized graph in exact arithmetic and the float graph. Labels
-            that the quantization itself changes easily also change by rounding.
-    """
-    return min(_MIN_AGREEMENT, max(_FLOOR, by_quantization))
-
-
 def _read_certificate(model: ModelFile, candidate: Backend) -> Int8Check | None:
     """What `rtseg calibrate` found with the same runtime on this class of CPU."""
     try:
@@ -124,7 +114,7 @@ def _read_certificate(model: ModelFile, candidate: Backend) -> Int8Check | None:
         return None
     if runtime != (candidate.name, candidate.version) or check.cpu != cpu_class():
         return None
-    return check if check.passed and check.required >= _FLOOR else None
+    return check if check.passed and check.required >= _MIN_AGREEMENT else None
 
 
 def _compare(model: ModelFile, quantized: ModelFile, candidate: Backend) -> Int8Check:
@@ -134,7 +124,8 @@ def _compare(model: ModelFile, quantized: ModelFile, candidate: Backend) -> Int8
     required = _MIN_AGREEMENT
     agreement = float(np.mean(labels == exact))
     if agreement < required and not is_quantized(model.graph):
-        required = required_agreement(float(np.mean(exact == _label_in_float(model, images))))
+        by_quantization = float(np.mean(exact == _label_in_float(model, images)))
+        required = min(required, max(_FLOOR, by_quantization))
     return Int8Check(cpu_class(), agreement, required, len(images))
 
 
