@@ -14,11 +14,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from rtseg.app import model_pool
 from rtseg.app.drawing import open_effects, open_overlay
 from rtseg.app.events import event_files, open_events
 from rtseg.app.existing_report import check_replaces_json
 from rtseg.app.options import StreamOptions
-from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
 from rtseg.errors import OptionError, RtsegError, SinkError
 from rtseg.model_file.spec import ModelSpec
@@ -95,7 +95,7 @@ class StreamRun:
                 opened.enter_context(
                     locked_output(options.report, f"report {options.report}", overwrite=options.overwrite)
                 )
-            self.backend: Backend = opened.enter_context((open_model or _open_model)(options, hint))
+            self.backend: Backend = opened.enter_context((open_model or model_pool.open_model)(options, hint))
             self._own = self.backend.spec
             self.spec: ModelSpec = override_steps(self._own, options.preprocess)
             overlay = open_overlay(options, self.spec)
@@ -279,17 +279,6 @@ def _has_output(options: StreamOptions) -> bool:
 
 def _shows_window(options: StreamOptions) -> bool:
     return options.show if options.show is not None else not _has_output(options) and display_available()
-
-
-def _open_model(options: StreamOptions, hint: str) -> Backend:
-    return open_backend(
-        options.backend,
-        options.model,
-        size=options.size,
-        precision=options.precision,
-        device=options.device,
-        hint=hint,
-    )
 
 
 def _open_sinks(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rtseg.app.options import StreamOptions
+from rtseg.cli.many_sources import ConfigFile, SourceNames, name_sources
 from rtseg.cli.messages import MessageOptions
 from rtseg.cli.option_groups import GivenFields
 from rtseg.errors import MissingExtra, OptionError
@@ -33,15 +33,8 @@ def serve(
     sources: list[str] | None = typer.Argument(
         None, metavar="SOURCE", show_default="the first camera", help="What to segment, as for `rtseg stream`."
     ),
-    source: list[str] | None = typer.Option(
-        None, "--source", "-s", rich_help_panel="Input", help="The same as SOURCE. Can be repeated."
-    ),
-    config: Path | None = typer.Option(
-        None,
-        metavar="FILE.toml",
-        rich_help_panel="Input",
-        help="Take the sources from a file with a table for each; options of the command line take precedence.",
-    ),
+    source: SourceNames = None,
+    config: ConfigFile = None,
 ) -> None:
     """Show the results in a browser, on a page to watch, measure and steer.
 
@@ -60,9 +53,7 @@ def serve(
         if not messages.quiet:
             print(line, flush=True)
 
-    named = list(dict.fromkeys([*(sources or []), *(source or [])]))
-    if config is not None and named:
-        raise OptionError(f"--config {config} names the sources: leave SOURCE and --source out")
+    named = name_sources(sources, source, config)
     if config is not None:
         load = partial(load_cameras, config, options, given)
         cameras, watched = load(), (config, load)

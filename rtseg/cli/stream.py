@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rtseg.app.options import StreamOptions
+from rtseg.cli.many_sources import ConfigFile, SourceNames, name_sources
 from rtseg.cli.messages import MessageOptions
 from rtseg.cli.option_groups import GivenFields
 from rtseg.errors import OptionError
@@ -39,15 +40,8 @@ def stream(
         "paths.txt, or a URL of images (s3://, zip://, https://host/*.png). demo:SECONDS and fringes:SECONDS are drawn "
         "by rtseg. Several sources share one model.",
     ),
-    source: list[str] | None = typer.Option(
-        None, "--source", "-s", rich_help_panel="Input", help="The same as SOURCE. Can be repeated."
-    ),
-    config: Path | None = typer.Option(
-        None,
-        metavar="FILE.toml",
-        rich_help_panel="Input",
-        help="Take the sources from a file with a table for each; options of the command line take precedence.",
-    ),
+    source: SourceNames = None,
+    config: ConfigFile = None,
     grid: str | None = typer.Option(
         None,
         metavar="FILE|URL",
@@ -68,8 +62,7 @@ def stream(
     Of several sources each has its own result: in a folder, or where {name} stands in the name of an output.
     Ctrl-C ends a run and keeps what was written.
     """
-    named = list(sources or [])
-    named += [each for each in source or [] if each not in named]
+    named = name_sources(sources, source, config)
     if config is not None or grid is not None or len(named) > 1:
         if preset:
             raise OptionError("--preset is for one source: leave it out")
@@ -89,8 +82,6 @@ def _cameras(sources: list[str], config: Path | None, options: StreamOptions, gi
 
     if config is None:
         return name_cameras(sources, options)
-    if sources:
-        raise OptionError(f"--config {config} names the sources: leave SOURCE and --source out")
     return load_cameras(config, options, given - {"report", "show", "metrics"})
 
 
