@@ -26,6 +26,7 @@ __all__ = [
     "PrecisionName",
     "PreprocessSteps",
     "Report",
+    "Unsure",
 ]
 
 _MODEL = "Model"
@@ -100,3 +101,13 @@ PreprocessSteps = Annotated[
 Report = Annotated[Path | None, Option("Output", metavar="FILE.json", help="Write all figures to this JSON file.")]
 Overwrite = Annotated[bool, Option("Output", help="Replace results that exist.")]
 DataSplit = Annotated[str, Option("Data", help="Split of the data, e.g. train or val.")]
+Unsure = Annotated[
+    float | None,
+    Option(
+        "Output",
+        metavar="SHARE",
+        default="all labels",
+        help="Leave out labels whose probability is not this much above that of the next class, 0 to 1, e.g. 0.2: they "
+        "are void, 255 in masks, and hatched where they are drawn (openvino, onnxruntime).",
+    ),
+]

@@ -28,7 +28,9 @@ def open_overlay(options: StreamOptions, spec: ModelSpec) -> Overlay:
     has_effects = bool(options.blur) or options.replace_background is not None
     view = options.view or ("image" if has_effects else "overlay")
     hidden = _hidden_classes(options, spec)
-    return Overlay(spec, OverlayOptions(view, options.alpha, options.contours, options.legend, hidden))
+    return Overlay(
+        spec, OverlayOptions(view, options.alpha, options.contours, options.legend, hidden, options.unsure is not None)
+    )
 
 
 def open_effects(options: StreamOptions, spec: ModelSpec) -> list[Effect]:

@@ -11,9 +11,10 @@ from rtseg.app.options import StreamOptions
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
 from rtseg.backends.shared import SharedModel
+from rtseg.backends.unsure import SureBackend
 from rtseg.weights import find_model
 
-__all__ = ["ModelPool"]
+__all__ = ["ModelPool", "open_model"]
 
 _Key = tuple[Any, ...]
 
@@ -45,11 +46,18 @@ class ModelPool:
         Raises:
             RtsegError: the model cannot be opened.
         """
-        key = (find_model(options.model), options.backend, options.precision, options.device, options.size)
+        key = (
+            find_model(options.model),
+            options.backend,
+            options.precision,
+            options.device,
+            options.size,
+            options.unsure,
+        )
         with self._lock:
             model = self._models.get(key)
             if model is None:
-                backend = _open(options, self._hint or hint)
+                backend = open_model(options, self._hint or hint)
                 if not backend.recurrent:
                     model = self._models[key] = SharedModel(backend)
             member = None if model is None else model.connect(depth=1 if hint == "latency" else model.backend.depth)
@@ -68,12 +76,19 @@ class ModelPool:
                     model.close()
 
 
-def _open(options: StreamOptions, hint: str) -> Backend:
-    return open_backend(
+def open_model(options: StreamOptions, hint: str) -> Backend:
+    """Open the backend that the options name, for ``hint``: "latency" or "throughput".
+
+    Raises:
+        RtsegError: the model cannot be opened.
+    """
+    backend = open_backend(
         options.backend,
         options.model,
         size=options.size,
         precision=options.precision,
         device=options.device,
         hint=hint,
+        margin=options.unsure is not None,
     )
+    return backend if options.unsure is None else SureBackend(backend, options.unsure)

@@ -21,6 +21,7 @@ from rtseg.option import (
     PrecisionName,
     PreprocessSteps,
     Report,
+    Unsure,
 )
 from rtseg.pipeline.options import PropagationOptions
 from rtseg.sinks.options import RecordingOptions
@@ -67,7 +68,11 @@ _ONLY_FOR_SEQUENCES = (
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What to segment, with which model, and where to send the result."""
+    """What to segment, with which model, and where to send the result.
+
+    Raises:
+        OptionError: ``unsure`` is no share.
+    """
 
     source: Annotated[str | None, Option("Input", ("--source", "-s"))] = None
     """The same as SOURCE.
@@ -116,6 +121,7 @@ class StreamOptions:
     """Name of a class not to draw. Can be repeated."""
     only: Annotated[tuple[str, ...], Option(_DRAWING, metavar="CLASS")] = ()
     """Name of a class to draw, and no other one. Can be repeated."""
+    unsure: Unsure = None
     blur: Annotated[tuple[str, ...], Option(_DRAWING, metavar="CLASS")] = ()
     """Name of a class to make unrecognizable, with a margin. What the model misses stays visible. Can be repeated."""
     replace_background: Annotated[Path | None, Option(_DRAWING, metavar="IMAGE")] = None
@@ -128,6 +134,9 @@ class StreamOptions:
     metrics: Annotated[str | None, Option("Regions and events", metavar="HOST:PORT")] = None
     """Serve the figures of the run to Prometheus, at /metrics of this address, e.g. 127.0.0.1:9100."""
 
+    def __post_init__(self) -> None:
+        _check_unsure(self.unsure)
+
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
@@ -135,7 +144,7 @@ class PredictOptions:
 
     Raises:
         OptionError: ``only`` is empty or names an unknown kind of result, ``format`` or ``by`` is unknown,
-            ``tolerance`` is negative, or ``select`` is less than 1.
+            ``tolerance`` is negative, ``select`` is less than 1, or ``unsure`` is no share.
     """
 
     images: Annotated[tuple[str | Path, ...], Option(argument="IMAGES")]
@@ -157,6 +166,7 @@ class PredictOptions:
     """Write annotations that another tool opens, to correct them. They are the only result unless --only is given."""
     tolerance: Annotated[float, Option(_OUTPUT)] = 1.0
     """Largest distance of a polygon from the exact outline, in pixels. 0: along the edges of the pixels."""
+    unsure: Unsure = None
     select: Annotated[int | None, Option(_SELECTION, metavar="N", default="all images")] = None
     """Write results of the N images that the model is least sure of, the least sure first."""
     by: Annotated[str, Option(_SELECTION, choices=UNCERTAINTIES)] = "disagreement"
@@ -172,6 +182,7 @@ class PredictOptions:
     reading: Annotated[ReadOptions, Group(_ONLY_FOR_SEQUENCES)] = field(default_factory=ReadOptions)
 
     def __post_init__(self) -> None:
+        _check_unsure(self.unsure)
         if self.tiles is not None and not 32 <= self.tiles <= 16384:
             raise OptionError(f"--tiles must be in 32..16384 pixels, got {self.tiles}")
         if self.tiles is not None and not 0 <= 2 * self.overlap <= self.tiles:
@@ -288,3 +299,8 @@ class BackgroundOptions:
             raise OptionError(f"--frames must be at least 1, got {self.count}")
         if self.size is not None and not all(1 <= length <= 1 << 15 for length in self.size):
             raise OptionError(f"--size must be 1 to {1 << 15} pixels each, got {self.size[0]}x{self.size[1]}")
+
+
+def _check_unsure(least: float | None) -> None:
+    if least is not None and not 0 < least <= 1:
+        raise OptionError(f"--unsure must be a share, above 0 and up to 1, e.g. 0.2; got {least:g}")

@@ -17,6 +17,7 @@ from rtseg.app.predict_files import check_conflicts, find_unique_images, relativ
 from rtseg.app.uncertainty import margin_uncertainty, mirror_disagreement
 from rtseg.backends import open_backend
 from rtseg.backends.base import Backend
+from rtseg.backends.unsure import SureBackend
 from rtseg.errors import SourceError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image, to_bgr
@@ -105,7 +106,7 @@ class PredictRun:
         check_folder_writable(options.output, f"--output {options.output}")
         if options.report is not None:
             check_writable(options.report, f"--report {options.report}", overwrite=options.overwrite)
-        overlay_options = OverlayOptions(alpha=options.alpha)
+        overlay_options = OverlayOptions(alpha=options.alpha, hatched=options.unsure is not None)
         self.backend: Backend = open_backend(
             options.backend,
             model,
@@ -113,8 +114,10 @@ class PredictRun:
             precision=options.precision,
             device=options.device,
             hint="latency",  # one image at a time
-            margin=options.select is not None and options.by == "margin",
+            margin=options.unsure is not None or (options.select is not None and options.by == "margin"),
         )
+        if options.unsure is not None:
+            self.backend = SureBackend(self.backend, options.unsure)
         self._model_spec = self.backend.spec
         self.spec: ModelSpec = override_steps(self._model_spec, options.preprocess)
         self._prepare = Prepare(self.spec)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rtseg.backends.base import Backend
-from rtseg.errors import BackendUnavailable
+from rtseg.backends.base import Backend, no_margins
 from rtseg.frame import Image, Labels
 
 __all__ = ["margin_uncertainty", "mirror_disagreement"]
@@ -46,7 +45,5 @@ def margin_uncertainty(backend: Backend, prepared: Image) -> float:
     backend.wait(ticket)
     margins = backend.margins(ticket)
     if margins is None:
-        raise BackendUnavailable(
-            f"the {backend.name} backend does not tell how sure labels are: use --backend openvino or onnxruntime"
-        )
+        raise no_margins(backend.name)
     return 1.0 - float(margins.mean()) / 255

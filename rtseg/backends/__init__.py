@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rtseg.backends.base import Backend, BackendOptions
+from rtseg.backends.base import Backend, BackendOptions, no_margins
 from rtseg.errors import BackendError, BackendUnavailable, OptionError
 from rtseg.model_file.load import ModelFile, load_model
 from rtseg.model_file.spec import ModelSpec, file_sha256
@@ -49,8 +49,8 @@ def open_backend(
     Raises:
         OptionError: ``name`` or an option is unknown, or the model does not support ``size``.
         ModelError: the file is not a model file.
-        BackendUnavailable: the runtime is not installed, does not support the options on this machine, or computes
-            this model in int8 wrongly on this processor.
+        BackendUnavailable: the runtime is not installed, does not support the options on this machine, computes this
+            model in int8 wrongly on this processor, or does not tell the ``margin``.
         BackendError: the runtime failed, e.g. because it ran out of memory.
     """
     if name != "auto" and name not in BACKENDS:
@@ -63,6 +63,8 @@ def open_backend(
 
         path = find_model(model)
         if path.suffix == _ENGINE_SUFFIX:
+            if backend_options.margin:
+                raise no_margins("tensorrt")
             return _logged(_open_engine(name, path, backend_options, size))
         model = load_model(path)
     if size is not None and size != model.spec.size:
@@ -70,6 +72,9 @@ def open_backend(
 
         model = resize_input(model, size)
     backend = _open(name, model, backend_options) if name != "auto" else _open_auto(model, backend_options)
+    if backend_options.margin and not backend.has_margins:
+        backend.close()
+        raise no_margins(backend.name)
     if from_file and backend.precision == "int8" and backend.name in ("openvino", "onnxruntime"):
         _check_int8(model, backend)
     return _logged(backend)

@@ -10,10 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.errors import ModelError, OptionError
+from rtseg.errors import BackendUnavailable, ModelError, OptionError
 from rtseg.model_file.spec import ModelSpec
 
-__all__ = ["Backend", "BackendOptions", "Ticket"]
+__all__ = ["Backend", "BackendOptions", "Ticket", "no_margins"]
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
@@ -83,6 +83,8 @@ class Backend(ABC):
     """How many batches may be in flight. A further ``submit`` waits for the oldest."""
     max_batch: int = 1
     """The longest batch that is labelled faster than its images one by one, each with a ``submit`` of its own."""
+    has_margins: bool = False
+    """Whether ``margins`` can tell: ``BackendOptions.margin`` is set, and the runtime computes them."""
     recurrent: bool = False
     """Whether this is a sequence model, whose labels depend on earlier batches too. Its ``depth`` is 1.
 
@@ -144,8 +146,7 @@ class Backend(ABC):
     def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
         """Return how sure the labels of a batch are, uint8 (N, h, w): see ``rtseg.model_file.margin``.
 
-        Call it after ``wait``; valid as long as the labels. None if ``BackendOptions.margin`` is not set, or if the
-        backend cannot tell (torch, TensorRT).
+        Call it after ``wait``; valid as long as the labels. None unless ``has_margins``.
         """
         return None
 
@@ -188,3 +189,10 @@ class Backend(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def no_margins(name: str) -> BackendUnavailable:
+    """The error of a backend that was opened for margins, or is asked for them, and has none."""
+    return BackendUnavailable(
+        f"the {name} backend does not tell how sure labels are: use --backend openvino or onnxruntime"
+    )

@@ -52,7 +52,7 @@ class OnnxRuntimeBackend(Backend):
         if options.margin:
             model = replace(model, graph=add_margin(model.graph))
             self._outputs.append("margin")
-        self._has_margin = options.margin
+        self.has_margins = options.margin
         self._state: ort.OrtValue | None = None
         self.version = ort.__version__
         settings = ort.SessionOptions()
@@ -83,7 +83,7 @@ class OnnxRuntimeBackend(Backend):
             labels, *others = self._session.run_with_ort_values(self._outputs, inputs)
         except _FAILURES as error:
             raise BackendError(f"ONNX Runtime failed on a batch: {str(error).splitlines()[0]}") from error
-        margins = [others.pop().numpy()] if self._has_margin else []
+        margins = [others.pop().numpy()] if self.has_margins else []
         self._state = others[0] if others else None
         return [labels.numpy(), *margins]  # not converted: ``wait`` refuses another type
 
@@ -97,7 +97,7 @@ class OnnxRuntimeBackend(Backend):
 
     def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
         """See ``Backend.margins``."""
-        return ticket.handle[1] if self._has_margin else None
+        return ticket.handle[1] if self.has_margins else None
 
 
 def _zeros(length: int, shape: tuple[int, int, int]) -> ort.OrtValue:

@@ -56,7 +56,7 @@ class OpenVinoBackend(SlotBackend):
         self.version = ov.__version__.split("-")[0]
         self.device = _DEVICE
         self.recurrent = model.state_shape is not None
-        self._has_margin = options.margin
+        self.has_margins = options.margin
         hint = "latency" if self.recurrent else options.hint
         core = _core()
         float_precision = _float_precision(core, options.precision)
@@ -94,7 +94,7 @@ class OpenVinoBackend(SlotBackend):
     def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
         """See ``Backend.margins``."""
         slot: _RequestSlot = ticket.handle
-        return slot.output("margin") if self._has_margin else None
+        return slot.output("margin") if self.has_margins else None
 
     def close(self) -> None:
         """See ``Backend.close``."""

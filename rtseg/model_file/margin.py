@@ -7,6 +7,9 @@ Models for Information Extraction", IDA 2001, section 3, for the margin as a mea
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -17,6 +20,9 @@ __all__ = ["MARGIN", "add_margin", "remove_margin"]
 
 MARGIN = "margin"
 _PASSED = ("Cast", "Identity")
+_CONSTANTS = {"zero": 0.0, "one": 1.0, "scale": 255.0, "half": 0.5}
+_AXES_AS_INPUT = {"ReduceSum": 13, "ReduceMax": 18}
+"""Operator -> the first opset in which its axes are an input."""
 
 
 def add_margin(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -31,41 +37,51 @@ def add_margin(model: onnx.ModelProto) -> onnx.ModelProto:
     classes, height, width = _shape(copy, scores)
     if classes < 2:
         raise ModelError(f"{model.graph.name} has one class: its labels are always sure")
-    constants = {
-        "two": np.array([2]),
-        "zero": np.array([0]),
-        "one": np.array([1]),
-        "end": np.array([2]),
-        "scale": np.array(255.0, np.float32),
-        "half": np.array(0.5, np.float32),
-        "shape": np.array([-1, height, width]),
-    }
-    copy.graph.initializer.extend(numpy_helper.from_array(value, f"margin.{name}") for name, value in constants.items())
-    copy.graph.node.extend(
-        helper.make_node(kind, inputs, [output], output, **attributes)
-        for kind, inputs, output, attributes in (
-            ("Cast", [scores], "margin.scores", {"to": TensorProto.FLOAT}),
-            ("Softmax", ["margin.scores"], "margin.probabilities", {"axis": 1}),
-        )
+    shape, channels = np.array([-1, height, width]), np.array([1])
+    constants = {name: np.float32(value) for name, value in _CONSTANTS.items()} | {"shape": shape, "axis": channels}
+    copy.graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(value), f"margin.{name}") for name, value in constants.items()
     )
-    copy.graph.node.extend(
-        [
-            helper.make_node(
-                "TopK", ["margin.probabilities", "margin.two"], ["margin.top", "margin.ids"], "margin.top", axis=1
-            ),
-            helper.make_node("Slice", ["margin.top", "margin.zero", "margin.one", "margin.one"], ["margin.first"]),
-            helper.make_node("Slice", ["margin.top", "margin.one", "margin.end", "margin.one"], ["margin.second"]),
-            helper.make_node("Sub", ["margin.first", "margin.second"], ["margin.difference"]),
-            helper.make_node("Mul", ["margin.difference", "margin.scale"], ["margin.scaled"]),
-            helper.make_node("Add", ["margin.scaled", "margin.half"], ["margin.rounded"]),
-            helper.make_node("Reshape", ["margin.rounded", "margin.shape"], ["margin.planar"]),
-            helper.make_node("Cast", ["margin.planar"], [MARGIN], to=TensorProto.UINT8),
-        ]
-    )
+    opset = next(each.version for each in copy.opset_import if each.domain in ("", "ai.onnx"))
+    copy.graph.node.extend(_margin_nodes(scores, opset))
     batch = copy.graph.input[0].type.tensor_type.shape.dim[0]
     first = batch.dim_param or batch.dim_value or "N"
     copy.graph.output.append(helper.make_tensor_value_info(MARGIN, TensorProto.UINT8, [first, height, width]))
     return copy
+
+
+def _margin_nodes(scores: str, opset: int) -> Iterator[onnx.NodeProto]:
+    """With e = exp(scores - highest), the highest probability is 1 / sum(e), the next one its e as a share of sum(e).
+
+    Not by TopK, which takes longer than all of this.
+    """
+    steps: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+        ("Cast", "scores", "scores", {"to": TensorProto.FLOAT}),
+        ("ReduceMax", "scores axis", "highest", {}),
+        ("Sub", "scores highest", "below", {}),
+        ("Exp", "below", "e", {}),
+        ("ReduceSum", "e axis", "sum", {}),
+        ("Equal", "below zero", "is_highest", {}),
+        ("Where", "is_highest zero e", "others", {}),
+        ("ReduceMax", "others axis", "next", {}),
+        # Several classes may have the highest score: then the next one is as high.
+        ("Cast", "is_highest", "ones", {"to": TensorProto.FLOAT}),
+        ("ReduceSum", "ones axis", "count", {}),
+        ("Sub", "count one", "more", {}),
+        ("Min", "more one", "tied", {}),
+        ("Max", "next tied", "second", {}),
+        ("Sub", "one second", "difference", {}),
+        ("Div", "difference sum", "share", {}),
+        ("Mul", "share scale", "scaled", {}),
+        ("Add", "scaled half", "rounded", {}),
+        ("Reshape", "rounded shape", "planar", {}),
+        ("Cast", "planar", "", {"to": TensorProto.UINT8}),
+    )
+    for position, (kind, inputs, output, attributes) in enumerate(steps):
+        names = [f"margin.{name}" for name in inputs.split()] if position else [scores]
+        if opset < _AXES_AS_INPUT.get(kind, 0):
+            names, attributes = names[:1], {"axes": [1]}
+        yield helper.make_node(kind, names, [f"margin.{output}" if output else MARGIN], **attributes)
 
 
 def remove_margin(model: onnx.ModelProto) -> None:

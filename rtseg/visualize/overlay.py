@@ -40,6 +40,8 @@ class OverlayOptions:
     """Whether to draw a panel with the classes, their colours and their share of the image."""
     hidden: frozenset[int] = frozenset()
     """IDs of classes that are not drawn. Their pixels show the image, or black in the view ``mask``."""
+    hatched: bool = False
+    """Whether to draw diagonal lines where the label is void, except in the view ``image``."""
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
@@ -67,6 +69,7 @@ class Overlay:
         self._legend = Legend(spec, shown) if self.options.legend else None
         self._pool = ArrayPool()
         self._colours: Image = np.empty((0, 0, 3), np.uint8)  # scratch buffer
+        self._hatching: NDArray[np.uint8] = np.empty((0, 0), np.uint8)
 
     def draw(self, image: Image, labels: Labels) -> Image:
         """Draw the labels of one image.
@@ -91,6 +94,8 @@ class Overlay:
             drawn[:, :width] = image
         undrawn = self._undrawn_pixels(labels)
         self._draw_view(canvas, image, labels, undrawn)
+        if self.options.hatched and undrawn is not None and view != "image":
+            self._draw_hatching(canvas, labels)
         if self.options.contours:
             self._draw_contours(canvas, labels, undrawn)
         if self._legend is not None:
@@ -114,6 +119,14 @@ class Overlay:
             cv2.addWeighted(image, 1 - alpha, colours, alpha, 0, dst=canvas)
             if undrawn is not None:
                 cv2.copyTo(image, undrawn, canvas)
+
+    def _draw_hatching(self, canvas: Image, labels: Labels) -> None:
+        """Draw white lines with black edges where the label is void: they are seen on bright and on dark images."""
+        if self._hatching.shape != labels.shape:
+            self._hatching = _hatching(labels.shape)
+        lines = np.where(labels == VOID, self._hatching, 1)
+        for grey in (0, 255):
+            canvas[lines == grey] = grey
 
     def _draw_contours(self, canvas: Image, labels: Labels, undrawn: Labels | None) -> None:
         """Draw lines along class borders: white on class colours, in both class colours on the plain image."""
@@ -141,6 +154,13 @@ def _borders(labels: Labels, width: int) -> Labels:
     """Return an array that is not 0 on lines of ``width`` pixels between different labels, uint8 (H, W)."""
     square = np.ones((width + 1, width + 1), np.uint8)
     return np.asarray(cv2.morphologyEx(labels, cv2.MORPH_GRADIENT, square), np.uint8)
+
+
+def _hatching(shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return diagonal lines, uint8 (H, W): 255 on a line, 0 along its edges, 1 elsewhere."""
+    width = 2 * _line_width(shape[0])
+    position = np.add.outer(np.arange(shape[0]), np.arange(shape[1])) % (8 * width)
+    return np.where(position < width, 255, np.where(position < 2 * width, 0, 1)).astype(np.uint8)
 
 
 def _line_width(height: int) -> int:

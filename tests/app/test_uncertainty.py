@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from rtseg.app.uncertainty import mirror_disagreement
@@ -69,11 +70,29 @@ def test_the_margin_ranks_them_too(icnet_file: Path, folder: Path) -> None:
     assert 1 > first["margin"] >= second["margin"] > 0
 
 
+def test_unsure_labels_are_void_in_masks_of_images_and_of_videos(icnet_file: Path, folder: Path) -> None:
+    for name, unsure in (("all", []), ("sure", ["--unsure", "0.2"])):
+        assert main(["predict", "in", "-m", str(icnet_file), "-o", name, "--only", "masks", *unsure]) == 0
+        command = ["stream", "in/*.png", "-m", str(icnet_file), "-o", "null", "--masks", f"{name}/video", "-q"]
+        assert main([*command, *unsure]) == 0
+    for kind in ("masks", "video"):
+        every, sure = (
+            [np.asarray(PIL.Image.open(path)) for path in sorted(Path(name, kind).glob("*.png"))]
+            for name in ("all", "sure")
+        )
+        assert len(every) == len(sure) == 4
+        assert not any((labels == 255).any() for labels in every)
+        assert any((labels == 255).any() for labels in sure)
+        assert all(((left == 255) | (left == labels)).all() for left, labels in zip(sure, every, strict=True))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--select", "0"], "--select must be a number of images from 1"),
         (["--select", "3", "--by", "entropy"], "--by entropy is not measured: use --by margin or --by disagreement"),
+        (["--unsure", "1.5"], "--unsure must be a share, above 0 and up to 1, e.g. 0.2; got 1.5"),
+        (["--unsure", "0.2", "--backend", "torch"], "the torch backend does not tell how sure labels are"),
         (["--select", "3", "--by", "age"], "--by must be one of disagreement"),
     ],
 )

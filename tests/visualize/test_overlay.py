@@ -243,3 +243,19 @@ def test_shares_refuse_an_invalid_label_map() -> None:
         class_shares(np.zeros((2, 2), np.float32), 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="classes must be in"):
         class_shares(np.zeros((2, 2), np.uint8), 0)
+
+
+@pytest.mark.parametrize("view", ["overlay", "mask", "side"])
+def test_void_is_hatched_and_nothing_else(image: np.ndarray, labels: np.ndarray, view: str) -> None:
+    labels[:12] = VOID
+    plain, hatched = (draw(image, labels, view=view, hatched=hatched)[:, -64:] for hatched in (False, True))
+    assert (hatched[12:] == plain[12:]).all()
+    lines = (hatched[:12] != plain[:12]).any(-1)
+    assert 0.05 < lines.mean() < 0.5
+    assert {tuple(pixel) for pixel in hatched[:12][lines]} <= {(0, 0, 0), (255, 255, 255)}
+    assert (255, 255, 255) in {tuple(pixel) for pixel in hatched[:12][lines]}
+
+
+def test_the_plain_image_is_not_hatched(image: np.ndarray, labels: np.ndarray) -> None:
+    labels[:12] = VOID
+    assert (draw(image, labels, view="image", hatched=True) == image).all()
