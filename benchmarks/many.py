@@ -27,12 +27,41 @@ from helpers.rtsp_process import RtspProcess, write_numbered_clip
 from rtseg.app.cameras import Camera
 from rtseg.app.many_streams import ManyStreams
 from rtseg.app.options import StreamOptions
+from rtseg.frame import Frame, Image, Labels
 from rtseg.pipeline.options import PropagationOptions
+from rtseg.sinks.base import Sink
 from rtseg.synthetic.street import Street
 
 DEAD = "rtsp://127.0.0.1:9/live"
 """Nobody listens there."""
 _WARMUP_S = 4.0
+_SETTLE_S = 1.0
+"""After a change, until frames that were on their way have come out, and a source that is back delivers."""
+
+Interval = tuple[float, float]
+"""Two times of ``time.monotonic()``."""
+
+
+class TimesSink(Sink):
+    """Notes when each frame of a source came out."""
+
+    kind, name, needs_rendered = "times", "times", False
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
+        """Note the time."""
+        self.times.append(time.monotonic())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def fps(self, intervals: Sequence[Interval]) -> float:
+        """Frames per second in ``intervals``."""
+        frames = sum(first <= each < last for each in self.times for first, last in intervals)
+        spent_s = sum(last - first for first, last in intervals)
+        return round(frames / spent_s, 2) if spent_s else 0.0
 
 
 def write_street(path: Path, frames: int, size: tuple[int, int]) -> Path:
@@ -59,64 +88,106 @@ def cameras_of(urls: Sequence[str], propagate: str) -> list[Camera]:
     ]
 
 
-def measure(urls: Sequence[str], seconds: float, propagate: str) -> dict[str, Any]:
-    """The rate of each source over ``seconds`` after a warm-up, the age of its images, and the time of the CPUs."""
-    with ManyStreams(cameras_of(urls, propagate)) as many:
+def measure(urls: Sequence[str], seconds: float, propagate: str, away: Sequence[Interval] = ()) -> dict[str, Any]:
+    """The rate of each source over ``seconds`` after a warm-up, the age of its images, and the time of the CPUs.
+
+    Args:
+        urls: of the sources.
+        seconds: to measure.
+        propagate: see ``PropagationOptions``.
+        away: when one of the sources was stopped; read at the end. The rates are also told apart by it.
+    """
+    sinks: dict[str, TimesSink] = {}
+
+    def add_sink(camera: Camera) -> list[Sink]:
+        return [sinks.setdefault(camera.name, TimesSink())]
+
+    with ManyStreams(cameras_of(urls, propagate), more_sinks=add_sink) as many:
         many.wait(_WARMUP_S)
-        before = {each.name: each.status.frames_written for each in many.status()}
         began_s, cpu_s = time.monotonic(), sum(os.times()[:2])
         many.wait(seconds)
-        spent_s = time.monotonic() - began_s
+        ended_s = time.monotonic()
         cpu_s = sum(os.times()[:2]) - cpu_s
-        rates = {
-            each.name: round((each.status.frames_written - before[each.name]) / spent_s, 2) for each in many.status()
-        }
         many.stop()
         many.wait(10)
     report = many.report()
-    return {
-        "fps": rates,
+    facts = {
+        "fps": {name: sink.fps([(began_s, ended_s)]) for name, sink in sinks.items()},
         "latency_p95_ms": {name: each.get("latency_ms", {}).get("p95") for name, each in report["sources"].items()},
         "reconnects": {name: each.get("reconnects") for name, each in report["sources"].items()},
-        "cpus": round(cpu_s / spent_s, 2),
+        "cpus": round(cpu_s / (ended_s - began_s), 2),
         "model_images_per_s": round(sum(each["images"] for each in report["models"]) / report["wall_s"], 1),
     }
+    if away:
+        gone, there = _phases(away, began_s, ended_s)
+        facts["fps_while_away"] = {name: sink.fps(gone) for name, sink in sinks.items()}
+        facts["fps_while_there"] = {name: sink.fps(there) for name, sink in sinks.items()}
+    return facts
+
+
+def _phases(away: Sequence[Interval], began_s: float, ended_s: float) -> tuple[list[Interval], list[Interval]]:
+    """The times between ``began_s`` and ``ended_s`` at which a source was away and there, without the changes."""
+    gone = [*away, (float("inf"), float("inf"))]
+    there = [(before[1], after[0]) for before, after in zip([(0.0, 0.0), *away], gone, strict=True)]
+    clipped = (
+        [(max(first + _SETTLE_S, began_s), min(last, ended_s)) for first, last in intervals]
+        for intervals in (away, there)
+    )
+    first, second = ([each for each in intervals if each[0] < each[1]] for intervals in clipped)
+    return first, second
 
 
 @contextmanager
-def stalling(server: RtspProcess) -> Iterator[None]:
-    """Stop ``server`` for 3 of every 6 seconds meanwhile."""
+def stalling(server: RtspProcess) -> Iterator[list[Interval]]:
+    """Stop ``server`` for 3 of every 6 seconds meanwhile; the list has the times at which it was stopped."""
     end = Event()
+    away: list[Interval] = []
 
     def work() -> None:
         while not end.wait(3):
             server.stop()
+            away.append((time.monotonic(), float("inf")))
             end.wait(3)
             server.resume()
+            away[-1] = away[-1][0], time.monotonic()
 
     thread = Thread(target=work)
     thread.start()
     try:
-        yield
+        yield away
     finally:
         end.set()
         thread.join()
 
 
-def measure_isolation(clip: Path, seconds: float, rounds: int, propagate: str) -> dict[str, Any]:
+def measure_isolation(clip: Path, seconds: float, rounds: int, propagate: str, fps: float) -> dict[str, Any]:
     """Two good sources alone and beside a dead and a stalling one, in turns."""
     alone, beside = [], []
-    with RtspProcess(clip, "--fps", "15") as good, RtspProcess(clip, "--fps", "15") as bad:
+    rate = ("--fps", f"{fps:g}")
+    with RtspProcess(clip, *rate) as good, RtspProcess(clip, *rate) as bad:
         for number in range(rounds):
             alone.append(measure([good.url] * 2, seconds, propagate))
-            with stalling(bad):
-                beside.append(measure([good.url, good.url, bad.url, DEAD], seconds, propagate))
-            print(f"{propagate}, round {number + 1}: {alone[-1]['fps']} {beside[-1]['fps']}", flush=True)
-    kept = [
-        sum(two["fps"][name] for name in ("camera-0", "camera-1")) / sum(one["fps"].values())
-        for one, two in zip(alone, beside, strict=True)
-    ]
-    return {"kept": [round(each, 3) for each in kept], "alone": alone, "beside": beside}
+            bad.resume()
+            with stalling(bad) as away:
+                beside.append(measure([good.url, good.url, bad.url, DEAD], seconds, propagate, away))
+            print(f"{propagate}, round {number + 1}: {alone[-1]} {beside[-1]}", flush=True)
+
+    def kept(key: str, names: Sequence[str]) -> list[float]:
+        return [
+            round(sum(two[key][name] for name in names) / sum(one["fps"].values()), 3)
+            for one, two in zip(alone, beside, strict=True)
+        ]
+
+    good_ones, all_of_them = ("camera-0", "camera-1"), ("camera-0", "camera-1", "camera-2")
+    return {
+        "fps": fps,
+        "kept": kept("fps", good_ones),
+        "kept_while_away": kept("fps_while_away", good_ones),
+        "kept_while_there": kept("fps_while_there", good_ones),
+        "all_of_them": kept("fps", all_of_them),
+        "alone": alone,
+        "beside": beside,
+    }
 
 
 def main() -> None:
@@ -125,6 +196,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--cameras", type=int, default=16)
+    parser.add_argument("--fps", type=float, default=15.0, help="of the good and the stalling source")
+    parser.add_argument("--propagate", nargs="*", default=["auto", "off"], help="for those")
+    parser.add_argument("--output", type=Path, default=RESULTS / "many.json")
     options = parser.parse_args()
     facts: dict[str, Any] = {"versions": versions()}
     with tempfile.TemporaryDirectory() as folder:
@@ -133,11 +207,11 @@ def main() -> None:
             with RtspProcess(clip, "--fps", "5") as server:
                 facts["cameras"] = measure([server.url] * options.cameras, options.seconds, "auto")
             print(facts["cameras"], flush=True)
-        for propagate in ("auto", "off") if options.rounds else ():
+        for propagate in options.propagate if options.rounds else ():
             facts[f"isolation, propagate {propagate}"] = measure_isolation(
-                clip, options.seconds, options.rounds, propagate
+                clip, options.seconds, options.rounds, propagate, options.fps
             )
-    print(f"wrote {save(RESULTS / 'many.json', facts)}")
+    print(f"wrote {save(options.output, facts)}")
 
 
 if __name__ == "__main__":

@@ -143,6 +143,10 @@ class Backend(ABC):
                 f"{len(self.spec.classes) - 1}: its graph and its metadata do not match, export the model again"
             )
 
+    def is_ready(self, ticket: Ticket, timeout_s: float) -> bool:
+        """Whether ``wait`` would return at once, or will within ``timeout_s``. True where the backend cannot tell."""
+        return True
+
     def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
         """Return how sure the labels of a batch are, uint8 (N, h, w): see ``rtseg.model_file.margin``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import cache
 from itertools import cycle
@@ -91,6 +92,11 @@ class OpenVinoBackend(SlotBackend):
         slots = (_RequestSlot(lambda: next(copies).create_infer_request(), model.state_shape) for _ in range(depth))
         self._add_slots(slots, warmup_runs=0)
 
+    def is_ready(self, ticket: Ticket, timeout_s: float) -> bool:
+        """See ``Backend.is_ready``."""
+        slot: _RequestSlot = ticket.handle
+        return slot.is_finished(timeout_s)
+
     def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
         """See ``Backend.margins``."""
         slot: _RequestSlot = ticket.handle
@@ -147,6 +153,14 @@ class _RequestSlot:
                 request.wait()
         except RuntimeError as error:
             raise BackendError(f"OpenVINO failed on a batch: {_last_line(error)}") from error
+
+    def is_finished(self, timeout_s: float) -> bool:
+        """Whether the last batch is computed within ``timeout_s``."""
+        deadline_s = time.monotonic() + timeout_s
+        return all(
+            request.wait_for(max(0, round(1e3 * (deadline_s - time.monotonic()))))
+            for request in self._requests[: self._length]
+        )
 
     def labels(self) -> NDArray[np.uint8]:
         """See ``Slot.labels``."""

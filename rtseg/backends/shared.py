@@ -18,6 +18,8 @@ __all__ = ["SharedBackend", "SharedModel"]
 
 _GATHER_S = 0.003
 """How long a batch waits for images of other videos, where a batch is faster than its images one by one."""
+_POLL_S = 0.002
+"""How often this looks for new requests while the backend computes and has room for more."""
 _CLOSE_S = 10.0
 """Longest wait for the batch in flight: longer than any model takes for one."""
 
@@ -141,7 +143,8 @@ class SharedModel:
         while (requests := self._take(wait=not in_flight)) is not None:
             if requests:
                 self._start(requests, in_flight)
-            if in_flight and (not requests or len(in_flight) >= self.backend.depth):
+            has_room = len(in_flight) < self.backend.depth
+            if in_flight and not (has_room and (requests or not self._is_ready(in_flight[0]))):
                 self._finish(in_flight.popleft())
         while in_flight:
             self._finish(in_flight.popleft())
@@ -184,6 +187,13 @@ class SharedModel:
             in_flight.append(_InFlight(requests, self.backend.submit(frames)))
         except Exception as error:  # noqa: BLE001 - the thread that asked raises it
             self._fail(requests, error)
+
+    def _is_ready(self, batch: _InFlight) -> bool:
+        """Whether to wait for ``batch`` now. While it is computed, another video may use the rest of the cores."""
+        try:
+            return self.backend.is_ready(batch.ticket, _POLL_S)
+        except Exception:  # noqa: BLE001 - ``wait`` raises it, too
+            return True
 
     def _finish(self, batch: _InFlight) -> None:
         try:

@@ -128,6 +128,12 @@ class TestEveryBackend:
         assert agreement(labels, reference_labels) >= 0.99
         assert (labels != reference_labels).any(), "not one pixel differs: was it bf16 at all?"
 
+    def test_it_tells_when_labels_are_there(self, backend: Backend, batch: Images) -> None:
+        ticket = backend.submit(batch)
+        assert backend.is_ready(ticket, 60.0)
+        assert backend.is_ready(ticket, 0.0), "asking changes nothing"
+        assert (backend.wait(ticket) == backend.infer(batch)).all()
+
     def test_it_says_what_it_is(self, name: str, backend: Backend) -> None:
         assert backend.name == name
         assert backend.precision == "fp32"

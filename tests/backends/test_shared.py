@@ -113,6 +113,28 @@ def test_a_video_with_many_images_waits_for_its_turn() -> None:
         assert backend.batches == [[0], [11], [21], [12], [13], [14]]
 
 
+def test_a_backend_with_room_gets_another_image_while_it_computes() -> None:
+    gate, computed = Semaphore(0), Event()
+
+    class Telling(BatchBackend):
+        def is_ready(self, ticket: Ticket, timeout_s: float) -> bool:
+            return computed.wait(timeout_s)
+
+    backend = Telling(depth=2, gate=gate)
+    with shared(backend) as model:
+        first, ticket = hold(model, backend)
+        second = model.connect()
+        backend.started.clear()
+        other = second.submit(image(1))
+        assert backend.started.wait(WAIT_S), "it waits for the first image, although the backend has room"
+        computed.set()
+        gate.release()
+        assert (first.wait(ticket) == 0).all()
+        gate.release()
+        assert (second.wait(other) == 1).all()
+        assert backend.batches == [[0], [1]]
+
+
 def test_what_came_meanwhile_is_one_batch_of_one_image_of_each_video() -> None:
     gate = Semaphore(0)
     backend = BatchBackend(3, gate=gate)
