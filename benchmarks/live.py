@@ -26,7 +26,7 @@ from _common import RESULTS, ROOT, save, versions
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from helpers.rtsp_process import RtspProcess, read_number, write_numbered_clip
+from helpers.rtsp_process import FPS, RtspProcess, read_number, write_numbered_clip
 
 from rtseg.backends import open_backend
 from rtseg.frame import Frame, Image, Labels
@@ -62,10 +62,12 @@ class AgeSink(Sink):
         """Nothing is open."""
 
 
-def measure_age(clip: Path, seconds: float, backend: str, model_name: str, propagate: str) -> dict[str, Any]:
+def measure_age(
+    clip: Path, seconds: float, backend: str, model_name: str, propagate: str, fps: float
+) -> dict[str, Any]:
     """The age of the images at the end of the pipeline, for each half of the run."""
     overlay, propagation = OverlayOptions(), PropagationOptions(propagate)
-    with RtspProcess(clip) as server:
+    with RtspProcess(clip, fps=fps) as server:
         source = open_source(server.url, SourceOptions(duration_s=seconds))
         sink = AgeSink(server)
         with (
@@ -75,28 +77,35 @@ def measure_age(clip: Path, seconds: float, backend: str, model_name: str, propa
             report = pipeline.report(pipeline.run())
         rows = np.array(sink.rows)
         middle_s = rows[[0, -1], 0].mean()
-        halves = {}
-        for name, part in (("first half", rows[rows[:, 0] < middle_s]), ("second half", rows[rows[:, 0] >= middle_s])):
-            ages = {"true": part[:, 1], "reported": part[:, 2]}
-            halves[name] = {
-                f"{kind}_p{percent}_ms": round(1e3 * float(np.percentile(values, percent)), 1)
-                for kind, values in ages.items()
-                for percent in (50, 95, 100)
-            }
+        halves = {"first half": rows[rows[:, 0] < middle_s], "second half": rows[rows[:, 0] >= middle_s]}
         steps = np.diff(rows[:, 3])
+        model_s = 1e-3 * report.stages["infer"]["p50_ms"]
+        bound_s = 2 * model_s + 1 / fps
         return {
             "seconds": seconds,
             "model": model_name,
             "propagate": propagate,
+            "source_fps": fps,
             "fps": report.fps,
-            "mbit_per_s": round(8e-6 * clip.stat().st_size / (FRAMES / 30), 1),
+            "mbit_per_s": round(8e-6 * clip.stat().st_size / (FRAMES / fps), 1),
             "frames_shown": len(rows),
             "frames_dropped": report.frames_dropped,
             "steps_backwards": int(((steps < 0) & (steps > -FRAMES / 2)).sum()),
-            "infer_p50_ms": report.stages["infer"]["p50_ms"],
+            "stages": report.stages,
             "labels": report.propagation,
-            "ages": halves,
+            "bound_ms": round(1e3 * bound_s, 1),
+            "percent_over_bound": round(100 * float((rows[:, 1] > bound_s).mean()), 2),
+            "ages": {name: _percentiles(part) for name, part in {"all": rows, **halves}.items()},
         }
+
+
+def _percentiles(rows: np.ndarray) -> dict[str, float]:
+    ages = {"true": rows[:, 1], "reported": rows[:, 2]}
+    return {
+        f"{kind}_p{percent}_ms": round(1e3 * float(np.percentile(values, percent)), 1)
+        for kind, values in ages.items()
+        for percent in (50, 95, 99, 100)
+    }
 
 
 def endless(clip: Path) -> Iterator[Image]:
@@ -238,6 +247,7 @@ def main() -> None:
     """Measure, print and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--fps", type=float, default=FPS, help="of the source, for the age of its images")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--network", type=int, default=0, help="rounds of a network that is cut off; see above")
@@ -253,7 +263,8 @@ def main() -> None:
         clip = write_numbered_clip(Path(folder) / "a.h264", FRAMES, (360, 640), images=images)
         other = write_numbered_clip(Path(folder) / "b.h264", 150, (240, 320))
         if options.seconds:
-            facts["age"] = measure_age(clip, options.seconds, options.backend, options.model, options.propagate)
+            age = (options.seconds, options.backend, options.model, options.propagate, options.fps)
+            facts["age"] = measure_age(clip, *age)
             print(facts["age"], flush=True)
         if options.rounds:
             facts["returns"] = measure_returns(clip, other, options.rounds)

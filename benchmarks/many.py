@@ -163,8 +163,7 @@ def stalling(server: RtspProcess) -> Iterator[list[Interval]]:
 def measure_isolation(clip: Path, seconds: float, rounds: int, propagate: str, fps: float) -> dict[str, Any]:
     """Two good sources alone and beside a dead and a stalling one, in turns."""
     alone, beside = [], []
-    rate = ("--fps", f"{fps:g}")
-    with RtspProcess(clip, *rate) as good, RtspProcess(clip, *rate) as bad:
+    with RtspProcess(clip, fps=fps) as good, RtspProcess(clip, fps=fps) as bad:
         for number in range(rounds):
             alone.append(measure([good.url] * 2, seconds, propagate))
             bad.resume()
@@ -204,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clip = write_street(Path(folder) / "street.h264", 150, (360, 640))
         if options.cameras:
-            with RtspProcess(clip, "--fps", "5") as server:
+            with RtspProcess(clip, fps=5) as server:
                 facts["cameras"] = measure([server.url] * options.cameras, options.seconds, "auto")
             print(facts["cameras"], flush=True)
         for propagate in options.propagate if options.rounds else ():

@@ -68,11 +68,12 @@ def read_number(image: Image) -> int:
 
 
 class RtspProcess:
-    """An RTSP server on loopback. Use it in ``with``."""
+    """An RTSP server on loopback, which sends ``fps`` frames per second. Use it in ``with``."""
 
-    def __init__(self, clip: Path, *arguments: str, port: int = 0) -> None:
+    def __init__(self, clip: Path, *arguments: str, port: int = 0, fps: float = FPS) -> None:
+        self.fps = fps
         self._process = subprocess.Popen(
-            [sys.executable, str(SERVER), str(clip), "--port", str(port), "--fps", str(FPS), *arguments],
+            [sys.executable, str(SERVER), str(clip), "--port", str(port), "--fps", str(fps), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -90,7 +91,7 @@ class RtspProcess:
 
     def true_age_s(self, image: Image, frames: int) -> float:
         """How long ago the server was to send ``image`` of a clip with so many ``frames``; less than its length."""
-        return (time.monotonic() - self.start_s - read_number(image) / FPS) % (frames / FPS)
+        return (time.monotonic() - self.start_s - read_number(image) / self.fps) % (frames / self.fps)
 
     def tell(self, line: str) -> None:
         """Send a command; see ``rtsp_server.py``."""
