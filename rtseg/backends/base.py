@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,6 +15,10 @@ from rtseg.errors import BackendUnavailable, ModelError, OptionError
 from rtseg.model_file.spec import ModelSpec
 
 __all__ = ["Backend", "BackendOptions", "Ticket", "no_margins"]
+
+_LEAST_S, _MOST_S, _SLOWER = 1.0, 10.0, 20.0
+_LAST_S = 0.2
+"""See ``Backend.patience_s``."""
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 DEVICES = ("auto", "cpu", "cuda")
@@ -95,6 +100,11 @@ class Backend(ABC):
     """Length of the last batch."""
     _unchecked_batches = 30
     """How many batches are still to be checked for labels that no class has."""
+    _in_flight = 0
+    _silent_since_s = 0.0
+    """Of the last answer, or of the first batch in flight."""
+    _slowest_s: float | None = None
+    """Longest time between a batch or answer and the next answer; None before the first one."""
 
     def submit(self, frames: NDArray[np.uint8]) -> Ticket:
         """Start labelling a batch.
@@ -115,7 +125,11 @@ class Backend(ABC):
             self.reset()
             self._length = len(frames)
         # Runtimes that read the array in place need it to be contiguous, and refuse read-only memory.
-        return self._submit(np.require(frames, requirements=("C", "W")))
+        if not self._in_flight:
+            self._silent_since_s = time.monotonic()
+        ticket = self._submit(np.require(frames, requirements=("C", "W")))
+        self._in_flight += 1
+        return ticket
 
     def wait(self, ticket: Ticket) -> NDArray[np.uint8]:
         """Return the class IDs, uint8 (N, H, W), valid until ``depth`` further batches are submitted.
@@ -126,7 +140,13 @@ class Backend(ABC):
             BackendError: the runtime failed on this batch.
             ModelError: the labels of one of the first batches have another shape, or an ID that no class has.
         """
-        labels = self._wait(ticket)
+        try:
+            labels = self._wait(ticket)
+        finally:
+            now_s = time.monotonic()
+            self._slowest_s = max(self._slowest_s or 0.0, now_s - self._silent_since_s)
+            self._silent_since_s = now_s
+            self._in_flight -= 1
         if self._unchecked_batches:
             self._unchecked_batches -= 1
             self._check_labels(labels, ticket.frames.shape[:3])
@@ -146,6 +166,19 @@ class Backend(ABC):
     def is_ready(self, ticket: Ticket, timeout_s: float) -> bool:
         """Whether ``wait`` would return at once, or will within ``timeout_s``. True where the backend cannot tell."""
         return True
+
+    def patience_s(self) -> float:
+        """How much longer to wait for an answer, in seconds, before this counts as hanging, e.g. in its driver.
+
+        From one answer to the next it may take 20 times as long as ever before, at least 1 s and at most 10 s, which is
+        longer than any model takes for one batch. Before the first answer it is 10 s.
+        """
+        longest_s = _MOST_S if self._slowest_s is None else min(_MOST_S, max(_LEAST_S, _SLOWER * self._slowest_s))
+        silent_s = time.monotonic() - self._silent_since_s if self._in_flight else 0.0
+        return max(_LAST_S, longest_s - silent_s)
+
+    def stop_waiting(self) -> None:  # noqa: B027 - a wait inside a runtime cannot be ended
+        """Where possible, end the ``wait`` of another thread with a BackendError: nobody needs its labels."""
 
     def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
         """Return how sure the labels of a batch are, uint8 (N, h, w): see ``rtseg.model_file.margin``.

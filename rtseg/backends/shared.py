@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from threading import Condition, Event, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ _GATHER_S = 0.003
 """How long a batch waits for images of other videos, where a batch is faster than its images one by one."""
 _POLL_S = 0.002
 """How often this looks for new requests while the backend computes and has room for more."""
-_CLOSE_S = 10.0
-"""Longest wait for the batch in flight: longer than any model takes for one."""
+_ASK_S = 1.0
+_MOST_SILENT = 120
+"""After so many times ``_ASK_S`` seconds in which the backend answers nobody, it hangs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,11 +35,16 @@ class _Request:
     done: Event = field(default_factory=Event)
     labels: NDArray[np.uint8] | None = None
     error: Exception | None = None
+    finishing: Lock = field(default_factory=Lock)
 
     def finish(self, labels: NDArray[np.uint8] | None, error: Exception | None = None) -> None:
-        self.labels, self.error = labels, error
-        self.owner.count(time.monotonic() - self.asked_s, failed=error is not None)
-        self.done.set()
+        """Answer, unless its video has stopped waiting."""
+        with self.finishing:
+            if self.done.is_set():
+                return
+            self.labels, self.error = labels, error
+            self.owner.count(time.monotonic() - self.asked_s, failed=error is not None)
+            self.done.set()
 
 
 @dataclass(slots=True, eq=False)
@@ -70,6 +76,8 @@ class SharedModel:
         self.backend = backend
         self.batches = self.images = 0
         """Labelled so far."""
+        self.answers = 0
+        """Batches that were labelled or failed."""
         self._members: list[SharedBackend] = []
         self._ready: deque[SharedBackend] = deque()
         """Those with waiting requests, in the order of their turns."""
@@ -102,11 +110,14 @@ class SharedModel:
         return {**self.backend.facts(), "batches": self.batches, "images": self.images, "images_per_batch": mean}
 
     def close(self) -> None:
-        """End the thread and close the backend. Requests that wait get a BackendError. A second call does nothing."""
+        """End the thread and close the backend. Requests that wait get a BackendError. A second call does nothing.
+
+        A backend that hangs is left alone; see ``Backend.patience_s``.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(_CLOSE_S)
+        self._thread.join(self.backend.patience_s())
         if not self._thread.is_alive():  # a runtime that hangs still uses its memory
             self.backend.close()
 
@@ -118,7 +129,7 @@ class SharedModel:
         """
         with self._changed:
             if self._closing:
-                raise self._closed_error()
+                raise self.closed_error()
             waiting = request.owner.waiting
             waiting.append(request)
             if len(waiting) == 1:
@@ -136,7 +147,7 @@ class SharedModel:
                 self._members.remove(member)
             self._changed.notify_all()
         for request in waiting:
-            request.finish(None, self._closed_error())
+            request.finish(None, self.closed_error())
 
     def _run(self) -> None:
         in_flight: deque[_InFlight] = deque()
@@ -151,7 +162,7 @@ class SharedModel:
         with self._changed:
             waiting = [*self._retries, *(request for member in self._ready for request in member.waiting)]
         for request in waiting:
-            request.finish(None, self._closed_error())
+            request.finish(None, self.closed_error())
 
     def _take(self, *, wait: bool) -> list[_Request] | None:
         """The next batch, empty if nothing waits; None once closed.
@@ -201,6 +212,8 @@ class SharedModel:
         except Exception as error:  # noqa: BLE001 - the thread that asked raises it
             self._fail(batch.requests, error)
             return
+        finally:
+            self.answers += 1
         first = 0
         for request in batch.requests:
             last = first + len(request.frames)
@@ -216,7 +229,8 @@ class SharedModel:
         with self._changed:
             self._retries.extend(requests)
 
-    def _closed_error(self) -> BackendError:
+    def closed_error(self) -> BackendError:
+        """What those get who still wait."""
         return BackendError(f"the shared {self.backend.name} backend is closed: open it again")
 
 
@@ -236,6 +250,8 @@ class SharedBackend(Backend):
         self._model = model
         self._waited_s = self._longest_s = 0.0
         self._unchecked_batches = 0  # the shared backend checks its labels
+        self._asked: list[_Request] = []
+        """Those that may wait for an answer."""
         self._closed = False
 
     def count(self, spent_s: float, *, failed: bool) -> None:
@@ -250,15 +266,29 @@ class SharedBackend(Backend):
             raise BackendError(f"the {self.name} backend is closed: open it again")
         request = _Request(self, frames, time.monotonic())
         self._model.add(request)
+        self._asked = [*(each for each in self._asked if not each.done.is_set()), request]
         return Ticket(request, frames)
 
     def _wait(self, ticket: Ticket) -> NDArray[np.uint8]:
+        # This ends: turns are taken in order, so that each answer of the backend brings this one nearer; if it answers
+        # nobody, the count below ends; a video that ends does not wait for it, see ``stop_waiting``.
         request: _Request = ticket.handle
-        request.done.wait()
+        silent, answers = 0, self._model.answers
+        while not request.done.wait(_ASK_S):  # counted, as time for which this process was suspended is no silence
+            silent, answers = (silent + 1 if answers == self._model.answers else 0), self._model.answers
+            if silent >= _MOST_SILENT:
+                raise BackendError(
+                    f"the backend {self.name} has not answered for {_ASK_S * silent:.0f} s: try another --backend"
+                )
         if request.error is not None:
             raise request.error
         assert request.labels is not None, "a request without an error has labels"
         return request.labels
+
+    def stop_waiting(self) -> None:
+        """See ``Backend.stop_waiting``. What is being computed is thrown away."""
+        for request in self._asked:
+            request.finish(None, self._model.closed_error())
 
     def facts(self) -> dict[str, Any]:
         """See ``Backend.facts``; also how long requests took, with the wait for their turn."""
@@ -275,3 +305,4 @@ class SharedBackend(Backend):
         """Leave the shared model, which goes on; see ``Backend.close``."""
         self._closed = True
         self._model.disconnect(self)
+        self.stop_waiting()

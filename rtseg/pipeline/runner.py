@@ -67,8 +67,9 @@ _DRAIN_S = 0.8
 """How long frames in flight may still come out after ``stop``."""
 _JOIN_S = 0.5
 """How long leaving waits for the reading thread."""
+_JOIN_STEP_S = 0.1
 _LEAVE_S = 10.0
-"""How long leaving waits for all other threads: longer than any model takes for one batch."""
+"""How long leaving waits for all other threads, at most; see ``Backend.patience_s``."""
 
 
 class Pipeline:
@@ -322,9 +323,16 @@ class Pipeline:
         self._source.stop()
         for channel in (*self._channels, *(channel for _, channel, _ in self._stages)):
             channel.close()  # wakes both ends, so that no join waits for a full channel
-        deadline_s = time.monotonic() + _LEAVE_S
+        patience_s = min(_LEAVE_S, self._backend.patience_s())
         for name, _, thread in self._stages:
-            thread.join(_JOIN_S if name == "read" else max(0.0, deadline_s - time.monotonic()))
+            # In steps, so that time for which this process was suspended counts as one of them.
+            left_s = _JOIN_S if name == "read" else patience_s
+            while thread.is_alive() and left_s > 0:
+                if name != "read":
+                    self._backend.stop_waiting()
+                    patience_s -= _JOIN_STEP_S
+                thread.join(min(left_s, _JOIN_STEP_S))
+                left_s -= _JOIN_STEP_S
             self.backend_hangs |= name in ("infer", "carry") and thread.is_alive()
         if self.backend_hangs and kind is None:
             raise BackendError(

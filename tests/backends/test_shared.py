@@ -196,6 +196,79 @@ def test_what_a_video_that_left_had_asked_is_not_computed() -> None:
             leaving.submit(image(3))
 
 
+def test_a_video_that_ends_does_not_wait_for_a_backend_that_hangs() -> None:
+    gate = Semaphore(0)
+    backend = BatchBackend(gate=gate)
+    with shared(backend) as model:
+        first, ticket = hold(model, backend)
+        errors: list[BackendError] = []
+
+        def wait() -> None:
+            try:
+                first.wait(ticket)
+            except BackendError as error:
+                errors.append(error)
+
+        waiting = Thread(target=wait)
+        waiting.start()
+        first.stop_waiting()
+        waiting.join(WAIT_S)
+        assert len(errors) == 1, "it waits for the backend"
+        gate.release()
+        gate.release()
+        assert (first.infer(image(3)) == 3).all(), "what was thrown away has no consequences"
+        assert first.facts()["shared"]["requests"] == 2
+
+
+def test_a_backend_that_answers_nobody_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtseg.backends.shared._ASK_S", 0.01)
+    monkeypatch.setattr("rtseg.backends.shared._MOST_SILENT", 3)
+    gate = Semaphore(0)
+    backend = BatchBackend(gate=gate)
+    with shared(backend) as model:
+        first, ticket = hold(model, backend)
+        with pytest.raises(BackendError, match="batches has not answered for 0 s: try another --backend"):
+            first.wait(ticket)
+        gate.release()
+
+
+def test_closing_leaves_a_backend_that_hangs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Semaphore(0)
+    backend = BatchBackend(gate=gate)
+    model = SharedModel(backend)
+    hold(model, backend)
+    monkeypatch.setattr(backend, "patience_s", lambda: 0.05)
+    model.close()
+    assert backend.closed == 0, "its thread still uses it"
+    gate.release()
+    model.close()
+    assert backend.closed == 1
+
+
+def test_patience_follows_what_the_backend_took_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("rtseg.backends.base.time.monotonic", lambda: now_s[0])
+
+    def label(backend: BatchBackend, seconds: float) -> None:
+        ticket = backend.submit(image(1))
+        now_s[0] += seconds
+        backend.wait(ticket)
+
+    backend = BatchBackend()
+    assert backend.patience_s() == 10, "nothing is known yet"
+    label(backend, 0.01)
+    assert backend.patience_s() == 1
+    label(backend, 0.2)
+    assert backend.patience_s() == pytest.approx(4)
+    ticket = backend.submit(image(1))
+    now_s[0] += 3
+    assert backend.patience_s() == pytest.approx(1), "it has been waited for already"
+    now_s[0] += 60
+    assert backend.patience_s() == pytest.approx(0.2)
+    backend.wait(ticket)
+    assert backend.patience_s() == 10
+
+
 def test_closing_wakes_everybody_who_waits() -> None:
     gate = Semaphore(0)
     backend = BatchBackend(gate=gate)

@@ -1,6 +1,6 @@
 """A small RTSP server: H.264 over interleaved TCP, with sender reports. Run it as a process that can be stopped.
 
-    python rtsp_server.py CLIP.h264 [--port 8554] [--fps 30] [--no-reports] [--clock-error SECONDS]
+    python rtsp_server.py CLIP.h264 [--host 127.0.0.1] [--port 8554] [--fps 30] [--no-reports] [--clock-error SECONDS]
 
 It prints ``READY PORT START``: frame ``n`` of the clip, which repeats, belongs to ``time.monotonic()`` START + n / fps.
 Lines on stdin change what it sends: ``shift S`` moves the timestamps by S seconds, ``hold S`` sends nothing for S
@@ -179,13 +179,14 @@ class Connection:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("clip", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--fps", type=float, default=30)
     parser.add_argument("--no-reports", action="store_true")
     parser.add_argument("--clock-error", type=float, default=0.0)
     options = parser.parse_args()
     stream = Stream(options.clip, options.fps, None if options.no_reports else options.clock_error)
-    with socket.create_server(("127.0.0.1", options.port)) as listener:
+    with socket.create_server((options.host, options.port)) as listener:
         print("READY", listener.getsockname()[1], stream.start_s, flush=True)
 
         def accept() -> None:
