@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,9 +20,9 @@ from typing import Protocol, Self
 from rtseg.batch.options import BatchOptions
 from rtseg.batch.segment_work import Job
 from rtseg.batch.worker import Outcome, Setup
-from rtseg.system.nvidia import find_gpu
+from rtseg.system.nvidia import visible_gpus
 
-__all__ = ["LocalProcess", "WorkerPool", "WorkerProcess", "worker_setups"]
+__all__ = ["LocalProcess", "WorkerPool", "WorkerProcess", "start_child", "worker_setups"]
 
 _BUSY_S = 1.0
 """How long a segment that another run works on is left alone before it is looked at again."""
@@ -31,13 +31,16 @@ _LEAVE_S = 10.0
 
 
 def worker_setups(options: BatchOptions, jobs: int) -> list[Setup]:
-    """Which cores and threads each process gets: together all cores, if there are enough jobs."""
+    """Which cores and threads, or which GPU, each process gets: together all of them, if there are enough jobs."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     available = len(cores) or os.cpu_count() or 1
-    on_gpu = options.device != "cpu" and options.backend in ("auto", "tensorrt", "torch") and find_gpu() is not None
-    count = max(1, min(options.workers or (1 if on_gpu else available), jobs))
-    if on_gpu or count > available:
-        return [Setup(options, (), None if on_gpu else 1)] * count
+    uses_gpu = options.device != "cpu" and options.backend in ("auto", "tensorrt", "torch")
+    gpus = visible_gpus() if uses_gpu else []
+    count = max(1, min(options.workers or len(gpus) or available, jobs))
+    if gpus:
+        return [Setup(options, (), None, gpus[number % len(gpus)]) for number in range(count)]
+    if count > available:
+        return [Setup(options, (), 1)] * count
     share, rest = divmod(available, count)
     setups, first = [], 0
     for number in range(count):
@@ -191,23 +194,42 @@ class WorkerPool:
             thread.join(_LEAVE_S)
 
 
+def start_child(
+    code: str, variables: Mapping[str, str] = {}, *, stderr: int | None = None
+) -> tuple[subprocess.Popen[bytes], Connection]:
+    """Start Python on this machine.
+
+    Args:
+        code: what it runs, with ``{descriptor}`` for the file descriptor of its end of a socket.
+        variables: of its environment, beside those of this process.
+        stderr: see ``subprocess.Popen``; that of this process by default.
+
+    Returns:
+        The process, and this end of the socket.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    # The modules of this process must be found, wherever they came from.
+    paths = {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code.format(descriptor=theirs.fileno())],
+        pass_fds=(theirs.fileno(),),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        env=os.environ | paths | variables,
+    )
+    theirs.close()
+    return process, ours
+
+
 class LocalProcess:
     """A process of this machine, and the socket to it."""
 
     def __init__(self, setup: Setup) -> None:
-        ours, theirs = multiprocessing.Pipe()
-        # The modules of this process must be found, wherever they came from.
-        paths = {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
         threads = {} if setup.threads is None else {"OMP_NUM_THREADS": str(setup.threads)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from rtseg.batch.worker import main; main({theirs.fileno()})"],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=os.environ | paths | threads,
-        )
-        theirs.close()
-        self._connection: Connection = ours
+        gpu = {} if setup.gpu is None else {"CUDA_VISIBLE_DEVICES": setup.gpu}
+        code = "from rtseg.batch.worker import main; main({descriptor})"
+        self._process, self._connection = start_child(code, threads | gpu)
         self._setup = setup
 
     def ready(self) -> Outcome:

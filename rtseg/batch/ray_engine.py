@@ -1,104 +1,99 @@
-"""Runs jobs on actors of a Ray cluster. An actor holds a model and gets one job at a time."""
+"""Runs jobs on actors of a Ray cluster. An actor holds a model and gets one job at a time.
+
+The connection to the cluster is in a process of its own (``rtseg.batch.ray_process``): Ray ends the process that holds
+it when the head of the cluster does not come back within a minute, without an exception.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from rtseg.batch.open_store import absolute_output
 from rtseg.batch.options import BatchOptions
-from rtseg.batch.pool import WorkerPool
+from rtseg.batch.pool import start_child
 from rtseg.batch.segment_work import Job
-from rtseg.batch.worker import Outcome, Setup, do_job, open_worker
-from rtseg.errors import BackendUnavailable, MissingExtra, OptionError
+from rtseg.batch.worker import Outcome
+from rtseg.errors import BackendError, RtsegError
 from rtseg.system.redact import redact
 
-__all__ = ["open_ray_pool"]
+__all__ = ["RayPool"]
+
+_LEAVE_S = 30.0
+"""How long the process may take to end a cluster of its own."""
 
 
-def open_ray_pool(options: BatchOptions, jobs: int) -> WorkerPool:
-    """Connect to the cluster; one actor for each of its CPUs, or with ``--device cuda`` for each of its GPUs.
+class RayPool:
+    """The actors of a cluster, used as a ``rtseg.batch.pool.WorkerPool``: one for each of its CPUs, or with
+    ``--device cuda`` for each of its GPUs.
 
     More actors than fit wait in the queue of Ray, which makes a cluster that grows by itself start more machines.
 
     Raises:
         MissingExtra: Ray is not installed.
         BackendUnavailable: the cluster does not answer.
-        OptionError: the output is not an absolute path, as it has to be on the other machines.
+        OptionError: it has no such resource.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtra.for_feature("--ray", "ray", "ray") from error
-    if not ray.is_initialized():
-        _connect(ray, str(options.ray))
-    options = replace(options, output=absolute_output(options.output))
-    resource = "GPU" if options.device == "cuda" else "CPU"
-    count = int(options.workers or ray.cluster_resources().get(resource, 0))
-    if count < 1:
-        raise OptionError(f"the Ray cluster has no {resource}: give --workers, or another --device")
-    setups = [Setup(options, (), None if resource == "GPU" else 1)] * max(1, min(count, jobs))
-    return WorkerPool(setups, lambda setup: _Actor(ray, setup, resource))
 
-
-def _connect(ray: Any, address: str) -> None:
-    common = {"log_to_driver": False, "include_dashboard": False}
-    try:
+    def __init__(self, options: BatchOptions, jobs: int) -> None:
+        self._address = redact(str(options.ray))
+        self._process, self._connection = start_child(
+            "from rtseg.batch.ray_process import main; main({descriptor})", stderr=subprocess.DEVNULL
+        )
         try:
-            ray.init(address=address, **{"log_to_driver": False})
-        except ConnectionError:
-            if address != "auto":
-                raise
-            ray.init(address="local", **common)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = redact(str(error).splitlines()[0] if str(error) else type(error).__name__)
-        raise BackendUnavailable(f"--ray {redact(address)} does not answer ({reason}): check the address") from error
+            self._send(replace(options, output=absolute_output(options.output)), jobs)
+            self._receive()
+        except BaseException:
+            self._end()
+            raise
 
+    def run(self, jobs: Sequence[Job], retry: Callable[[Job, Outcome], bool]) -> Iterator[tuple[Job | None, Outcome]]:
+        """See ``WorkerPool.run``.
 
-class _Work:
-    """What runs on the cluster."""
+        Raises:
+            BackendError: the connection to the cluster is lost.
+        """
+        self._send(list(jobs))
+        while (message := self._receive()) is not None:
+            kind, job, outcome = message
+            if kind == "retry":
+                self._send(retry(job, outcome))
+            else:
+                yield job, outcome
 
-    def __init__(self, setup: Setup) -> None:
-        self._worker, self._ready = open_worker(setup)
+    def _send(self, *message: Any) -> None:
+        with contextlib.suppress(OSError):  # the next ``_receive`` tells
+            self._connection.send(message)
 
-    def ready(self) -> Outcome:
-        """Whether the model is loaded."""
-        return self._ready
-
-    def run(self, job: Job) -> Outcome:
-        """Do a job."""
-        return do_job(self._worker, job)
-
-
-class _Actor:
-    """See ``rtseg.batch.pool.WorkerProcess``."""
-
-    def __init__(self, ray: Any, setup: Setup, resource: str) -> None:
-        self._ray = ray
-        amount = {"num_gpus": 1, "num_cpus": 1} if resource == "GPU" else {"num_cpus": 1}
-        self._actor = ray.remote(_Work).options(max_restarts=0, **amount).remote(setup)
-        self._reason = "it was killed"
-
-    def ready(self) -> Outcome:
-        return self._get(self._actor.ready.remote())
-
-    def run(self, job: Job) -> Outcome:
-        return self._get(self._actor.run.remote(job))
-
-    def _get(self, reference: Any) -> Outcome:
+    def _receive(self) -> Any:
         try:
-            outcome = self._ray.get(reference)
-        except self._ray.exceptions.RayError as error:
-            self._reason = type(error).__name__
-            raise EOFError from error
-        assert isinstance(outcome, Outcome)
-        return outcome
+            message = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise BackendError(
+                f"the connection to the Ray cluster --ray {self._address} is lost, its head may have died: start the "
+                "cluster again, then run the same command again; complete segments are kept"
+            ) from error
+        if isinstance(message, RtsegError):
+            raise message
+        return message
 
-    def reason(self) -> str:
-        return self._reason
+    def __enter__(self) -> Self:
+        return self
 
-    def close(self) -> None:
-        self.kill()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
 
-    def kill(self) -> None:
-        self._ray.kill(self._actor)
+    def _end(self) -> None:
+        """Let the process end the actors and leave the cluster."""
+        self._connection.close()
+        try:
+            self._process.wait(_LEAVE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -16,6 +16,7 @@ from rtseg.batch.open_store import open_store
 from rtseg.batch.options import BatchOptions
 from rtseg.batch.plan import Plan, division_for, identity_of, make_manifest, plan_jobs
 from rtseg.batch.pool import WorkerPool, worker_setups
+from rtseg.batch.ray_engine import RayPool
 from rtseg.batch.segment_work import Job
 from rtseg.batch.store import MAX_TRIES, Store
 from rtseg.batch.summary import summarize, write_summary
@@ -129,12 +130,10 @@ class BatchRun:
                 self._on_progress("segments", self.report.done + len(self.report.set_aside), total)
         return self.report
 
-    def _open_pool(self, jobs: int) -> WorkerPool:
+    def _open_pool(self, jobs: int) -> WorkerPool | RayPool:
         if self.options.ray is None:
             return WorkerPool(worker_setups(self.options, jobs))
-        from rtseg.batch.ray_engine import open_ray_pool
-
-        return open_ray_pool(self.options, jobs)
+        return RayPool(self.options, jobs)
 
     def _is_tried_again(self, job: Job, outcome: Outcome) -> bool:
         """Count a failure, and tell whether the segment is to be tried again.

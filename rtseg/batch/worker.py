@@ -33,6 +33,8 @@ class Setup:
     """The cores to run on; empty for all."""
     threads: int | None
     """CPU threads of the model."""
+    gpu: str | None = None
+    """The only GPU that the process sees, as in ``CUDA_VISIBLE_DEVICES``; None for those that this one sees."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Gpu", "GpuState", "driver_version", "find_gpu", "list_gpus"]
+__all__ = ["Gpu", "GpuState", "driver_version", "find_gpu", "list_gpus", "visible_gpus"]
 
 _TEXT_BYTES = 96
 """Size of the buffers for names and versions."""
@@ -107,6 +108,20 @@ def find_gpu() -> Gpu | None:
         lambda: cuda.cuDeviceGetAttribute(ctypes.byref(minor), ctypes.c_int(_MINOR), device),
     )
     return Gpu(name.value.decode(), f"sm_{major.value}{minor.value}") if succeeded else None
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that CUDA shows, each as ``CUDA_VISIBLE_DEVICES`` names it alone; empty if there is none."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count = ctypes.c_int()
+    if not _call_all(lambda: cuda.cuInit(ctypes.c_uint(0)), lambda: cuda.cuDeviceGetCount(ctypes.byref(count))):
+        return []
+    limited = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(count.value)] if limited is None else limited.split(",")
+    return [name.strip() for name in names[: count.value]]
 
 
 def _call_all(*calls: Callable[[], int]) -> bool:

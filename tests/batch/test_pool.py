@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event, Thread
 from threading import enumerate as all_threads
 
@@ -11,7 +12,7 @@ import pytest
 
 from rtseg.batch.manifest import Segment, VideoEntry
 from rtseg.batch.options import BatchOptions
-from rtseg.batch.pool import LocalProcess, WorkerPool
+from rtseg.batch.pool import LocalProcess, WorkerPool, worker_setups
 from rtseg.batch.segment_work import Job
 from rtseg.batch.worker import Outcome, Setup
 
@@ -147,3 +148,35 @@ def test_a_process_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
     assert process.reason() == "it did not answer and did not end within 0.1 s"
     assert process._process.poll() == -9
     process.close()
+
+
+def test_every_process_gets_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtseg.batch.pool.visible_gpus", lambda: ["2", "5"])
+    settings = BatchOptions(("a.mp4",), "out")
+    assert [setup.gpu for setup in worker_setups(settings, 100)] == ["2", "5"]
+    assert [setup.gpu for setup in worker_setups(settings, 1)] == ["2"]
+    assert [setup.gpu for setup in worker_setups(replace(settings, workers=5), 100)] == ["2", "5", "2", "5", "2"]
+    assert {setup.gpu for setup in worker_setups(replace(settings, device="cpu"), 100)} == {None}
+    assert all(setup.threads is None and not setup.cores for setup in worker_setups(settings, 100))
+
+
+@pytest.mark.parametrize(("gpu", "seen"), [(None, "7,8"), ("5", "5")])
+def test_a_process_sees_only_its_gpu(gpu: str | None, seen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,8")
+    started: list[dict[str, str]] = []
+
+    def start(*arguments: object, env: dict[str, str], **more: object) -> None:
+        started.append(env)
+        raise OSError("not started")
+
+    monkeypatch.setattr("rtseg.batch.pool.subprocess.Popen", start)
+    with pytest.raises(OSError, match="not started"):
+        LocalProcess(replace(SETUPS[0], gpu=gpu))
+    assert started[0]["CUDA_VISIBLE_DEVICES"] == seen
+
+
+def test_without_a_gpu_the_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtseg.batch.pool.visible_gpus", list)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2, 3, 4}, raising=False)
+    settings = BatchOptions(("a.mp4",), "out", workers=2)
+    assert [(setup.cores, setup.threads) for setup in worker_setups(settings, 100)] == [((0, 1, 2), 3), ((3, 4), 2)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rtseg.system.nvidia import Gpu, GpuState, driver_version, find_gpu, list_gpus
+from rtseg.system.nvidia import Gpu, GpuState, driver_version, find_gpu, list_gpus, visible_gpus
 
 CARDS = [(b"NVIDIA L4", 24 << 30, 1 << 30, (8, 9)), (b"NVIDIA RTX A2000", 12 << 30, 0, (8, 6))]
 
@@ -152,3 +152,30 @@ class TestFindGpu:
     def test_none_without_the_library(self, monkeypatch: pytest.MonkeyPatch) -> None:
         use_library(monkeypatch, None)
         assert find_gpu() is None
+
+
+class TestVisibleGpus:
+    def library(self, fails: str = "") -> FakeLibrary:
+        def count(number: Any) -> None:
+            number._obj.value = 2
+
+        return FakeLibrary(fails, cuDeviceGetCount=count)
+
+    @pytest.mark.parametrize(
+        ("limited", "names"), [(None, ["0", "1"]), ("2, 5", ["2", "5"]), ("GPU-a,GPU-b,-1,3", ["GPU-a", "GPU-b"])]
+    )
+    def test_each_is_named_as_the_variable_names_it(
+        self, monkeypatch: pytest.MonkeyPatch, limited: str | None, names: list[str]
+    ) -> None:
+        use_library(monkeypatch, self.library())
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if limited is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", limited)
+        assert visible_gpus() == names
+
+    @pytest.mark.parametrize("fails", [None, "cuInit", "cuDeviceGetCount"])
+    def test_none_without_the_library_or_if_it_does_not_answer(
+        self, monkeypatch: pytest.MonkeyPatch, fails: str | None
+    ) -> None:
+        use_library(monkeypatch, None if fails is None else self.library(fails))
+        assert visible_gpus() == []
