@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +21,8 @@ from rtseg.backends.unsure import SureBackend
 from rtseg.errors import SourceError
 from rtseg.frame import Image, Labels
 from rtseg.image_io.decode import ImageError, decode_image, to_bgr
-from rtseg.image_io.geotiff import RASTER_SUFFIXES, MaskRaster, Raster
-from rtseg.image_io.indexed_png import palette_png
+from rtseg.image_io.geotiff import RASTER_SUFFIXES, MaskRaster, Raster, is_large_png
+from rtseg.image_io.indexed_png import PalettePngWriter, palette_png
 from rtseg.image_io.jobs import Slot
 from rtseg.image_io.notes import ImageNotes
 from rtseg.metrics.class_shares import class_shares
@@ -95,7 +95,7 @@ class PredictRun:
         self._stems = result_stems(self._names)
         self._targets = [
             {"masks": options.output / "masks" / f"{stem}.tif"}
-            if self._is_raster(path)
+            if self._is_raster(path) and path.suffix.lower() in RASTER_SUFFIXES
             else {kind: options.output / kind / f"{stem}{_SUFFIXES[kind]}" for kind in options.kinds}
             for path, stem in zip(self.images, self._stems, strict=True)
         ]
@@ -243,15 +243,17 @@ class PredictRun:
             raise OSError(0, redact(error)) from error
 
     def _is_raster(self, path: Path) -> bool:
-        """Whether an image is read and written by windows: a TIFF of which only the mask is wanted."""
+        """Whether an image is read and written by windows: a TIFF or large PNG of which only the mask is wanted."""
         options = self.options
         by_windows = (
             options.tiles is not None and options.kinds == ("masks",) and not (options.format or options.select)
         )
-        return by_windows and path not in self._remote and path.suffix.lower() in RASTER_SUFFIXES
+        if not by_windows or path in self._remote:
+            return False
+        return path.suffix.lower() in RASTER_SUFFIXES or is_large_png(path)
 
     def _process_raster(self, path: Path, name: str, targets: dict[str, Path]) -> Prediction:
-        """Label a GeoTIFF window by window; its only result is a GeoTIFF of class IDs."""
+        """Label a GeoTIFF or PNG window by window; its only result is a file of class IDs of the same kind."""
         counts = np.zeros(len(self.spec.classes))
         target = targets["masks"]
 
@@ -263,12 +265,24 @@ class PredictRun:
         try:
             with Raster(path, self.spec.channels) as raster:
                 size = raster.size
-                with sink_errors(target), atomic_path(target) as part, MaskRaster(part, raster, self._palette) as mask:
+                with sink_errors(target), atomic_path(target) as part, self._open_mask(part, target, raster) as mask:
                     self._label_tiles(size, raster.read, write)
         except SourceError as error:
             return Prediction(path, name, fault=str(error).removeprefix(f"{path} "))
         shares = dict(zip(self.spec.classes, (counts / max(1.0, counts.sum())).tolist(), strict=True))
         return Prediction(path, name, size, shares, targets)
+
+    @contextmanager
+    def _open_mask(self, part: Path, target: Path, raster: Raster) -> Iterator[MaskRaster | PalettePngWriter]:
+        """What writes the mask ``target`` into the file ``part``."""
+        if target.suffix != ".png":
+            with MaskRaster(part, raster, self._palette) as mask:
+                yield mask
+            return
+        with part.open("wb") as file:
+            writer = PalettePngWriter(file, raster.size, self._palette)
+            yield writer
+            writer.close()
 
     def _predict_labels(self, image: Image) -> Labels:
         """Return class IDs in the size of the image, valid until the next call."""

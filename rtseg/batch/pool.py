@@ -216,7 +216,7 @@ def start_child(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=stderr,
-        env=os.environ | paths | variables,
+        env={**os.environ, **paths, **variables},
     )
     theirs.close()
     return process, ours

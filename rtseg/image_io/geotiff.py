@@ -1,7 +1,8 @@
-"""Reads and writes GeoTIFF by windows, with rasterio: a part of the image is in memory at a time."""
+"""Reads GeoTIFF and PNG and writes GeoTIFF by windows, with rasterio: a part of the image is in memory at a time."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import warnings
 from pathlib import Path
@@ -13,20 +14,42 @@ from numpy.typing import NDArray
 
 from rtseg.errors import MissingExtra, SourceError
 from rtseg.frame import Image, Labels
+from rtseg.image_io.header import read_header
 from rtseg.system.atomic_files import failure_reason
 from rtseg.system.opencv import cv2
 
-__all__ = ["RASTER_SUFFIXES", "MaskRaster", "Raster"]
+__all__ = ["RASTER_SUFFIXES", "MaskRaster", "Raster", "is_large_png"]
 
 RASTER_SUFFIXES = (".tif", ".tiff")
 _BLOCK = 512
 _CACHE_MB = "256"
+_LARGE_PIXELS = 2**26
+_PNG_HEAD_BYTES, _PNG_COLOUR_TYPE, _PALETTE = 4096, 25, 3
 _VOID = 255
 """As in ``rtseg.frame.Labels``."""
 
 
+def is_large_png(path: Path) -> bool:
+    """Whether a file is a PNG of more than 67 million pixels that ``Raster`` can read, and rasterio is installed."""
+    if path.suffix.lower() != ".png" or importlib.util.find_spec("rasterio") is None:
+        return False
+    try:
+        with path.open("rb") as file:
+            data = file.read(_PNG_HEAD_BYTES)
+    except OSError:
+        return False
+    header = read_header(data)
+    return (
+        header is not None
+        and header.kind == "png"
+        and header.pixels > _LARGE_PIXELS
+        and (header.bits, header.max_value, header.orientation) == (8, None, 1)
+        and data[_PNG_COLOUR_TYPE] != _PALETTE
+    )
+
+
 class Raster:
-    """A GeoTIFF that is open for reading.
+    """A GeoTIFF or PNG that is open for reading.
 
     Args:
         path: the file.
@@ -35,7 +58,7 @@ class Raster:
 
     Raises:
         MissingExtra: rasterio is not installed.
-        SourceError: it cannot be read, its values are not 8 bits, or it has no extra band.
+        SourceError: it cannot be read, has a palette, its values are not 8 bits, or it has no extra band.
     """
 
     def __init__(self, path: Path, channels: int = 3) -> None:
@@ -48,6 +71,9 @@ class Raster:
             kind = self._file.dtypes[0]
             self._file.close()
             raise SourceError(f"{path} has values of {kind}: convert it to 8 bits, e.g. gdal_translate -ot Byte -scale")
+        if self._file.colorinterp[0] == rasterio.enums.ColorInterp.palette:
+            self._file.close()
+            raise SourceError(f"{path} has a palette: convert it to colours, e.g. gdal_translate -expand rgb")
         self._path, self._channels = path, channels
         count = int(self._file.count)
         self._bands = [3, 2, 1] if count > 2 else [1]
@@ -147,6 +173,7 @@ def _load_rasterio() -> Any:
     os.environ.setdefault("GDAL_CACHEMAX", _CACHE_MB)
     try:
         import rasterio
+        import rasterio.enums
         import rasterio.errors
         import rasterio.windows
     except ImportError as error:

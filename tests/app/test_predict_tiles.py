@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from helpers.small_network import small_model
 
 from rtseg.app.options import PredictOptions
 from rtseg.app.predict import PredictRun
@@ -14,7 +16,7 @@ from rtseg.errors import OptionError, SourceError
 from rtseg.image_io.geotiff import Raster
 
 
-def predict(image: Path, output: Path, model: Path, **options: int) -> None:
+def predict(image: Path, output: Path, model: Path, **options: Any) -> None:
     with PredictRun(PredictOptions((image,), output, str(model), precision="fp32", only=("masks",), **options)) as run:  # type: ignore[arg-type]
         run.run()
 
@@ -52,6 +54,55 @@ def test_a_geotiff_keeps_its_georeference_and_gets_the_same_labels(
     with rasterio.open(tmp_path / "png/masks/a.png") as png:
         assert np.array_equal(labels, png.read(1))
     assert [path.name for path in (tmp_path / "tif").rglob("*.*")] == ["a.tif"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["colour", "grey", "alpha", "palette", "16 bits"])
+def test_a_large_png_is_read_and_written_by_windows_with_the_same_labels(
+    mode: str, image: np.ndarray, icnet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rasterio", reason="needs rasterio: pip install 'rtseg[geo]'")
+    path = tmp_path / "a.png"
+    variants = {"grey": image[..., 0], "alpha": np.dstack((image, image[..., :1])), "16 bits": image.astype(np.uint16)}
+    cv2.imwrite(str(path), variants.get(mode, image))
+    if mode == "palette":
+        pillow = pytest.importorskip("PIL.Image")
+        pillow.open(path).quantize(64).save(path)
+    predict(path, tmp_path / "whole", icnet_file, tiles=96, overlap=32)
+    monkeypatch.setattr("rtseg.image_io.geotiff._LARGE_PIXELS", 1000)
+    windows: list[tuple[int, int, int, int]] = []
+    read = Raster.read
+    monkeypatch.setattr(Raster, "read", lambda self, window: windows.append(window) or read(self, window))
+    predict(path, tmp_path / "windows", icnet_file, tiles=96, overlap=32)
+    assert bool(windows) == (mode in ("colour", "grey", "alpha"))
+    found, expected = (cv2.imread(str(tmp_path / name / "masks/a.png")) for name in ("windows", "whole"))
+    assert found is not None
+    assert np.array_equal(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tiff_with_a_palette_is_refused_with_the_way_out(icnet_file: Path, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio: pip install 'rtseg[geo]'")
+    settings = {"driver": "GTiff", "height": 64, "width": 64, "count": 1, "dtype": "uint8", "photometric": "palette"}
+    with rasterio.open(tmp_path / "a.tif", "w", **settings) as file:
+        file.write(np.zeros((1, 64, 64), np.uint8))
+        file.write_colormap(1, {0: (255, 0, 0, 255)})
+    with pytest.raises(SourceError, match="has a palette: convert it"):
+        predict(tmp_path / "a.tif", tmp_path / "out", icnet_file, tiles=64, overlap=0)
+
+
+def test_tiles_of_a_network_that_sees_little_have_no_seams(image: np.ndarray, tmp_path: Path) -> None:
+    """Its convolutions see 3 pixels around a pixel, and tiles that keep the scale overlap by more than twice that."""
+    model = small_model(tmp_path).path
+    large = cv2.resize(image, (256, 192))
+    cv2.imwrite(str(tmp_path / "a.png"), large)
+    predict(tmp_path / "a.png", tmp_path / "whole", model, size=(192, 256))
+    predict(tmp_path / "a.png", tmp_path / "tiled", model, size=(64, 64), tiles=64, overlap=8)
+    predict(tmp_path / "a.png", tmp_path / "apart", model, size=(64, 64), tiles=64, overlap=0)
+    whole, tiled, apart = (cv2.imread(str(tmp_path / name / "masks/a.png")) for name in ("whole", "tiled", "apart"))
+    assert whole is not None
+    assert np.array_equal(tiled, whole)
+    assert not np.array_equal(apart, whole)
 
 
 @pytest.mark.filterwarnings("ignore")
