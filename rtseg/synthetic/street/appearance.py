@@ -90,6 +90,10 @@ class Appearance:
     """Height of the slopes beside the road."""
     lane_tints: tuple[float, ...] = ()
     """Factors on the colour of the asphalt of each lane, from the left; empty if all are equal."""
+    shoulder_tints: tuple[float, float] = (1.0, 1.0)
+    """Factors on the colour of the asphalt beyond the edge lines of a motorway, left and right."""
+    yellow_edge: bool = False
+    """Whether the edge line of a motorway beside the other direction is yellow, as in America."""
     cyclists: float = 0.12
     """Probability of a cyclist per road section, in [0, 1]."""
     postboxes: float = 0.0

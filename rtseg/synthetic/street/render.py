@@ -22,6 +22,7 @@ __all__ = ["Street"]
 
 _MIN_SIDE_PX = 64
 _TILE_PX, _TILE_PX_PER_M = textures.GROUND_TILE_PX, textures.GROUND_TILE_PX_PER_M
+_WHITE, _YELLOW = np.full(3, 200.0), np.array([60.0, 175.0, 205.0])
 _DASH_M, _GAP_M = 2.0, 4.0
 """Lengths of the centre line's dashes and of the gaps between them."""
 
@@ -220,7 +221,7 @@ def _ground_strips(look: Appearance) -> list[_Strip]:
         kerb = look.kerb_m(side)
         strips.append(_Strip((kerb, 0.0), (kerb - side * 0.35, 0.0), look.road * dim * 0.85, ROAD, narrow=True))
         if not look.parking[side > 0]:
-            paint = np.array([60.0, 175.0, 205.0]) * dim
+            paint = _YELLOW * dim
             strips.append(_Strip((kerb - side * 0.4, 0.0), (kerb - side * 0.5, 0.0), paint, ROAD, narrow=True))
     return strips
 
@@ -241,9 +242,13 @@ def _open_road_strips(look: Appearance) -> list[_Strip]:
     strips.append(_Strip((left, 0.0), (right, 0.0), look.road, ROAD))
     for lane, tint in enumerate(look.lane_tints, -look.lanes[0]):
         strips.append(_Strip((3.5 * lane, 0.0), (3.5 * lane + 3.5, 0.0), look.road * tint, ROAD))
-    paint = np.full(3, 200.0)
     for side in (-1, 1):
-        line = side * 3.5 * look.lanes[side > 0] if look.layout == "motorway" else look.kerb_m(side) - side * 0.3
+        motorway = look.layout == "motorway"
+        line = side * 3.5 * look.lanes[side > 0] if motorway else look.kerb_m(side) - side * 0.3
+        if motorway:
+            shoulder = look.road * look.shoulder_tints[side > 0]
+            strips.append(_Strip((line, 0.0), (look.kerb_m(side), 0.0), shoulder, ROAD))
+        paint = _YELLOW if look.yellow_edge and side != look.side else _WHITE
         strips.append(_Strip((line - 0.09, 0.0), (line + 0.09, 0.0), paint, ROAD, narrow=True))
     return strips
 

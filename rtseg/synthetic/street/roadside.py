@@ -141,8 +141,8 @@ class Roadside:
     def objects(self, rng: np.random.Generator, begin: float, length: float, side: int) -> Iterator[StreetObject]:
         """Yield what stands at ``side`` of the section that begins at ``begin``, in metres."""
         look = self.look
-        edge = look.kerb_m(side) + side * 0.5
         kind = look.edges[side > 0]
+        edge = look.kerb_m(side) + side * (0.1 if kind in ("concrete", "wall") else 0.5)
         if kind == "rail":
             yield GuardRail(edge, begin, begin + length, self._textures["rail"])
         elif kind:

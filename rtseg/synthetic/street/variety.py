@@ -33,8 +33,8 @@ def vary(look: Appearance, seed: int) -> Appearance:
 def _motorway(rng: np.random.Generator, look: Appearance) -> Appearance:
     inner, outer = int(rng.integers(1, 3)), int(rng.integers(1, 3))
     lanes = (inner, outer) if look.side > 0 else (outer, inner)
-    hard_shoulder = rng.uniform(0.6, 3.2)
-    margins = (0.8, hard_shoulder) if look.side > 0 else (hard_shoulder, 0.8)
+    hard_shoulder, median = rng.uniform(0.6, 3.2), rng.choice([0.8, rng.uniform(0.8, 3.6)])
+    margins = (median, hard_shoulder) if look.side > 0 else (hard_shoulder, median)
     road = tuple(_LANE_M * count + margin for count, margin in zip(lanes, margins, strict=True))
     grey = rng.uniform(65, 185)  # concrete is as bright as pavements are
     return replace(
@@ -47,6 +47,8 @@ def _motorway(rng: np.random.Generator, look: Appearance) -> Appearance:
         road_m=(road[0], road[1]),
         road=grey * np.array([1.0, 0.99, 0.98]) + rng.uniform(-4, 4, 3),
         lane_tints=tuple(rng.uniform(0.82, 1.2, sum(lanes))) if rng.random() < 0.6 else (),
+        shoulder_tints=(rng.uniform(0.8, 1.7), rng.uniform(0.8, 1.7)) if rng.random() < 0.5 else (1.0, 1.0),
+        yellow_edge=rng.random() < 0.4,
         crowd=0.0,
         cyclists=0.0,
         urban=float(rng.choice([0.0, 0.0, 0.1])),
