@@ -39,7 +39,7 @@ def test_tiles_cover_an_image(image: np.ndarray, icnet_file: Path, tmp_path: Pat
 def test_a_geotiff_keeps_its_georeference_and_gets_the_same_labels(
     image: np.ndarray, icnet_file: Path, tmp_path: Path
 ) -> None:
-    rasterio = pytest.importorskip("rasterio")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio: pip install 'rtseg[geo]'")
     crs, transform = "EPSG:32633", rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
     settings = {"driver": "GTiff", "height": 150, "width": 230, "count": 3, "dtype": "uint8"}
     with rasterio.open(tmp_path / "a.tif", "w", crs=crs, transform=transform, **settings) as file:
@@ -110,7 +110,7 @@ def test_tiles_of_a_network_that_sees_little_have_no_seams(image: np.ndarray, tm
 def test_a_geotiff_of_any_number_of_bands_is_labelled_as_without_tiles(
     bands: int, image: np.ndarray, icnet_file: Path, tmp_path: Path
 ) -> None:
-    rasterio = pytest.importorskip("rasterio")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio: pip install 'rtseg[geo]'")
     planes = np.moveaxis(image[..., ::-1], -1, 0)
     planes = np.concatenate((planes, planes[:2] // 2))[:bands]
     settings = {"driver": "GTiff", "height": 150, "width": 230, "count": bands, "dtype": "uint8"}
@@ -129,7 +129,7 @@ def test_a_geotiff_of_any_number_of_bands_is_labelled_as_without_tiles(
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("bands", "channels"), [(2, 2), (4, 2), (4, 4)])
 def test_windows_of_a_geotiff_have_the_channels_of_the_model(bands: int, channels: int, tmp_path: Path) -> None:
-    rasterio = pytest.importorskip("rasterio")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio: pip install 'rtseg[geo]'")
     settings = {"driver": "GTiff", "height": 8, "width": 8, "count": bands, "dtype": "uint8"}
     with rasterio.open(tmp_path / "a.tif", "w", **settings) as file:
         file.write(np.full((bands, 8, 8), 9, np.uint8) * np.arange(1, bands + 1, dtype=np.uint8)[:, None, None])
@@ -141,7 +141,7 @@ def test_windows_of_a_geotiff_have_the_channels_of_the_model(bands: int, channel
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_geotiff_without_the_extra_band_is_refused(tmp_path: Path) -> None:
-    rasterio = pytest.importorskip("rasterio")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio: pip install 'rtseg[geo]'")
     settings = {"driver": "GTiff", "height": 8, "width": 8, "count": 3, "dtype": "uint8"}
     with rasterio.open(tmp_path / "a.tif", "w", **settings) as file:
         file.write(np.zeros((3, 8, 8), np.uint8))
@@ -153,7 +153,7 @@ def test_a_geotiff_without_the_extra_band_is_refused(tmp_path: Path) -> None:
 def test_a_geotiff_with_control_points_keeps_them_and_their_reference_system(
     image: np.ndarray, icnet_file: Path, tmp_path: Path
 ) -> None:
-    rasterio = pytest.importorskip("rasterio")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio: pip install 'rtseg[geo]'")
     from rasterio.control import GroundControlPoint
 
     points = [GroundControlPoint(row, column, column, -row) for row, column in ((0, 0), (0, 230), (150, 0))]
@@ -171,7 +171,7 @@ def test_a_geotiff_with_control_points_keeps_them_and_their_reference_system(
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_geotiff_of_16_bits_is_refused_with_the_way_out(icnet_file: Path, tmp_path: Path) -> None:
-    rasterio = pytest.importorskip("rasterio")
+    rasterio = pytest.importorskip("rasterio", reason="needs rasterio: pip install 'rtseg[geo]'")
     settings = {"driver": "GTiff", "height": 64, "width": 64, "count": 1, "dtype": "uint16"}
     with rasterio.open(tmp_path / "a.tif", "w", **settings) as file:
         file.write(np.zeros((1, 64, 64), np.uint16))

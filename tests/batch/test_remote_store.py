@@ -77,8 +77,8 @@ def test_an_unknown_scheme_is_refused(model: Path) -> None:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, Any]]:
     """Options of fsspec for an S3 server on this machine."""
-    server = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server", reason="needs moto, flask and flask-cors")
+    pytest.importorskip("s3fs", reason="needs s3fs")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     host, port = running.get_host_and_port()
