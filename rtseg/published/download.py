@@ -166,11 +166,13 @@ def _check_hash(model: Published, path: Path, notify: Callable[[str], None]) -> 
         recorded = read_text(record).split()[0] if record.is_file() else ""
     except (OSError, ValueError, IndexError):
         recorded = ""
-    for expected, where in ((model.sha256, "published"), (recorded, f"recorded in {record}")):
+    accept = f"; if its publisher changed it, remove {record} first"
+    for expected, where, advice in ((model.sha256, "published", ""), (recorded, f"recorded in {record}", accept)):
         if not actual.startswith(expected):
             path.unlink()
             raise ModelError(
-                f"{path} was removed: its SHA-256 {actual} is not the one {where}, {expected}: download it again"
+                f"{path} was removed: its SHA-256 {actual} is not the one {where}, {expected}: "
+                f"download it again{advice}"
             )
     if not recorded:
         write_bytes(record, f"{actual}  {path.name}\n".encode())
