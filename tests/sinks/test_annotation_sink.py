@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.limited_file import write_until_full
 
 from rtseg.annotations.rle import decode_counts, decode_string
 from rtseg.errors import OptionError
@@ -85,30 +84,11 @@ def test_another_suffix_of_polygons_is_refused(tmp_path: Path, spec: ModelSpec) 
 
 @pytest.mark.parametrize(("name", "entries"), [("p.geojson", "features"), ("p.json", "images")])
 def test_a_full_disk_leaves_a_file_that_can_be_read(name: str, entries: str, tmp_path: Path) -> None:
-    script = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from rtseg.errors import SinkError
-from rtseg.frame import Frame
-from rtseg.model_file.spec import ModelSpec
-from rtseg.sinks import open_sinks
-(sink,) = open_sinks(ModelSpec("tiny", ("Road",), ((1, 2, 3),), (8, 8)), polygons=Path(sys.argv[1]))
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    for index in range(100):
-        sink.write(Frame(np.zeros((8, 8, 3), np.uint8), index, 0.0, 0.0), np.zeros((8, 8), np.uint8), None)
-except SinkError as error:
-    print(error)
-sink.close()
-"""
-    command = [sys.executable, "-c", script, str(tmp_path / name)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    printed = write_until_full("polygons", tmp_path / name)
     (part,) = tmp_path.iterdir()
     kept = json.loads(part.read_text())[entries]
     assert 1 <= len(kept) < 10
-    assert f"{len(kept)} frames are kept in" in done.stdout
+    assert f"{len(kept)} frames are kept in" in printed
 
 
 def test_a_coco_file_is_complete_at_any_time_but_for_the_newest_frames(

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.limited_file import write_until_full
 
 from rtseg.errors import SinkError
 from rtseg.frame import Frame
@@ -53,29 +52,10 @@ def test_a_missing_folder_is_refused_immediately(tmp_path: Path, spec: ModelSpec
 
 
 def test_a_full_disk_keeps_complete_lines_under_the_part_name(tmp_path: Path) -> None:
-    script = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from rtseg.errors import SinkError
-from rtseg.frame import Frame
-from rtseg.sinks.stats import StatsSink
-from rtseg.model_file.spec import ModelSpec
-sink = StatsSink(Path(sys.argv[1]), ModelSpec("tiny", ("Road",), ((1, 2, 3),), (8, 8)))
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    for index in range(100):
-        sink.write(Frame(np.zeros((8, 8, 3), np.uint8), index, 0.0, 0.0), np.zeros((8, 8), np.uint8), None)
-except SinkError as error:
-    print(error)
-sink.close()
-"""
-    command = [sys.executable, "-c", script, str(tmp_path / "stats.jsonl")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    printed = write_until_full("stats", tmp_path / "stats.jsonl")
     text = (tmp_path / "stats.part.jsonl").read_text()
     assert text.endswith("}\n")
-    assert f"{len(text.splitlines())} lines are kept in" in done.stdout
+    assert f"{len(text.splitlines())} lines are kept in" in printed
     assert [entry.name for entry in tmp_path.iterdir()] == ["stats.part.jsonl"]
 
 
