@@ -46,6 +46,14 @@ class SureBackend(Backend):
             cv2.bitwise_or(image, unsure, dst=out)  # void has all bits
         return left
 
+    def is_ready(self, ticket: Ticket, timeout_s: float) -> bool:
+        """See ``Backend.is_ready``."""
+        return self._backend.is_ready(ticket.handle, timeout_s)
+
+    def stop_waiting(self) -> None:
+        """See ``Backend.stop_waiting``."""
+        self._backend.stop_waiting()
+
     def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
         """See ``Backend.margins``."""
         return self._backend.margins(ticket.handle)
