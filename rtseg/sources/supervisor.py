@@ -63,7 +63,7 @@ class SupervisedSource(Source):
     Args:
         inner: opened anew for every connection.
         is_back: whether the server or device of ``inner`` answers; None if that cannot be known without opening it. It
-            takes at most half a second.
+            takes at most two seconds.
     """
 
     def __init__(self, inner: Source, is_back: Callable[[], bool | None] = lambda: None) -> None:
@@ -209,6 +209,7 @@ class SupervisedSource(Source):
         until_s = min(until_s, last_s)
         was_away = False
         while not self.stopped and time.monotonic() < until_s:
+            asked_s = time.monotonic()
             is_back = self._is_back()
             if is_back and was_away:
                 break
@@ -216,7 +217,7 @@ class SupervisedSource(Source):
                 until_s = min(until_s, now_s + _LAST_BLIND_DELAY_S)
             elif not is_back:
                 was_away, until_s = True, min(now_s + _LAST_DELAY_S, last_s)
-            self._stop.wait(max(0.0, min(_PROBE_EVERY_S, until_s - time.monotonic())))
+            self._stop.wait(max(0.0, min(asked_s + _PROBE_EVERY_S, until_s) - time.monotonic()))
 
     def _connection(self) -> Iterator[Frame]:
         """Yield the good frames of one connection, on the timeline of the run."""

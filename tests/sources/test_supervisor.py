@@ -20,7 +20,7 @@ from rtseg.sources.base import Source
 from rtseg.sources.health import Health
 from rtseg.sources.options import SourceOptions
 from rtseg.sources.supervisor import SupervisedSource
-from rtseg.system.server_probe import server_probe
+from rtseg.system.server_probe import _Attempts, server_probe
 from rtseg.system.suspension import resumed_s, watch_suspension
 
 
@@ -262,6 +262,30 @@ def test_a_server_that_closes_without_an_answer_may_be_there() -> None:
         closer.start()
         assert server_probe(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/a")() is None
         closer.join(20)
+
+
+def test_a_probe_waits_for_an_answer_from_far_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as connection:
+                time.sleep(0.6)
+                connection.sendall(b"RTSP/1.0 200 OK\r\n\r\n")
+
+        answerer = threading.Thread(target=answer)
+        answerer.start()
+        assert server_probe(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/a")() is True
+        answerer.join(20)
+
+
+def test_a_probe_that_gets_no_connection_tries_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[None] = []
+    begin = _Attempts._begin
+    monkeypatch.setattr(_Attempts, "_begin", lambda attempts: (begun.append(None), begin(attempts)))
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, socket.socket() as first:
+        first.connect(listener.getsockname())  # now the queue is full, and the kernel drops all others
+        assert server_probe(f"rtsp://127.0.0.1:{listener.getsockname()[1]}/a")() is False
+    assert len(begun) > 1, "it waits until TCP sends its first packet again"
 
 
 def test_a_probe_does_not_wait_for_a_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
