@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import closing
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -351,11 +353,10 @@ def _await_threads() -> None:
 
 
 def test_a_suspended_process_does_not_cause_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rtseg.image_io import jobs as jobs_module
-
     slept_s = [0.0]
-    real = jobs_module.time.monotonic
-    monkeypatch.setattr(jobs_module.time, "monotonic", lambda: real() + slept_s[0])
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + slept_s[0])
+    monkeypatch.setattr("rtseg.image_io.jobs.time", clock)
+    monkeypatch.setattr("rtseg.image_io.prefetch.time", clock)
 
     def read(number: int) -> None:
         if number == 3:

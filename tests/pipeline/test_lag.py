@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 from helpers.doubles import make_image
@@ -13,7 +13,8 @@ def warnings(monkeypatch: pytest.MonkeyPatch, times_s: list[tuple[float, float]]
     """The times at which frames, given as (time shown, time in the source), caused a warning."""
     meter, warned = LagMeter(), []
     for number, (shown_s, pts_s) in enumerate(times_s):
-        monkeypatch.setattr(time, "monotonic", lambda shown_s=shown_s: shown_s)
+        clock = SimpleNamespace(monotonic=lambda shown_s=shown_s: shown_s)
+        monkeypatch.setattr("rtseg.pipeline.lag.time", clock)  # not that of other modules
         if meter.add(Frame(make_image(number), number, pts_s, shown_s)):
             warned.append(shown_s)
     return warned

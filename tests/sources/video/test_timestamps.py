@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_packets_of_a_live_stream_get_their_time_of_arrival(monkeypatch: pytest.
             now_s += 0.2
             yield packet
 
-    monkeypatch.setattr("rtseg.sources.video.timestamps.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("rtseg.sources.video.timestamps.time", SimpleNamespace(monotonic=lambda: now_s))
     stamped = list(stamp_arrivals(arrive(), started_s=11.4))
     assert [packet for packet, _ in stamped] == list(range(6))
     assert [stamp_s for _, stamp_s in stamped] == pytest.approx([11.4, 11.6, 11.8, 12.2, 12.4, 12.6])
