@@ -17,12 +17,12 @@ from rtseg.app.model_pool import ModelPool
 from rtseg.app.prometheus import StreamMetrics
 from rtseg.errors import RtsegError
 from rtseg.system.redact import redact
-from rtseg.web.body import read_body, read_json
+from rtseg.web.body import read_json
 from rtseg.web.clients import Clients
 from rtseg.web.drawing_query import PARAMETERS, parse_drawing
 from rtseg.web.openapi import Endpoint, describe
 from rtseg.web.painting import BOUNDARY, Painter, mjpeg_parts
-from rtseg.web.prediction import MAX_BYTES, Prediction
+from rtseg.web.prediction import Prediction
 from rtseg.web.region_values import regions_from_json
 from rtseg.web.source_run import SourceRun
 from rtseg.web.sources import Sources
@@ -161,8 +161,7 @@ class Api:
         source = next(iter(self._sources), None) if name is None else self._sources.get(name)
         if source is None:
             raise HTTPException(404, "there is no such source")
-        data = await read_body(request, MAX_BYTES)
-        return JSONResponse(await self._predict(data, source))
+        return JSONResponse(await self._predict(request, source))
 
     def _painter(self, source: SourceRun) -> Painter:
         painter = self._painters.get(source.id)

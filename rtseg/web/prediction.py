@@ -7,6 +7,7 @@ import base64
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 from rtseg.app.model_pool import ModelPool
 from rtseg.frame import Labels
@@ -16,16 +17,17 @@ from rtseg.metrics.class_shares import class_shares
 from rtseg.preprocess import Prepare, resize_labels
 from rtseg.sinks.masks import mask_palette
 from rtseg.visualize.overlay import Overlay
+from rtseg.web.body import read_body
 from rtseg.web.painting import encode_jpeg
 from rtseg.web.source_run import SourceRun
 from rtseg.web.threads import WorkThreads
 
-__all__ = ["MAX_BYTES", "Prediction"]
+__all__ = ["Prediction"]
 
-MAX_BYTES = 16 << 20
+_MAX_BYTES = 16 << 20
 _MAX_PIXELS = 40_000_000
-_MAX_WAITING = 4
-"""Images that may be in work or wait for their turn."""
+_MAX_WAITING = 8
+"""Images that may be on their way, wait for their turn, or be in work: the memory that they need is bounded."""
 
 
 class Prediction:
@@ -42,16 +44,17 @@ class Prediction:
         self._turn = asyncio.Lock()
         self._waiting = 0
 
-    async def __call__(self, data: bytes, source: SourceRun) -> dict[str, Any]:
-        """Label the image in the file ``data``; returns its size, the shares of the classes, mask and overlay.
+    async def __call__(self, request: Request, source: SourceRun) -> dict[str, Any]:
+        """Label the image file that is sent; returns its size, the shares of the classes, mask and overlay.
 
         Raises:
-            HTTPException: 415 if it is no image that can be read, 503 if too many wait.
+            HTTPException: 415 if it is no image that can be read, 503 if too many wait; or see ``read_body``.
         """
         if self._waiting >= _MAX_WAITING:
             raise HTTPException(503, "too many images wait: try again soon")
         self._waiting += 1
         try:
+            data = await read_body(request, _MAX_BYTES)
             async with self._turn:
                 return await self._threads.run(self._label, data, source)
         except ImageError as error:
