@@ -79,6 +79,11 @@ class BroadcastSink(Sink):
             self._listeners = (*self._listeners, listener)
             self._key_wanted = True
 
+    def want_key_frame(self) -> None:
+        """Make the next frame a key frame."""
+        with self._lock:
+            self._key_wanted = True
+
     def remove_listener(self, listener: Listener) -> None:
         """Send no more frames to ``listener``; does nothing if it is none."""
         with self._lock:

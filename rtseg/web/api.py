@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from rtseg.app.model_pool import ModelPool
@@ -21,8 +22,10 @@ from rtseg.web.body import read_json
 from rtseg.web.clients import Clients
 from rtseg.web.drawing_query import PARAMETERS, parse_drawing
 from rtseg.web.openapi import Endpoint, describe
+from rtseg.web.page_status import PageStatus
 from rtseg.web.painting import BOUNDARY, Painter, mjpeg_parts
 from rtseg.web.prediction import Prediction
+from rtseg.web.recordings import find_recording, list_recordings
 from rtseg.web.region_values import regions_from_json
 from rtseg.web.source_run import SourceRun
 from rtseg.web.sources import Sources
@@ -43,8 +46,9 @@ class Api:
         pool: opens models for single images and other choices of a viewer.
         metrics: of all sources.
         models: names that a viewer may choose from.
+        recordings: folder of the recordings that viewers start.
         clients: counts those who watch.
-        status: of the page and all sources, as JSON values.
+        status: of the page and all sources.
     """
 
     def __init__(
@@ -53,14 +57,16 @@ class Api:
         pool: ModelPool,
         metrics: StreamMetrics,
         models: Sequence[str],
+        recordings: Path,
         clients: Clients,
-        status: Callable[[], dict[str, Any]],
+        status: PageStatus,
     ) -> None:
         self._sources = sources
         self._painters: dict[str, Painter] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(metrics)
         self._models = list(models)
+        self._recordings = recordings
         self._clients = clients
         self._status = status
         self._threads = WorkThreads()
@@ -79,11 +85,14 @@ class Api:
             Endpoint("GET", "/healthz", "Fails (503) when no frame came for 5 s.", self._health),
             Endpoint("GET", "/metrics", "Figures for Prometheus.", self._show_metrics),
             Endpoint("GET", "/api/status", "State and figures of all sources.", self._show_status),
-            Endpoint("GET", one, "All about one source.", self._for_one(self._details)),
+            Endpoint("GET", one, "All about one source.", self._for_one(self._details), query=_DETAILS),
             Endpoint("PATCH", one, "Go on with other options.", self._for_one(self._change), body=change),
             Endpoint("GET", f"{one}/events/{{number}}.jpg", "Image of an event.", self._for_one(self._event_image)),
             Endpoint("POST", f"{one}/recording", "Start or end a recording.", self._for_one(self._record), body=record),
+            Endpoint("GET", f"{one}/class", "Class at a place.", self._for_one(self._name_class), query=_PLACE),
             Endpoint("PUT", f"{one}/regions", "Label only these.", self._for_one(self._set_regions), body=_REGIONS),
+            Endpoint("GET", "/api/recordings", "Those that viewers started.", self._list_recordings),
+            Endpoint("GET", "/api/recordings/{id}.mp4", "The file of one.", self._send_recording),
             Endpoint("POST", "/api/predict", "Label one image.", self._label, upload=True, query=_PREDICT_QUERY),
             Endpoint("GET", "/snapshot/{id}.jpg", "The newest image.", self._for_one(self._snapshot), query=PARAMETERS),
             Endpoint("GET", "/stream/{id}.mjpg", "All images.", self._for_one(self._stream), query=PARAMETERS),
@@ -116,7 +125,7 @@ class Api:
         return JSONResponse({"healthy": is_healthy}, 200 if is_healthy else 503)
 
     async def _show_status(self, request: Request) -> Response:
-        return JSONResponse(self._status())
+        return JSONResponse(self._status.values)
 
     async def _show_metrics(self, request: Request) -> Response:
         text = await self._threads.run(generate_latest, self._registry)
@@ -131,7 +140,19 @@ class Api:
         return Response(event.snapshot, media_type="image/jpeg")
 
     async def _details(self, request: Request, source: SourceRun) -> Response:
-        return JSONResponse({**await self._threads.run(source.details), "models": self._models})
+        details = await self._threads.run(source.details)
+        if request.query_params.get("history") == "false":
+            del details["history"]
+        return JSONResponse({**details, "models": self._models})
+
+    async def _name_class(self, request: Request, source: SourceRun) -> Response:
+        try:
+            x, y = (float(request.query_params[name]) for name in _PLACE)
+        except (KeyError, ValueError) as error:
+            raise HTTPException(400, "x and y must be numbers from 0 to 1") from error
+        if not (0 <= x <= 1 and 0 <= y <= 1):
+            raise HTTPException(400, "x and y must be numbers from 0 to 1")
+        return JSONResponse(source.class_at(x, y))
 
     async def _change(self, request: Request, source: SourceRun) -> Response:
         values = await read_json(request)
@@ -155,6 +176,16 @@ class Api:
         values = await read_json(request)
         await self._refused_if_wrong(lambda: source.set_regions(regions_from_json(values.get("regions"))))
         return JSONResponse(await self._threads.run(source.details))
+
+    async def _list_recordings(self, request: Request) -> Response:
+        found = await self._threads.run(list_recordings, self._recordings)
+        return JSONResponse({"recordings": [each.to_json() for each in found]})
+
+    async def _send_recording(self, request: Request) -> Response:
+        found = await self._threads.run(find_recording, self._recordings, request.path_params["id"])
+        if found is None:
+            raise HTTPException(404, "there is no such recording")
+        return FileResponse(found.path, media_type="video/mp4", filename=found.path.name)
 
     async def _label(self, request: Request) -> Response:
         name = request.query_params.get("source")
@@ -199,3 +230,6 @@ _REGION = {
 }
 _REGIONS = {"regions": {"type": "array", "items": _REGION}}
 _PREDICT_QUERY = {"source": {"type": "string", "description": "The source whose model is used."}}
+_FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
+_PLACE = {"x": _FRACTION, "y": _FRACTION}
+_DETAILS = {"history": {"type": "boolean", "description": "Whether the shares of the last ten minutes are sent too."}}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 import h11
+from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 __all__ = ["BoundedConnection"]
@@ -38,10 +39,10 @@ class BoundedConnection(H11Protocol):
         """For so many viewers: a browser may open two connections at once."""
         return type("BoundedConnection", (cls,), {"most": 2 * clients + _SPARE, "_new": WeakSet()})
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        if len(self._new) >= self.most:
-            raise ConnectionRefusedError("too many connections")  # asyncio then closes it
-        super().__init__(*arguments, **named)
+    def __init__(self, config: Config, *arguments: Any, **named: Any) -> None:
+        if config.is_ssl and len(self._new) >= self.most:
+            raise ConnectionRefusedError("too many connections")  # asyncio drops it
+        super().__init__(config, *arguments, **named)
         self._new.add(self)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -16,7 +16,10 @@ PARAMETERS = {
     "alpha": {"type": "number", "minimum": 0, "maximum": 1},
     "contours": {"type": "boolean"},
     "legend": {"type": "boolean"},
-    "hide": {"type": "string", "description": "Names of classes that are not drawn, separated by commas."},
+    "hide": {
+        "type": "string",
+        "description": "Classes that are not drawn, separated by commas. Can be repeated.",
+    },
 }
 """Their JSON schemas."""
 
@@ -28,7 +31,7 @@ def parse_drawing(query: QueryParams, spec: ModelSpec) -> OverlayOptions:
         HTTPException: 400 if a value is wrong.
     """
     try:
-        hidden = frozenset(spec.class_id(name) for name in query.get("hide", "").split(",") if name.strip())
+        hidden = frozenset(spec.class_id(name) for name in _names(query, spec))
         return OverlayOptions(
             query.get("view", "overlay"),
             float(query.get("alpha", "0.5")),
@@ -39,6 +42,14 @@ def parse_drawing(query: QueryParams, spec: ModelSpec) -> OverlayOptions:
     except (RtsegError, ValueError) as error:
         problem = str(error) if isinstance(error, RtsegError) else "alpha must be a number from 0 to 1"
         raise HTTPException(400, problem) from error
+
+
+def _names(query: QueryParams, spec: ModelSpec) -> list[str]:
+    """The hidden classes. ``hide`` may be repeated; a comma may also be a part of a name."""
+    values = query.getlist("hide")
+    return [
+        name for value in values for name in ([value] if value in spec.classes else value.split(",")) if name.strip()
+    ]
 
 
 def _flag(query: QueryParams, name: str) -> bool:

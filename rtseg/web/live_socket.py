@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from rtseg.sinks.broadcast import Listener
+from rtseg.web.frame_hub import FrameHub
+from rtseg.web.page_status import PageStatus
 from rtseg.web.source_run import SourceRun
 from rtseg.web.sources import Sources
 from rtseg.web.viewer_queue import ViewerQueue
@@ -19,7 +18,6 @@ from rtseg.web.wire import pack_frame
 
 __all__ = ["LiveSocket"]
 
-_STATUS_EVERY_S = 0.5
 _MAX_MESSAGE = 4096
 _BAD_MESSAGE = 1008
 """WebSocket close code: policy violation."""
@@ -34,15 +32,17 @@ class LiveSocket:
     Args:
         socket: not accepted yet.
         sources: all sources of the page.
-        status: of the page and all sources, as JSON values.
+        hub: passes their frames on.
+        status: of the page and all sources.
     """
 
-    def __init__(self, socket: WebSocket, sources: Sources, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, socket: WebSocket, sources: Sources, hub: FrameHub, status: PageStatus) -> None:
         self._socket = socket
         self._sources = sources
+        self._hub = hub
         self._status = status
-        self._queue = ViewerQueue(asyncio.get_running_loop())
-        self._listeners: dict[SourceRun, Listener] = {}
+        self._queue = ViewerQueue()
+        self._watched: set[SourceRun] = set()
 
     async def serve(self) -> None:
         """Accept the viewer, and send until he leaves."""
@@ -74,12 +74,11 @@ class LiveSocket:
     def _watch(self, ids: list[str]) -> None:
         """Send the frames of these sources, and of no other one."""
         wanted = {source for source in self._sources if source.id in ids}
-        for source in self._listeners.keys() - wanted:
-            source.sink.remove_listener(self._listeners.pop(source))
-        for source in wanted - self._listeners.keys():
-            self._queue.start(source.number)
-            self._listeners[source] = partial(self._queue.put, source.number)
-            source.sink.add_listener(self._listeners[source])
+        for source in self._watched - wanted:
+            self._hub.leave(source, self._queue)
+        for source in wanted - self._watched:
+            self._hub.watch(source, self._queue)
+        self._watched = wanted
 
     async def _send_frames(self) -> None:
         while True:
@@ -87,14 +86,13 @@ class LiveSocket:
             await self._socket.send_bytes(pack_frame(source, frame))
 
     async def _send_status(self) -> None:
-        facts: list[dict[str, Any]] = []
+        hello = ""
         while True:
-            now = [source.facts() for source in self._sources]
-            if now != facts:  # a source has another model, or there are others
-                facts = now
-                await self._send({"type": "hello", "sources": facts})
-            await self._send({"type": "status", "skipped": self._queue.dropped, **self._status()})
-            await asyncio.sleep(_STATUS_EVERY_S)
+            if hello != self._status.hello:  # a source has another model, or there are others
+                hello = self._status.hello
+                await self._socket.send_text(hello)
+            await self._socket.send_text(self._status.message(skipped=self._queue.dropped))
+            await self._status.wait_for_next()
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self._socket.send_text(json.dumps(message, separators=(",", ":")))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,21 +18,20 @@ from starlette.websockets import WebSocket
 
 from rtseg.app.model_pool import ModelPool
 from rtseg.app.prometheus import StreamMetrics
-from rtseg.version import __version__
 from rtseg.web.access import Access
 from rtseg.web.api import Api
 from rtseg.web.clients import Clients
+from rtseg.web.frame_hub import FrameHub
 from rtseg.web.guard import Guard, error_response
 from rtseg.web.headers import SecurityHeaders
 from rtseg.web.live_socket import LiveSocket
 from rtseg.web.login import log_in
-from rtseg.web.machine import MachineLoad
+from rtseg.web.page_status import PageStatus
 from rtseg.web.sources import Sources
 
 __all__ = ["Page"]
 
 _STATIC = Path(__file__).parent / "static"
-_STATUS_EVERY_S = 0.5
 _TRY_LATER = 1013
 """WebSocket close code."""
 
@@ -48,6 +45,7 @@ class Page:
         pool: opens models that viewers ask for.
         metrics: of all sources.
         models: their names.
+        recordings: folder of the recordings that viewers start.
         max_clients: most viewers at the same time.
     """
 
@@ -59,15 +57,14 @@ class Page:
         metrics: StreamMetrics,
         *,
         models: Sequence[str] = (),
+        recordings: Path,
         max_clients: int = 32,
     ) -> None:
         self._sources = sources
         self._access = access
         self._clients = Clients(max_clients)
-        self._started_s = time.monotonic()
-        self._machine = MachineLoad()
-        self._status: dict[str, Any] = {}
-        api = Api(self._sources, pool, metrics, models, self._clients, lambda: self._status)
+        self._status = PageStatus(sources, self._clients)
+        api = Api(self._sources, pool, metrics, models, recordings, self._clients, self._status)
         self.app = Starlette(
             routes=[
                 Route("/", self._index),
@@ -84,27 +81,13 @@ class Page:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Keep the status up to date: one for all viewers."""
-        self._update()
-        ticking = asyncio.create_task(self._tick())
+        self._hub = FrameHub(asyncio.get_running_loop())
+        self._status.update()
+        updating = asyncio.create_task(self._status.keep_up_to_date())
         try:
             yield
         finally:
-            ticking.cancel()
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(_STATUS_EVERY_S)
-            self._update()
-
-    def _update(self) -> None:
-        self._status = {
-            "version": __version__,
-            "uptime_s": round(time.monotonic() - self._started_s, 1),
-            "viewers": self._clients.present,
-            "machine": self._machine(),
-            "sources": [source.status() for source in self._sources],
-        }
+            updating.cancel()
 
     async def _index(self, request: Request) -> Response:
         return FileResponse(_STATIC / "index.html")
@@ -121,7 +104,7 @@ class Page:
             await socket.close(_TRY_LATER, "there are too many viewers")
             return
         with self._clients.one_more():
-            await LiveSocket(socket, self._sources, lambda: self._status).serve()
+            await LiveSocket(socket, self._sources, self._hub, self._status).serve()
 
 
 async def _describe_error(request: Request, error: Exception) -> Response:

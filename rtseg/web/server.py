@@ -79,7 +79,15 @@ class PageServer:
             names = (options.host, socket.gethostname(), *options.allow_host)
             access = Access(self._token, names, secure=options.tls_cert is not None)
             models = dict.fromkeys([*(camera.options.model for camera in cameras), *bundled_models()])
-            self._page = Page(self.sources, access, pool, metrics, models=list(models), max_clients=options.max_clients)
+            self._page = Page(
+                self.sources,
+                access,
+                pool,
+                metrics,
+                models=list(models),
+                recordings=options.recordings,
+                max_clients=options.max_clients,
+            )
             self._opened = opened.pop_all()
         self._server = _Server(self._config())
 

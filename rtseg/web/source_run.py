@@ -264,6 +264,21 @@ class SourceRun:
             "history": [{"age_s": round(now_s - at_s, 1), "shares": shares} for at_s, shares in list(self._history)],
         }
 
+    def class_at(self, x: float, y: float) -> dict[str, Any]:
+        """The class at a place of the newest labels, as JSON values; ``name`` is None where there is no class.
+
+        Args:
+            x: 0 (left) to 1.
+            y: 0 (top) to 1.
+        """
+        newest, classes = self.sink.newest, self.spec.classes
+        if newest is None:
+            return {"name": None}
+        labels = newest[1]
+        height, width = labels.shape
+        number = int(labels[min(height - 1, int(y * height)), min(width - 1, int(x * width))])
+        return {"name": classes[number] if number < len(classes) else None}
+
     def recent_events(self) -> list[Event]:
         """The last events that began or ended by a rule, the oldest first."""
         return [event for sink in self._stream.run.sinks if isinstance(sink, EventsSink) for event in sink.recent]

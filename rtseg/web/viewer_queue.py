@@ -21,12 +21,10 @@ class ViewerQueue:
     waits, so that no viewer can slow a run or another viewer.
 
     Args:
-        loop: on which ``get`` is awaited.
         capacity: frames of one source that may wait.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int = _CAPACITY) -> None:
-        self._loop = loop
+    def __init__(self, capacity: int = _CAPACITY) -> None:
         self._capacity = capacity
         self._lock = Lock()
         self._items: deque[tuple[int, LiveFrame]] = deque()
@@ -44,8 +42,12 @@ class ViewerQueue:
             self._without_key.add(source)
             self._waiting[source] = 0
 
-    def put(self, source: int, frame: LiveFrame) -> None:
-        """Add a frame; may be called from any thread."""
+    def put(self, source: int, frame: LiveFrame) -> bool:
+        """Add a frame; may be called from any thread.
+
+        Returns:
+            Whether ``wake`` must be called.
+        """
         with self._lock:
             if self._waiting.get(source, 0) >= self._capacity:
                 self._forget(source)
@@ -53,12 +55,14 @@ class ViewerQueue:
                 self._without_key.discard(source)
             if source in self._without_key:
                 self.dropped += 1
-                return
+                return False
             self._items.append((source, frame))
             self._waiting[source] = self._waiting.get(source, 0) + 1
-            must_wake = len(self._items) == 1
-        if must_wake and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake.set)
+            return len(self._items) == 1
+
+    def wake(self) -> None:
+        """Let ``get`` look again. Call it on the event loop."""
+        self._wake.set()
 
     def _forget(self, source: int) -> None:
         kept = [item for item in self._items if item[0] != source]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from functools import lru_cache
 
 from rtseg.sinks.broadcast import LiveFrame
 
@@ -15,10 +16,16 @@ the image, width and height of the labels, bytes of the labels, bytes of the chu
 _KIND = 1
 _KEY = 1
 """Flag of a key frame."""
+_KEPT = 32
+"""Messages that are kept for further viewers."""
 
 
+@lru_cache(_KEPT)
 def pack_frame(source: int, frame: LiveFrame) -> bytes:
-    """Return the message for ``frame`` of the source number ``source``: a header, the labels, the chunk."""
+    """Return the message for ``frame`` of the source number ``source``: a header, the labels, the chunk.
+
+    It is made once for all viewers.
+    """
     captured_ms = 1e3 * (time.time() - time.monotonic() + frame.captured_s)
     head = _HEADER.pack(
         _KIND,

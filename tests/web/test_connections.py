@@ -6,10 +6,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from unittest import mock
 
 import httpx
 import pytest
 from helpers.pages import TIMEOUT_S
+from uvicorn.server import ServerState
 
 from rtseg.web.connections import BoundedConnection
 from rtseg.web.server import PageServer
@@ -127,22 +129,11 @@ def test_no_more_uploads_are_read_at_a_time_than_allowed(page: str, monkeypatch:
 
 
 def test_connections_that_have_not_agreed_upon_tls_are_bounded() -> None:
-    class Connection(BoundedConnection.for_clients(1)):  # type: ignore[misc]
-        most = 2
-
-    from uvicorn import Config
-    from uvicorn.server import ServerState
-
-    def accept() -> BoundedConnection:
-        import asyncio
-
-        loop = asyncio.new_event_loop()
-        loop.close()
-        opened: BoundedConnection = Connection(Config(lambda: None), ServerState(), {}, loop)
-        return opened
-
-    held = [accept(), accept()]
+    kind = BoundedConnection.for_clients(1)
+    kind.most = 2
+    config = mock.Mock(is_ssl=True, h11_max_incomplete_event_size=None)
+    held = [kind(config, ServerState(), {}, mock.Mock()) for _ in range(2)]
     with pytest.raises(ConnectionRefusedError):
-        accept()
+        kind(config, ServerState(), {}, mock.Mock())
     held.pop()
-    assert accept() is not None
+    assert kind(config, ServerState(), {}, mock.Mock()) is not None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 
-from rtseg.sinks.broadcast import LiveFrame
+from rtseg.sinks.broadcast import Listener, LiveFrame
+from rtseg.web.frame_hub import FrameHub
 from rtseg.web.viewer_queue import ViewerQueue
 
 TIMEOUT_S = 20
@@ -29,7 +31,7 @@ class Reader:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int) -> None:
         self.loop = loop
-        self.queue = ViewerQueue(loop, capacity)
+        self.queue = ViewerQueue(capacity)
         for source in (0, 1):
             self.queue.start(source)
 
@@ -80,14 +82,61 @@ def test_falling_behind_with_one_source_loses_nothing_of_another(loop: asyncio.A
     assert reader.read(2) == [(1, 100), (1, 101)]
 
 
+class FakeSource:
+    """A source that is its own sink."""
+
+    number = 0
+
+    def __init__(self) -> None:
+        self.sink = self
+        self.listeners: list[Listener] = []
+        self.keys_wanted = 0
+
+    def add_listener(self, listener: Listener) -> None:
+        self.listeners.append(listener)
+        self.keys_wanted += 1
+
+    def remove_listener(self, listener: Listener) -> None:
+        self.listeners.remove(listener)
+
+    def want_key_frame(self) -> None:
+        self.keys_wanted += 1
+
+
 def test_a_waiting_reader_is_woken_from_another_thread(loop: asyncio.AbstractEventLoop) -> None:
-    reader = Reader(loop, 3)
-    queue = reader.queue
+    source, hub, queue = FakeSource(), FrameHub(loop), ViewerQueue(3)
 
     async def get_while_another_thread_puts() -> int:
         waiting = asyncio.create_task(queue.get())
         await asyncio.sleep(0)
-        await asyncio.to_thread(queue.put, 0, frame(7, key=True))
+        hub.watch(source, queue)  # type: ignore[arg-type]
+        await asyncio.to_thread(source.listeners[0], frame(7, key=True))
         return (await asyncio.wait_for(waiting, TIMEOUT_S))[1].index
 
     assert loop.run_until_complete(get_while_another_thread_puts()) == 7
+
+
+def test_one_frame_wakes_all_viewers_at_once_until_they_leave(loop: asyncio.AbstractEventLoop) -> None:
+    source, hub = FakeSource(), FrameHub(loop)
+    queues = [ViewerQueue(3) for _ in range(4)]
+
+    async def run() -> list[int]:
+        for queue in queues:
+            hub.watch(source, queue)  # type: ignore[arg-type]
+        assert source.keys_wanted == 4  # each of them begins with a key frame
+        (listener,) = source.listeners
+        hub.leave(source, queues[3])  # type: ignore[arg-type]
+        waiting = [asyncio.create_task(queue.get()) for queue in queues]
+        await asyncio.sleep(0)
+        with mock.patch.object(loop, "call_soon_threadsafe", wraps=loop.call_soon_threadsafe) as wake:
+            listener(frame(7, key=True))
+        assert wake.call_count == 1
+        found = [(await asyncio.wait_for(each, TIMEOUT_S))[1].index for each in waiting[:3]]
+        assert not waiting[3].done()
+        waiting[3].cancel()
+        return found
+
+    assert loop.run_until_complete(run()) == [7, 7, 7]
+    for queue in queues[:3]:
+        hub.leave(source, queue)  # type: ignore[arg-type]
+    assert source.listeners == []

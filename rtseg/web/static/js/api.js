@@ -17,7 +17,9 @@ const send = (method, path, values) =>
 
 const pathOf = (source) => `/api/sources/${encodeURIComponent(source)}`;
 
-export const details = (source) => ask(pathOf(source));
+export const details = (source, history) => ask(`${pathOf(source)}?history=${history}`);
+export const recordings = async () => (await ask("/api/recordings")).recordings;
+export const classAt = (source, [x, y]) => ask(`${pathOf(source)}/class?${new URLSearchParams({ x, y })}`);
 export const change = (source, values) => send("PATCH", pathOf(source), values);
 export const record = (source, on) => send("POST", `${pathOf(source)}/recording`, { on });
 export const setRegions = (source, regions) => send("PUT", `${pathOf(source)}/regions`, { regions });

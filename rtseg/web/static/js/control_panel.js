@@ -2,14 +2,16 @@
 
 import * as api from "./api.js";
 import { element, setText } from "./dom.js";
+import { drawingQuery } from "./settings.js";
 
 const PROPAGATION = { auto: "auto", off: "off", 2: "every 2nd frame", 3: "every 3rd frame", 5: "every 5th frame" };
 
 export class ControlPanel {
-  constructor(onDrawRegion) {
+  constructor(settings, onDrawRegion) {
+    this.settings = settings;
     this.source = null;
     const button = (text, onclick) => element("button", { type: "button", onclick }, text);
-    this.snapshot = element("a", { download: "" }, "Snapshot");
+    this.snapshot = element("a", { download: "", onclick: () => this.aim() }, "Snapshot");
     this.record = button("Record", () => this.toggleRecording());
     this.draw = button("Draw region", onDrawRegion);
     this.clear = button("Clear regions", () => this.run(() => api.setRegions(this.source.id, [])));
@@ -27,8 +29,14 @@ export class ControlPanel {
 
   setSource(source) {
     this.source = source;
-    this.snapshot.href = `/snapshot/${encodeURIComponent(source.id)}.jpg`;
-    this.snapshot.download = `${source.id}.jpg`;
+    this.aim();
+  }
+
+  // A snapshot looks as this viewer sees the source.
+  aim() {
+    const { id } = this.source;
+    this.snapshot.href = `/snapshot/${encodeURIComponent(id)}.jpg?${drawingQuery(this.source, this.settings)}`;
+    this.snapshot.download = `${id}.jpg`;
   }
 
   update(status) {
@@ -39,6 +47,11 @@ export class ControlPanel {
       setText(this.problem, status.recording_problem);
     }
     choose(this.propagate, { ...PROPAGATION, [status.propagate]: PROPAGATION[status.propagate] ?? status.propagate }, status.propagate);
+  }
+
+  showDrawing(isActive) {
+    setText(this.draw, isActive ? "Finish region" : "Draw region");
+    this.draw.setAttribute("aria-pressed", String(isActive));
   }
 
   updateDetails({ models, status }) {

@@ -6,7 +6,6 @@ import { ControlPanel } from "./control_panel.js";
 import { setText } from "./dom.js";
 import { Legend } from "./legend.js";
 import { Panels } from "./panels.js";
-import { canDecode } from "./player.js";
 import { RegionEditor, drawRegions } from "./region_editor.js";
 import { Settings } from "./settings.js";
 import { Tile } from "./tile.js";
@@ -15,7 +14,7 @@ import { addViewPanel } from "./view_panel.js";
 const byId = (id) => document.getElementById(id);
 const settings = new Settings();
 const legend = new Legend(byId("legend"), settings);
-const controls = new ControlPanel(() => selected?.editor.begin());
+const controls = new ControlPanel(settings, () => selected?.editor.toggle());
 const panels = new Panels(byId("panels"), controls, ({ id, regions }) => {
   const tile = tiles.find((each) => each.source.id === id);
   drawRegions(tile.regions, regions ?? []);
@@ -24,7 +23,6 @@ const single = byId("single");
 let tiles = [];
 let selected = null;
 
-controls.draw.disabled = !canDecode; // it needs the canvas
 byId("source").append(...controls.nodes);
 addViewPanel(byId("view"), settings);
 single.addEventListener("click", () => {
@@ -32,15 +30,18 @@ single.addEventListener("click", () => {
   single.setAttribute("aria-pressed", String(isSingle));
   watch();
 });
+document.addEventListener("visibilitychange", () => watch());
 
-// Sources that are not shown are not sent.
+// Sources that are not shown are not sent; none is while the page is in the background.
 function watch() {
   const isSingle = byId("tiles").classList.contains("single");
-  const shown = tiles.filter((tile) => !isSingle || tile === selected);
-  connection.watch(canDecode ? shown.map((tile) => tile.source.id) : []);
+  const isShown = (tile) => !document.hidden && (!isSingle || tile === selected);
+  tiles.forEach((tile) => tile.watch(isShown(tile)));
+  connection.watch(tiles.filter((tile) => tile.decodes && isShown(tile)).map((tile) => tile.source.id));
 }
 
 function select(tile) {
+  selected?.editor.end();
   selected = tile;
   for (const each of tiles) {
     each.node.classList.toggle("selected", each === tile);
@@ -52,36 +53,51 @@ function select(tile) {
 }
 
 function makeTile(source) {
-  const tile = new Tile(source, settings, connection, select);
-  tile.editor = new RegionEditor(tile, (points) =>
+  const tile = new Tile(source, settings, connection, select, watch);
+  const showState = () => controls.showDrawing(tile.editor.isActive);
+  tile.editor = new RegionEditor(tile, showState, (points) =>
     controls.run(async () => {
-      await api.setRegions(source.id, [{ points }]);
+      const { regions } = await api.details(source.id, false);
+      await api.setRegions(source.id, [...regions, { points }]);
       await panels.refresh();
     }),
   );
   return tile;
 }
 
+// The sources are known, or others than before. Those that are as before stay.
 function start({ sources }) {
-  tiles.forEach((tile) => tile.close());
-  tiles = sources.map(makeTile);
+  const before = new Map(tiles.map((tile) => [JSON.stringify(tile.source), tile]));
+  const next = sources.map((source) => before.get(JSON.stringify(source)) ?? makeTile(source));
+  tiles.filter((tile) => !next.includes(tile)).forEach((tile) => tile.close());
+  tiles = next;
   byId("tiles").replaceChildren(...tiles.map((tile) => tile.node));
+  byId("empty").hidden = tiles.length > 0;
   single.hidden = tiles.length < 2;
-  select(tiles.find((tile) => tile.source.id === selected?.source.id) ?? tiles[0]);
+  const tile = tiles.find((each) => each.source.id === selected?.source.id) ?? tiles[0];
+  if (tile !== undefined) {
+    select(tile);
+  }
 }
 
-function update({ sources, machine, viewers }) {
+function update({ sources, machine, viewers, skipped }) {
   sources.forEach((status) => tiles.find((tile) => tile.source.id === status.id)?.update(status));
   const own = sources.find((status) => status.id === selected?.source.id);
   if (own !== undefined) {
     legend.update(own.shares);
     controls.update(own);
+    panels.update(own);
   }
   const watching = viewers === 1 ? "1 viewer" : `${viewers} viewers`;
-  setText(
-    byId("machine"),
-    `${machine.cores_used.toFixed(1)} of ${machine.cores} cores · ${machine.memory_mb.toFixed(0)} MB · ${watching}`,
-  );
+  const parts = [`${machine.cores_used.toFixed(1)} of ${machine.cores} cores`];
+  if (machine.memory_mb !== null) {
+    parts.push(`${machine.memory_mb.toFixed(0)} MB`);
+  }
+  parts.push(watching);
+  if (skipped > 0) {
+    parts.push(`${skipped} frames skipped here`); // this browser, or the way to it, is too slow
+  }
+  setText(byId("machine"), parts.join(" · "));
 }
 
 const connection = new Connection({
@@ -89,6 +105,7 @@ const connection = new Connection({
   status: update,
   frame: (message) => tiles.find((tile) => tile.source.number === message.source)?.push(message),
   state: (state, reason) => {
+    document.body.classList.toggle("away", state !== "connected");
     byId("connection").dataset.state = state;
     setText(byId("connection"), reason ? `${state}: ${reason}` : state);
   },

@@ -1,26 +1,50 @@
-// The stream for browsers without WebCodecs: the server draws it, as this viewer wants to see it.
+// The stream for browsers that cannot decode: the server draws it, as this viewer wants to see it.
 
 import { element } from "./dom.js";
+import { drawingQuery } from "./settings.js";
+
+const AGAIN_MS = 2000;
 
 export class MjpegImage {
-  constructor(source, settings) {
+  constructor(source, settings, attributes, onSize) {
     this.source = source;
-    this.node = element("img", { alt: `Live image of ${source.name}` });
     this.settings = settings;
-    this.reopen = () => this.open(settings);
+    this.isShown = false;
+    this.retry = null;
+    this.node = element("img", {
+      ...attributes,
+      onload: () => onSize(this.node.naturalWidth, this.node.naturalHeight),
+      onerror: () => this.openSoon(),
+    });
+    this.reopen = () => this.open();
     settings.addEventListener("change", this.reopen);
-    this.open(settings);
   }
 
-  open({ view, alpha, contours, hidden }) {
-    const names = new Set(this.source.classes.map(({ name }) => name));
-    const hide = [...hidden].filter((name) => names.has(name)).join(",");
-    const query = new URLSearchParams({ view, alpha, contours, hide });
-    this.node.src = `/stream/${encodeURIComponent(this.source.id)}.mjpg?${query}`;
+  watch(isShown) {
+    if (isShown !== this.isShown) {
+      this.isShown = isShown;
+      this.open();
+    }
+  }
+
+  open() {
+    clearTimeout(this.retry);
+    if (this.isShown) {
+      this.node.src = `/stream/${encodeURIComponent(this.source.id)}.mjpg?${drawingQuery(this.source, this.settings)}`;
+    } else {
+      this.node.removeAttribute("src"); // ends the connection
+    }
+  }
+
+  openSoon() {
+    clearTimeout(this.retry);
+    if (this.isShown) {
+      this.retry = setTimeout(() => this.open(), AGAIN_MS);
+    }
   }
 
   close() {
     this.settings.removeEventListener("change", this.reopen);
-    this.node.removeAttribute("src"); // ends the connection
+    this.watch(false);
   }
 }

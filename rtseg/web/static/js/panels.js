@@ -3,6 +3,8 @@
 import * as api from "./api.js";
 import { ShareChart } from "./chart.js";
 import { element } from "./dom.js";
+import { History } from "./history.js";
+import { RecordingList } from "./recording_list.js";
 import { StageTable } from "./stage_table.js";
 
 const EVERY_MS = 2000;
@@ -15,6 +17,8 @@ export class Panels {
     this.stages = new StageTable();
     this.events = element("ul", { class: "list" });
     this.notices = element("ul", { class: "list" });
+    this.recordings = new RecordingList();
+    this.history = new History();
     this.source = null;
     const panel = (title, ...content) =>
       element("details", { open: true }, element("summary", {}, title), ...content);
@@ -22,6 +26,7 @@ export class Panels {
       panel("Classes over time", this.chart.node),
       panel("Time by stage", this.stages.node),
       panel("Events", this.events),
+      panel("Recordings", this.recordings.node),
       panel("Connection and outputs", this.notices),
     );
     setInterval(() => this.refresh(), EVERY_MS);
@@ -29,8 +34,13 @@ export class Panels {
 
   setSource(source) {
     this.source = source;
+    this.history.clear();
     this.controls.setSource(source);
     this.refresh();
+  }
+
+  update({ shares }) {
+    this.history.add(shares);
   }
 
   async refresh() {
@@ -39,9 +49,11 @@ export class Panels {
     }
     const { source } = this;
     try {
-      const details = await api.details(source.id);
+      const wantsHistory = !this.history.isComplete;
+      const [details, recordings] = await Promise.all([api.details(source.id, wantsHistory), api.recordings()]);
       if (source === this.source) {
         this.show(details);
+        this.recordings.update(recordings.filter((each) => each.source === source.id));
       }
     } catch {
       // The server is away; the connection says so.
@@ -49,7 +61,10 @@ export class Panels {
   }
 
   show(details) {
-    this.chart.update(details);
+    if (details.history !== undefined) {
+      this.history.begin(details.history);
+    }
+    this.chart.update(details.classes, this.history.list);
     this.stages.update(details.stages);
     this.controls.updateDetails(details);
     fill(this.events, details.events.map((event, number) => describe(event, number, details.id)).reverse());
@@ -58,9 +73,13 @@ export class Panels {
   }
 }
 
+// Entries are replaced only where they differ, so that a link in them keeps the focus.
 function fill(list, entries) {
-  const items = entries.length > 0 ? entries : [["none so far"]];
-  list.replaceChildren(...items.map((children) => element("li", {}, ...children)));
+  const items = (entries.length > 0 ? entries : [["none so far"]]).map((children) => element("li", {}, ...children));
+  const isSame = items.length === list.children.length && items.every((item, at) => item.isEqualNode(list.children[at]));
+  if (!isSame) {
+    list.replaceChildren(...items);
+  }
 }
 
 // One event as children of a list item: the time, what happened, and its image if there is one.

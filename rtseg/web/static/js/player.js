@@ -7,11 +7,28 @@ const LATE_MS = 500; // a frame that is so much older than the freshest one is n
 const MOST_LATE = 100; // frames running; then the clocks are compared anew
 const DRIFT_MS = 0.1; // of the clocks from frame to frame
 
-export const canDecode = "VideoDecoder" in window && "DecompressionStream" in window;
+const MOST_ERRORS = 3; // of the decoder in a row
+const CODEC = "avc1.42c01f"; // what the server sends
+
+// Whether this browser decodes H.264. Some have WebCodecs, but not this codec.
+async function canDecodeHere() {
+  if (!("VideoDecoder" in window && "DecompressionStream" in window)) {
+    return false;
+  }
+  try {
+    return (await VideoDecoder.isConfigSupported({ codec: CODEC, optimizeForLatency: true })).supported === true;
+  } catch {
+    return false;
+  }
+}
+
+export const canDecode = await canDecodeHere();
 
 export class Player {
-  constructor(onFrame) {
+  constructor(onFrame, onBroken) {
     this.onFrame = onFrame;
+    this.onBroken = onBroken;
+    this.errors = 0;
     this.waiting = new Map(); // by timestamp
     this.sequence = 0;
     this.shown = -1;
@@ -60,12 +77,21 @@ export class Player {
     this.codec = codec;
     this.decoder = new VideoDecoder({
       output: (frame) => this.show(frame),
-      error: () => this.close(),
+      error: () => this.fail(),
     });
     this.decoder.configure({ codec, optimizeForLatency: true });
   }
 
+  fail() {
+    this.close();
+    this.errors += 1;
+    if (this.errors >= MOST_ERRORS) {
+      this.onBroken();
+    }
+  }
+
   async show(frame) {
+    this.errors = 0;
     this.decoded = frame.timestamp;
     const message = this.waiting.get(frame.timestamp);
     for (const timestamp of this.waiting.keys()) {

@@ -1,29 +1,41 @@
-// Draws a region with the pointer: a click for each corner, a double click or Enter for the last, Escape gives up.
+// Draws a region with the pointer: a click for each corner; a double click, Enter or the button ends it, Escape gives up.
 // Without a pointer: the arrow keys move the mark, and Space sets a corner.
 
 import { svg } from "./dom.js";
 
 export class RegionEditor {
-  constructor(tile, onDone) {
+  constructor(tile, onChange, onDone) {
     this.tile = tile;
+    this.onChange = onChange; // begun, or ended
     this.onDone = onDone;
     this.points = null; // null: nothing is drawn
     this.line = svg("polyline", { class: "drawing" });
     tile.marks.append(this.line);
-    const { canvas } = tile;
-    canvas.addEventListener("click", (event) => this.add(tile.placeOf(event)));
-    canvas.addEventListener("dblclick", () => this.finish());
-    canvas.addEventListener("keydown", (event) => this.press(event));
+    const { area } = tile;
+    area.addEventListener("click", (event) => this.add(tile.placeOf(event)));
+    area.addEventListener("dblclick", () => this.finish());
+    area.addEventListener("keydown", (event) => this.press(event));
   }
 
   begin() {
     this.points = [];
-    this.tile.canvas.focus();
-    this.tile.canvas.classList.add("editing");
+    this.tile.image.focus();
+    this.tile.area.classList.add("editing");
+    this.onChange();
   }
 
   get isActive() {
     return this.points !== null;
+  }
+
+  // What the button does.
+  toggle() {
+    if (!this.isActive) {
+      this.begin();
+      return;
+    }
+    this.finish();
+    this.end();
   }
 
   add(place) {
@@ -60,9 +72,13 @@ export class RegionEditor {
   }
 
   end() {
+    if (this.points === null) {
+      return;
+    }
     this.points = null;
     this.line.setAttribute("points", "");
-    this.tile.canvas.classList.remove("editing");
+    this.tile.area.classList.remove("editing");
+    this.onChange();
   }
 }
 

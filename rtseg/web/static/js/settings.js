@@ -52,3 +52,10 @@ function stored() {
     return {};
   }
 }
+
+// How the server is to draw an image, so that it looks as this viewer wants to see it.
+export function drawingQuery(source, { view, alpha, contours, hidden }) {
+  const query = new URLSearchParams({ view, alpha, contours });
+  source.classes.filter(({ name }) => hidden.has(name)).forEach(({ name }) => query.append("hide", name));
+  return query;
+}

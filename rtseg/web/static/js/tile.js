@@ -9,58 +9,86 @@ import { Probe } from "./probe.js";
 const RECENT = 200; // frames over which the latency is stated
 
 export class Tile {
-  constructor(source, settings, connection, onSelect) {
+  constructor(source, settings, connection, onSelect, onFallBack) {
     this.source = source;
     this.settings = settings;
     this.connection = connection;
+    this.onFallBack = onFallBack;
     this.labels = null;
     this.frames = 0;
     this.latencies = [];
-    this.canvas = element("canvas", {
-      tabindex: 0,
-      role: "img",
-      "aria-label": `Live image of ${source.name}. Arrow keys name the class at a place.`,
-    });
     this.marks = svg("svg", { class: "marks", viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
     this.regions = svg("g", { class: "regions" });
     this.marks.append(this.regions);
+    this.canvas = null;
     this.notice = element("p", { class: "notice", role: "status" });
     this.figures = element("span", { class: "figures" });
     this.under = element("span", { class: "under", "aria-live": "polite" });
-    this.stage = element("div", { class: "stage" });
+    this.area = element("div", { class: "area" }); // has the shape of the image, and takes the pointer and the keys
+    this.stage = element("div", { class: "stage" }, this.area, this.notice);
     this.button = element("button", { type: "button", "aria-pressed": "false", onclick: () => onSelect(this) });
     setText(this.button, source.name);
     const caption = element("figcaption", {}, this.button, this.figures, this.under);
     this.node = element("figure", { class: "tile", "data-source": source.id }, this.stage, caption);
     this.probe = new Probe(this, this.under);
+    this.decodes = canDecode;
     this.open();
-    this.repaint = () => this.changeColors();
-    settings.addEventListener("change", this.repaint);
+    this.change = () => this.changeColors();
+    settings.addEventListener("change", this.change);
   }
 
   open() {
-    if (canDecode) {
+    const attributes = {
+      tabindex: 0,
+      role: "application", // a screen reader passes the arrow keys on
+      "aria-roledescription": "live image",
+      "aria-label": `Live image of ${this.source.name}. Arrow keys name the class at a place.`,
+    };
+    if (this.decodes) {
+      this.canvas = element("canvas", attributes);
       this.painter = new Painter(this.canvas);
-      this.player = new Player((frame, classes, message) => this.show(frame, classes, message));
-      this.stage.append(this.canvas, this.marks, this.notice);
+      const show = (frame, classes, message) => this.show(frame, classes, message);
+      this.player = new Player(show, () => this.fallBack());
     } else {
-      this.player = new MjpegImage(this.source, this.settings);
-      this.stage.append(this.player.node, this.notice);
+      this.labels = null;
+      const fit = (width, height) => this.fit(width, height);
+      this.player = new MjpegImage(this.source, this.settings, attributes, fit);
     }
+    this.image = this.canvas ?? this.player.node;
+    this.area.replaceChildren(this.image, this.marks);
     this.changeColors();
+  }
+
+  // The decoder of this browser does not work: let the server draw.
+  fallBack() {
+    this.player.close();
+    this.canvas = null;
+    this.decodes = false;
+    this.open();
+    this.onFallBack();
   }
 
   close() {
     this.player.close();
-    this.settings.removeEventListener("change", this.repaint);
+    this.probe.close();
+    this.settings.removeEventListener("change", this.change);
+  }
+
+  // Whether the image is to be seen. Frames come over the WebSocket only for sources that are.
+  watch(isShown) {
+    if (!this.decodes) {
+      this.player.watch(isShown);
+    }
   }
 
   changeColors() {
     this.table = colorTable(this.source.classes, this.settings.hidden);
+    // Side by side, the labels are on the right.
+    this.marks.setAttribute("viewBox", this.settings.view === "side" ? "-1 0 2 1" : "0 0 1 1");
   }
 
   push(message) {
-    if (canDecode) {
+    if (this.decodes) {
       this.player.push(message);
     }
   }
@@ -68,6 +96,7 @@ export class Tile {
   show(frame, classes, message) {
     this.labels = { classes, width: message.labelWidth, height: message.labelHeight };
     this.painter.paint(frame, frame.displayWidth, frame.displayHeight, this.labels, this.table, this.settings);
+    this.fit(this.canvas.width, this.canvas.height);
     this.probe.update();
     this.frames += 1;
     this.latencies.push(this.connection.ageMs(message.capturedMs));
@@ -78,13 +107,22 @@ export class Tile {
     this.canvas.dataset.index = message.index;
   }
 
+  // Give the area the shape of the image, so that places in both are the same.
+  fit(width, height) {
+    const ratio = width / height;
+    if (ratio !== this.ratio && ratio > 0) {
+      this.ratio = ratio;
+      this.area.style.setProperty("--ratio", ratio);
+    }
+  }
+
   // Where in the image a pointer is: [x, y] in 0..1; null outside.
   placeOf(event) {
-    const box = this.canvas.getBoundingClientRect();
+    const box = this.area.getBoundingClientRect();
     const columns = this.settings.view === "side" ? 2 : 1;
-    const x = (((event.clientX - box.left) / box.width) * columns) % 1;
+    const across = (event.clientX - box.left) / box.width;
     const y = (event.clientY - box.top) / box.height;
-    return x >= 0 && y >= 0 && y < 1 ? [x, y] : null;
+    return across >= 0 && across < 1 && y >= 0 && y < 1 ? [(across * columns) % 1, y] : null;
   }
 
   // Median and 95th percentile of the time from capture to paint, in ms.
@@ -99,7 +137,7 @@ export class Tile {
     setText(this.notice, isLive ? "" : status.state);
     const latency = this.latency();
     const parts = [`${(status.fps ?? 0).toFixed(1)} fps`];
-    if (latency !== null) {
+    if (latency !== null && this.decodes) {
       parts.push(`${latency.p50.toFixed(0)} ms (p95 ${latency.p95.toFixed(0)} ms)`);
       Object.assign(this.canvas.dataset, { p50: latency.p50.toFixed(1), p95: latency.p95.toFixed(1) }); // for measurements
     }
