@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from itertools import count
 from typing import Any, Final
 
 from rtseg.errors import SinkError
@@ -45,8 +46,9 @@ class EventsSink(Sink):
     ) -> None:
         self.fired: Counter[str] = Counter()
         """How often each rule began, and how often the source went ``online`` and ``offline``."""
-        self.recent: deque[Event] = deque(maxlen=_MAX_LINES)
-        """The last events, with their snapshots, the oldest first."""
+        self.recent: deque[tuple[int, Event]] = deque(maxlen=_MAX_LINES)
+        """The last events, each with its number from 0 on, and with its snapshot; the oldest first."""
+        self._numbers = count()
         self._watch = watch
         self._files = list(files)
         self._outboxes = list(outboxes)
@@ -87,7 +89,7 @@ class EventsSink(Sink):
             if event.kind != "end":
                 self.fired[event.rule or event.kind] += 1
             self._lines.append(str(event))
-            self.recent.append(event)
+            self.recent.append((next(self._numbers), event))
             for outbox in self._outboxes:
                 outbox.put(event)
             for file in list(self._files):

@@ -133,8 +133,7 @@ class Api:
 
     async def _event_image(self, request: Request, source: SourceRun) -> Response:
         number = request.path_params["number"]
-        events = source.recent_events()
-        event = events[int(number)] if number.isdecimal() and int(number[:9]) < len(events) else None
+        event = source.recent_events().get(int(number[:9])) if number.isdecimal() else None
         if event is None or event.snapshot is None:
             raise HTTPException(404, "there is no such image")
         return Response(event.snapshot, media_type="image/jpeg")

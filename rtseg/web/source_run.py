@@ -250,7 +250,7 @@ class SourceRun:
         """Everything about the source, as JSON values."""
         stream = self._stream
         events = self.recent_events()
-        shown = {str(event) for event in events}
+        shown = {str(event) for event in events.values()}
         notices = [line for line in dict.fromkeys((*stream.run.events, *stream.run.failures)) if line not in shown]
         now_s = time.monotonic()
         return {
@@ -259,7 +259,10 @@ class SourceRun:
             "stages": stream.run.stages(),
             "regions": regions_to_json(stream.run.regions.all, self._size()),
             "notices": [redact(line, *self._secrets) for line in notices],
-            "events": [each.to_json() | {"snapshot": each.snapshot is not None} for each in events],
+            "events": [
+                each.to_json() | {"number": number, "snapshot": each.snapshot is not None}
+                for number, each in events.items()
+            ],
             "recordings": [path.name for path in self.recorder.finished],
             "history": [{"age_s": round(now_s - at_s, 1), "shares": shares} for at_s, shares in list(self._history)],
         }
@@ -279,9 +282,10 @@ class SourceRun:
         number = int(labels[min(height - 1, int(y * height)), min(width - 1, int(x * width))])
         return {"name": classes[number] if number < len(classes) else None}
 
-    def recent_events(self) -> list[Event]:
-        """The last events that began or ended by a rule, the oldest first."""
-        return [event for sink in self._stream.run.sinks if isinstance(sink, EventsSink) for event in sink.recent]
+    def recent_events(self) -> dict[int, Event]:
+        """The last events that began or ended by a rule, by their number, the oldest first."""
+        sinks = [sink for sink in self._stream.run.sinks if isinstance(sink, EventsSink)]
+        return {number: event for sink in sinks for number, event in list(sink.recent)}
 
     def _size(self) -> tuple[int, int] | None:
         """(H, W) of the frames; None before the first one."""

@@ -49,6 +49,14 @@ def test_events_become_lines_with_a_snapshot_beside_the_file(tmp_path: Path) -> 
     ]
 
 
+def test_the_last_events_keep_their_numbers() -> None:
+    sink = EventsSink(watch())
+    write(sink, *12 * [1, 1, *[0] * 8])
+    numbers = [number for number, _ in sink.recent]
+    assert numbers == list(range(4, 24))
+    assert [event.kind for _, event in sink.recent] == 10 * ["start", "end"]
+
+
 def test_a_run_without_an_event_leaves_an_empty_file(tmp_path: Path) -> None:
     sink = EventsSink(watch(), [EventFile(tmp_path / "ev.jsonl")])
     write(sink, 0)

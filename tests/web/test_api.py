@@ -74,6 +74,14 @@ def test_a_snapshot_is_drawn_as_asked_for(client: httpx.Client) -> None:
     assert mask[30, 60].max() < 12
 
 
+def test_classes_are_hidden_by_a_list_or_one_by_one(client: httpx.Client) -> None:
+    wait_until(lambda: client.get("/snapshot/0.jpg").status_code == 200)
+    both: list[list[str]] = [[f"class {LEFT},class {RIGHT}"], [f"class {LEFT}", f"class {RIGHT}"]]
+    for hide in both:
+        mask = decoded(client.get("/snapshot/0.jpg", params={"view": "mask", "hide": hide}).content)
+        assert mask.max() < 12
+
+
 @pytest.mark.parametrize("query", ["view=nothing", "alpha=2", "alpha=x", "alpha=nan", "hide=unknown"])
 def test_a_snapshot_with_a_wrong_option_is_refused(client: httpx.Client, query: str) -> None:
     answer = client.get(f"/snapshot/0.jpg?{query}")
@@ -150,6 +158,51 @@ def test_recording_starts_and_stops_and_the_file_plays(start_page: Callable[...,
         assert wait_until(lambda: client.get("/api/sources/0").json()["recordings"]) == [name]
     with av.open(str(tmp_path / "new" / name)) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 10
+
+
+def test_recordings_are_listed_and_only_those_can_be_had(start_page: Callable[..., PageServer], tmp_path: Path) -> None:
+    folder, name = tmp_path / "recordings", "gate-20261128-193000"
+    folder.mkdir()
+    for each in (f"{name}.mp4", f"{name}-2.mp4", f"{name}-3.part.mp4", "holiday.mp4", f"{name}.txt"):
+        (folder / each).write_bytes(each.encode())
+    secret = tmp_path / f"{name}.mp4"
+    secret.write_bytes(b"secret")
+    (folder / "link-20261128-193000.mp4").symlink_to(secret)
+    with httpx.Client(base_url=start_page(recordings=folder).address, timeout=TIMEOUT_S) as client:
+        listed = client.get("/api/recordings").json()["recordings"]
+        assert {each["id"] for each in listed} == {name, f"{name}-2"}
+        assert {each["source"] for each in listed} == {"gate"}
+        answer = client.get(f"/api/recordings/{name}.mp4")
+        assert answer.content == f"{name}.mp4".encode()
+        assert answer.headers["content-disposition"] == f'attachment; filename="{name}.mp4"'
+        wrong = [
+            "holiday",
+            f"{name}-3.part",
+            "link-20261128-193000",
+            f"..%2f{name}",
+            f"..%2frecordings%2f{name}",
+            "%00",
+        ]
+        assert {client.get(f"/api/recordings/{each}.mp4").status_code for each in wrong} == {404}
+
+
+def test_a_folder_of_recordings_that_is_not_there_lists_none(
+    start_page: Callable[..., PageServer], tmp_path: Path
+) -> None:
+    address = start_page(recordings=tmp_path / "nothing").address
+    assert httpx.get(f"{address}api/recordings", timeout=TIMEOUT_S).json() == {"recordings": []}
+
+
+def test_the_class_at_a_place_is_named(client: httpx.Client) -> None:
+    wait_until(lambda: client.get("/api/status").json()["sources"][0]["frames"])
+    names = [client.get("/api/sources/0/class", params={"x": x, "y": 1}).json()["name"] for x in (0, 0.49, 0.51, 1)]
+    assert names == 2 * [f"class {LEFT}"] + 2 * [f"class {RIGHT}"]
+    for place in ({}, {"x": "a", "y": 0}, {"x": 1.1, "y": 0}, {"x": "nan", "y": 0}):
+        assert client.get("/api/sources/0/class", params=place).status_code == 400
+
+
+def test_the_history_is_left_out_on_demand(client: httpx.Client) -> None:
+    assert "history" not in client.get("/api/sources/0", params={"history": "false"}).json()
 
 
 def test_propagation_is_changed_while_a_viewer_watches(

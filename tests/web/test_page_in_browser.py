@@ -135,10 +135,12 @@ def test_shift_click_shows_only_this_class_and_a_second_one_all(open_page: Calla
     assert is_color(pixel(tab, 0.25), mixed(LEFT))
 
 
-def test_the_class_under_the_pointer_is_named(open_page: Callable[..., Page]) -> None:
-    tab = open_page()
+@pytest.mark.parametrize("height", [800, 200])  # in a low window, the image does not fill its frame
+def test_the_class_under_the_pointer_is_named(open_page: Callable[..., Page], height: int) -> None:
+    tab = open_page(viewport={"width": 1280, "height": height})
     wait_for_frames(tab)
     box = tab.locator("canvas").bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(80 / 60, rel=0.02)
     for x, name in ((0.25, f"class {LEFT}"), (0.75, f"class {RIGHT}")):
         tab.mouse.move(box["x"] + x * box["width"], box["y"] + box["height"] / 2)
         playwright.expect(tab.locator(".under")).to_have_text(name)
@@ -186,20 +188,100 @@ def test_a_recording_is_started_and_stopped_by_its_button(
     wait_for_frames(tab, 10)
     tab.get_by_role("button", name="Stop recording").click()
     tab.get_by_role("button", name="Record", exact=True).wait_for()
-    wait_until(tab, "fetch('/api/sources/0').then((a) => a.json()).then((d) => d.recordings.length === 1)")
+    link = tab.locator("a[href^='/api/recordings/']")
+    with tab.expect_download() as download:
+        link.click()
     (path,) = tmp_path.iterdir()
+    assert download.value.suggested_filename == path.name
+    assert Path(download.value.path()).read_bytes() == path.read_bytes()
     with av.open(str(path)) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 8
 
 
-def test_without_webcodecs_the_server_draws_and_hides_what_is_hidden(open_page: Callable[..., Page]) -> None:
-    tab = open_page(script="delete window.VideoDecoder")
+REFUSE_CODEC = "VideoDecoder.isConfigSupported = async () => ({ supported: false })"
+BREAK_DECODER = """
+  const Real = VideoDecoder;
+  window.VideoDecoder = class extends Real {
+    constructor(init) { super(init); this.fail = init.error; }
+    decode() { this.fail(new DOMException("broken")); }
+  };"""
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "delete window.VideoDecoder",
+        "VideoDecoder.isConfigSupported = async () => ({ supported: false })",
+        BREAK_DECODER,
+    ],
+    ids=["without WebCodecs", "without H.264", "with a broken decoder"],
+)
+def test_where_the_browser_cannot_decode_the_server_draws_and_hides_what_is_hidden(
+    open_page: Callable[..., Page], script: str
+) -> None:
+    tab = open_page(script=script)
     image = tab.locator(".stage img")
     wait_until(tab, "document.querySelector('.stage img')?.naturalWidth === 80")
     tab.locator(HIDE_BUTTON.format(LEFT)).click()
     playwright.expect(image).to_have_attribute(
         "src", f"/stream/0.mjpg?view=overlay&alpha=0.5&contours=false&hide=class+{LEFT}"
     )
+
+
+def test_where_the_server_draws_the_class_is_named_and_a_region_is_drawn(
+    open_page: Callable[..., Page], start_page: Callable[..., PageServer]
+) -> None:
+    tab = open_page(start_page().address, script="delete window.VideoDecoder")
+    wait_until(tab, "document.querySelector('.stage img')?.naturalWidth === 80")
+    box = tab.locator(".stage img").bounding_box()
+    for x, name in ((0.25, f"class {LEFT}"), (0.75, f"class {RIGHT}")):
+        tab.mouse.move(box["x"] + x * box["width"], box["y"] + box["height"] / 2)
+        playwright.expect(tab.locator(".under")).to_have_text(name)
+    tab.get_by_role("button", name="Draw region").click()
+    for x, y in ((0.1, 0.1), (0.9, 0.1), (0.9, 0.4)):
+        tab.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    tab.get_by_role("button", name="Finish region").click()
+    tab.locator(".regions polygon").wait_for(state="attached")
+    tab.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.9 * box["height"])
+    playwright.expect(tab.locator(".under")).to_have_text("unlabelled")
+
+
+def test_of_many_classes_the_largest_are_listed_and_the_others_can_be_found(open_page: Callable[..., Page]) -> None:
+    tab = open_page()
+    listed, others = tab.locator("#classes button"), tab.locator("#other-classes button")
+    for place, number in enumerate((LEFT, RIGHT)):
+        playwright.expect(listed.nth(place)).to_have_attribute("data-class", f"class {number}", timeout=TIMEOUT_MS)
+    assert listed.count() == 12
+    assert not tab.locator("#other-classes").is_visible()
+    tab.get_by_role("button", name="243 others").click()
+    tab.get_by_role("searchbox", name="Find a class").fill("CLASS 25")
+    assert [each.inner_text() for each in others.all() if each.is_visible()] == [
+        f"class {number}\n0.0 %" for number in (25, *range(250, 255))
+    ]
+    others.filter(has_text="class 254").click()
+    assert tab.locator(HIDE_BUTTON.format(254)).get_attribute("aria-pressed") == "false"
+    tab.get_by_role("button", name="Show all classes").click()
+    assert tab.locator(HIDE_BUTTON.format(254)).get_attribute("aria-pressed") == "true"
+
+
+def test_a_page_in_the_background_is_sent_no_frames(
+    open_page: Callable[..., Page], start_page: Callable[..., PageServer]
+) -> None:
+    server = start_page()
+    tab = open_page(server.address)
+    wait_for_frames(tab)
+    (source,) = server.sources
+    change = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    tab.evaluate(change, True)
+    deadline_s = time.monotonic() + TIMEOUT_S
+    while source.sink._listeners:
+        assert time.monotonic() < deadline_s
+        tab.wait_for_timeout(30)
+    tab.evaluate(change, False)
+    wait_for_frames(tab)
 
 
 def test_a_lost_server_is_shown_and_found_again(chromium: Any, endless: StreamOptions) -> None:

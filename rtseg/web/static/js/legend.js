@@ -41,6 +41,7 @@ export class Legend {
     this.more.hidden = !isLong;
     this.expand(isLong && !this.others.hidden);
     this.place();
+    this.orderedMs = -Infinity; // the first shares order them anew
     this.mark();
   }
 

@@ -67,7 +67,7 @@ export class Panels {
     this.chart.update(details.classes, this.history.list);
     this.stages.update(details.stages);
     this.controls.updateDetails(details);
-    fill(this.events, details.events.map((event, number) => describe(event, number, details.id)).reverse());
+    fill(this.events, details.events.map((event) => describe(event, details.id)).reverse());
     fill(this.notices, details.notices.map((line) => [line]).reverse());
     this.onDetails(details);
   }
@@ -83,10 +83,10 @@ function fill(list, entries) {
 }
 
 // One event as children of a list item: the time, what happened, and its image if there is one.
-function describe(event, number, source) {
+function describe(event, source) {
   const time = new Date(event.time).toLocaleTimeString();
   const value = event.value === undefined ? "" : ` (${Number(event.value.toPrecision(3))} ${event.unit ?? ""})`;
   const text = `${time} ${event.rule ?? ""} ${event.kind}${value}${event.reason ? `: ${event.reason}` : ""}`;
-  const address = `/api/sources/${encodeURIComponent(source)}/events/${number}.jpg`;
+  const address = `/api/sources/${encodeURIComponent(source)}/events/${event.number}.jpg`;
   return event.snapshot ? [text, " ", element("a", { href: address, target: "_blank", rel: "noopener" }, "image")] : [text];
 }
