@@ -4,7 +4,8 @@
 
 One round measures, in turn: `rtseg stream` over the clip again and again, with half as many frames, one process on one
 core over an eighth of the segments, one process for each core over all of them, and Ray with as many CPUs. Rates begin
-when each process has done its first segment. Rounds are added to the results of the same commit, so that each can be a short run of its own.
+when each process has done its first segment. Rounds are added to the results of the same commit, so that each can be a
+short run of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from rtseg.batch.divide import Division, divide_video
 
 RESULT = RESULTS / "batch.json"
 MODEL = ["--model", "icnet-camvid", "--size", "192x320"]
+WAYS = ("stream", "one_core", "processes", "ray")
 VARIABLES = {
     "PYTHONPATH": str(ROOT),
     "RAY_AUTH_MODE": "disabled",
@@ -64,46 +65,40 @@ def digest(output: Path) -> str:
     return every.hexdigest()
 
 
-def measure_round(folder: Path, library: Path, clip: Path, frames: int) -> dict[str, Any]:
-    """One figure for each way, and whether the files are equal."""
-    facts: dict[str, Any] = {}
+def measure_stream(folder: Path, clip: Path, frames: int) -> dict[str, Any]:
+    """One stream that uses all cores."""
     report = folder / "stream.json"
-    part = ["--loop", "--max-frames", str(frames // 2), "--stats", str(folder / "s.csv")]
-    run("stream", str(clip), *MODEL, *part, "--no-show", "--report", str(report), "--overwrite")
-    facts["stream"] = {"fps": json.loads(report.read_text())["fps"]}
+    part = ["--loop", "--max-frames", str(frames), "--stats", str(folder / "s.csv")]
+    wall_s = run("stream", str(clip), *MODEL, *part, "--no-show", "--report", str(report), "--overwrite")
+    return {"fps": json.loads(report.read_text())["fps"], "wall_s": round(wall_s, 1)}
+
+
+def measure_batch(folder: Path, library: Path, way: str) -> dict[str, Any]:
+    """A run of ``rtseg batch``."""
     cores = sorted(os.sched_getaffinity(0))
     videos = sorted(map(str, library.iterdir()))
-    eighth = videos[: max(1, len(videos) // 8)]
-    common = [*MODEL, "--segment", "1s", "--write", "shares", "--output"]
-    ways: dict[str, tuple[list[str], list[str], str, int]] = {
-        "one_core": (eighth, ["--workers", "1"], str(cores[-1]), 1),
-        "processes": ([str(library)], [], "", len(cores)),
-    }
-    if find_spec("ray"):
-        ways["ray"] = ([str(library)], ["--ray", "auto"], "", len(cores))
-    digests = {}
-    for name, (inputs, more, pinned, processes) in ways.items():
-        output = folder / name
-        wall_s = run("batch", *inputs, *common, str(output), *more, cores=pinned)
-        facts[name] = rate(output, processes) | {"wall_s": round(wall_s, 1)}
-        digests[name] = digest(output)
-        shutil.rmtree(output)
-    if "ray" in digests:
-        facts["same_files"] = digests["processes"] == digests["ray"]
-    return facts
+    if way == "one_core":
+        videos = videos[: max(1, len(videos) // 8)]
+    more = {"one_core": ["--workers", "1"], "processes": [], "ray": ["--ray", "auto"]}[way]
+    output = folder / way
+    wall_s = run(
+        "batch", *videos, *MODEL, "--segment", "1s", "--write", "shares", "--output", str(output), *more,
+        cores=str(cores[-1]) if way == "one_core" else "",
+    )  # fmt: skip
+    facts = rate(output, 1 if way == "one_core" else len(cores))
+    return facts | {"wall_s": round(wall_s, 1), "files": digest(output)}
 
 
 def summary(rounds: list[dict[str, Any]], cores: int) -> dict[str, Any]:
-    """Medians over the rounds, and what one way reaches of another."""
-    names = [name for name in ("stream", "one_core", "processes", "ray") if name in rounds[0]]
-    fps = {name: statistics.median(each[name]["fps"] for each in rounds) for name in names}
-    ratios = {
-        "processes_of_stream": fps["processes"] / fps["stream"],
-        "processes_of_one_core": fps["processes"] / (cores * fps["one_core"]),
-    }
+    """Medians over the rounds, what one way reaches of another, and whether the files of two ways are equal."""
+    found = {way: [each[way] for each in rounds if way in each] for way in WAYS}
+    fps = {way: statistics.median(each["fps"] for each in runs) for way, runs in found.items() if runs}
+    base = {"stream": 1, "one_core": cores}
+    ratios = {f"processes_of_{way}": fps["processes"] / (count * fps[way]) for way, count in base.items() if way in fps}
     if "ray" in fps:
         ratios["ray_of_processes"] = fps["ray"] / fps["processes"]
-    return {"fps": fps, **{name: round(value, 3) for name, value in ratios.items()}}
+    files = {each["files"] for way in ("processes", "ray") for each in found[way]}
+    return {"fps": fps, **{name: round(value, 3) for name, value in ratios.items()}, "same_files": len(files) == 1}
 
 
 def main() -> None:
@@ -112,9 +107,10 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--segments", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--ways", default=",".join(WAYS), help="which of them this run measures")
     options = parser.parse_args()
     before = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    rounds = before.get("rounds", []) if before.get("commit") == commit() else []
+    rounds: list[dict[str, Any]] = before.get("rounds", []) if before.get("commit") == commit() else []
     video = divide_video(str(options.clip), Division(1.0))
     copies = -(-options.segments // len(video.segments))
     with tempfile.TemporaryDirectory(prefix="rtseg-batch-") as name:
@@ -125,15 +121,21 @@ def main() -> None:
             shutil.copy(options.clip, library / f"{number:03d}.mp4")
         frames = sum(segment.frames or 0 for segment in video.segments)
         for _ in range(options.rounds):
-            rounds.append(measure_round(folder, library, options.clip, copies * frames))
-            print(rounds[-1], flush=True)
+            rounds.append({})
+            for way in options.ways.split(","):
+                if way == "stream":
+                    rounds[-1][way] = measure_stream(folder, options.clip, copies * frames // 2)
+                else:
+                    rounds[-1][way] = measure_batch(folder, library, way)
+                    shutil.rmtree(folder / way)
+                print(way, rounds[-1][way], flush=True)
     cores = len(os.sched_getaffinity(0))
     facts = {
         "clip": options.clip.name,
         "segments": copies * len(video.segments),
         "frames": copies * frames,
         "settings": [*MODEL, "--segment", "1s", "--write", "shares"],
-        "summary": summary(rounds, cores),
+        "summary": summary(rounds, cores) if any("processes" in each for each in rounds) else {},
         "rounds": rounds,
         "versions": versions("ray", "pyarrow"),
     }
