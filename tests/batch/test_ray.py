@@ -89,20 +89,23 @@ def results(folder: Path) -> dict[str, bytes]:
 
 def run_until_killed(command: list[str], cluster: Cluster, victim: str, output: Path, after: int) -> tuple[int, str]:
     """Start a run, and kill a process of the cluster when there are ``after`` segments; return how the run ended."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, env=os.environ | GIVES_UP | {"PYTHONPATH": PATHS}, stderr=subprocess.PIPE, text=True
-    )
-    until_s = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < until_s:
-        if len([*output.rglob("done.json")]) >= after:
-            cluster.kill(victim)
-            break
-        time.sleep(0.05)
-    _, error = process.communicate(timeout=240)
+    ) as process:
+        try:
+            while process.poll() is None:
+                if len([*output.rglob("done.json")]) >= after:
+                    cluster.kill(victim)
+                    break
+                time.sleep(0.05)
+            _, error = process.communicate(timeout=1000)
+        finally:
+            process.kill()
     return process.returncode, error
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kills", [2, 6])
 def test_a_run_whose_head_is_killed_ends_complete_when_it_is_run_again(
     kills: int, cluster: Cluster, clip: Path, model: Path, tmp_path: Path
