@@ -11,6 +11,9 @@ from av.video.stream import VideoStream
 
 __all__ = ["seconds", "seek"]
 
+_SAME_S = 1e-6
+"""Times that differ by less are equal: timestamps are fractions, and floats only approximate them."""
+
 
 def seconds(stamp: int | None, stream: Stream) -> float | None:
     """Convert a timestamp of ``stream`` to seconds; None if there is no timestamp or time base."""
@@ -21,8 +24,8 @@ def seek(container: InputContainer, stream: VideoStream, to_s: float, step_s: fl
     """Seek to a keyframe from which the frame at ``to_s`` can be decoded completely.
 
     Seeking is not exact: containers look up keyframes by decoding time, which precedes presentation time, and MPEG-TS
-    may land anywhere. So check that a keyframe comes before ``to_s``. If not, try further back, finally from the start.
-    A container that cannot seek stays where it is.
+    may land anywhere. So check that the first frame that decodes is a keyframe that is not after ``to_s``. If not, try
+    further back, finally from the start. A container that cannot seek stays where it is.
 
     Args:
         container: open, at any position.
@@ -31,11 +34,12 @@ def seek(container: InputContainer, stream: VideoStream, to_s: float, step_s: fl
         step_s: nominal time between two frames, in seconds.
     """
     start_s = seconds(stream.start_time, stream) or 0.0
-    for margin_s in (0.5 + 8 * step_s, 12.0):
+    # Without a margin first: a segment of a library begins at a keyframe, and a second more would be decoded in vain.
+    for margin_s in (-_SAME_S, 0.5 + 8 * step_s, 12.0):
         from_s = to_s - margin_s
         if from_s <= start_s or not _seek_demuxer(container, stream, from_s):
             break
-        if _first_keyframe_s(container, stream) <= to_s and _seek_demuxer(container, stream, from_s):
+        if _first_keyframe_s(container, stream) <= to_s + _SAME_S and _seek_demuxer(container, stream, from_s):
             return
     # To well before the start, because the decoding time of the first packet may be earlier. Some containers refuse
     # that and need the start itself.

@@ -4,6 +4,7 @@ import os
 import struct
 from collections.abc import Callable
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 
 import av
@@ -159,6 +160,18 @@ class TestTimes:
         assert [f.pts_s for f in part] == pytest.approx([f.pts_s for f in whole])
         assert all(np.array_equal(a.image, b.image) for a, b in zip(part, whole, strict=True))
         assert part[0].index == 0
+
+    @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+    def test_a_start_at_a_keyframe_decodes_nothing_before_it(
+        self, name: str, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = make_clip(name, range(60), rate=10, options={"g": "10", "bf": "2", "sc_threshold": "0"})
+        decoded: list[float] = []
+        seek = "rtseg.sources.video.seek._seek_demuxer"
+        original = import_module("rtseg.sources.video.seek")._seek_demuxer
+        monkeypatch.setattr(seek, lambda *arguments: decoded.append(arguments[2]) or original(*arguments))
+        assert read(path, start_s=3.0)[0].pts_s == pytest.approx(3.0)
+        assert decoded == pytest.approx([3.0, 3.0])  # once to look, once to begin
 
     def test_a_start_after_the_end_is_an_error(self, make_clip: MakeClip) -> None:
         with pytest.raises(SourceError, match="ends before --start 9"):
