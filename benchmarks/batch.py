@@ -93,10 +93,8 @@ def summary(rounds: list[dict[str, Any]], cores: int) -> dict[str, Any]:
     """Medians over the rounds, what one way reaches of another, and whether the files of two ways are equal."""
     found = {way: [each[way] for each in rounds if way in each] for way in WAYS}
     fps = {way: statistics.median(each["fps"] for each in runs) for way, runs in found.items() if runs}
-    base = {"stream": 1, "one_core": cores}
-    ratios = {f"processes_of_{way}": fps["processes"] / (count * fps[way]) for way, count in base.items() if way in fps}
-    if "ray" in fps:
-        ratios["ray_of_processes"] = fps["ray"] / fps["processes"]
+    pairs = [("processes", "stream", 1), ("processes", "one_core", cores), ("ray", "processes", 1)]
+    ratios = {f"{way}_of_{of}": fps[way] / (count * fps[of]) for way, of, count in pairs if way in fps and of in fps}
     files = {each["files"] for way in ("processes", "ray") for each in found[way]}
     return {"fps": fps, **{name: round(value, 3) for name, value in ratios.items()}, "same_files": len(files) == 1}
 
@@ -113,34 +111,35 @@ def main() -> None:
     rounds: list[dict[str, Any]] = before.get("rounds", []) if before.get("commit") == commit() else []
     video = divide_video(str(options.clip), Division(1.0))
     copies = -(-options.segments // len(video.segments))
+    frames = copies * sum(segment.frames or 0 for segment in video.segments)
+    facts = {"clip": options.clip.name, "segments": copies * len(video.segments), "frames": frames}
     with tempfile.TemporaryDirectory(prefix="rtseg-batch-") as name:
         folder = Path(name)
         library = folder / "library"
         library.mkdir()
         for number in range(copies):
             shutil.copy(options.clip, library / f"{number:03d}.mp4")
-        frames = sum(segment.frames or 0 for segment in video.segments)
         for _ in range(options.rounds):
             rounds.append({})
             for way in options.ways.split(","):
                 if way == "stream":
-                    rounds[-1][way] = measure_stream(folder, options.clip, copies * frames // 2)
+                    rounds[-1][way] = measure_stream(folder, options.clip, frames // 2)
                 else:
                     rounds[-1][way] = measure_batch(folder, library, way)
                     shutil.rmtree(folder / way)
                 print(way, rounds[-1][way], flush=True)
-    cores = len(os.sched_getaffinity(0))
-    facts = {
-        "clip": options.clip.name,
-        "segments": copies * len(video.segments),
-        "frames": copies * frames,
+                write(facts, rounds)
+
+
+def write(facts: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
+    """Save what is known so far, as a run may be cut off."""
+    facts = facts | {
         "settings": [*MODEL, "--segment", "1s", "--write", "shares"],
-        "summary": summary(rounds, cores) if any("processes" in each for each in rounds) else {},
+        "summary": summary(rounds, len(os.sched_getaffinity(0))),
         "rounds": rounds,
         "versions": versions("ray", "pyarrow"),
     }
-    print(facts["summary"])
-    print(f"wrote {save(RESULT, facts)}")
+    print(f"{facts['summary']}, wrote {save(RESULT, facts)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -203,14 +203,17 @@ class _SegmentSink(Sink):
     def __init__(self, sinks: Sequence[Sink], segment: Segment, classes: int) -> None:
         self._sinks, self._start_s = sinks, segment.start_s
         self._shift = segment.first_frame - segment.lead_frames
+        self._table = next((sink for sink in sinks if isinstance(sink, ShareTableSink)), None)
         self._shares = np.zeros(classes)
+        """Their sum, unless the table has it: they are 1 % of the work."""
         self.name = f"segment {segment.number}"
         self.needs_rendered = any(sink.needs_rendered for sink in sinks)
 
     @property
     def mean_shares(self) -> list[float]:
         """The mean share of each class over all frames."""
-        return [float(total) / max(1, self.written) for total in self._shares]
+        totals = self._shares if self._table is None else self._table.total
+        return [float(total) / max(1, self.written) for total in totals]
 
     @property
     def notice(self) -> str:
@@ -224,7 +227,8 @@ class _SegmentSink(Sink):
         own = replace(frame, index=frame.index + self._shift)
         for sink in self._sinks:
             sink.write(own, labels, rendered)
-        self._shares += class_shares(labels, len(self._shares))
+        if self._table is None:
+            self._shares += class_shares(labels, len(self._shares))
         self.written += 1
 
     def close(self) -> None:

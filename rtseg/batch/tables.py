@@ -37,6 +37,11 @@ class ShareTableSink(Sink):
         self._components: list[list[int]] = []
         self._closed = False
 
+    @property
+    def total(self) -> NDArray[np.float64]:
+        """The sum of the shares of each class over all frames, float64 (classes,)."""
+        return np.asarray(np.sum(self._shares, axis=0), np.float64)
+
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """See ``Sink``."""
         shares = class_shares(labels, len(self._classes))
