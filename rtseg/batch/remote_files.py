@@ -49,7 +49,7 @@ def find_urls(url: str) -> list[str]:
         else:
             found = [url] if system.exists(path) else []
     except Exception as error:  # every file system raises its own errors
-        raise SourceError(f"{redact(url)} cannot be read: {remote_reason(error)}") from error
+        raise _unreadable(url, error) from error
     if not found:
         raise SourceNotFound(f"{redact(url)} names no file: check the address")
     return found
@@ -65,7 +65,7 @@ def describe(url: str) -> RemoteFacts:
     try:
         info = system.info(path)
     except Exception as error:
-        raise SourceError(f"{redact(url)} cannot be read: {remote_reason(error)}") from error
+        raise _unreadable(url, error) from error
     version = next((str(info[name]) for name in VERSION_KEYS if info.get(name)), "")
     return RemoteFacts(int(info.get("size") or 0), version)
 
@@ -81,7 +81,7 @@ def copy_to(url: str, file: IO[bytes]) -> None:
     try:
         source = system.open(path, "rb")
     except Exception as error:
-        raise SourceError(f"{redact(url)} cannot be read: {remote_reason(error)}") from error
+        raise _unreadable(url, error) from error
     with source:
         while block := _read(source, url):
             file.write(block)
@@ -91,4 +91,9 @@ def _read(source: Any, url: str) -> bytes:
     try:
         return bytes(source.read(_BLOCK))
     except Exception as error:
-        raise SourceError(f"{redact(url)} cannot be read: {remote_reason(error)}") from error
+        raise _unreadable(url, error) from error
+
+
+def _unreadable(url: str, error: Exception) -> SourceError:
+    reason = remote_reason(error)
+    return SourceError(f"{redact(url)} cannot be read: {reason}; check the address, the network and the access rights")

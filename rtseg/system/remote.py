@@ -23,6 +23,8 @@ VERSION_KEYS = (
     "mtime",
 )
 """How the file systems of fsspec name the version of a file."""
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Extra of rtseg that brings the package for a scheme."""
 _MAX_REASON = 200
 
 
@@ -50,9 +52,8 @@ def open_url(url: str, **options: Any) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(url, **options)
     except ImportError as error:
-        raise MissingExtra(
-            f"{redact(url)} needs another package ({error}): pip install 'rtseg[remote]', or the package itself"
-        ) from error
+        extra = _EXTRAS.get(url.partition("://")[0].lower(), "remote")
+        raise MissingExtra(f"{redact(url)} needs another package ({error}): pip install 'rtseg[{extra}]'") from error
     except ValueError as error:
         raise OptionError(f"{redact(url)} cannot be used: {redact(error)}") from error
     except OSError as error:
