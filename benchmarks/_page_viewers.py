@@ -14,15 +14,19 @@ import sys
 import threading
 import time
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
-WATCH = json.dumps({"type": "watch", "sources": ["0", "demo"]})
+
+async def watch_all(viewer: ClientConnection) -> None:
+    """Ask for the frames of all sources."""
+    hello = json.loads(await viewer.recv())
+    await viewer.send(json.dumps({"type": "watch", "sources": [source["id"] for source in hello["sources"]]}))
 
 
 async def read(address: str, counts: list[int], number: int, ready: asyncio.Event) -> None:
     """Watch and count the frames."""
     async with connect(address, compression=None, max_size=None) as viewer:
-        await viewer.send(WATCH)
+        await watch_all(viewer)
         async for message in viewer:
             if isinstance(message, bytes):
                 counts[number] += 1
@@ -37,7 +41,7 @@ async def stall(address: str) -> None:
     connection.connect((host, int(port)))
     connection.setblocking(False)
     viewer = await connect(address, sock=connection, compression=None, max_queue=1, ping_interval=None).__aenter__()
-    await viewer.send(WATCH)
+    await watch_all(viewer)
     viewer.transport.pause_reading()
     await asyncio.Event().wait()
 

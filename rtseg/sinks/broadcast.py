@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -12,6 +11,7 @@ import av.error
 from rtseg.errors import SinkError
 from rtseg.frame import Frame, Image, Labels
 from rtseg.image_io.decode import to_bgr
+from rtseg.sinks._label_runs import code_runs
 from rtseg.sinks._live_encoder import LiveEncoder
 from rtseg.sinks.base import Sink
 from rtseg.system.opencv import cv2
@@ -37,7 +37,7 @@ class LiveFrame:
     size: tuple[int, int]
     """(H, W) of the encoded image, in pixels."""
     labels: bytes
-    """Class IDs, one byte a pixel, row by row, as a zlib stream (run-length coded)."""
+    """Class IDs, row by row, as runs; see ``code_runs``."""
     labels_size: tuple[int, int]
     """(H, W) of the labels, in pixels. They cover the whole image."""
 
@@ -133,8 +133,6 @@ class BroadcastSink(Sink):
             self._encoder = LiveEncoder(size)
         chunk, is_key = self._encoder.encode(image, frame.pts_s, key=key)
         small = _shrink_labels(labels)
-        coder = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
-        coded = coder.compress(small.tobytes()) + coder.flush()
         return LiveFrame(
             frame.index,
             frame.pts_s,
@@ -142,7 +140,7 @@ class BroadcastSink(Sink):
             is_key,
             chunk,
             size,
-            coded,
+            code_runs(small),
             (small.shape[0], small.shape[1]),
         )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+from helpers.label_runs import decode_runs
 from numpy.typing import NDArray
 from websockets.sync.client import ClientConnection, connect
 
@@ -64,7 +64,7 @@ class FrameMessage:
         assert kind == 1
         assert len(message) == header.size + label_bytes + chunk_bytes
         coded, chunk = message[header.size : header.size + label_bytes], message[header.size + label_bytes :]
-        labels = np.frombuffer(zlib.decompress(coded), np.uint8).reshape(rows, columns)
+        labels = decode_runs(coded).reshape(rows, columns)
         return cls(bool(flags & 1), source, index, pts_s, captured_ms, (height, width), labels, chunk)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zlib
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from helpers.label_runs import decode_runs
 
 from rtseg.frame import Frame
+from rtseg.sinks._label_runs import code_runs
 from rtseg.sinks.broadcast import BroadcastSink, LiveFrame
 
 
@@ -26,7 +27,18 @@ def listen(sink: BroadcastSink) -> list[LiveFrame]:
 
 
 def labels_of(frame: LiveFrame) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(frame.labels), np.uint8).reshape(frame.labels_size)
+    return decode_runs(frame.labels).reshape(frame.labels_size)
+
+
+@pytest.mark.parametrize("side", [1, 7, 11, 90, 128, 300])
+def test_runs_of_any_length_are_coded(side: int) -> None:
+    for shape in ((side, side), (1, side * side)):
+        random = np.random.default_rng(side).integers(0, 256, shape, dtype=np.uint8)
+        halves = np.zeros(shape, np.uint8)
+        halves.ravel()[side * side // 2 :] = 255
+        for labels in (random, halves, np.full(shape, 255, np.uint8)):
+            np.testing.assert_array_equal(decode_runs(code_runs(labels)).reshape(shape), labels)
+    assert len(code_runs(np.zeros((288, 512), np.uint8))) == 4
 
 
 def test_without_a_listener_nothing_is_encoded_and_the_newest_frame_is_kept() -> None:

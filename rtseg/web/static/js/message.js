@@ -14,18 +14,54 @@ export function parseFrame(buffer) {
     capturedMs: view.getFloat64(16, true),
     width: view.getUint16(24, true),
     height: view.getUint16(26, true),
-    labelWidth: view.getUint16(28, true),
-    labelHeight: view.getUint16(30, true),
-    labels: bytes.subarray(header, header + labelBytes),
+    labels: new Labels(
+      bytes.subarray(header, header + labelBytes),
+      view.getUint16(28, true),
+      view.getUint16(30, true),
+    ),
     chunk: bytes.subarray(header + labelBytes),
   };
 }
 
-// The class IDs of a label map, one byte a pixel.
-export async function inflate(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+// Labels as runs of pixels of one class, row by row: its ID, and the length in bytes of 7 bits, the lowest first.
+export class Labels {
+  constructor(runs, width, height) {
+    this.runs = runs;
+    this.width = width;
+    this.height = height;
+    this.unpacked = null;
+  }
+
+  // Fill `values`, one for each pixel, from a table with a value for each class ID.
+  fill(values, table) {
+    const { runs } = this;
+    let start = 0;
+    for (let at = 0; at < runs.length; ) {
+      const id = runs[at];
+      let length = 0;
+      let shift = 0;
+      do {
+        at += 1;
+        length |= (runs[at] & 127) << shift;
+        shift += 7;
+      } while (runs[at] > 127);
+      at += 1;
+      values.fill(table[id], start, start + length);
+      start += length;
+    }
+  }
+
+  // The class ID of each pixel.
+  get classes() {
+    if (this.unpacked === null) {
+      this.unpacked = new Uint8Array(this.width * this.height);
+      this.fill(this.unpacked, IDS);
+    }
+    return this.unpacked;
+  }
 }
+
+const IDS = Uint8Array.from({ length: 256 }, (_, id) => id);
 
 // The codec string of a key frame, from the sequence parameter set within it.
 export function codecOf(chunk) {

@@ -11,7 +11,7 @@ export class Painter {
     this.lines = new Layer();
   }
 
-  // `image` is anything that drawImage takes; `labels` are {classes, width, height}; `table` is from `colorTable`.
+  // `image` is anything that drawImage takes; `labels` are from message.js; `table` is from `colorTable`.
   paint(image, width, height, labels, table, settings) {
     const side = settings.view === "side";
     const { canvas, context } = this;
@@ -33,13 +33,13 @@ export class Painter {
     }
     context.imageSmoothingEnabled = false;
     if (settings.view !== "image") {
-      this.fill.draw(labels, (classes, pixels) => fillClasses(classes, pixels, table));
+      this.fill.draw(labels, (pixels) => labels.fill(pixels, table));
       context.globalAlpha = settings.view === "mask" ? 1 : settings.alpha;
       context.drawImage(this.fill.canvas, left, 0, width, height);
       context.globalAlpha = 1;
     }
     if (settings.contours) {
-      this.lines.draw(labels, (classes, pixels) => drawBorders(classes, pixels, labels.width, table));
+      this.lines.draw(labels, (pixels) => drawBorders(labels.classes, pixels, labels.width, table));
       context.drawImage(this.lines.canvas, left, 0, width, height);
     }
   }
@@ -50,6 +50,7 @@ class Layer {
     this.canvas = document.createElement("canvas");
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
     this.data = null;
+    this.pixels = null;
   }
 
   draw(labels, fill) {
@@ -57,8 +58,9 @@ class Layer {
       this.canvas.width = labels.width;
       this.canvas.height = labels.height;
       this.data = this.context.createImageData(labels.width, labels.height);
+      this.pixels = new Uint32Array(this.data.data.buffer);
     }
-    fill(labels.classes, new Uint32Array(this.data.data.buffer));
+    fill(this.pixels);
     this.context.putImageData(this.data, 0, 0);
   }
 }
@@ -73,12 +75,6 @@ export function colorTable(classes, hidden) {
     }
   }
   return table;
-}
-
-function fillClasses(classes, pixels, table) {
-  for (let at = 0; at < pixels.length; at += 1) {
-    pixels[at] = table[classes[at]];
-  }
 }
 
 // White where the class differs from that of the pixel on the right or below. Hidden classes count as one.

@@ -1,6 +1,6 @@
 // Decodes the frames of one source with WebCodecs, and shows each together with its own labels.
 
-import { codecOf, inflate } from "./message.js";
+import { codecOf } from "./message.js";
 
 const MOST_WAITING = 10; // frames in the decoder, before it starts anew at a key frame
 const LATE_MS = 500; // a frame that is so much older than the freshest one is not decoded
@@ -12,7 +12,7 @@ const CODEC = "avc1.42c01f"; // what the server sends
 
 // Whether this browser decodes H.264. Some have WebCodecs, but not this codec.
 async function canDecodeHere() {
-  if (!("VideoDecoder" in window && "DecompressionStream" in window)) {
+  if (!("VideoDecoder" in window)) {
     return false;
   }
   try {
@@ -31,8 +31,7 @@ export class Player {
     this.errors = 0;
     this.waiting = new Map(); // by timestamp
     this.sequence = 0;
-    this.shown = -1;
-    this.decoded = -1;
+    this.next = null; // decoded, and to be painted
     this.freshestMs = Infinity;
     this.late = 0;
     this.codec = null;
@@ -55,7 +54,7 @@ export class Player {
     }
     const timestamp = this.sequence;
     this.sequence += 1;
-    this.waiting.set(timestamp, { ...message, classes: inflate(message.labels) });
+    this.waiting.set(timestamp, message);
     const type = message.key ? "key" : "delta";
     this.decoder.decode(new EncodedVideoChunk({ type, timestamp, data: message.chunk }));
   }
@@ -76,7 +75,7 @@ export class Player {
     this.close();
     this.codec = codec;
     this.decoder = new VideoDecoder({
-      output: (frame) => this.show(frame),
+      output: (frame) => this.keep(frame),
       error: () => this.fail(),
     });
     this.decoder.configure({ codec, optimizeForLatency: true });
@@ -90,9 +89,9 @@ export class Player {
     }
   }
 
-  async show(frame) {
+  // A frame is painted when the browser draws next. If a newer one comes before that, the older one is not painted.
+  keep(frame) {
     this.errors = 0;
-    this.decoded = frame.timestamp;
     const message = this.waiting.get(frame.timestamp);
     for (const timestamp of this.waiting.keys()) {
       if (timestamp > frame.timestamp) {
@@ -100,12 +99,19 @@ export class Player {
       }
       this.waiting.delete(timestamp);
     }
+    if (this.next === null) {
+      requestAnimationFrame(() => this.show());
+    } else {
+      this.next.frame.close();
+    }
+    this.next = { frame, message };
+  }
+
+  show() {
+    const { frame, message } = this.next;
+    this.next = null;
     try {
-      const classes = await message.classes;
-      if (frame.timestamp > this.shown && frame.timestamp === this.decoded) {
-        this.shown = frame.timestamp;
-        this.onFrame(frame, classes, message);
-      }
+      this.onFrame(frame, message);
     } finally {
       frame.close();
     }

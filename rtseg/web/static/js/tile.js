@@ -47,8 +47,7 @@ export class Tile {
     if (this.decodes) {
       this.canvas = element("canvas", attributes);
       this.painter = new Painter(this.canvas);
-      const show = (frame, classes, message) => this.show(frame, classes, message);
-      this.player = new Player(show, () => this.fallBack());
+      this.player = new Player((frame, message) => this.show(frame, message), () => this.fallBack());
     } else {
       this.labels = null;
       const fit = (width, height) => this.fit(width, height);
@@ -93,8 +92,11 @@ export class Tile {
     }
   }
 
-  show(frame, classes, message) {
-    this.labels = { classes, width: message.labelWidth, height: message.labelHeight };
+  show(frame, message) {
+    if (!this.decodes) {
+      return; // meanwhile
+    }
+    this.labels = message.labels;
     this.painter.paint(frame, frame.displayWidth, frame.displayHeight, this.labels, this.table, this.settings);
     this.fit(this.canvas.width, this.canvas.height);
     this.probe.update();
