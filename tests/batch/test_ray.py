@@ -140,7 +140,7 @@ def test_a_run_whose_head_is_killed_ends_complete_when_it_is_run_again(
 def test_ctrl_c_leaves_no_actor(cluster: Cluster, clip: Path, model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "rtseg", "batch", str(clip), "-o", str(tmp_path), "-m", str(model)]
     command += ["--precision", "fp32", "--segment", "1s", "--ray", cluster.address]
-    process = subprocess.Popen(command, env=os.environ | GIVES_UP | {"PYTHONPATH": PATHS}, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, env=os.environ | GIVES_UP | {"PYTHONPATH": PATHS}, stdout=subprocess.DEVNULL)
     until_s = time.monotonic() + 200
     while not [*tmp_path.rglob("done.json")] and time.monotonic() < until_s:
         time.sleep(0.05)

@@ -102,7 +102,7 @@ def test_s3_is_read_written_and_resumed(
     system.put_file(str(clip), "library/videos/a.mp4")
     options = BatchOptions(
         ("s3://library/videos/*.mp4",), "s3://library/results", str(model), precision="fp32",
-        write=("shares", "overlay"), segment_s=2.0, workers=1,
+        write=("shares", "overlay", "events", "keyframes"), events=("one > 90%",), segment_s=2.0, workers=1,
     )  # fmt: skip
     with BatchRun(options) as run:
         assert run.run().done == 3
@@ -114,7 +114,9 @@ def test_s3_is_read_written_and_resumed(
     system.rm_file(f"library/results/{run.plan.done[1].name}/shares.parquet")
     with BatchRun(options) as run:
         assert len(run.plan.jobs) == 1
-    assert {"summary.html", "manifest.parquet", "batch.json"} <= {
+    assert system.exists(f"library/results/{run.plan.jobs[0].name}/keyframes/000020.jpg")
+    assert b'"kind": "start"' in system.cat_file("library/results/events.jsonl")
+    assert {"summary.html", "manifest.parquet", "batch.json", "events.parquet"} <= {
         path.rpartition("/")[2] for path in system.ls("library/results", detail=False)
     }
     assert len(system.glob("library/results/overlays/*.mp4")) == 1
