@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +51,14 @@ def mosaic(camvid: Path) -> tuple[NDArray[np.uint8], Labels]:
 
 
 def predict(image: Path, output: Path, model: str, *more: str) -> tuple[Labels, dict[str, Any]]:
-    """Label the image; return the labels, seconds and the largest memory of the process."""
+    """Label the image; return the labels, and the largest memory of the process."""
     command = [sys.executable, "-m", "rtseg", "predict", str(image), "-o", str(output), "--only", "masks", "-m", model]
-    started_s = time.monotonic()
     process = subprocess.Popen([*command, *more, "--quiet"], env={**os.environ, "PYTHONPATH": str(ROOT)})
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, f"rtseg predict ended with {status}"
     labels = read_mask(output / "masks" / f"{image.stem}.png").numbers
     assert labels is not None
-    return labels, {"seconds": round(time.monotonic() - started_s, 1), "peak_mb": usage.ru_maxrss // 1024}
+    return labels, {"peak_mb": usage.ru_maxrss // 1024}
 
 
 def border_changes(labels: Labels, tile: int, overlap: int) -> int:

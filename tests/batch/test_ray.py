@@ -112,16 +112,19 @@ def test_a_run_whose_head_is_killed_ends_complete_when_it_is_run_again(
 ) -> None:
     library, output, chance = tmp_path / "library", tmp_path / "out", random.Random(kills)
     library.mkdir()
-    for number in range(kills + 2):
+    for number in range(6 * kills):
         shutil.copy(clip, library / f"{number}.mp4")
     with BatchRun(options(library, tmp_path / "reference", model, segment_s=1.0, write=WRITE)) as run:
         run.run()
     command = [sys.executable, "-m", "rtseg", "batch", str(library), "-o", str(output), "-m", str(model), "--quiet"]
     command += ["--precision", "fp32", "--segment", "1s", "--write", ",".join(WRITE), "--ray", cluster.address]
-    done = 0
+    done = lost = 0
     for number in range(kills):
         victim = ("gcs_server", "raylet")[number % 2]
         code, error = run_until_killed(command, cluster, victim, output, done + chance.randint(1, 6))
+        if code == 0:  # actors work without a head for a while: long enough this time
+            break
+        lost += 1
         assert code == 2
         assert error.count("\n") == 1
         assert f"the connection to the Ray cluster --ray {cluster.address} is lost" in error
@@ -129,11 +132,12 @@ def test_a_run_whose_head_is_killed_ends_complete_when_it_is_run_again(
         assert len(found) > done  # each run goes on
         done = len(found)
         cluster.start()
+    assert lost >= 2
     code, error = run_until_killed(command, cluster, "none", output, 10**6)
     assert (code, error) == (0, "")
     assert results(output) == results(tmp_path / "reference")
     assert not [*output.rglob("*part*")]
-    assert len([*output.glob("overlays/*.mp4")]) == kills + 2
+    assert len([*output.glob("overlays/*.mp4")]) == 6 * kills
 
 
 @pytest.mark.slow
