@@ -29,11 +29,11 @@ _QUESTIONS = {
 _Address = tuple[socket.AddressFamily, Any]
 
 
-def server_probe(url: str) -> Callable[[], bool | None]:
+def server_probe(url: str, timeout_s: float | None = None) -> Callable[[], bool | None]:
     """Return a function that tells whether the server of ``url`` answers; None if only opening it would tell.
 
-    It takes at most two seconds, and at most one for a numeric address. UDP has no connections, and a plain TCP server
-    may serve only one.
+    It waits for ``timeout_s`` at most, by default 1 s, and as long again for a name server. UDP has no connections, and
+    a plain TCP server may serve only one.
     """
     parts = split_url(url)
     scheme = parts.scheme.lower()
@@ -43,9 +43,10 @@ def server_probe(url: str) -> Callable[[], bool | None]:
     resolver, question = _Resolver(parts.hostname, port), _QUESTIONS.get(scheme)
 
     def answers() -> bool | None:
-        attempts = _Attempts(resolver.addresses(_TIMEOUT_S), question)
+        longest_s = _TIMEOUT_S if timeout_s is None else timeout_s
+        attempts = _Attempts(resolver.addresses(longest_s), question)
         try:
-            return attempts.wait()
+            return attempts.wait(longest_s)
         finally:
             attempts.close()
 
@@ -60,9 +61,9 @@ class _Attempts:
         self._sockets = selectors.DefaultSelector()
         self._has_asked = False
 
-    def wait(self) -> bool | None:
+    def wait(self, timeout_s: float) -> bool | None:
         """Whether there is an answer; None if the server closes without one: it does not like the question."""
-        deadline_s, next_s = time.monotonic() + _TIMEOUT_S, 0.0
+        deadline_s, next_s = time.monotonic() + timeout_s, 0.0
         while (now_s := time.monotonic()) < deadline_s:
             if now_s >= next_s and not self._has_asked:
                 self._begin()

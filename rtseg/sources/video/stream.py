@@ -25,9 +25,11 @@ from rtseg.sources.video.audio import AudioReader
 from rtseg.sources.video.color import BgrConverter
 from rtseg.sources.video.container import LIVE_SCHEMES, PLAYLISTS, ffmpeg_reason, open_url
 from rtseg.sources.video.decode import StreamDecoder
+from rtseg.sources.video.silence import PROBE_S, SilenceWatch
 from rtseg.sources.video.source import OpenedVideo, VideoSource
 from rtseg.sources.video.timestamps import Pacer, StreamClock, stamp_arrivals, take_early
 from rtseg.system.redact import find_secrets, redact, split_url
+from rtseg.system.server_probe import server_probe
 
 __all__ = ["StreamSource"]
 
@@ -92,6 +94,7 @@ class StreamSource(VideoSource):
         self._held = 0
         """Packets that the decoder holds back."""
         self._pacer: Pacer | None = None
+        self._silence = SilenceWatch(server_probe(where, PROBE_S))
         limit_ms = options.max_latency_ms
         self._max_wait_s = _MAX_WAIT_S if limit_ms is None else min(_MAX_WAIT_S, limit_ms / 1e3)
 
@@ -211,16 +214,17 @@ class StreamSource(VideoSource):
         """Yield packets until the stream ends; ``_failure`` then says why, unless a file has ended well."""
         started_s = self._good_s = time.monotonic()
         timeout_s = self.options.read_timeout_s
+        watches = self.live and self._pacer is None  # the segments of a playlist come with pauses
         while not self.stopped:
             # A stream that is joined between two keyframes cannot be decoded before the next one.
             limit_s = max(timeout_s, _FIRST_FRAME_S) if self._good_s == started_s else timeout_s
             try:
-                item = reader.get(timeout_s)
+                item = self._silence.get(reader, timeout_s, self._step_s if watches else None)
             except NothingRead:
                 if self._may_pause:
                     self._good_s = time.monotonic()
                     continue
-                self._failure = self._stalled_error(timeout_s)
+                self._failure = self._stalled_error(min(timeout_s, round(time.monotonic() - self._good_s, 1)))
                 return
             except ReadEnded:
                 self._failure = self._disconnected_error("the server ended the stream") if self.live else None
