@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
-from weakref import WeakSet
+import socket
+from typing import Any
 
 import h11
-from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-__all__ = ["BoundedConnection"]
+__all__ = ["BoundedConnection", "BoundedListener"]
 
 _HEAD_S = 10.0
 """Longest wait for the head of the first request, in seconds."""
@@ -24,36 +23,42 @@ _SPARE = 64
 """Connections beside those of the viewers, for the files of the page and the API."""
 
 
+class BoundedListener(socket.socket):
+    """A listening socket that drops connections while too many are open, also those that have yet to agree upon TLS."""
+
+    most = 2 * 32 + _SPARE
+    """Connections that may be open."""
+
+    def allow_clients(self, clients: int) -> None:
+        """Allow so many viewers: a browser may open two connections at once."""
+        self.most = 2 * clients + _SPARE
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; see ``socket``.
+
+        Raises:
+            ConnectionAbortedError: it was dropped.
+        """
+        connection, address = super().accept()
+        self._open = [each for each in getattr(self, "_open", ()) if each.fileno() >= 0]
+        if len(self._open) >= self.most:
+            connection.close()
+            raise ConnectionAbortedError("too many connections")
+        self._open.append(connection)
+        return connection, address
+
+
 class BoundedConnection(H11Protocol):
-    """A connection of uvicorn that is closed if nothing goes on, or if there are too many already.
+    """A connection of uvicorn that is closed if nothing goes on.
 
     uvicorn itself bounds only the pause between two requests.
     """
 
-    most = 2 * 32 + _SPARE
-    _new: ClassVar[WeakSet[BoundedConnection]] = WeakSet()
-    """Accepted, but not made yet: TLS is agreed upon, or never will be."""
-
-    @classmethod
-    def for_clients(cls, clients: int) -> type[BoundedConnection]:
-        """For so many viewers: a browser may open two connections at once."""
-        return type("BoundedConnection", (cls,), {"most": 2 * clients + _SPARE, "_new": WeakSet()})
-
-    def __init__(self, config: Config, *arguments: Any, **named: Any) -> None:
-        if config.is_ssl and len(self._new) >= self.most:
-            raise ConnectionRefusedError("too many connections")  # asyncio drops it
-        super().__init__(config, *arguments, **named)
-        self._new.add(self)
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; see asyncio."""
-        self._new.discard(self)
         super().connection_made(transport)
         self._request_timer: asyncio.TimerHandle | None = None
         self._read_timer: asyncio.TimerHandle | None = None
-        if len(self.connections) > self.most:
-            transport.abort()
-            return
         self._request_timer = self.loop.call_later(_HEAD_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:

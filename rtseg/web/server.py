@@ -21,7 +21,7 @@ from rtseg.app.prometheus import StreamMetrics
 from rtseg.errors import OptionError
 from rtseg.web.access import Access, read_token
 from rtseg.web.cameras_file import CamerasFile
-from rtseg.web.connections import BoundedConnection
+from rtseg.web.connections import BoundedConnection, BoundedListener
 from rtseg.web.options import PageOptions
 from rtseg.web.page import Page
 from rtseg.web.source_run import SourceRun
@@ -64,6 +64,7 @@ class PageServer:
         _check_certificate(options)
         with ExitStack() as opened:
             self._socket = opened.enter_context(_listen(options.host, options.port))
+            self._socket.allow_clients(options.max_clients)
             pool = ModelPool("throughput" if len(cameras) > 1 else None)
             metrics = StreamMetrics()
 
@@ -142,7 +143,7 @@ class PageServer:
     def _config(self) -> uvicorn.Config:
         return uvicorn.Config(
             self._page.app,
-            http=BoundedConnection.for_clients(self._options.max_clients),
+            http=BoundedConnection,
             log_level="error",
             access_log=False,
             server_header=False,
@@ -190,7 +191,7 @@ def _check_certificate(options: PageOptions) -> None:
         ) from error
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> BoundedListener:
     """Open the socket before anything slow happens.
 
     Raises:
@@ -199,7 +200,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # With the protocol: else asyncio does not turn off Nagle's algorithm, which delays messages by 40 ms.
-        listening = socket.socket(family, kind, protocol)
+        listening = BoundedListener(family, kind, protocol)
     except OSError as error:
         raise _unusable(host, port, error) from error
     try:

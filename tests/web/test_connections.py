@@ -6,14 +6,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from unittest import mock
 
 import httpx
 import pytest
 from helpers.pages import TIMEOUT_S
-from uvicorn.server import ServerState
 
-from rtseg.web.connections import BoundedConnection
+from rtseg.web.connections import BoundedListener
 from rtseg.web.server import PageServer
 
 SOON_S = 0.4
@@ -128,12 +126,16 @@ def test_no_more_uploads_are_read_at_a_time_than_allowed(page: str, monkeypatch:
     assert httpx.get(f"{page}api/status", timeout=TIMEOUT_S).status_code == 200
 
 
-def test_connections_that_have_not_agreed_upon_tls_are_bounded() -> None:
-    kind = BoundedConnection.for_clients(1)
-    kind.most = 2
-    config = mock.Mock(is_ssl=True, h11_max_incomplete_event_size=None)
-    held = [kind(config, ServerState(), {}, mock.Mock()) for _ in range(2)]
-    with pytest.raises(ConnectionRefusedError):
-        kind(config, ServerState(), {}, mock.Mock())
-    held.pop()
-    assert kind(config, ServerState(), {}, mock.Mock()) is not None
+def test_connections_are_dropped_while_too_many_are_open() -> None:
+    with BoundedListener(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.most = 2
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        clients = [socket.create_connection(listener.getsockname(), TIMEOUT_S) for _ in range(4)]
+        opened = [listener.accept()[0], listener.accept()[0]]
+        with pytest.raises(ConnectionAbortedError):
+            listener.accept()
+        opened.pop().close()
+        opened.append(listener.accept()[0])
+        for each in (*clients, *opened):
+            each.close()

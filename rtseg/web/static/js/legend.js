@@ -55,6 +55,7 @@ export class Legend {
       {
         type: "button",
         "data-class": name,
+        title: name,
         onclick: (event) => choose(event.shiftKey),
         onkeydown: (event) => {
           if (event.key === "Enter" && event.shiftKey) {
@@ -64,7 +65,7 @@ export class Legend {
         },
       },
       swatch,
-      element("span", {}, name),
+      element("span", { class: "name" }, name),
       share,
     );
     return { name, button, share, item: element("li", {}, button), now: 0, size: 0 };

@@ -12,6 +12,7 @@ const NAMES = {
   render: "Resize labels",
   page: "Encode",
   recorder: "Record",
+  events: "Events",
 };
 const WIDTH = 90;
 const SHORTEST_MS = 0.05; // shorter stages are left out
