@@ -41,6 +41,7 @@ class RayPool:
 
     def __init__(self, options: BatchOptions, jobs: int) -> None:
         self._address = redact(str(options.ray))
+        self._is_done = False
         self._process, self._connection = start_child(
             "from rtseg.batch.ray_process import main; main({descriptor})", stderr=subprocess.DEVNULL
         )
@@ -64,6 +65,7 @@ class RayPool:
                 self._send(retry(job, outcome))
             else:
                 yield job, outcome
+        self._is_done = True
 
     def _send(self, *message: Any) -> None:
         with contextlib.suppress(OSError):  # the next ``_receive`` tells
@@ -90,10 +92,12 @@ class RayPool:
         self._end()
 
     def _end(self) -> None:
-        """Let the process end the actors and leave the cluster."""
-        self._connection.close()
+        """Let the process end the actors and leave the cluster; at once, unless all jobs are done."""
+        if not self._is_done:
+            self._connection.close()
         try:
             self._process.wait(_LEAVE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._connection.close()
