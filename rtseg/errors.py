@@ -67,6 +67,9 @@ class SourceDenied(SourceError):
 class SourceStalled(SourceError):
     """A source does not answer, or sends no frames any more."""
 
+    is_back = False
+    """Whether its server was away and answers again, so that it is worth another try at once."""
+
 
 class ModelError(RtsegError, ValueError):
     """A file is not a model file, or violates its format."""

@@ -54,6 +54,8 @@ class ReadThread(Generic[T]):
         self._changed = Condition()
         self._closing = Event()
         self._ended = False
+        self._is_silent = False
+        """Whether the last ``get`` waited in vain."""
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -99,12 +101,14 @@ class ReadThread(Generic[T]):
             while not (self._items or self._ended or self._closing.is_set()):
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
+                    self._is_silent = True
                     raise NothingRead
                 self._changed.wait(min(left_s, _LONGEST_WAIT_S))
             if self._closing.is_set():
                 raise ReadEnded
             if self._items:
                 item = self._items.popleft()
+                self._is_silent = False
                 self._changed.notify_all()
                 return item
             if self._error is not None:
@@ -126,7 +130,8 @@ class ReadThread(Generic[T]):
     def close(self) -> None:
         """Ask the thread to end. It is waited for only as long as a read that is not blocked takes."""
         self.interrupt()
-        self._thread.join(_JOIN_S)
+        if not self._is_silent:  # otherwise it is blocked
+            self._thread.join(_JOIN_S)
 
     def interrupt(self) -> None:
         """Ask the thread to end and wake ``get``, from any thread."""

@@ -202,6 +202,8 @@ class SupervisedSource(Source):
 
     def _wait(self, attempt: int, failure: SourceError) -> None:
         """Wait before the next connection."""
+        if attempt == 0 and isinstance(failure, SourceStalled) and failure.is_back:
+            return
         longest_s = _LAST_DELAY_S if isinstance(failure, SourceDenied) else _FIRST_DELAY_S * 2.0 ** min(attempt, 20)
         now_s = time.monotonic()
         until_s = now_s + min(_LAST_DELAY_S, longest_s) * random.uniform(0.5, 1.0)

@@ -155,6 +155,15 @@ def test_a_server_that_answers_again_ends_the_wait(monkeypatch: pytest.MonkeyPat
     assert len(read(SupervisedSource(inner, lambda: next(answers)), 2)) == 2
 
 
+def test_a_stalled_source_whose_server_is_back_is_opened_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_DELAY_S", 1000.0)
+    failure = SourceStalled("no frame for 1.5 s")
+    failure.is_back = True
+    asked: list[None] = []
+    assert len(read(SupervisedSource(FailingSource((1, failure), (1, None)), lambda: asked.append(None)), 2)) == 2
+    assert not asked
+
+
 def test_a_server_that_is_away_is_not_opened_before_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "_LAST_DELAY_S", 1000.0)
     inner = FailingSource((1, SourceError("gone")), (1, None))

@@ -20,7 +20,7 @@ _QUIET_S, _QUIET_FRAMES = 0.5, 4
 _LOOK_S = 0.1
 
 _EVERY_S = 0.25
-_GRACE_S = 0.3
+_GRACE_S = 0.2
 """A connection that survives has sent something by then."""
 
 
@@ -38,6 +38,8 @@ class SilenceWatch:
         self._probe = probe
         self._end: Event | None = None
         self._back_s = float("inf")
+        self.is_back = False
+        """Whether the last ``get`` ended because the server was away and is back."""
 
     def get(self, reader: ReadThread[T], timeout_s: float, step_s: float | None) -> T:
         """The next item of ``reader``, whose frames come every ``step_s`` seconds; None watches nothing.
@@ -49,18 +51,20 @@ class SilenceWatch:
         if quiet_s >= timeout_s:
             return reader.get(timeout_s)
         deadline_s, wait_s = time.monotonic() + timeout_s, quiet_s
+        self.is_back = False
         try:
             while True:
                 try:
                     return reader.get(wait_s)
                 except NothingRead:
                     wait_s = min(_LOOK_S, deadline_s - time.monotonic())
-                    if wait_s <= 0 or self._is_back():
+                    self.is_back = self._was_away()
+                    if wait_s <= 0 or self.is_back:
                         raise
         finally:
             self._stop()
 
-    def _is_back(self) -> bool:
+    def _was_away(self) -> bool:
         """Whether the server was away and is back, and the connection has had time to go on."""
         if self._end is None:
             self._end, self._back_s = Event(), float("inf")

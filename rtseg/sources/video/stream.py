@@ -224,7 +224,9 @@ class StreamSource(VideoSource):
                 if self._may_pause:
                     self._good_s = time.monotonic()
                     continue
-                self._failure = self._stalled_error(min(timeout_s, round(time.monotonic() - self._good_s, 1)))
+                failure = self._stalled_error(min(timeout_s, round(time.monotonic() - self._good_s, 1)))
+                failure.is_back = self._silence.is_back
+                self._failure = failure
                 return
             except ReadEnded:
                 self._failure = self._disconnected_error("the server ended the stream") if self.live else None

@@ -54,8 +54,10 @@ def connection() -> Iterator[Connection]:
 def test_a_server_that_was_away_and_is_back_ends_the_wait(connection: Connection) -> None:
     answers = iter([False, False, True])
     began_s = time.monotonic()
+    watch = SilenceWatch(lambda: next(answers))
     with pytest.raises(NothingRead):
-        SilenceWatch(lambda: next(answers)).get(connection.reader, LONG_S, 0.001)
+        watch.get(connection.reader, LONG_S, 0.001)
+    assert watch.is_back
     assert time.monotonic() - began_s < LONG_S / 2, "it was the timeout"
     assert next(answers, None) is None, "it was not asked"
 
@@ -72,6 +74,7 @@ def test_a_server_that_was_never_away_may_be_silent(connection: Connection, answ
     with pytest.raises(NothingRead):
         watch.get(connection.reader, 0.2, 0.001)
     assert asked.is_set()
+    assert not watch.is_back
     connection.resumed.set()
     assert watch.get(connection.reader, LONG_S, 0.001) == "item"
 
