@@ -301,6 +301,26 @@ def test_a_lost_server_is_shown_and_found_again(chromium: Any, endless: StreamOp
     context.close()
 
 
+def test_where_the_server_draws_its_images_come_again_after_it_was_lost(chromium: Any, endless: StreamOptions) -> None:
+    context = chromium.new_context()
+    tab = context.new_page()
+    tab.set_default_timeout(TIMEOUT_MS)
+    tab.add_init_script("delete window.VideoDecoder")
+    with serving([endless], PageOptions(port=0)) as server:
+        port = int(server.address.rstrip("/").rpartition(":")[2])
+        tab.goto(server.address, wait_until="commit")
+        wait_until(tab, "document.querySelector('.stage img')?.naturalWidth === 80")
+    playwright.expect(tab.locator("#connection")).not_to_have_text("connected", timeout=TIMEOUT_MS)
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    with serving([endless], PageOptions(port=port)):
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while not any("/stream/0.mjpg" in url for url in asked):
+            assert time.monotonic() < deadline_s
+            tab.wait_for_timeout(50)
+    context.close()
+
+
 def test_a_source_whose_server_is_killed_is_shown_as_reconnecting_and_comes_back(
     open_page: Callable[..., Page], start_page: Callable[..., PageServer], endless: StreamOptions, tmp_path: Path
 ) -> None:

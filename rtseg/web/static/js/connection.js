@@ -3,7 +3,7 @@
 import { parseFrame } from "./message.js";
 
 const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 8000;
+const LONGEST_WAIT_MS = 4000;
 const PING_EVERY_MS = 2000;
 const DEAD_AFTER_MS = 6000; // the server sends its status twice a second
 
@@ -24,7 +24,6 @@ export class Connection {
     const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live`);
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
-      this.waitMs = FIRST_WAIT_MS;
       this.bestRoundTripMs = Infinity;
       this.handlers.state("connected");
       this.watch(this.watched);
@@ -58,6 +57,7 @@ export class Connection {
       return;
     }
     const message = JSON.parse(data);
+    this.waitMs = FIRST_WAIT_MS; // not on opening: a viewer who is one too many is told so and dismissed
     if (message.type === "pong") {
       this.compareClocks(message);
     } else {

@@ -70,6 +70,7 @@ function start({ sources }) {
   const before = new Map(tiles.map((tile) => [JSON.stringify(tile.source), tile]));
   const next = sources.map((source) => before.get(JSON.stringify(source)) ?? makeTile(source));
   tiles.filter((tile) => !next.includes(tile)).forEach((tile) => tile.close());
+  tiles.filter((tile) => next.includes(tile)).forEach((tile) => tile.reopen());
   tiles = next;
   byId("tiles").replaceChildren(...tiles.map((tile) => tile.node));
   byId("empty").hidden = tiles.length > 0;

@@ -80,6 +80,13 @@ export class Tile {
     }
   }
 
+  // The server may be another one than before.
+  reopen() {
+    if (!this.decodes) {
+      this.player.open();
+    }
+  }
+
   changeColors() {
     this.table = colorTable(this.source.classes, this.settings.hidden);
     // Side by side, the labels are on the right.
