@@ -193,8 +193,12 @@ class SourceRun:
         """Record the images with their labels drawn.
 
         Raises:
-            RtsegError: a recording is going on, or the file cannot be written.
+            RtsegError: the source has ended, a recording is going on, or the file cannot be written.
         """
+        if self._stream.has_ended:
+            raise SinkError(
+                f"{self.id} has ended: choose its model or propagation, which opens it anew, and record then"
+            )
         self.recorder.start(name_recording(self._recordings, self.id))
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -357,6 +358,22 @@ def test_a_region_is_drawn_with_the_pointer_and_limits_the_labels(
     wait_until(tab, "document.querySelectorAll('.regions polygon').length === 0")
     wait_for_frames(tab)
     assert is_color(pixel(tab, 0.25, 0.75), palette(LEFT), 2)
+
+
+def test_a_source_that_has_ended_shows_its_last_image_and_cannot_be_recorded(
+    chromium: Any, start_page: Callable[..., PageServer], endless: StreamOptions
+) -> None:
+    server = start_page(replace(endless, part=SourceOptions()))
+    (source,) = server.sources
+    assert source._stream.join(TIMEOUT_S)
+    with closing(chromium.new_context()) as context:
+        tab = context.new_page()
+        tab.goto(server.address, wait_until="commit", timeout=TIMEOUT_MS)
+        playwright.expect(tab.locator(".notice")).to_have_text("ended: end of source", timeout=TIMEOUT_MS)
+        wait_until(tab, "document.querySelector('canvas')?.width === 80")
+        assert is_color(pixel(tab, 0.25), mixed(LEFT))
+        tab.get_by_role("button", name="Record").click()
+        playwright.expect(tab.locator(".error")).to_contain_text("has ended", timeout=TIMEOUT_MS)
 
 
 def test_a_wrong_token_is_told_and_the_right_one_opens_the_page(

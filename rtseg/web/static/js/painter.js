@@ -11,6 +11,13 @@ export class Painter {
     this.lines = new Layer();
   }
 
+  // Only an image, as it is.
+  show(image, width, height) {
+    this.canvas.width = width;
+    this.canvas.height = height;
+    this.context.drawImage(image, 0, 0);
+  }
+
   // `image` is anything that drawImage takes; `labels` are from message.js; `table` is from `colorTable`.
   paint(image, width, height, labels, table, settings) {
     const side = settings.view === "side";

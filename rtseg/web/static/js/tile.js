@@ -5,8 +5,10 @@ import { MjpegImage } from "./mjpeg.js";
 import { Painter, colorTable } from "./painter.js";
 import { Player, canDecode } from "./player.js";
 import { Probe } from "./probe.js";
+import { drawingQuery } from "./settings.js";
 
 const RECENT = 200; // frames over which the latency is stated
+const STILL_S = 1; // a source whose newest frame is older sends nothing for now
 
 export class Tile {
   constructor(source, settings, connection, onSelect, onFallBack) {
@@ -16,6 +18,7 @@ export class Tile {
     this.onFallBack = onFallBack;
     this.labels = null;
     this.frames = 0;
+    this.hasStill = false;
     this.latencies = [];
     this.marks = svg("svg", { class: "marks", viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });
     this.regions = svg("g", { class: "regions" });
@@ -116,6 +119,19 @@ export class Tile {
     this.canvas.dataset.index = message.index;
   }
 
+  // The last image of a source that sends none now, drawn by the server.
+  showStill() {
+    const still = element("img", {
+      src: `/snapshot/${encodeURIComponent(this.source.id)}.jpg?${drawingQuery(this.source, this.settings)}`,
+      onload: () => {
+        if (this.decodes && this.frames === 0) {
+          this.painter.show(still, still.naturalWidth, still.naturalHeight);
+          this.fit(still.naturalWidth, still.naturalHeight);
+        }
+      },
+    });
+  }
+
   // Give the area the shape of the image, so that places in both are the same.
   fit(width, height) {
     const ratio = width / height;
@@ -144,6 +160,10 @@ export class Tile {
   update(status) {
     const isLive = /^(playing|streaming|running)/.test(status.state);
     setText(this.notice, isLive ? "" : status.state);
+    if (this.decodes && this.frames === 0 && status.frame_age_s > STILL_S && !this.hasStill) {
+      this.hasStill = true;
+      this.showStill();
+    }
     const latency = this.latency();
     const parts = [`${(status.fps ?? 0).toFixed(1)} fps`];
     if (latency !== null && this.decodes) {
