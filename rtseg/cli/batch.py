@@ -21,6 +21,7 @@ __all__ = ["batch"]
 EXAMPLES = (
     "rtseg batch 'videos/**/*.mp4' --output results",
     "rtseg batch videos/ --output results --write shares,masks,overlay --segment 5m",
+    "rtseg batch videos/ --output results --write events,keyframes --events 'Pedestrian > 2% for 1s'",
     "rtseg batch @clips.txt --output /shared/results --shard 3/8",
 )
 _NAMED = 10
