@@ -16,7 +16,7 @@ from rtseg.model_file.spec import ModelSpec
 
 __all__ = ["Backend", "BackendOptions", "Ticket", "no_margins"]
 
-_LEAST_S, _MOST_S, _SLOWER = 1.0, 10.0, 20.0
+_LEAST_S, _MOST_S, _SLOWER = 1.0, 10.0, 10.0
 _LAST_S = 0.2
 """See ``Backend.patience_s``."""
 
@@ -170,7 +170,7 @@ class Backend(ABC):
     def patience_s(self) -> float:
         """How much longer to wait for an answer, in seconds, before this counts as hanging, e.g. in its driver.
 
-        From one answer to the next it may take 20 times as long as ever before, at least 1 s and at most 10 s, which is
+        From one answer to the next it may take 10 times as long as ever before, at least 1 s and at most 10 s, which is
         longer than any model takes for one batch. Before the first answer it is 10 s.
         """
         longest_s = _MOST_S if self._slowest_s is None else min(_MOST_S, max(_LEAST_S, _SLOWER * self._slowest_s))

@@ -259,10 +259,10 @@ def test_patience_follows_what_the_backend_took_so_far(monkeypatch: pytest.Monke
     label(backend, 0.01)
     assert backend.patience_s() == 1
     label(backend, 0.2)
-    assert backend.patience_s() == pytest.approx(4)
+    assert backend.patience_s() == pytest.approx(2)
     ticket = backend.submit(image(1))
-    now_s[0] += 3
-    assert backend.patience_s() == pytest.approx(1), "it has been waited for already"
+    now_s[0] += 1.5
+    assert backend.patience_s() == pytest.approx(0.5), "it has been waited for already"
     now_s[0] += 60
     assert backend.patience_s() == pytest.approx(0.2)
     backend.wait(ticket)
