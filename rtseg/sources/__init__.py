@@ -144,6 +144,10 @@ def _kind_of_path(where: str | Path) -> tuple[str, str]:
     if has_magic(str(where)) or is_numbered(where):
         return _IMAGES
     hint = f"for a camera write camera:{where}" if str(where).isdigit() else "check the path"
+    if str(where).partition(":")[0] == "screen":
+        hint = (
+            "for a screen pipe ffmpeg -f x11grab into `rtseg stream -`, or give OBS Studio's virtual camera (camera:N)"
+        )
     raise SourceNotFound(f"there is no file or folder {where}: {hint}")
 
 
