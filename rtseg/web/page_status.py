@@ -36,6 +36,8 @@ class PageStatus:
         self.hello = ""
         """Message to viewers with what seldom changes."""
         self._message = ""
+        self._shown: list[Any] | None = None
+        """What ``hello`` says: number, name and model of each source."""
 
     def update(self) -> None:
         """Look at the sources, and wake those who wait."""
@@ -47,7 +49,10 @@ class PageStatus:
             "sources": [source.status() for source in self._sources],
         }
         self._message = _to_json({"type": "status", **self.values})
-        self.hello = _to_json({"type": "hello", "sources": [source.facts() for source in self._sources]})
+        shown = [(source.number, source.name, source.spec) for source in self._sources]
+        if shown != self._shown:
+            self._shown = shown
+            self.hello = _to_json({"type": "hello", "sources": [source.facts() for source in self._sources]})
         woken, self._next = self._next, asyncio.Event()
         woken.set()
 

@@ -90,7 +90,7 @@ function update({ sources, machine, viewers, skipped }) {
     panels.update(own);
   }
   const watching = viewers === 1 ? "1 viewer" : `${viewers} viewers`;
-  const parts = [`${machine.cores_used.toFixed(1)} of ${machine.cores} cores`];
+  const parts = [`${machine.cores_used.toFixed(1)} of ${machine.cores} cores`, `load ${machine.load.toFixed(1)}`];
   if (machine.memory_mb !== null) {
     parts.push(`${machine.memory_mb.toFixed(0)} MB`);
   }
