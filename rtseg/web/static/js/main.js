@@ -11,6 +11,8 @@ import { Settings } from "./settings.js";
 import { Tile } from "./tile.js";
 import { addViewPanel } from "./view_panel.js";
 
+const MOST_STREAMS = 3; // that the server draws: a browser has six connections to a server, and the page needs some, too
+
 const byId = (id) => document.getElementById(id);
 const settings = new Settings();
 const legend = new Legend(byId("legend"), settings);
@@ -36,7 +38,12 @@ document.addEventListener("visibilitychange", () => watch());
 function watch() {
   const isSingle = byId("tiles").classList.contains("single");
   const isShown = (tile) => !document.hidden && (!isSingle || tile === selected);
-  tiles.forEach((tile) => tile.watch(isShown(tile)));
+  const drawn = tiles.filter((tile) => !tile.decodes && isShown(tile));
+  drawn.sort((one, other) => (other === selected) - (one === selected));
+  for (const tile of tiles) {
+    const place = drawn.indexOf(tile);
+    tile.watch(place < 0 ? "off" : place < MOST_STREAMS ? "stream" : "still");
+  }
   connection.watch(tiles.filter((tile) => tile.decodes && isShown(tile)).map((tile) => tile.source.id));
 }
 

@@ -76,10 +76,10 @@ export class Tile {
     this.settings.removeEventListener("change", this.change);
   }
 
-  // Whether the image is to be seen. Frames come over the WebSocket only for sources that are.
-  watch(isShown) {
+  // How the server is to draw the image, if it does; see mjpeg.js.
+  watch(mode) {
     if (!this.decodes) {
-      this.player.watch(isShown);
+      this.player.watch(mode);
     }
   }
 
