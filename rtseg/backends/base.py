@@ -17,7 +17,7 @@ from rtseg.model_file.spec import ModelSpec
 __all__ = ["Backend", "BackendOptions", "Ticket", "no_margins"]
 
 _LEAST_S, _MOST_S, _SLOWER = 1.0, 10.0, 10.0
-_LAST_S = 0.2
+_LAST_S, _RECENT = 0.2, 8
 """See ``Backend.patience_s``."""
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
@@ -103,8 +103,8 @@ class Backend(ABC):
     _in_flight = 0
     _silent_since_s = 0.0
     """Of the last answer, or of the first batch in flight."""
-    _slowest_s: float | None = None
-    """Longest time between a batch or answer and the next answer; None before the first one."""
+    _recent_s: tuple[float, ...] = ()
+    """Times between a batch or answer and the next answer: the last ones."""
 
     def submit(self, frames: NDArray[np.uint8]) -> Ticket:
         """Start labelling a batch.
@@ -144,7 +144,7 @@ class Backend(ABC):
             labels = self._wait(ticket)
         finally:
             now_s = time.monotonic()
-            self._slowest_s = max(self._slowest_s or 0.0, now_s - self._silent_since_s)
+            self._recent_s = (*self._recent_s, now_s - self._silent_since_s)[-_RECENT:]
             self._silent_since_s = now_s
             self._in_flight -= 1
         if self._unchecked_batches:
@@ -170,10 +170,10 @@ class Backend(ABC):
     def patience_s(self) -> float:
         """How much longer to wait for an answer, in seconds, before this counts as hanging, e.g. in its driver.
 
-        From one answer to the next it may take 10 times as long as ever before, at least 1 s and at most 10 s, which is
-        longer than any model takes for one batch. Before the first answer it is 10 s.
+        From one answer to the next it may take 10 times as long as the slowest of the last 8, at least 1 s and at most
+        10 s, which is longer than any model takes for one batch. Before the first answer it is 10 s.
         """
-        longest_s = _MOST_S if self._slowest_s is None else min(_MOST_S, max(_LEAST_S, _SLOWER * self._slowest_s))
+        longest_s = min(_MOST_S, max(_LEAST_S, _SLOWER * max(self._recent_s))) if self._recent_s else _MOST_S
         silent_s = time.monotonic() - self._silent_since_s if self._in_flight else 0.0
         return max(_LAST_S, longest_s - silent_s)
 

@@ -267,6 +267,9 @@ def test_patience_follows_what_the_backend_took_so_far(monkeypatch: pytest.Monke
     assert backend.patience_s() == pytest.approx(0.2)
     backend.wait(ticket)
     assert backend.patience_s() == 10
+    for _ in range(8):
+        label(backend, 0.01)
+    assert backend.patience_s() == 1, "one slow answer is forgotten"
 
 
 def test_closing_wakes_everybody_who_waits() -> None:
