@@ -43,7 +43,10 @@ _AUTHORIZATION = re.compile(
 _USER_PART = re.compile(r"[^/?#]*@")
 # "user:pa/ss@host": a password with an unescaped slash. Then the text after the colon is not a port number.
 _SLASH_USER_PART = re.compile(r"[^/?#@\[\]]{0,128}:(?!\d*(?:[/?#,;)]|$)).*@", re.DOTALL)
-_QUERY = re.compile(rf"(?P<key>(?:^|[/?&;,{{\s'\"])(?:{_SECRET_KEYS})=)[^&;\s#'\"<>]+", re.IGNORECASE)
+# What is hidden already keeps the colon that ends the name of a source in a message.
+_QUERY = re.compile(
+    rf"(?P<key>(?:^|[/?&;,{{\s'\"])(?:{_SECRET_KEYS})=)(?!\*{{3}}[.,:;)]*(?:\s|$))[^&;\s#'\"<>]+", re.IGNORECASE
+)
 _ESCAPES = "write signs such as # / ? [ ] @ in a user name or password as %23 %2F %3F %5B %5D %40"
 
 

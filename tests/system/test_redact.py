@@ -25,6 +25,8 @@ from rtseg.system.redact import RedactingFilter, find_secrets, redact, redact_va
         ("http://host/a?user=me&Password=word", "http://host/a?user=***&Password=***"),
         ("rtsp://host/user=me&password=word&channel=1", "rtsp://host/user=***&password=***&channel=1"),
         ("http://host/a.mp4?sas=abc;x#frag, next", "http://host/a.mp4?sas=***&***#***, next"),
+        ("srt://host:1?passphrase=word: no", "srt://host:1?passphrase=***: no"),
+        ("passphrase=***word", "passphrase=***"),
         ("s3://bucket/a?abc: no", "s3://bucket/a?***: no"),
         ("rtmp://host/live2/word", "rtmp://host/live2/***"),
         ("rtmps:/host/live2/word", "rtmps:/host/live2/***"),

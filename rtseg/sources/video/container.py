@@ -260,7 +260,10 @@ def _failure(error: av.FFmpegError, shown: str, timeout_s: float | None) -> Sour
         return SourceNotFound(f"{shown} does not exist ({ffmpeg_reason(error)}): check the path")
     if isinstance(error, av.error.ProtocolNotFoundError):
         scheme = shown.partition("://")[0]
-        return SourceError(f"{shown}: the installed PyAV cannot read {scheme} URLs: use a build that supports them")
+        return SourceError(
+            f"{shown}: the installed PyAV cannot read {scheme} URLs: use a build that can, or pipe: "
+            "ffmpeg -i URL -c copy -f mpegts - | rtseg stream -"
+        )
     if timeout_s is not None:
         return SourceStalled(
             f"{shown} sends no video within {timeout_s:g} s: check the address and that the stream is running"
