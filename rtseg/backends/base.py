@@ -17,7 +17,7 @@ from rtseg.model_file.spec import ModelSpec
 __all__ = ["Backend", "BackendOptions", "Ticket", "no_margins"]
 
 _LEAST_S, _MOST_S, _SLOWER = 1.0, 10.0, 10.0
-_LAST_S, _RECENT = 0.2, 8
+_LAST_S, _RECENT = 0.5, 8
 """See ``Backend.patience_s``."""
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")

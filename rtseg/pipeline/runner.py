@@ -306,6 +306,15 @@ class Pipeline:
                 f"because frames come faster than they are processed: {advice}"
             )
 
+    def _join(self, thread: Thread, longest_s: float) -> float:
+        """Wait for ``thread``; returns how long, without the time for which this process was suspended."""
+        steps = 0
+        while thread.is_alive() and steps * _JOIN_STEP_S < longest_s:
+            self._backend.stop_waiting()
+            thread.join(_JOIN_STEP_S)
+            steps += 1
+        return steps * _JOIN_STEP_S
+
     def __enter__(self) -> Self:
         return self
 
@@ -323,17 +332,12 @@ class Pipeline:
         self._source.stop()
         for channel in (*self._channels, *(channel for _, channel, _ in self._stages)):
             channel.close()  # wakes both ends, so that no join waits for a full channel
-        patience_s = min(_LEAVE_S, self._backend.patience_s())
+        left_s = _LEAVE_S
         for name, _, thread in self._stages:
-            # In steps, so that time for which this process was suspended counts as one of them.
-            left_s = _JOIN_S if name == "read" else patience_s
-            while thread.is_alive() and left_s > 0:
-                if name != "read":
-                    self._backend.stop_waiting()
-                    patience_s -= _JOIN_STEP_S
-                thread.join(min(left_s, _JOIN_STEP_S))
-                left_s -= _JOIN_STEP_S
-            self.backend_hangs |= name in ("infer", "carry") and thread.is_alive()
+            uses_backend = name in ("infer", "carry")
+            longest_s = _JOIN_S if name == "read" else self._backend.patience_s() if uses_backend else _LEAVE_S
+            left_s -= self._join(thread, min(longest_s, left_s))
+            self.backend_hangs |= uses_backend and thread.is_alive()
         if self.backend_hangs and kind is None:
             raise BackendError(
                 f"the backend {self._backend.name} does not answer: try another --backend; what was written is kept"
