@@ -1,6 +1,6 @@
 """Measure the page of ``rtseg serve``: its latency, what viewers cost, and the same over WebRTC.
 
-    python benchmarks/page.py [--seconds 20] [--only glass viewers transport]
+    python benchmarks/page.py [--seconds 20] [--only glass viewers cost transport]
 
 Needs playwright and Debian's chromium; ``transport`` needs aiortc and aiohttp too. See docs/benchmarks/page.md.
 """
@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,22 @@ def measure_viewers(seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
+def measure_cost(options: dict[str, str], seconds: float) -> list[dict[str, Any]]:
+    """CPU that the server needs at 25 fps, with next to no time for inference."""
+    rows = []
+    arguments = ["--model", options["model"], "--loop", "--propagate", "off", "--backend", "openvino"]
+    with page_server(options["source"], *arguments) as (address, server):
+        time.sleep(2)
+        for count in (0, 1, 16):
+            with viewers(address, count, 0) if count else nullcontext():
+                time.sleep(1)
+                before, started_s = cpu_s(server), time.monotonic()
+                time.sleep(seconds / 2)
+                cores = (cpu_s(server) - before) / (time.monotonic() - started_s)
+            rows.append({"viewers": count, "server_cores": round(cores, 4)})
+    return rows
+
+
 def write_street(folder: Path) -> dict[str, str]:
     """Images whose blue value names the class, and a model that says so: inference then costs next to nothing."""
     street = Street(SIZE, seed=3)
@@ -227,7 +243,7 @@ def main() -> None:
     """Measure, and save the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--only", nargs="*", default=["glass", "viewers", "transport"])
+    parser.add_argument("--only", nargs="*", default=["glass", "viewers", "cost", "transport"])
     arguments = parser.parse_args()
     facts: dict[str, Any] = {"versions": versions("starlette", "uvicorn", "websockets", "aiortc", "playwright")}
     if "glass" in arguments.only:
@@ -236,6 +252,10 @@ def main() -> None:
     if "viewers" in arguments.only:
         facts["viewers"] = measure_viewers(arguments.seconds)
         print(*facts["viewers"], sep="\n", flush=True)
+    if "cost" in arguments.only:
+        with tempfile.TemporaryDirectory() as name:
+            facts["cost"] = measure_cost(write_street(Path(name)), arguments.seconds)
+        print(*facts["cost"], sep="\n", flush=True)
     if "transport" in arguments.only:
         with tempfile.TemporaryDirectory() as name:
             options = write_street(Path(name))
