@@ -110,6 +110,8 @@ def _connect(options: BatchOptions) -> Any:
         except ConnectionError:
             if address != "auto":
                 raise
+            # Else its workers run at nice 15, and other programs get the cores.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             ray.init(address="local", log_to_driver=False, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = redact(str(error).splitlines()[0] if str(error) else type(error).__name__)
