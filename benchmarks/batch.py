@@ -96,7 +96,8 @@ def summary(rounds: list[dict[str, Any]], cores: int) -> dict[str, Any]:
     pairs = [("processes", "stream", 1), ("processes", "one_core", cores), ("ray", "processes", 1)]
     ratios = {f"{way}_of_{of}": fps[way] / (count * fps[of]) for way, of, count in pairs if way in fps and of in fps}
     files = {each["files"] for way in ("processes", "ray") for each in found[way]}
-    return {"fps": fps, **{name: round(value, 3) for name, value in ratios.items()}, "same_files": len(files) == 1}
+    same = {"same_files": len(files) == 1} if "ray" in fps and "processes" in fps else {}
+    return {"fps": fps, **{name: round(value, 3) for name, value in ratios.items()}, **same}
 
 
 def main() -> None:
