@@ -36,9 +36,9 @@ def stream(
         None,
         metavar="SOURCE",
         show_default="the first camera",
-        help="What to segment: a video file or URL, camera:0, or images: a folder, a glob, frame_%05d.png, a list "
-        "paths.txt, or a URL of images (s3://, zip://, https://host/*.png). demo:SECONDS and fringes:SECONDS are drawn "
-        "by rtseg. Several sources share one model.",
+        help="What to segment: a video file or URL, camera:0, screen, or images: a folder, a glob, frame_%05d.png, a "
+        "list paths.txt, or a URL of images (s3://, zip://, https://host/*.png). demo:SECONDS and fringes:SECONDS are "
+        "drawn by rtseg. Several sources share one model.",
     ),
     source: SourceNames = None,
     config: ConfigFile = None,

@@ -33,6 +33,7 @@ _WORDS = {
     "camera": ("rtseg.sources.camera", "CameraSource"),
     "demo": ("rtseg.sources.synthetic", "StreetSource"),
     "fringes": ("rtseg.sources.synthetic", "FringesSource"),
+    "screen": ("rtseg.sources.screen", "ScreenSource"),
 }
 _URL_SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp", "rtp")
 _INSTEAD = {
@@ -56,7 +57,8 @@ def open_source(where: str | Path, options: SourceOptions | None = None) -> Sour
 
     Args:
         where: a video file; ``-`` for standard input; an http, https, rtsp, rtmp, srt, tcp, udp or rtp URL;
-            ``camera:0`` or ``camera:/dev/video0?width=1280&height=720&fps=30``; ``demo`` or ``demo:SECONDS``;
+            ``camera:0`` or ``camera:/dev/video0?width=1280&height=720&fps=30``; ``screen``, ``screen:2`` or
+            ``screen:1280x720+100+50``; ``demo`` or ``demo:SECONDS``;
             ``fringes`` or ``fringes:SECONDS``. Images: a file; a folder; a glob; a numbered sequence like
             ``frame_%05d.png``; a list, ``paths.txt`` or ``@FILE``, with one path or URL per line; or any of the first
             four as a URL that fsspec reads, like ``s3://bucket/folder``, ``zip://*.png::file.zip``,
@@ -144,10 +146,6 @@ def _kind_of_path(where: str | Path) -> tuple[str, str]:
     if has_magic(str(where)) or is_numbered(where):
         return _IMAGES
     hint = f"for a camera write camera:{where}" if str(where).isdigit() else "check the path"
-    if str(where).partition(":")[0] == "screen":
-        hint = (
-            "for a screen pipe ffmpeg -f x11grab into `rtseg stream -`, or give OBS Studio's virtual camera (camera:N)"
-        )
     raise SourceNotFound(f"there is no file or folder {where}: {hint}")
 
 

@@ -104,12 +104,6 @@ def test_for_a_bare_number_the_error_suggests_a_camera(tmp_path: Path, monkeypat
         open_source("0")
 
 
-def test_for_a_screen_the_error_says_how_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SourceNotFound, match=r"x11grab.*virtual camera"):
-        open_source("screen")
-
-
 class Counter(Source):
     """Ten black frames, a tenth of a second apart."""
 

@@ -1,0 +1,122 @@
+"""Screens as sources, with a virtual X11 display."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.xvfb import HEIGHT, WIDTH, Screen, needs_xvfb, xvfb
+
+from rtseg.errors import OptionError, SourceError
+from rtseg.frame import Frame
+from rtseg.sources import open_source
+from rtseg.sources.options import SourceOptions
+from rtseg.sources.screen import ScreenSource
+
+pytest.importorskip("mss", reason="mss is not installed")
+
+_WINDOW = """
+import cv2, numpy as np, sys
+image = np.full((120, 160, 3), (10, 20, 230), np.uint8)
+cv2.namedWindow("red", cv2.WINDOW_AUTOSIZE)
+cv2.imshow("red", image)
+print("shown", flush=True)
+while True:
+    cv2.waitKey(20)
+"""
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    with xvfb(tmp_path_factory.mktemp("screen")) as running:
+        yield running
+
+
+@pytest.fixture
+def display(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Screen:
+    monkeypatch.setenv("DISPLAY", screen.display)
+    monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
+    return screen
+
+
+def read(where: str, count: int, **options: float) -> list[Frame]:
+    source = ScreenSource(where, SourceOptions(**options))  # type: ignore[arg-type]
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == count:
+            source.stop()
+    return frames
+
+
+@needs_xvfb
+def test_images_have_the_size_and_the_colours_of_the_screen(display: Screen) -> None:
+    with subprocess.Popen([sys.executable, "-c", _WINDOW], env=display.environment, stdout=subprocess.PIPE) as window:
+        try:
+            assert window.stdout is not None
+            window.stdout.readline()
+            deadline_s = time.monotonic() + 30
+            while not display.pixels()[..., 2].max() > 200 and time.monotonic() < deadline_s:
+                time.sleep(0.05)  # the display tells nobody that it has drawn
+            (frame,) = read("screen", 1)
+            assert frame.image.shape == (HEIGHT, WIDTH, 3)
+            assert np.array_equal(frame.image, display.pixels())
+            rows, columns = np.nonzero(frame.image[..., 2] > 200)
+            top, left = int(rows.min()), int(columns.min())
+            (part,) = read(f"screen:40x30+{left}+{top}", 1)
+            assert np.array_equal(part.image, frame.image[top : top + 30, left : left + 40])
+        finally:
+            window.kill()
+
+
+@needs_xvfb
+def test_images_come_at_the_rate_that_is_asked_for_and_a_still_screen_is_no_fault(display: Screen) -> None:
+    frames = read("screen:64x48", 6, fps=20.0)
+    assert [frame.index for frame in frames] == list(range(6))
+    steps_s = np.diff([frame.pts_s for frame in frames])
+    assert (steps_s > 0.049).all()
+    source = open_source("screen", SourceOptions(freeze_timeout_s=0.01))
+    assert source.live
+    seen = 0
+    for _ in source:  # a black screen that does not change
+        seen += 1
+        if seen == 5:
+            source.stop()
+    assert seen == 5
+
+
+@needs_xvfb
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("screen:7", "there is no screen 7: there are 1"),
+        ("screen:600x480+100+0", "reaches beyond the screen of 640x480: give a smaller part"),
+    ],
+)
+def test_what_is_not_there_is_named(where: str, message: str, display: Screen) -> None:
+    with pytest.raises(SourceError, match=message):
+        read(where, 1)
+
+
+@pytest.mark.parametrize("where", ["screen:left", "screen:0x10", "screen:10x", "screen:1280x720-5"])
+def test_other_names_are_refused(where: str) -> None:
+    with pytest.raises(OptionError, match=r"^screen:"):
+        ScreenSource(where, SourceOptions())
+
+
+def test_a_missing_display_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
+    monkeypatch.setenv("DISPLAY", ":4242")
+    with pytest.raises(SourceError, match=r"the screen cannot be read .*is DISPLAY set"):
+        read("screen", 1)
+
+
+def test_wayland_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_SESSION_TYPE", "wayland")
+    with pytest.raises(SourceError, match="Wayland lets no program read the screen without asking"):
+        read("screen", 1)
