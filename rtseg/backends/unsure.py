@@ -24,7 +24,8 @@ class SureBackend(Backend):
 
     def __init__(self, backend: Backend, least: float) -> None:
         self._backend = backend
-        self._least = round(255 * least)
+        self._share = least
+        self._least = max(1, round(255 * least))
         self.name, self.spec, self.precision = backend.name, backend.spec, backend.precision
         self.device, self.version, self.model_sha256 = backend.device, backend.version, backend.model_sha256
         self.chosen, self.notice, self.int8_check = backend.chosen, backend.notice, backend.int8_check
@@ -64,7 +65,7 @@ class SureBackend(Backend):
 
     def facts(self) -> dict[str, Any]:
         """See ``Backend.facts``."""
-        return {**super().facts(), "unsure": self._least / 255}
+        return {**super().facts(), "unsure": self._share}
 
     def close(self) -> None:
         """See ``Backend.close``."""

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ __all__ = ["ScreenSource"]
 
 _FPS = 30.0
 _NAME = re.compile(
-    r"(?P<number>\d{1,3})|(?P<width>\d{1,5})x(?P<height>\d{1,5})(\+(?P<left>\d{1,5})\+(?P<top>\d{1,5}))?"
+    r"(?P<number>\d{1,3})|(?P<width>\d{1,5})x(?P<height>\d{1,5})(\+(?P<left>\d{1,5})\+(?P<top>\d{1,5}))?",
+    re.ASCII,
 )
 
 
@@ -58,7 +60,8 @@ class ScreenSource(Source):
     def _read(self) -> Iterator[Frame]:
         grabber = _open()
         try:
-            area = self._area(grabber.monitors)
+            with _named_errors(self.name):
+                area = self._area(grabber.monitors)
             first_s = due_s = time.monotonic()
             index = 0
             while not self.stopped:
@@ -68,12 +71,13 @@ class ScreenSource(Source):
                 due_s = max(due_s + 1 / (self.fps or _FPS), time.monotonic())
                 self._stop.wait(due_s - time.monotonic())
         finally:
-            grabber.close()
+            with suppress(Exception):  # a connection that is lost cannot be closed, and the loss is already raised
+                grabber.close()
 
     def _area(self, screens: list[dict[str, int]]) -> dict[str, int]:
         """What to read, in pixels of all screens. ``screens``: all together, then each."""
         if self._number >= len(screens):
-            raise SourceError(f"there is no screen {self._number}: there are {len(screens) - 1}, give 1 or more")
+            raise SourceError(f"there is no screen {self._number}: give 1 to {len(screens) - 1}, or 0 for all")
         everything = screens[0]
         if self._part is None:
             return screens[self._number]
@@ -89,15 +93,20 @@ class ScreenSource(Source):
 
     def _grab(self, grabber: Any, area: dict[str, int]) -> Image:
         """An image, BGR, uint8 (H, W, 3)."""
-        from mss.exception import ScreenShotError
-
-        try:
+        with _named_errors(self.name):
             shot = grabber.grab(area)
-        except ScreenShotError as error:
-            raise SourceError(
-                f"{self.name} cannot be read any more ({_reason(error)}): is the display there?"
-            ) from error
         return np.ascontiguousarray(np.frombuffer(shot.raw, np.uint8).reshape(shot.height, shot.width, 4)[..., :3])
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    from mss.exception import ScreenShotError
+
+    try:
+        yield
+    except (ScreenShotError, AssertionError) as error:  # mss asserts that X11 answers
+        reason = _reason(error) or "the connection is lost"
+        raise SourceError(f"{name} cannot be read any more ({reason}): is the display there?") from error
 
 
 def _open() -> Any:
@@ -120,7 +129,9 @@ def _open() -> Any:
     try:
         return mss.MSS()
     except ScreenShotError as error:
-        raise SourceError(f"the screen cannot be read ({_reason(error)}): is DISPLAY set?") from error
+        raise SourceError(
+            f"the screen cannot be read ({_reason(error)}): does DISPLAY name one that is there?"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_images_come_at_the_rate_that_is_asked_for_and_a_still_screen_is_no_faul
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("screen:7", "there is no screen 7: there are 1"),
+        ("screen:7", "there is no screen 7: give 1 to 1, or 0 for all"),
         ("screen:600x480+100+0", "reaches beyond the screen of 640x480: give a smaller part"),
     ],
 )
@@ -103,7 +104,7 @@ def test_what_is_not_there_is_named(where: str, message: str, display: Screen) -
         read(where, 1)
 
 
-@pytest.mark.parametrize("where", ["screen:left", "screen:0x10", "screen:10x", "screen:1280x720-5"])
+@pytest.mark.parametrize("where", ["screen:left", "screen:0x10", "screen:10x", "screen:1280x720-5", "screen:\uff11"])
 def test_other_names_are_refused(where: str) -> None:
     with pytest.raises(OptionError, match=r"^screen:"):
         ScreenSource(where, SourceOptions())
@@ -112,7 +113,7 @@ def test_other_names_are_refused(where: str) -> None:
 def test_a_missing_display_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
     monkeypatch.setenv("DISPLAY", ":4242")
-    with pytest.raises(SourceError, match=r"the screen cannot be read .*is DISPLAY set"):
+    with pytest.raises(SourceError, match=r"the screen cannot be read .*does DISPLAY name one"):
         read("screen", 1)
 
 
@@ -120,3 +121,17 @@ def test_wayland_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_SESSION_TYPE", "wayland")
     with pytest.raises(SourceError, match="Wayland lets no program read the screen without asking"):
         read("screen", 1)
+
+
+@needs_xvfb
+def test_a_display_that_dies_is_named_and_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("XDG_SESSION_TYPE", raising=False)
+    with xvfb(tmp_path) as screen:
+        monkeypatch.setenv("DISPLAY", screen.display)
+        frames = iter(ScreenSource("screen", SourceOptions()))
+        next(frames)
+    with pytest.raises(SourceError, match=r"screen-1 cannot be read any more \(.+\): is the display there"):
+        list(islice(frames, 100))
+    source = open_source("screen", SourceOptions(max_downtime_s=0.5))
+    with pytest.raises(SourceError, match="the screen cannot be read"):
+        next(iter(source))
