@@ -164,6 +164,7 @@ class TestWhoKnowsWhom:
         # prometheus.py and outbox.py: those who ask for figures, and receivers of events, may be slow.
         # server_probe.py: looking up the name of a host may take long.
         # pool.py and worker.py: one thread waits for each process, and in each process one waits for its end.
+        # ray_process.py: one waits for the end of the run, and one looks whether the cluster is there.
         # cameras_file.py: looks at a file every second.
         # threads.py: requests of the page that may hang, so that the server ends without them.
         others = starters - {
@@ -172,6 +173,7 @@ class TestWhoKnowsWhom:
             "app/terminal.py",
             "backends/shared.py",
             "batch/pool.py",
+            "batch/ray_process.py",
             "batch/worker.py",
             "events/outbox.py",
             "pipeline/runner.py",

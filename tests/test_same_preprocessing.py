@@ -93,7 +93,7 @@ def use_recording_backend(monkeypatch: pytest.MonkeyPatch, module: str) -> Recor
 @pytest.mark.usefixtures("files")
 class TestTheSameBytes:
     def test_in_streaming(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        backend = use_recording_backend(monkeypatch, "rtseg.app.stream")
+        backend = use_recording_backend(monkeypatch, "rtseg.app.model_pool")
         StreamRun(StreamOptions(source="images", output=("null",), preprocess=STEPS)).run()
         np.testing.assert_array_equal(backend.images, references())
 
@@ -143,7 +143,7 @@ class TestTheSameBytes:
 
 @pytest.mark.usefixtures("files")
 def test_reports_contain_the_steps_used_and_the_steps_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_recording_backend(monkeypatch, "rtseg.app.stream")
+    use_recording_backend(monkeypatch, "rtseg.app.model_pool")
     run = StreamRun(StreamOptions(source="images", output=("null",), preprocess=STEPS))
     run.run()
     assert run.report()["preprocess"] == ["background:still, scene.png", "clahe:clip=3,tiles=4"]
