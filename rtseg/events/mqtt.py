@@ -93,12 +93,15 @@ class MqttBroker(Destination):
         return client
 
     def _on_connect(self, client: Client, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if not reason.is_failure:
+            # Before ``send`` may go on: else an older state could be published after that of an event.
+            self._publish_state(client)
         with self._changed:
             self._is_connected = not reason.is_failure
             self._refusal = str(reason) if reason.is_failure else ""
             self._changed.notify_all()
-        if reason.is_failure:
-            return
+
+    def _publish_state(self, client: Client) -> None:
         for topic, config in self._discovery.items():
             client.publish(topic, json.dumps(config, ensure_ascii=False), _AT_LEAST_ONCE, retain=True)
         client.publish(self.topics.availability, "online", _AT_LEAST_ONCE, retain=True)
