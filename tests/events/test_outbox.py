@@ -54,14 +54,17 @@ def event(number: int) -> Event:
 
 def test_events_are_sent_in_order_and_closing_waits_for_them() -> None:
     recorder = Recorder()
+    before = set(threading.enumerate())
     outbox = Outbox(recorder)
     for number in range(50):
         outbox.put(event(number))
+    own = set(threading.enumerate()) - before
     outbox.close(WAIT_S)
     outbox.close(WAIT_S)
     assert recorder.rules == [str(number) for number in range(50)]
     assert (outbox.sent, outbox.dropped, recorder.closed) == (50, 0, 1)
-    assert not any(thread.name == "rtseg-events" for thread in threading.enumerate())
+    assert [thread.name for thread in own] == ["rtseg-events"]
+    assert not own & set(threading.enumerate())
 
 
 def test_a_failure_is_tried_again_and_said_once() -> None:
