@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from rtseg.batch.manifest import load_pyarrow
+from rtseg.batch.tables import TableSink
 from rtseg.events.event import Event
 from rtseg.events.measure import measure
 from rtseg.events.rule import Rule
-from rtseg.events.trigger import Change, Trigger
+from rtseg.events.trigger import Change, Trigger, event_of
 from rtseg.frame import Frame, Image, Labels
 from rtseg.model_file.spec import ModelSpec
 from rtseg.regions.masks import Regions
-from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import sink_errors
 
 __all__ = ["VALUES", "ValueSink", "find_events", "measured", "read_values", "write_event_table"]
@@ -36,7 +36,7 @@ def measured(rule: Rule) -> str:
     return f"{'+'.join(rule.classes).lower()} {rule.unit}{size}{region}"
 
 
-class ValueSink(Sink):
+class ValueSink(TableSink):
     """Writes one row for each frame: ``source``, ``segment``, ``frame``, ``pts_s``, and a column for each thing that
     the rules measure, null in a frame without labels.
 
@@ -50,18 +50,16 @@ class ValueSink(Sink):
     """
 
     kind = "events"
-    needs_rendered = False
 
     def __init__(
         self, path: Path, rules: Sequence[Rule], spec: ModelSpec, regions: Regions, source: str, segment: int
     ) -> None:
-        self.path, self.name = path, f"values {path}"
+        super().__init__(path, f"values {path}")
         self._measures = {measured(rule): (rule, rule.class_ids(spec.name, spec.classes)) for rule in rules}
         self._regions, self._source, self._segment = regions, source, segment
         self._frames: list[int] = []
         self._times: list[float] = []
         self._values: dict[str, list[float | None]] = {name: [] for name in self._measures}
-        self._closed = False
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """See ``Sink``."""
@@ -73,20 +71,13 @@ class ValueSink(Sink):
         self._times.append(frame.pts_s)
         self.written += 1
 
-    def close(self) -> None:
-        """Write the file; see ``Sink``."""
-        if self._closed or not self.written:
-            return
-        self._closed = True
-        pa, parquet = load_pyarrow()
-        columns = {
+    def _columns(self, pa: Any) -> dict[str, Any]:
+        return {
             "source": pa.array([self._source] * self.written, pa.string()).dictionary_encode(),
             "segment": pa.array([self._segment] * self.written, pa.int32()),
             "frame": pa.array(self._frames, pa.int64()),
             "pts_s": pa.array(self._times, pa.float64()),
         } | {name: pa.array(values, pa.float64()) for name, values in self._values.items()}
-        with sink_errors(self.path):
-            parquet.write_table(pa.table(columns), self.path)
 
 
 def read_values(path: Path) -> Values:
@@ -151,21 +142,16 @@ class _Watched:
         if change.begins:
             names = f"{self._source}\n{rule.name}\n{change.at_s!r}"
             self._id = hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:12]
-        return Event(
-            kind="start" if change.begins else "end",
+        index, pts_s = self._last
+        return event_of(
+            rule,
+            change,
             source=self._source,
             time="",
-            rule=rule.name,
-            text=rule.text,
-            region=rule.region,
             id=self._id,
-            index=self._last[0],
-            pts_s=self._last[1],
-            at_s=change.at_s,
-            duration_s=change.duration_s,
+            index=index,
+            pts_s=pts_s,
             value=value,
-            unit=rule.unit,
-            peak=change.peak,
             reason=reason,
         )
 

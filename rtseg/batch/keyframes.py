@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtseg.batch.manifest import load_pyarrow
+from rtseg.batch.tables import TableSink
 from rtseg.frame import Frame, Image, Labels
 from rtseg.metrics.class_shares import class_shares
 from rtseg.model_file.spec import ModelSpec
 from rtseg.pipeline.scene_cuts import CutDetector
-from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import sink_errors
 from rtseg.system.opencv import cv2
 from rtseg.visualize.overlay import Overlay, OverlayOptions
@@ -27,7 +26,7 @@ _SHORTEST_S = 1.0
 _QUALITY = 90
 
 
-class KeyframeSink(Sink):
+class KeyframeSink(TableSink):
     """Writes ``keyframes/FRAME.jpg`` and ``keyframes.parquet``, one row for each of them.
 
     Key images are the first frame of the segment (``segment``), the first one of each scene (``cut``), and frames whose
@@ -47,10 +46,10 @@ class KeyframeSink(Sink):
     """
 
     kind = "keyframes"
-    needs_rendered = False
 
     def __init__(self, folder: Path, name: str, spec: ModelSpec, alpha: float, source: str, segment: int) -> None:
-        self._folder, self._relative, self.name = folder, name, f"key images {folder}"
+        super().__init__(folder / "keyframes.parquet", f"key images {folder}")
+        self._folder, self._relative = folder, name
         self._classes, self._source, self._segment = len(spec.classes), source, segment
         self._overlay = Overlay(spec, OverlayOptions(alpha=alpha))
         self._is_cut = CutDetector(gap_s=float("inf"))
@@ -58,7 +57,6 @@ class KeyframeSink(Sink):
         """Why the next frame is one, if the last one is not too near."""
         self._shares: NDArray[np.float64] | None = None
         self._rows: list[tuple[Any, ...]] = []
-        self._closed = False
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """See ``Sink``."""
@@ -86,14 +84,9 @@ class KeyframeSink(Sink):
             path.write_bytes(data)
         return f"{self._relative}/{name}"
 
-    def close(self) -> None:
-        """Write the table; see ``Sink``."""
-        if self._closed or not self.written:
-            return
-        self._closed = True
-        pa, parquet = load_pyarrow()
+    def _columns(self, pa: Any) -> dict[str, Any]:
         frames, times, reasons, changes, images = zip(*self._rows, strict=True)
-        columns = {
+        return {
             "source": pa.array([self._source] * len(frames), pa.string()),
             "segment": pa.array([self._segment] * len(frames), pa.int32()),
             "frame": pa.array(frames, pa.int64()),
@@ -102,6 +95,3 @@ class KeyframeSink(Sink):
             "change": pa.array(changes, pa.float64()),
             "image": pa.array(images, pa.string()),
         }
-        path = self._folder / "keyframes.parquet"
-        with sink_errors(path):
-            parquet.write_table(pa.table(columns), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,51 @@ from rtseg.sinks.base import Sink
 from rtseg.system.atomic_files import sink_errors
 from rtseg.system.opencv import cv2
 
-__all__ = ["MaskTableSink", "ShareTableSink", "count_components"]
+__all__ = ["MaskTableSink", "ShareTableSink", "TableSink", "count_components"]
 
 
-class ShareTableSink(Sink):
+class TableSink(Sink):
+    """Collects rows, and writes them to a Parquet file when it is closed; no file without a frame.
+
+    Args:
+        path: the file to write.
+        name: see ``Sink``.
+    """
+
+    needs_rendered = False
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        self._closed = False
+
+    @abstractmethod
+    def _columns(self, pa: Any) -> dict[str, Any]:
+        """The columns by name, as arrays of ``pa``, which is pyarrow."""
+
+    def close(self) -> None:
+        """Write the file; see ``Sink``."""
+        if self._closed or not self.written:
+            return
+        self._closed = True
+        pa, parquet = load_pyarrow()
+        with sink_errors(self.path):
+            parquet.write_table(pa.table(self._columns(pa)), self.path)
+
+
+class ShareTableSink(TableSink):
     """Writes one row for each frame and class: ``source``, ``segment``, ``frame``, ``pts_s``, ``class``, ``share`` of
     the labelled pixels in [0, 1], and ``components``, the number of connected areas.
     """
 
     kind = "shares"
-    needs_rendered = False
 
     def __init__(self, path: Path, spec: ModelSpec, source: str, segment: int) -> None:
-        self.path, self.name = path, f"shares {path}"
+        super().__init__(path, f"shares {path}")
         self._classes, self._source, self._segment = spec.classes, source, segment
         self._frames: list[int] = []
         self._times: list[float] = []
         self._shares: list[NDArray[np.float64]] = []
         self._components: list[list[int]] = []
-        self._closed = False
 
     @property
     def total(self) -> NDArray[np.float64]:
@@ -51,16 +78,11 @@ class ShareTableSink(Sink):
         self._components.append(count_components(labels, shares))
         self.written += 1
 
-    def close(self) -> None:
-        """Write the file; see ``Sink``."""
-        if self._closed or not self.written:
-            return
-        self._closed = True
-        pa, parquet = load_pyarrow()
+    def _columns(self, pa: Any) -> dict[str, Any]:
         classes, rows = len(self._classes), len(self._frames) * len(self._classes)
         names = pa.array(self._classes, pa.string())
         ids = pa.array(np.tile(np.arange(classes, dtype=np.int32), len(self._frames)))
-        columns = {
+        return {
             "source": _constant(pa, self._source, rows),
             "segment": pa.array(np.full(rows, self._segment, np.int32)),
             "frame": pa.array(np.repeat(np.asarray(self._frames, np.int64), classes)),
@@ -69,11 +91,9 @@ class ShareTableSink(Sink):
             "share": pa.array(np.concatenate(self._shares)),
             "components": pa.array(np.asarray(self._components, np.int32).ravel()),
         }
-        with sink_errors(self.path):
-            parquet.write_table(pa.table(columns), self.path)
 
 
-class MaskTableSink(Sink):
+class MaskTableSink(TableSink):
     """Writes one row for each frame and class that occurs in it, with its COCO run-length code (compressed).
 
     Columns: ``source``, ``segment``, ``frame``, ``pts_s``, ``class``, ``height``, ``width``, ``counts``, ``area`` in
@@ -81,13 +101,11 @@ class MaskTableSink(Sink):
     """
 
     kind = "masks"
-    needs_rendered = False
 
     def __init__(self, path: Path, spec: ModelSpec, source: str, segment: int) -> None:
-        self.path, self.name = path, f"masks {path}"
+        super().__init__(path, f"masks {path}")
         self._classes, self._source, self._segment = spec.classes, source, segment
         self._rows: list[tuple[Any, ...]] = []
-        self._closed = False
 
     def write(self, frame: Frame, labels: Labels, rendered: Image | None) -> None:
         """See ``Sink``."""
@@ -97,14 +115,9 @@ class MaskTableSink(Sink):
             self._rows.append((frame.index, frame.pts_s, runs.class_id, height, width, code, runs.area, runs.box))
         self.written += 1
 
-    def close(self) -> None:
-        """Write the file; see ``Sink``."""
-        if self._closed or not self.written:
-            return
-        self._closed = True
-        pa, parquet = load_pyarrow()
-        frames, times, ids, heights, widths, codes, areas, boxes = zip(*self._rows, strict=True) or ((),) * 8
-        columns = {
+    def _columns(self, pa: Any) -> dict[str, Any]:
+        frames, times, ids, heights, widths, codes, areas, boxes = list(zip(*self._rows, strict=True)) or ((),) * 8
+        return {
             "source": _constant(pa, self._source, len(frames)),
             "segment": pa.array(np.full(len(frames), self._segment, np.int32)),
             "frame": pa.array(frames, pa.int64()),
@@ -116,8 +129,6 @@ class MaskTableSink(Sink):
             "area": pa.array(areas, pa.int64()),
             "bbox": pa.array([list(box) for box in boxes], pa.list_(pa.int32(), 4)),
         }
-        with sink_errors(self.path):
-            parquet.write_table(pa.table(columns), self.path)
 
 
 def count_components(labels: Labels, shares: NDArray[np.float64]) -> list[int]:

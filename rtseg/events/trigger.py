@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from rtseg.events.event import Event
 from rtseg.events.rule import Rule
 
-__all__ = ["Change", "Trigger"]
+__all__ = ["Change", "Trigger", "event_of"]
 
 _SAME_S: Final = 1e-6
 """Times that differ by less are equal: timestamps are fractions, and floats only approximate them."""
@@ -86,3 +87,18 @@ class Trigger:
 
     def _extreme(self, value: float) -> float:
         return max(self._peak, value) if self.rule.operator.startswith(">") else min(self._peak, value)
+
+
+def event_of(rule: Rule, change: Change, **facts: Any) -> Event:
+    """Return the event that ``change`` of ``rule`` is; ``facts``: the other fields of ``Event``."""
+    return Event(
+        kind="start" if change.begins else "end",
+        rule=rule.name,
+        text=rule.text,
+        region=rule.region,
+        at_s=change.at_s,
+        duration_s=change.duration_s,
+        unit=rule.unit,
+        peak=change.peak,
+        **facts,
+    )

@@ -11,7 +11,7 @@ from uuid import uuid4
 from rtseg.events.event import Event, wall_time
 from rtseg.events.measure import measure
 from rtseg.events.rule import Rule
-from rtseg.events.trigger import Change, Trigger
+from rtseg.events.trigger import Change, Trigger, event_of
 from rtseg.frame import Frame, Labels
 from rtseg.model_file.spec import ModelSpec
 from rtseg.regions.masks import RegionMask, Regions
@@ -157,21 +157,15 @@ class EventWatch:
         rule = watched.rule
         if change.begins:
             watched.id = uuid4().hex[:12]
-        return Event(
-            kind="start" if change.begins else "end",
+        return event_of(
+            rule,
+            change,
             source=self._source,
             time=wall_time(frame.captured_s),
-            rule=rule.name,
-            text=rule.text,
-            region=rule.region,
             id=watched.id,
             index=frame.index,
             pts_s=frame.pts_s,
-            at_s=change.at_s,
-            duration_s=change.duration_s,
             value=value,
-            unit=rule.unit,
-            peak=change.peak,
             reason=reason,
             snapshot=snapshot,
         )
