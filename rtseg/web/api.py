@@ -177,11 +177,11 @@ class Api:
         return JSONResponse(await self._threads.run(source.details))
 
     async def _list_recordings(self, request: Request) -> Response:
-        found = await self._threads.run(list_recordings, self._recordings)
+        found = await self._refused_if_wrong(list_recordings, self._recordings)
         return JSONResponse({"recordings": [each.to_json() for each in found]})
 
     async def _send_recording(self, request: Request) -> Response:
-        found = await self._threads.run(find_recording, self._recordings, request.path_params["id"])
+        found = await self._refused_if_wrong(find_recording, self._recordings, request.path_params["id"])
         if found is None:
             raise HTTPException(404, "there is no such recording")
         return FileResponse(found.path, media_type="video/mp4", filename=found.path.name)

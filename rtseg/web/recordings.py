@@ -61,17 +61,27 @@ def name_recording(folder: Path, source: str) -> Path:
 
 
 def list_recordings(folder: Path) -> list[Recording]:
-    """Return the recordings in ``folder``, the newest first; none if it cannot be read."""
+    """Return the recordings in ``folder``, the newest first; none if it is not there yet.
+
+    Raises:
+        SinkError: it cannot be read.
+    """
     try:
         paths = list(folder.iterdir())
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise SinkError(f"the folder of recordings cannot be read: {error.strerror}: check --recordings") from error
     found = [recording for path in paths if (recording := _look_at(path)) is not None]
     return sorted(found, key=lambda each: each.ended_s, reverse=True)[:_MOST]
 
 
 def find_recording(folder: Path, id: str) -> Recording | None:  # noqa: A002 - the name of the API
-    """Return the recording with this ID, if there is one. Only what is listed is found: no ID is used as a path."""
+    """Return the recording with this ID, if there is one. Only what is listed is found: no ID is used as a path.
+
+    Raises:
+        SinkError: the folder cannot be read.
+    """
     return next((each for each in list_recordings(folder) if each.id == id), None)
 
 
@@ -81,6 +91,6 @@ def _look_at(path: Path) -> Recording | None:
         if match is None or path.is_symlink() or not path.is_file():
             return None
         found = path.stat()
-    except OSError:  # deleted meanwhile
+    except FileNotFoundError:  # deleted meanwhile
         return None
     return Recording(path, match["source"], found.st_size, found.st_mtime)

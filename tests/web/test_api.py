@@ -193,6 +193,15 @@ def test_a_folder_of_recordings_that_is_not_there_lists_none(
     assert httpx.get(f"{address}api/recordings", timeout=TIMEOUT_S).json() == {"recordings": []}
 
 
+def test_a_folder_of_recordings_that_cannot_be_read_is_said(
+    start_page: Callable[..., PageServer], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    answer = httpx.get(f"{start_page(recordings=tmp_path / 'file').address}api/recordings", timeout=TIMEOUT_S)
+    assert answer.status_code == 409
+    assert "the folder of recordings cannot be read: Not a directory" in answer.text
+
+
 def test_the_class_at_a_place_is_named(client: httpx.Client) -> None:
     wait_until(lambda: client.get("/api/status").json()["sources"][0]["frames"])
     names = [client.get("/api/sources/0/class", params={"x": x, "y": 1}).json()["name"] for x in (0, 0.49, 0.51, 1)]
