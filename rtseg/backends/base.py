@@ -180,6 +180,13 @@ class Backend(ABC):
     def stop_waiting(self) -> None:  # noqa: B027 - a wait inside a runtime cannot be ended
         """Where possible, end the ``wait`` of another thread with a BackendError: nobody needs its labels."""
 
+    def _describe_as(self, backend: Backend) -> None:
+        """Take over what describes ``backend``, through which this one labels, and which checks its labels."""
+        self.name, self.spec, self.precision = backend.name, backend.spec, backend.precision
+        self.device, self.version, self.model_sha256 = backend.device, backend.version, backend.model_sha256
+        self.chosen, self.notice, self.int8_check = backend.chosen, backend.notice, backend.int8_check
+        self._unchecked_batches = 0
+
     def margins(self, ticket: Ticket) -> NDArray[np.uint8] | None:
         """Return how sure the labels of a batch are, uint8 (N, h, w): see ``rtseg.model_file.margin``.
 

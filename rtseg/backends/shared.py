@@ -239,9 +239,7 @@ class SharedBackend(Backend):
 
     def __init__(self, model: SharedModel, depth: int) -> None:
         backend = model.backend
-        self.name, self.spec, self.precision = backend.name, backend.spec, backend.precision
-        self.device, self.version, self.model_sha256 = backend.device, backend.version, backend.model_sha256
-        self.chosen, self.notice, self.int8_check = backend.chosen, backend.notice, backend.int8_check
+        self._describe_as(backend)
         self.depth = depth
         self.waiting: deque[_Request] = deque()
         """Requests whose turn has not come; only ``SharedModel`` changes it."""
@@ -249,7 +247,6 @@ class SharedBackend(Backend):
         """Answered so far, and those of them that failed."""
         self._model = model
         self._waited_s = self._longest_s = 0.0
-        self._unchecked_batches = 0  # the shared backend checks its labels
         self._asked: list[_Request] = []
         """Those that may wait for an answer."""
         self._closed = False

@@ -26,12 +26,9 @@ class SureBackend(Backend):
         self._backend = backend
         self._share = least
         self._least = max(1, round(255 * least))
-        self.name, self.spec, self.precision = backend.name, backend.spec, backend.precision
-        self.device, self.version, self.model_sha256 = backend.device, backend.version, backend.model_sha256
-        self.chosen, self.notice, self.int8_check = backend.chosen, backend.notice, backend.int8_check
+        self._describe_as(backend)
         self.depth, self.max_batch, self.recurrent = backend.depth, backend.max_batch, backend.recurrent
         self.has_margins = backend.has_margins
-        self._unchecked_batches = 0  # ``backend`` checks its labels
 
     def _submit(self, frames: NDArray[np.uint8]) -> Ticket:
         return Ticket(self._backend.submit(frames), frames)

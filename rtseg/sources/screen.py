@@ -71,7 +71,7 @@ class ScreenSource(Source):
                 due_s = max(due_s + 1 / (self.fps or _FPS), time.monotonic())
                 self._stop.wait(due_s - time.monotonic())
         finally:
-            with suppress(Exception):  # a connection that is lost cannot be closed, and the loss is already raised
+            with suppress(SourceError), _named_errors(self.name):  # a lost connection cannot be closed
                 grabber.close()
 
     def _area(self, screens: list[dict[str, int]]) -> dict[str, int]:
@@ -81,12 +81,8 @@ class ScreenSource(Source):
         everything = screens[0]
         if self._part is None:
             return screens[self._number]
-        part, right, bottom = (
-            self._part,
-            self._part["left"] + self._part["width"],
-            self._part["top"] + self._part["height"],
-        )
-        if right > everything["width"] or bottom > everything["height"]:
+        part = self._part
+        if part["left"] + part["width"] > everything["width"] or part["top"] + part["height"] > everything["height"]:
             size = f"{everything['width']}x{everything['height']}"
             raise SourceError(f"{self.name} reaches beyond the screen of {size}: give a smaller part")
         return {**part, "left": everything["left"] + part["left"], "top": everything["top"] + part["top"]}
