@@ -97,7 +97,7 @@ def run_until_killed(command: list[str], cluster: Cluster, victim: str, output: 
                 if len([*output.rglob("done.json")]) >= after:
                     cluster.kill(victim)
                     break
-                time.sleep(0.05)
+                time.sleep(0.05)  # files of other processes tell nobody that they are there
             _, error = process.communicate(timeout=1000)
         finally:
             process.kill()
@@ -147,12 +147,12 @@ def test_ctrl_c_leaves_no_actor(cluster: Cluster, clip: Path, model: Path, tmp_p
     process = subprocess.Popen(command, env=os.environ | GIVES_UP | {"PYTHONPATH": PATHS}, stdout=subprocess.DEVNULL)
     until_s = time.monotonic() + 200
     while not [*tmp_path.rglob("done.json")] and time.monotonic() < until_s:
-        time.sleep(0.05)
+        time.sleep(0.05)  # files of other processes tell nobody that they are there
     process.send_signal(signal.SIGINT)
     assert process.wait(60) in (0, 130)  # 0: it was done before
     while names := [each.name() for each in cluster.processes() if each.name().startswith("ray::_Work")]:
         assert time.monotonic() < until_s, names
-        time.sleep(0.2)
+        time.sleep(0.2)  # actors are no children of this process: only looking tells that they have ended
 
 
 def test_a_process_that_ends_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch, clip: Path, model: Path) -> None:

@@ -278,7 +278,7 @@ def test_a_probe_waits_for_an_answer_from_far_away() -> None:
 
         def answer() -> None:
             with listener.accept()[0] as connection:
-                time.sleep(0.6)
+                time.sleep(0.6)  # what is tested: longer than an answer from near
                 connection.sendall(b"RTSP/1.0 200 OK\r\n\r\n")
 
         answerer = threading.Thread(target=answer)

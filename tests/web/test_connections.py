@@ -102,7 +102,7 @@ def test_a_client_who_reads_nothing_is_given_up(start_page: Callable[..., PageSe
         while connections or not has_come:
             has_come = has_come or bool(connections)
             assert time.monotonic() < deadline_s, "the connection was not ended"
-            time.sleep(0.02)
+            time.sleep(0.02)  # the set of connections tells nobody of changes
 
 
 def test_no_more_uploads_are_read_at_a_time_than_allowed(page: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -380,7 +380,7 @@ def test_a_source_that_has_ended_shows_its_last_image_and_cannot_be_recorded(
     deadline_s = time.monotonic() + TIMEOUT_S
     while not source.state.startswith("ended"):
         assert time.monotonic() < deadline_s, source.state
-        time.sleep(0.02)
+        time.sleep(0.02)  # a state tells nobody that it has changed
     with closing(chromium.new_context()) as context:
         tab = context.new_page()
         tab.goto(server.address, wait_until="commit", timeout=TIMEOUT_MS)
