@@ -212,7 +212,7 @@ def measure_network(clip: Path, rounds: int, delay_ms: float, loss_percent: floa
     ):
         reader = Reader(f"rtsp://{PEER}:{server.port}/live")
         reader.wait_for_capture(time.monotonic())
-        time.sleep(2)
+        time.sleep(2)  # the first cut comes to a stream that flows
         for number in range(rounds):
             away_s = float(random.uniform(1, 5))
             network.tell("cut")

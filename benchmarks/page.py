@@ -155,12 +155,12 @@ def measure_cost(options: dict[str, str], seconds: float) -> list[dict[str, Any]
     rows = []
     arguments = ["--model", options["model"], "--loop", "--propagate", "off", "--backend", "openvino"]
     with page_server(options["source"], *arguments) as (address, server):
-        time.sleep(2)
+        time.sleep(2)  # starting is not measured
         for count in (0, 1, 16):
             with viewers(address, count, 0) if count else nullcontext():
-                time.sleep(1)
+                time.sleep(1)  # nor is joining
                 before, started_s = cpu_s(server), time.monotonic()
-                time.sleep(seconds / 2)
+                time.sleep(seconds / 2)  # this is what is measured
                 cores = (cpu_s(server) - before) / (time.monotonic() - started_s)
             rows.append({"viewers": count, "server_cores": round(cores, 4)})
     return rows
