@@ -39,6 +39,20 @@ class Screen:
         screen = np.frombuffer(data, np.uint8, WIDTH * HEIGHT * 4, header)
         return screen.reshape(HEIGHT, WIDTH, 4)[..., :3]
 
+    def fill(self, left: int, top: int, width: int, height: int, rgb: int) -> None:
+        """Draw a rectangle on the empty screen; it is there when this returns."""
+        x11 = ctypes.CDLL("libX11.so.6")
+        for function in (x11.XOpenDisplay, x11.XCreateGC):
+            function.restype = ctypes.c_void_p
+        x11.XDefaultRootWindow.restype = ctypes.c_ulong
+        connection = ctypes.c_void_p(x11.XOpenDisplay(self.display.encode()))
+        root = ctypes.c_ulong(x11.XDefaultRootWindow(connection))
+        pen = ctypes.c_void_p(x11.XCreateGC(connection, root, ctypes.c_ulong(0), None))
+        x11.XSetForeground(connection, pen, ctypes.c_ulong(rgb))
+        x11.XFillRectangle(connection, root, pen, left, top, width, height)
+        x11.XSync(connection, 0)
+        x11.XCloseDisplay(connection)
+
     def windows(self, title: str) -> list[int]:
         done = subprocess.run(
             ["xdotool", "search", "--name", title],
